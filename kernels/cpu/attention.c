@@ -1,0 +1,286 @@
+/* Causal attention within documents, forward and backward, without the (T,T) matrix.
+ *
+ * Work is cut by document, key head and (forward) block of queries. Backward keeps one document's
+ * key head in one piece, so that dq, dk and dv each have one writer and one order of sums. */
+#include "kernels/cpu/cpu.h"
+
+enum { QB = 64, KB = 96, MAX_DIM = 256 }; /* rows of queries and keys at a time; widest head */
+
+/* A piece's private memory; all of it fits FT_THREAD_SCRATCH. */
+struct room {
+    float keys[KB * (MAX_DIM + 16)], keys_t[KB * (MAX_DIM + 16)];
+    float values[KB * (MAX_DIM + 16)];
+    float s[QB * KB], ds[QB * KB];
+    float dk[KB * MAX_DIM], dv[KB * MAX_DIM];
+    float q[QB * (MAX_DIM + 16)];
+};
+_Static_assert(sizeof(struct room) <= FT_THREAD_SCRATCH, "a piece's memory must fit");
+
+struct job {
+    const struct ft_attention *f;
+    const struct ft_attention_dx *b;
+    const int32_t *offsets;
+    int64_t docs;
+    int heads, kv_heads, d, window, group;
+    float scale;
+    float *delta; /* backward: sum_c dout*o, (T, heads) */
+};
+
+static void find_block(const struct job *j, int64_t n, int64_t *doc, int64_t *block)
+{
+    for (int64_t i = 0;; i++) {
+        int64_t blocks = (j->offsets[i + 1] - j->offsets[i] + QB - 1) / QB;
+        if (n < blocks) {
+            *doc = i;
+            *block = n;
+            return;
+        }
+        n -= blocks;
+    }
+}
+
+static int64_t count_blocks(const int32_t *offsets, int64_t docs)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < docs; i++)
+        n += (offsets[i + 1] - offsets[i] + QB - 1) / QB;
+    return n;
+}
+
+/* First key that a query at position i of its document sees. */
+static int64_t first_key(const struct job *j, int64_t i)
+{
+    return j->window > 0 && i - j->window + 1 > 0 ? i - j->window + 1 : 0;
+}
+
+/* Whether query i sees key t, both counted from their document's start. */
+static bool sees(const struct job *j, int64_t i, int64_t t)
+{
+    return t <= i && t >= first_key(j, i);
+}
+
+/* s = scale q k^T with -inf where unseen; q rows are nq from position i0, keys nk from t0. */
+static void scores(const struct job *j, float *s, const float *q, const float *packed_keys,
+                   int64_t i0, int64_t nq, int64_t t0, int64_t nk)
+{
+    K(gemm_mul)(nq, nk, j->d, q, (int64_t)j->heads * j->d, 1, packed_keys, s, KB, false);
+    for (int64_t i = 0; i < nq; i++) {
+        float *row = s + i * KB;
+        for (int64_t t = 0; t < nk; t++)
+            row[t] *= j->scale;
+        if (t0 + nk - 1 > i0 + i || t0 < first_key(j, i0 + i))
+            for (int64_t t = 0; t < nk; t++)
+                if (!sees(j, i0 + i, t0 + t))
+                    row[t] = -__builtin_inff();
+        for (int64_t t = nk; t < KB; t++)
+            row[t] = -__builtin_inff();
+    }
+}
+
+/* One row of the running softmax: s becomes exp(s - new max); o, sum are rescaled. */
+static void softmax_row(float *s, float *o, int64_t d, float *max, float *sum)
+{
+    v16 m = v16_load(s), acc = {0};
+    for (int t = 16; t < KB; t += 16)
+        m = v16_max(m, v16_load(s + t));
+    float now = v16_max_lane(m);
+    if (now < *max)
+        now = *max;
+    if (now == -__builtin_inff()) { /* nothing seen yet: no weight, nothing to rescale */
+        memset(s, 0, KB * sizeof *s);
+        return;
+    }
+    for (int t = 0; t < KB; t += 16) {
+        v16 x = v16_load(s + t), e = v16_exp(x - now);
+        e = (v16)((v16i)e & ((v16i)(x > -3e38f))); /* -inf gives an exact zero */
+        acc += e;
+        v16_store(s + t, e);
+    }
+    if (now > *max) {
+        float keep = *max == -__builtin_inff() ? 0 : __builtin_expf(*max - now);
+        for (int64_t c = 0; c < d; c++)
+            o[c] *= keep;
+        *sum *= keep;
+        *max = now;
+    }
+    *sum += v16_sum(acc);
+}
+
+static struct ft_operand rows_of(const struct ft_tensor *t, int64_t row, int64_t col, bool trans)
+{
+    return (struct ft_operand){(const float *)t->data + row * t->cols + col, FT_F32, t->cols, trans,
+                               1.f};
+}
+
+static void forward(void *arg, int64_t piece, void *scratch)
+{
+    const struct job *j = arg;
+    const struct ft_attention *a = j->f;
+    struct room *r = scratch;
+    const int64_t d = j->d, qcols = (int64_t)j->heads * d;
+    const int kv = (int)(piece % j->kv_heads);
+    int64_t doc, block;
+    find_block(j, piece / j->kv_heads, &doc, &block);
+    const int64_t base = j->offsets[doc], len = j->offsets[doc + 1] - base, i0 = block * QB;
+    const int64_t nq = len - i0 < QB ? len - i0 : QB;
+    float *max = r->dk, *sum = r->dv; /* (group, QB); the group is at most MAX_GROUP */
+    for (int64_t i = 0; i < j->group * QB; i++) {
+        max[i] = -__builtin_inff();
+        sum[i] = 0;
+    }
+    for (int64_t i = 0; i < nq; i++)
+        memset((float *)a->o->data + (base + i0 + i) * qcols + kv * j->group * d, 0,
+               (size_t)(j->group * d) * sizeof(float));
+    for (int64_t t0 = first_key(j, i0) / KB * KB; t0 < i0 + nq; t0 += KB) {
+        int64_t nk = i0 + nq - t0 < KB ? i0 + nq - t0 : KB;
+        struct ft_operand k = rows_of(a->k, base + t0, kv * d, true);
+        struct ft_operand v = rows_of(a->v, base + t0, kv * d, false);
+        K(gemm_pack)(r->keys_t, &k, d, nk);
+        K(gemm_pack)(r->values, &v, nk, d);
+        for (int h = 0; h < j->group; h++) {
+            int64_t at = (base + i0) * qcols + (kv * j->group + h) * d;
+            float *o = (float *)a->o->data + at;
+            scores(j, r->s, (const float *)a->q->data + at, r->keys_t, i0, nq, t0, nk);
+            for (int64_t i = 0; i < nq; i++)
+                softmax_row(r->s + i * KB, o + i * qcols, d, &max[h * QB + i], &sum[h * QB + i]);
+            K(gemm_mul)(nq, d, nk, r->s, KB, 1, r->values, o, qcols, true);
+        }
+    }
+    for (int h = 0; h < j->group; h++)
+        for (int64_t i = 0; i < nq; i++) {
+            int head = kv * j->group + h;
+            float *o = (float *)a->o->data + (base + i0 + i) * qcols + head * d;
+            float inv = 1.f / sum[h * QB + i];
+            for (int64_t c = 0; c < d; c++)
+                o[c] *= inv;
+            ((float *)a->lse->data)[(base + i0 + i) * j->heads + head] =
+                max[h * QB + i] + __builtin_logf(sum[h * QB + i]);
+        }
+}
+
+/* p = exp(s - lse); ds = p * (dp - delta) * scale, for one block; p over s, ds over dp. */
+static void block_gradients(const struct job *j, float *s, float *ds, const float *lse,
+                            const float *delta, int64_t nq)
+{
+    for (int64_t i = 0; i < nq; i++) {
+        float l = lse[i * j->heads], dl = delta[i * j->heads];
+        for (int t = 0; t < KB; t += 16) {
+            v16 x = v16_load(s + i * KB + t), p = v16_exp(x - l);
+            p = (v16)((v16i)p & ((v16i)(x > -3e38f)));
+            v16_store(s + i * KB + t, p);
+            v16 dp = v16_load(ds + i * KB + t);
+            v16_store(ds + i * KB + t, p * (dp - dl) * j->scale);
+        }
+    }
+}
+
+/* Adds to dk, dv (scratch) and dq (memory) what one head's block of queries contributes. */
+static void backward_block(const struct job *j, struct room *r, int64_t base, int head, int64_t i0,
+                           int64_t nq, int64_t t0, int64_t nk)
+{
+    const struct ft_attention_dx *a = j->b;
+    const int64_t d = j->d, qcols = (int64_t)j->heads * d, row = base + i0, col = head * d;
+    const float *q = (const float *)a->q->data + row * qcols + col;
+    const float *dout = (const float *)a->dout->data + row * qcols + col;
+    scores(j, r->s, q, r->keys_t, i0, nq, t0, nk);
+    K(gemm_mul)(nq, nk, d, dout, qcols, 1, r->values, r->ds, KB, false);
+    for (int64_t i = 0; i < nq; i++)
+        memset(r->ds + i * KB + nk, 0, (size_t)(KB - nk) * sizeof(float));
+    block_gradients(j, r->s, r->ds, (const float *)a->lse->data + row * j->heads + head,
+                    j->delta + row * j->heads + head, nq);
+    struct ft_operand o = rows_of(a->dout, row, col, false), qo = rows_of(a->q, row, col, false);
+    K(gemm_pack)(r->q, &o, nq, d);
+    K(gemm_mul)(nk, d, nq, r->s, 1, KB, r->q, r->dv, d, true);
+    K(gemm_pack)(r->q, &qo, nq, d);
+    K(gemm_mul)(nk, d, nq, r->ds, 1, KB, r->q, r->dk, d, true);
+    K(gemm_mul)(nq, d, nk, r->ds, KB, 1, r->keys, (float *)a->dq->data + row * qcols + col, qcols,
+                true);
+}
+
+static void backward(void *arg, int64_t piece, void *scratch)
+{
+    const struct job *j = arg;
+    const struct ft_attention_dx *a = j->b;
+    struct room *r = scratch;
+    const int64_t d = j->d, qcols = (int64_t)j->heads * d, kcols = (int64_t)j->kv_heads * d;
+    const int64_t doc = piece / j->kv_heads, base = j->offsets[doc];
+    const int64_t len = j->offsets[doc + 1] - base;
+    const int kv = (int)(piece % j->kv_heads);
+    for (int64_t i = 0; i < len; i++)
+        memset((float *)a->dq->data + (base + i) * qcols + kv * j->group * d, 0,
+               (size_t)(j->group * d) * sizeof(float));
+    for (int64_t t0 = 0; t0 < len; t0 += KB) {
+        const int64_t nk = len - t0 < KB ? len - t0 : KB;
+        struct ft_operand k = rows_of(a->k, base + t0, kv * d, false), kt = k;
+        struct ft_operand vt = rows_of(a->v, base + t0, kv * d, true);
+        kt.trans = true;
+        K(gemm_pack)(r->keys, &k, nk, d);
+        K(gemm_pack)(r->keys_t, &kt, d, nk);
+        K(gemm_pack)(r->values, &vt, d, nk);
+        memset(r->dk, 0, sizeof r->dk);
+        memset(r->dv, 0, sizeof r->dv);
+        for (int h = 0; h < j->group; h++)
+            for (int64_t i0 = t0 / QB * QB; i0 < len; i0 += QB) {
+                int64_t nq = len - i0 < QB ? len - i0 : QB;
+                if (first_key(j, i0) >= t0 + nk)
+                    break; /* the window has moved past these keys */
+                backward_block(j, r, base, kv * j->group + h, i0, nq, t0, nk);
+            }
+        for (int64_t t = 0; t < nk; t++) {
+            int64_t at = (base + t0 + t) * kcols + kv * d;
+            memcpy((float *)a->dk->data + at, r->dk + t * d, (size_t)d * sizeof(float));
+            memcpy((float *)a->dv->data + at, r->dv + t * d, (size_t)d * sizeof(float));
+        }
+    }
+}
+
+static void delta_piece(void *arg, int64_t t, void *scratch)
+{
+    (void)scratch;
+    const struct job *j = arg;
+    const struct ft_attention_dx *a = j->b;
+    const int64_t qcols = (int64_t)j->heads * j->d;
+    for (int h = 0; h < j->heads; h++) {
+        const float *o = (const float *)a->o->data + t * qcols + h * j->d;
+        const float *dout = (const float *)a->dout->data + t * qcols + h * j->d;
+        v16 sum = {0};
+        int64_t c = 0;
+        for (; c + 16 <= j->d; c += 16)
+            sum += v16_load(o + c) * v16_load(dout + c);
+        if (c < j->d)
+            sum += v16_load_part(o + c, j->d - c) * v16_load_part(dout + c, j->d - c);
+        j->delta[t * j->heads + h] = v16_sum(sum);
+    }
+}
+
+void K(attention)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
+{
+    const struct ft_attention *a = &args->attention;
+    struct job j = {.f = a,
+                    .offsets = a->offsets->data,
+                    .docs = ctx->docs,
+                    .heads = a->heads,
+                    .kv_heads = a->kv_heads,
+                    .d = a->head_dim,
+                    .window = a->window,
+                    .group = a->heads / a->kv_heads,
+                    .scale = a->scale};
+    ft_pool_run(ctx->pool, count_blocks(j.offsets, j.docs) * j.kv_heads, forward, &j);
+}
+
+void K(attention_dx)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
+{
+    const struct ft_attention_dx *a = &args->attention_dx;
+    struct job j = {.b = a,
+                    .offsets = a->offsets->data,
+                    .docs = ctx->docs,
+                    .heads = a->heads,
+                    .kv_heads = a->kv_heads,
+                    .d = a->head_dim,
+                    .window = a->window,
+                    .group = a->heads / a->kv_heads,
+                    .scale = a->scale,
+                    .delta = ctx->scratch};
+    ft_pool_run(ctx->pool, ft_live_rows(ctx, a->q), delta_piece, &j);
+    ft_pool_run(ctx->pool, j.docs * j.kv_heads, backward, &j);
+}

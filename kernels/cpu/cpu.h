@@ -1,0 +1,153 @@
+/* Shared by the CPU kernels: vectors, names per instruction set, the serial and parallel products.
+ *
+ * Every file here but backend.c is compiled once per instruction set, with FT_ISA naming it and the
+ * matching -m flags. Vector code is written with GCC's vector extension, and sums keep 16 lanes
+ * whatever the machine's width, so that AVX2 and AVX-512 give the same bits. */
+#ifndef FT_KERNELS_CPU_H
+#define FT_KERNELS_CPU_H
+
+#include "kernels/ops.h"
+
+#include <stdint.h>
+#include <string.h>
+
+#define FT_CAT_(a, b, c, d) a##b##c##d
+#define FT_CAT(a, b, c, d)  FT_CAT_(a, b, c, d)
+/* The name of a kernel in this instruction set's object: ft_cpu_avx2_rmsnorm */
+#define K(name) FT_CAT(ft_cpu_, FT_ISA, _, name)
+
+#define FT_INLINE static inline __attribute__((always_inline))
+
+/* 16 lanes: the unit of elementwise work and of sums. */
+typedef float v16 __attribute__((vector_size(64)));
+typedef float v16u __attribute__((vector_size(64), aligned(4)));
+typedef int32_t v16i __attribute__((vector_size(64)));
+
+FT_INLINE v16 v16_load(const float *p)
+{
+    return (v16) * (const v16u *)p;
+}
+
+FT_INLINE void v16_store(float *p, v16 v)
+{
+    *(v16u *)p = (v16u)v;
+}
+
+FT_INLINE v16 v16_set(float f)
+{
+    return (v16){0} + f;
+}
+
+/* The first n < 16 floats of p, zeros behind. */
+FT_INLINE v16 v16_load_part(const float *p, int64_t n)
+{
+    float t[16] = {0};
+    memcpy(t, p, (size_t)n * sizeof *t);
+    return v16_load(t);
+}
+
+FT_INLINE void v16_store_part(float *p, v16 v, int64_t n)
+{
+    float t[16];
+    v16_store(t, v);
+    memcpy(p, t, (size_t)n * sizeof *t);
+}
+
+/* The sum of the lanes, pairwise. */
+FT_INLINE float v16_sum(v16 v)
+{
+    float t[16];
+    v16_store(t, v);
+    for (int step = 8; step; step /= 2)
+        for (int i = 0; i < step; i++)
+            t[i] += t[i + step];
+    return t[0];
+}
+
+FT_INLINE v16 v16_max(v16 a, v16 b)
+{
+    v16i less = a < b;
+    return (v16)(((v16i)b & less) | ((v16i)a & ~less));
+}
+
+FT_INLINE float v16_max_lane(v16 v)
+{
+    float t[16], m;
+    v16_store(t, v);
+    m = t[0];
+    for (int i = 1; i < 16; i++)
+        m = t[i] > m ? t[i] : m;
+    return m;
+}
+
+/* exp(x) to about 1 ulp for -87 <= x <= 88; below, 2^-126 or so; above, 2^127 or so. NaN stays NaN.
+ * x = n ln2 + r, |r| <= ln2/2, with Cephes' expf polynomial for exp(r). */
+FT_INLINE v16 v16_exp(v16 x)
+{
+    const v16 hi = v16_set(88.3762626647949f), lo = v16_set(-87.3365478515625f);
+    v16i above = x > hi, below = x < lo;
+    x = (v16)(((v16i)hi & above) | ((v16i)x & ~above));
+    x = (v16)(((v16i)lo & below) | ((v16i)x & ~below));
+    const float magic = 12582912.f; /* 1.5 * 2^23: adding it rounds to an integer */
+    v16 shifted = x * 1.44269504088896341f + magic;
+    v16 n = shifted - magic;
+    v16 r = x - n * 0.693359375f;
+    r = r - n * -2.12194440e-4f;
+    v16 p = v16_set(1.9875691500e-4f);
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * (r * r) + r + 1.0f;
+    v16i scale = ((v16i)shifted - 0x4b400000 + 127) << 23;
+    return p * (v16)scale;
+}
+
+/* A right operand, (k, n): B[i][j] = trans ? data[j*ld + i] : data[i*ld + j], times alpha. */
+struct ft_operand {
+    const void *data;
+    enum ft_dtype dtype;
+    int64_t ld;
+    bool trans;
+    float alpha;
+};
+
+/* C (m,n) = [C or add] + bias + A1 B1 + A2 B2.  A[i][l] = a[i*rs + l*cs], with rs or cs 1. Each
+ * element is one chain of fused multiply-adds over k1 and then k2, whatever the blocking. */
+struct ft_gemm {
+    int64_t m, n, k[2]; /* k[1] = 0: no second product */
+    const float *a[2];
+    int64_t a_rs[2], a_cs[2];
+    struct ft_operand b[2];
+    const float *add;  /* (m,n), leading dimension ldc; NULL: zero; may be c itself */
+    const float *bias; /* (n); NULL: zero */
+    float *c;
+    int64_t ldc;
+};
+
+/* In parallel; scratch is FT_GEMM_SCRATCH bytes. */
+void K(gemm)(struct ft_pool *pool, void *scratch, const struct ft_gemm *g);
+
+/* The serial pieces, for kernels that keep their operands in cache (attention).
+ * pack: B into panels, floats needed = k * padded(n); mul: C (+)= A * packed. */
+int64_t K(gemm_padded)(int64_t n);
+void K(gemm_pack)(float *packed, const struct ft_operand *b, int64_t k, int64_t n);
+void K(gemm_mul)(int64_t m, int64_t n, int64_t k, const float *a, int64_t rs, int64_t cs,
+                 const float *packed, float *c, int64_t ldc, bool accumulate);
+
+/* Row i of a stored matrix (ld elements a row), widened. */
+void K(widen_row)(float *out, const struct ft_tensor *w, int64_t row);
+
+#define X(name, ins, outs) ft_op_fn K(name);
+FT_OPS(X)
+#undef X
+
+/* Rows that an elementwise piece handles: by shape, about 16 thousand elements. */
+FT_INLINE int64_t ft_piece_rows(int64_t cols)
+{
+    int64_t r = 16384 / (cols > 0 ? cols : 1);
+    return r > 0 ? r : 1;
+}
+
+#endif

@@ -1,0 +1,331 @@
+/* Matrix products. The weight side is widened and packed into panels of NR columns, once per product;
+ * the activation side is read in place. The register tile is MR rows by NV vectors.
+ *
+ * Layout and loop order after Goto & van de Geijn, "Anatomy of high-performance matrix
+ * multiplication" (2008), less the packing of A: with few columns a tile and A read by broadcast,
+ * reading it in place costs nothing. */
+#include "kernels/cpu/cpu.h"
+
+#if defined(__AVX512F__)
+enum { VW = 16, MR = 8, NV = 3 };
+#define VBYTES 64
+#elif defined(__AVX2__)
+enum { VW = 8, MR = 6, NV = 2 };
+#define VBYTES 32
+#else
+enum { VW = 4, MR = 4, NV = 2 };
+#define VBYTES 16
+#endif
+enum {
+    NR = VW * NV,
+    KC = 384,       /* products summed before a tile goes back to memory */
+    TILE_ROWS = 64, /* rows and panels of one piece: A and B blocks stay in the second-level cache */
+    TILE_PANELS = 192 / NR,
+};
+
+typedef float vf __attribute__((vector_size(VBYTES)));
+typedef float vfu __attribute__((vector_size(VBYTES), aligned(4)));
+typedef int32_t vi __attribute__((vector_size(VBYTES)));
+typedef uint32_t vu __attribute__((vector_size(VBYTES)));
+typedef uint16_t vh __attribute__((vector_size(VBYTES / 2), aligned(2)));
+
+/* --- the register tile --- */
+
+FT_INLINE void tile(const int mr, const int nv, int64_t k, const float *a, int64_t rs, int64_t cs,
+                    const float *b, float *c, int64_t ldc, bool accumulate)
+{
+    vf acc[8][NV];
+#pragma GCC unroll 8
+    for (int i = 0; i < mr; i++)
+#pragma GCC unroll 3
+        for (int j = 0; j < nv; j++)
+            acc[i][j] = accumulate ? (vf) * (const vfu *)(c + i * ldc + j * VW) : (vf){0};
+    for (int64_t l = 0; l < k; l++) {
+        vf bv[NV];
+#pragma GCC unroll 3
+        for (int j = 0; j < nv; j++)
+            bv[j] = (vf) * (const vfu *)(b + j * VW);
+        b += nv * VW;
+#pragma GCC unroll 8
+        for (int i = 0; i < mr; i++) {
+            vf av = (vf){0} + a[i * rs + l * cs];
+#pragma GCC unroll 3
+            for (int j = 0; j < nv; j++)
+                acc[i][j] += av * bv[j];
+        }
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < mr; i++)
+#pragma GCC unroll 3
+        for (int j = 0; j < nv; j++)
+            *(vfu *)(c + i * ldc + j * VW) = (vfu)acc[i][j];
+}
+
+/* stride is rs when rows of A lie in memory (cs 1), else cs (rs 1) */
+typedef void tile_fn(int64_t k, const float *a, int64_t stride, const float *b, float *c,
+                     int64_t ldc, bool accumulate);
+
+#define TILE(mr, nv)                                                                               \
+    static void row_##mr##_##nv(int64_t k, const float *a, int64_t s, const float *b, float *c,    \
+                                int64_t ldc, bool acc)                                             \
+    {                                                                                              \
+        tile(mr, nv, k, a, s, 1, b, c, ldc, acc);                                                  \
+    }                                                                                              \
+    static void col_##mr##_##nv(int64_t k, const float *a, int64_t s, const float *b, float *c,    \
+                                int64_t ldc, bool acc)                                             \
+    {                                                                                              \
+        tile(mr, nv, k, a, 1, s, b, c, ldc, acc);                                                  \
+    }
+#if defined(__AVX512F__)
+#define TILES(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8)
+#define TILE_ALL_NV(mr) TILE(mr, 1) TILE(mr, 2) TILE(mr, 3)
+#define ENTRY(mr) {{row_##mr##_1, row_##mr##_2, row_##mr##_3}, {col_##mr##_1, col_##mr##_2, col_##mr##_3}},
+#else
+#define TILES(X) X(1) X(2) X(3) X(4) X(5) X(6)
+#define TILE_ALL_NV(mr) TILE(mr, 1) TILE(mr, 2)
+#define ENTRY(mr) {{row_##mr##_1, row_##mr##_2}, {col_##mr##_1, col_##mr##_2}},
+#endif
+TILES(TILE_ALL_NV)
+static tile_fn *const tiles[][2][NV] = {TILES(ENTRY)};
+
+/* C (m,w) (+)= A * one packed panel of k rows; w <= NR columns are stored. */
+static void panel_mul(int64_t m, int64_t w, int64_t k, const float *a, int64_t rs, int64_t cs,
+                      const float *b, float *c, int64_t ldc, bool accumulate)
+{
+    const int nv = (int)((w + VW - 1) / VW), by_col = cs != 1;
+    const int64_t stride = by_col ? cs : rs, step = by_col ? 1 : rs;
+    float edge[8 * NR];
+    for (int64_t i = 0; i < m; i += MR) {
+        int mr = m - i < MR ? (int)(m - i) : MR;
+        tile_fn *fn = tiles[mr - 1][by_col][nv - 1];
+        float *ci = c + i * ldc;
+        if (w == (int64_t)nv * VW) {
+            fn(k, a + i * step, stride, b, ci, ldc, accumulate);
+            continue;
+        }
+        for (int r = 0; accumulate && r < mr; r++)
+            memcpy(edge + r * NR, ci + r * ldc, (size_t)w * sizeof *c);
+        fn(k, a + i * step, stride, b, edge, NR, accumulate);
+        for (int r = 0; r < mr; r++)
+            memcpy(ci + r * ldc, edge + r * NR, (size_t)w * sizeof *c);
+    }
+}
+
+/* --- packing: widen, scale, and lay out panels of NR columns, row by row, zero-padded to VW --- */
+
+FT_INLINE vf widen_vec(const void *data, enum ft_dtype dtype, int64_t at)
+{
+    if (dtype == FT_F32)
+        return (vf) * (const vfu *)((const float *)data + at);
+    vu h = __builtin_convertvector(*(const vh *)((const uint16_t *)data + at), vu);
+    if (dtype == FT_BF16)
+        return (vf)(h << 16);
+    /* f16: shift the exponent into place, then scale by 2^112; exact for all finite values */
+    vf magnitude = (vf)((h & 0x7fff) << 13) * 0x1p112f;
+    return (vf)((vu)magnitude | ((h & 0x8000) << 16));
+}
+
+static float widen_one(const void *data, enum ft_dtype dtype, int64_t at)
+{
+    if (dtype == FT_F32)
+        return ((const float *)data)[at];
+    uint16_t h = ((const uint16_t *)data)[at];
+    return dtype == FT_BF16 ? ft_bf16_to_f32(h) : ft_f16_to_f32(h);
+}
+
+/* Transposes VW vectors in place: log2(VW) rounds of exchanging off-diagonal blocks. */
+FT_INLINE void transpose(vf r[VW])
+{
+#pragma GCC unroll 4
+    for (int s = VW / 2; s; s /= 2) {
+        vi lo, hi;
+        for (int l = 0; l < VW; l++) {
+            lo[l] = (l & s) ? VW + l - s : l;
+            hi[l] = (l & s) ? VW + l : l + s;
+        }
+#pragma GCC unroll 16
+        for (int i = 0; i < VW; i++)
+            if (!(i & s)) {
+                vf x = r[i], y = r[i + s];
+                r[i] = __builtin_shuffle(x, y, lo);
+                r[i + s] = __builtin_shuffle(x, y, hi);
+            }
+    }
+}
+
+/* Rows k0..k1-1 of one panel: columns j0..j0+w-1 of B. */
+FT_INLINE void pack_trans(float *out, const struct ft_operand *b, enum ft_dtype dtype, int64_t k0,
+                          int64_t k1, int64_t j0, int64_t w)
+{
+    const int64_t width = (w + VW - 1) / VW * VW;
+    for (int64_t j = 0; j < width; j += VW) {
+        int64_t k = k0;
+        if (j + VW <= w)
+            for (; k + VW <= k1; k += VW) {
+                vf r[VW];
+#pragma GCC unroll 16
+                for (int i = 0; i < VW; i++)
+                    r[i] = widen_vec(b->data, dtype, (j0 + j + i) * b->ld + k) * b->alpha;
+                transpose(r);
+#pragma GCC unroll 16
+                for (int i = 0; i < VW; i++)
+                    *(vfu *)(out + (k - k0 + i) * width + j) = (vfu)r[i];
+            }
+        for (; k < k1; k++)
+            for (int i = 0; i < VW; i++)
+                out[(k - k0) * width + j + i] =
+                    j + i < w ? widen_one(b->data, dtype, (j0 + j + i) * b->ld + k) * b->alpha : 0;
+    }
+}
+
+FT_INLINE void pack_plain(float *out, const struct ft_operand *b, enum ft_dtype dtype, int64_t k0,
+                          int64_t k1, int64_t j0, int64_t w)
+{
+    const int64_t width = (w + VW - 1) / VW * VW;
+    for (int64_t k = k0; k < k1; k++, out += width) {
+        int64_t at = k * b->ld + j0, j = 0;
+        for (; j + VW <= w; j += VW)
+            *(vfu *)(out + j) = (vfu)(widen_vec(b->data, dtype, at + j) * b->alpha);
+        for (; j < width; j++)
+            out[j] = j < w ? widen_one(b->data, dtype, at + j) * b->alpha : 0;
+    }
+}
+
+static void pack_panel(float *out, const struct ft_operand *b, int64_t k0, int64_t k1, int64_t j0,
+                       int64_t w)
+{
+#define EACH(dtype)                                                                                \
+    case dtype:                                                                                    \
+        if (b->trans)                                                                              \
+            pack_trans(out, b, dtype, k0, k1, j0, w);                                              \
+        else                                                                                       \
+            pack_plain(out, b, dtype, k0, k1, j0, w);                                              \
+        return;
+    switch (b->dtype) {
+        EACH(FT_F32)
+        EACH(FT_BF16)
+        EACH(FT_F16)
+    default:
+        return; /* ft_op_check admits no other */
+    }
+#undef EACH
+}
+
+int64_t K(gemm_padded)(int64_t n)
+{
+    return (n + VW - 1) / VW * VW;
+}
+
+void K(gemm_pack)(float *packed, const struct ft_operand *b, int64_t k, int64_t n)
+{
+    for (int64_t j = 0; j < n; j += NR)
+        pack_panel(packed + j * k, b, 0, k, j, n - j < NR ? n - j : NR);
+}
+
+void K(gemm_mul)(int64_t m, int64_t n, int64_t k, const float *a, int64_t rs, int64_t cs,
+                 const float *packed, float *c, int64_t ldc, bool accumulate)
+{
+    for (int64_t j = 0; j < n; j += NR)
+        panel_mul(m, n - j < NR ? n - j : NR, k, a, rs, cs, packed + j * k, c + j, ldc, accumulate);
+}
+
+/* --- the parallel product: blocks of B that fit the shared scratch, packed then multiplied --- */
+
+struct block {
+    const struct ft_gemm *g;
+    float *packed;
+    int64_t j0, j1; /* columns */
+    int64_t k0, k1; /* of the k[0] + k[1] products */
+    int64_t row_pieces;
+};
+
+static void pack_piece(void *arg, int64_t piece, void *scratch)
+{
+    (void)scratch;
+    const struct block *b = arg;
+    const struct ft_gemm *g = b->g;
+    int64_t j = b->j0 + piece * NR, w = b->j1 - j < NR ? b->j1 - j : NR;
+    int64_t width = K(gemm_padded)(w), split = g->k[0];
+    float *out = b->packed + piece * NR * (b->k1 - b->k0);
+    int64_t end = b->k1 < split ? b->k1 : split;
+    if (b->k0 < end)
+        pack_panel(out, &g->b[0], b->k0, end, j, w);
+    if (b->k1 > split) {
+        int64_t from = b->k0 > split ? b->k0 : split;
+        pack_panel(out + (from - b->k0) * width, &g->b[1], from - split, b->k1 - split, j, w);
+    }
+}
+
+static void begin_rows(const struct ft_gemm *g, int64_t i0, int64_t rows, int64_t j, int64_t w)
+{
+    for (int64_t i = i0; i < i0 + rows; i++) {
+        float *c = g->c + i * g->ldc + j;
+        if (g->add && g->add != g->c)
+            memcpy(c, g->add + i * g->ldc + j, (size_t)w * sizeof *c);
+        else if (!g->add)
+            memset(c, 0, (size_t)w * sizeof *c);
+        for (int64_t l = 0; g->bias && l < w; l++)
+            c[l] += g->bias[j + l];
+    }
+}
+
+static void mul_piece(void *arg, int64_t piece, void *scratch)
+{
+    (void)scratch;
+    const struct block *b = arg;
+    const struct ft_gemm *g = b->g;
+    const int64_t i0 = piece % b->row_pieces * TILE_ROWS;
+    const int64_t rows = g->m - i0 < TILE_ROWS ? g->m - i0 : TILE_ROWS;
+    const int64_t p0 = piece / b->row_pieces * TILE_PANELS, depth = b->k1 - b->k0;
+    bool started = b->k0 > 0 || g->add || g->bias;
+    if (b->k0 == 0 && started) {
+        int64_t j = b->j0 + p0 * NR, w = (int64_t)TILE_PANELS * NR;
+        begin_rows(g, i0, rows, j, b->j1 - j < w ? b->j1 - j : w);
+    }
+    for (int64_t k = b->k0, next; k < b->k1; k = next, started = true) {
+        int part = k >= g->k[0];
+        int64_t end = part ? g->k[0] + g->k[1] : g->k[0];
+        next = k + KC < end ? k + KC : end;
+        if (next > b->k1)
+            next = b->k1;
+        const int64_t rs = g->a_rs[part], cs = g->a_cs[part];
+        const float *a = g->a[part] + i0 * rs + (k - (part ? g->k[0] : 0)) * cs;
+        for (int64_t p = p0; p < p0 + TILE_PANELS && b->j0 + p * NR < b->j1; p++) {
+            int64_t j = b->j0 + p * NR, w = b->j1 - j < NR ? b->j1 - j : NR;
+            const float *packed = b->packed + p * NR * depth + (k - b->k0) * K(gemm_padded)(w);
+            panel_mul(rows, w, next - k, a, rs, cs, packed, g->c + i0 * g->ldc + j, g->ldc, started);
+        }
+    }
+}
+
+void K(gemm)(struct ft_pool *pool, void *scratch, const struct ft_gemm *g)
+{
+    const int64_t room = (int64_t)(FT_GEMM_SCRATCH / sizeof(float)), k_all = g->k[0] + g->k[1];
+    const int64_t most_k = room / (4 * NR);
+    struct block b = {.g = g, .packed = scratch};
+    b.row_pieces = (g->m + TILE_ROWS - 1) / TILE_ROWS;
+    if (g->m <= 0)
+        return;
+    /* all of k where four panels of it fit, else as much as does */
+    int64_t depth = k_all < most_k ? k_all : most_k;
+    int64_t width = depth > 0 ? room / depth / NR * NR : g->n;
+    for (b.j0 = 0; b.j0 < g->n; b.j0 = b.j1) {
+        b.j1 = b.j0 + width < g->n ? b.j0 + width : g->n;
+        int64_t panels = (b.j1 - b.j0 + NR - 1) / NR;
+        int64_t pieces = (panels + TILE_PANELS - 1) / TILE_PANELS * b.row_pieces;
+        b.k0 = 0;
+        do {
+            b.k1 = b.k0 + depth < k_all ? b.k0 + depth : k_all;
+            ft_pool_run(pool, panels, pack_piece, &b);
+            ft_pool_run(pool, pieces, mul_piece, &b);
+            b.k0 = b.k1;
+        } while (b.k0 < k_all);
+    }
+}
+
+void K(widen_row)(float *out, const struct ft_tensor *w, int64_t row)
+{
+    const int64_t at = row * w->cols;
+    for (int64_t c = 0; c < w->cols; c++)
+        out[c] = widen_one(w->data, w->dtype, at + c);
+}

@@ -1,0 +1,132 @@
+/* head_loss: output head and cross-entropy together, a chunk of trained rows at a time. */
+#include "kernels/cpu/cpu.h"
+
+struct job {
+    const struct ft_head_loss *a;
+    const int32_t *rows; /* the trained rows, ascending */
+    int64_t r0, r1;      /* this chunk of them */
+    float *h, *logits;   /* (chunk, C), (chunk, V) */
+    double *loss;        /* (chunk) */
+};
+
+static void gather(void *arg, int64_t i, void *scratch)
+{
+    (void)scratch;
+    const struct job *j = arg;
+    int64_t cols = j->a->h->cols;
+    memcpy(j->h + i * cols, (const float *)j->a->h->data + j->rows[j->r0 + i] * cols,
+           (size_t)cols * sizeof(float));
+}
+
+static void scatter(void *arg, int64_t i, void *scratch)
+{
+    (void)scratch;
+    const struct job *j = arg;
+    int64_t cols = j->a->h->cols;
+    memcpy((float *)j->a->dh->data + j->rows[j->r0 + i] * cols, j->h + i * cols,
+           (size_t)cols * sizeof(float));
+}
+
+/* One row: the loss, and logits overwritten by their gradient softmax - onehot. */
+static void softmax_loss(void *arg, int64_t i, void *scratch)
+{
+    (void)scratch;
+    const struct job *j = arg;
+    const int64_t n = j->a->w->rows, whole = n / 16 * 16;
+    float *x = j->logits + i * n;
+    const int32_t target = ((const int32_t *)j->a->targets->data)[j->rows[j->r0 + i]];
+    v16 m = v16_set(-__builtin_inff()), sum = {0};
+    for (int64_t c = 0; c < whole; c += 16)
+        m = v16_max(m, v16_load(x + c));
+    float max = v16_max_lane(m);
+    for (int64_t c = whole; c < n; c++)
+        max = x[c] > max ? x[c] : max;
+    const float at_target = x[target];
+    double tail = 0;
+    /* NaN or infinite logits must not hide behind exp's clamp: they poison the loss */
+    const float poison = max - max;
+    for (int64_t c = 0; c < whole; c += 16) {
+        v16 e = v16_exp(v16_load(x + c) - max);
+        sum += e;
+        v16_store(x + c, e);
+    }
+    if (whole < n) {
+        v16 e = v16_exp(v16_load_part(x + whole, n - whole) - max);
+        v16_store_part(x + whole, e, n - whole);
+        for (int64_t c = whole; c < n; c++)
+            tail += (double)x[c];
+    }
+    double total = (double)v16_sum(sum) + tail;
+    j->loss[i] = __builtin_log(total) + (double)max - (double)at_target + (double)poison;
+    if (!j->a->dh)
+        return;
+    const float inv = (float)(1.0 / total);
+    for (int64_t c = 0; c < whole; c += 16)
+        v16_store(x + c, v16_load(x + c) * inv);
+    for (int64_t c = whole; c < n; c++)
+        x[c] *= inv;
+    x[target] -= 1.f;
+}
+
+static void chunk(const struct ft_kernel_ctx *ctx, struct job *j)
+{
+    const struct ft_head_loss *a = j->a;
+    const int64_t n = j->r1 - j->r0, cols = a->h->cols, vocab = a->w->rows;
+    struct ft_gemm up = {
+        .m = n,
+        .n = vocab,
+        .k = {cols},
+        .a = {j->h},
+        .a_rs = {cols},
+        .a_cs = {1},
+        .b = {{a->w->data, a->w->dtype, cols, true, 1.f}},
+        .c = j->logits,
+        .ldc = vocab,
+    };
+    struct ft_gemm down = {
+        .m = n,
+        .n = cols,
+        .k = {vocab},
+        .a = {j->logits},
+        .a_rs = {vocab},
+        .a_cs = {1},
+        .b = {{a->w->data, a->w->dtype, cols, false, 1.f}},
+        .c = j->h,
+        .ldc = cols,
+    };
+    ft_pool_run(ctx->pool, n, gather, j);
+    K(gemm)(ctx->pool, ctx->scratch, &up);
+    ft_pool_run(ctx->pool, n, softmax_loss, j);
+    if (a->dh) {
+        K(gemm)(ctx->pool, ctx->scratch, &down);
+        ft_pool_run(ctx->pool, n, scatter, j);
+    }
+}
+
+void K(head_loss)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
+{
+    const struct ft_head_loss *a = &args->head_loss;
+    const int64_t live = ft_live_rows(ctx, a->h), step = ft_head_chunk_rows(a->h->rows, a->w->rows);
+    const int32_t *targets = a->targets->data;
+    double *scalars = a->scalars->data, loss = 0;
+    struct job j = {.a = a, .h = (float *)((char *)ctx->scratch + FT_GEMM_SCRATCH)};
+    j.logits = j.h + step * a->h->cols;
+    size_t used = (size_t)((char *)(j.logits + step * a->w->rows) - (char *)ctx->scratch);
+    j.loss = (double *)((char *)ctx->scratch + (used + 63) / 64 * 64);
+    int32_t *rows = (int32_t *)(j.loss + step);
+    int64_t n = 0;
+    for (int64_t t = 0; t < live; t++)
+        if (targets[t] >= 0)
+            rows[n++] = (int32_t)t;
+    j.rows = rows;
+    if (a->dh)
+        memset(a->dh->data, 0, (size_t)(live * a->h->cols) * sizeof(float));
+    for (j.r0 = 0; j.r0 < n; j.r0 = j.r1) {
+        j.r1 = j.r0 + step < n ? j.r0 + step : n;
+        chunk(ctx, &j);
+        for (int64_t i = 0; i < j.r1 - j.r0; i++)
+            loss += j.loss[i];
+    }
+    scalars[a->dh ? FT_S_LOSS_SUM : FT_S_EVAL_SUM] += loss;
+    scalars[a->dh ? FT_S_TRAINED : FT_S_EVAL_COUNT] += (double)n;
+}

@@ -1,0 +1,78 @@
+/* linear, linear_dx, linear_dw: the ops that are matrix products. */
+#include "kernels/cpu/cpu.h"
+
+static struct ft_operand operand(const struct ft_tensor *w, bool trans, float alpha)
+{
+    return (struct ft_operand){w->data, w->dtype, w->cols, trans, alpha};
+}
+
+/* Biases are stored weights too; the few that are not f32 are widened behind the panel. */
+static const float *bias_f32(const struct ft_tensor *bias, float *room)
+{
+    if (!bias || bias->dtype == FT_F32)
+        return bias ? bias->data : NULL;
+    K(widen_row)(room, bias, 0);
+    return room;
+}
+
+void K(linear)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
+{
+    const struct ft_linear *l = &args->linear;
+    int64_t low = l->u ? l->u->cols : 0;
+    float *room = (float *)((char *)ctx->scratch + FT_GEMM_SCRATCH);
+    struct ft_gemm g = {
+        .m = ft_live_rows(ctx, l->y),
+        .n = l->y->cols,
+        .k = {l->x->cols, low},
+        .a = {l->x->data, low ? l->u->data : NULL},
+        .a_rs = {l->x->cols, low},
+        .a_cs = {1, 1},
+        .b = {operand(l->w, true, l->alpha)},
+        .add = l->add ? l->add->data : NULL,
+        .bias = bias_f32(l->bias, room),
+        .c = l->y->data,
+        .ldc = l->y->cols,
+    };
+    if (low)
+        g.b[1] = operand(l->b, true, l->beta);
+    K(gemm)(ctx->pool, ctx->scratch, &g);
+}
+
+void K(linear_dx)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
+{
+    const struct ft_linear_dx *l = &args->linear_dx;
+    int64_t low = l->du ? l->du->cols : 0;
+    struct ft_gemm g = {
+        .m = ft_live_rows(ctx, l->dx),
+        .n = l->dx->cols,
+        .k = {l->dy->cols, low},
+        .a = {l->dy->data, low ? l->du->data : NULL},
+        .a_rs = {l->dy->cols, low},
+        .a_cs = {1, 1},
+        .b = {operand(l->w, false, l->alpha)},
+        .add = l->add ? l->add->data : NULL,
+        .c = l->dx->data,
+        .ldc = l->dx->cols,
+    };
+    if (low)
+        g.b[1] = operand(l->a, false, l->beta);
+    K(gemm)(ctx->pool, ctx->scratch, &g);
+}
+
+void K(linear_dw)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
+{
+    const struct ft_linear_dw *l = &args->linear_dw;
+    struct ft_gemm g = {
+        .m = l->dw->rows,
+        .n = l->dw->cols,
+        .k = {ft_live_rows(ctx, l->x)},
+        .a = {l->dy->data},
+        .a_rs = {1},
+        .a_cs = {l->dy->cols},
+        .b = {{l->x->data, FT_F32, l->x->cols, false, l->alpha}},
+        .add = l->dw->data,
+        .c = l->dw->data,
+        .ldc = l->dw->cols,
+    };
+    K(gemm)(ctx->pool, ctx->scratch, &g);
+}

@@ -1,0 +1,229 @@
+/* Every op: its contract, its arguments, its row.
+ *
+ * An op's arguments are a struct whose first members are pointers to tensors: the inputs, then the
+ * outputs, in the order the row counts them; a member marked ? may be NULL. Scalars follow. Shapes:
+ * T is the token capacity (activations are (T, C), whatever the number of documents), and an op reads
+ * and writes only the rows below the batch's live count. Activations are f32; frozen weights may be
+ * f32, bf16 or f16; trained ones are f32. Nothing is allocated, nothing fails: shapes were checked
+ * when the graph was built (ft_op_check), and an op that disagrees is a bug.
+ *
+ * Aliasing: an output may share memory with an input only where the row's `overwrites` says so; only
+ * the memory plan makes use of it.
+ *
+ * Every op gives the same bits for any number of threads: work is cut by shape, each output element
+ * is summed in one fixed order. */
+#ifndef FT_KERNELS_OPS_H
+#define FT_KERNELS_OPS_H
+
+#include "core/tensor.h"
+#include "core/threads.h"
+
+/*     name            inputs outputs */
+#define FT_OPS(X)                                                                                  \
+    X(embed, 2, 1)                                                                                 \
+    X(rmsnorm, 2, 2)                                                                               \
+    X(rmsnorm_dx, 5, 1)                                                                            \
+    X(linear, 6, 1)                                                                                \
+    X(linear_dx, 5, 1)                                                                             \
+    X(linear_dw, 2, 1)                                                                             \
+    X(rope, 3, 1)                                                                                  \
+    X(attention, 4, 2)                                                                             \
+    X(attention_dx, 7, 3)                                                                          \
+    X(swiglu, 2, 1)                                                                                \
+    X(swiglu_dx, 3, 2)                                                                             \
+    X(dropout, 3, 1)                                                                               \
+    X(add, 2, 1)                                                                                   \
+    X(head_loss, 3, 2)                                                                             \
+    X(grad_norm, 1, 1)                                                                             \
+    X(adamw, 1, 4)                                                                                 \
+    X(sgd, 1, 3)
+
+enum ft_op {
+#define X(name, ins, outs) FT_OP_##name,
+    FT_OPS(X)
+#undef X
+        FT_OP_COUNT
+};
+
+/* y[t] = w[ids[t]] * scale      ids I32 (T,1); w (V,C); y (T,C); 0 <= ids < V */
+struct ft_embed {
+    struct ft_tensor *ids, *w, *y;
+    float scale;
+};
+
+/* y[t,c] = x[t,c] * rstd[t] * (w[c] + offset),  rstd[t] = 1 / sqrt(mean_c x[t,c]^2 + eps)
+ * x, y (T,C); w (1,C); rstd (T,1) is kept for backward. Zhang & Sennrich 2019, arXiv 1910.07467. */
+struct ft_rmsnorm {
+    struct ft_tensor *x, *w, *y, *rstd;
+    float eps, offset; /* offset: Llama 0, Gemma 1 */
+};
+
+/* dx = add + rstd * (dy*w' - xhat * mean_c(dy*w' * xhat)),  w' = w + offset, xhat = x*rstd
+ * dx may overwrite dy or add. */
+struct ft_rmsnorm_dx {
+    struct ft_tensor *dy, *x, *w, *rstd, *add /*?*/, *dx;
+    float offset;
+};
+
+/* y = alpha x w^T + bias + add + beta u b^T
+ * x (T,K); w (N,K); bias (1,N); add, y (T,N); u (T,R); b (N,R). The low-rank pair u, b comes together;
+ * it is summed behind the K products of w, so that fusing it changes no bit. y may overwrite add. */
+struct ft_linear {
+    struct ft_tensor *x, *w, *bias /*?*/, *add /*?*/, *u /*?*/, *b /*?*/, *y;
+    float alpha, beta;
+};
+
+/* dx = add + alpha dy w + beta du a
+ * dy (T,N); w (N,K); add, dx (T,K); du (T,R); a (R,K). dx may overwrite add. */
+struct ft_linear_dx {
+    struct ft_tensor *dy, *w, *add /*?*/, *du /*?*/, *a /*?*/, *dx;
+    float alpha, beta;
+};
+
+/* dw += alpha dy^T x      dy (T,N); x (T,K); dw (N,K) f32 */
+struct ft_linear_dw {
+    struct ft_tensor *dy, *x, *dw;
+    float alpha;
+};
+
+/* Rotates pairs (i, i + R/2) of the first R = 2 * cos.cols columns of each head by the row's angles;
+ * sign -1 undoes it (backward). x, y (T, heads*head_dim); cos, sin (T, R/2). Su et al. 2021,
+ * arXiv 2104.09864, in the half-split layout. y may overwrite x. */
+struct ft_rope {
+    struct ft_tensor *x, *cos, *sin, *y;
+    int heads, head_dim;
+    float sign;
+};
+
+/* o = softmax(scale q k^T + mask) v within each document, causal.
+ * q, o (T, heads*head_dim); k, v (T, kv_heads*head_dim); offsets I32 (docs+1,1): document d is rows
+ * offsets[d] to offsets[d+1]-1; lse (T, heads) = log of the softmax's denominator, for backward.
+ * Head h reads key head h / (heads/kv_heads). window > 0: a row sees itself and window-1 before it.
+ * Dao 2023, arXiv 2307.08691. */
+struct ft_attention {
+    struct ft_tensor *q, *k, *v, *offsets, *o, *lse;
+    int heads, kv_heads, head_dim, window;
+    float scale;
+};
+
+struct ft_attention_dx {
+    struct ft_tensor *q, *k, *v, *o, *lse, *dout, *offsets, *dq, *dk, *dv;
+    int heads, kv_heads, head_dim, window;
+    float scale;
+};
+
+/* y = silu(gate) * up,  silu(x) = x / (1 + exp(-x));  all (T,F). y may overwrite either input. */
+struct ft_swiglu {
+    struct ft_tensor *gate, *up, *y;
+};
+
+/* dgate, dup from dy; they may overwrite gate and up. */
+struct ft_swiglu_dx {
+    struct ft_tensor *gate, *up, *dy, *dgate, *dup;
+};
+
+/* y = add + x * m / (1-p), m = 0 with probability p, from the Philox counter
+ * (column/4, document, position, site) and the key (seed, epoch): keys I32 (T,3) = epoch, document,
+ * position. Its own backward. y may overwrite x or add. */
+struct ft_dropout {
+    struct ft_tensor *x, *keys, *add /*?*/, *y;
+    float p;
+    uint32_t site;
+    uint64_t seed;
+};
+
+/* y = a + b; y may overwrite either. */
+struct ft_add {
+    struct ft_tensor *a, *b, *y;
+};
+
+/* Cross-entropy of the output head, on trained rows only (targets[t] >= 0), in chunks of rows:
+ *   logits = h w^T (never whole);  scalars[LOSS_SUM] += sum_t -log softmax(logits[t])[targets[t]];
+ *   scalars[TRAINED] += number of trained rows;  dh = d LOSS_SUM / d h (0 on other rows).
+ * h, dh (T,C); w (V,C); targets I32 (T,1). dh NULL: forward only, into EVAL_SUM and EVAL_COUNT.
+ * Chunking as Liger's fused linear cross-entropy, arXiv 2410.10989. */
+struct ft_head_loss {
+    struct ft_tensor *h, *w, *targets, *dh /*?*/, *scalars;
+};
+
+/* What changes between steps, in one F64 tensor (1, FT_SCALARS). */
+enum ft_scalar {
+    FT_S_LR,         /* in */
+    FT_S_STEP,       /* in: number of this optimizer step, from 1 */
+    FT_S_LOSS_SUM,   /* summed by head_loss over the window */
+    FT_S_TRAINED,    /* likewise */
+    FT_S_EVAL_SUM,   /* summed by an evaluating head_loss */
+    FT_S_EVAL_COUNT, /* likewise */
+    FT_S_NORM,       /* norm of the mean gradient, before clipping */
+    FT_S_FACTOR,     /* what the optimizer multiplies the summed gradient with */
+    FT_S_FINITE,     /* 1 if loss and gradient are finite; else the optimizer changes nothing */
+    FT_SCALARS = 16
+};
+
+/* NORM, FACTOR and FINITE from the summed gradient (1,P) and the window's sums:
+ * NORM = |grad| / TRAINED; FACTOR = min(1, max_norm / (NORM + 1e-6)) / TRAINED (max_norm 0: no clip).
+ */
+struct ft_grad_norm {
+    struct ft_tensor *grad, *scalars;
+    float max_norm;
+};
+
+/* Loshchilov & Hutter, arXiv 1711.05101, in torch's order of operations; grad is zeroed after use.
+ * p, m, v (1,P). */
+struct ft_adamw {
+    struct ft_tensor *scalars, *grad, *p, *m, *v;
+    float beta1, beta2, eps, weight_decay;
+};
+
+/* b = momentum b + g; p -= lr (b + decay p ...) as torch's SGD (no dampening, no Nesterov); mom may be
+ * NULL when momentum is 0. grad is zeroed after use. */
+struct ft_sgd {
+    struct ft_tensor *scalars, *grad, *p, *mom /*?*/;
+    float momentum, weight_decay;
+};
+
+union ft_op_args {
+#define X(name, ins, outs) struct ft_##name name;
+    FT_OPS(X)
+#undef X
+    struct ft_tensor *slots[10];
+};
+
+/* How an op is run. rows and docs are the batch's live counts. */
+struct ft_kernel_ctx {
+    struct ft_pool *pool;
+    int64_t rows, docs;
+    void *scratch; /* as many bytes as the row's scratch() asked for, 64-byte aligned */
+};
+
+typedef void ft_op_fn(const struct ft_kernel_ctx *ctx, const union ft_op_args *args);
+
+struct ft_cost {
+    double flops, bytes; /* of one run with all rows live; products count 2 a multiply-add */
+};
+
+struct ft_op_row {
+    const char *name;
+    int n_in, n_out;
+    /* pairs {output, input}, both counted among their kind; {-1,-1} ends */
+    signed char overwrites[4][2];
+    size_t (*scratch)(const union ft_op_args *); /* NULL: none */
+    struct ft_cost (*cost)(const union ft_op_args *, int64_t rows);
+    void (*check)(const union ft_op_args *); /* asserts the shapes */
+};
+
+extern const struct ft_op_row ft_op_rows[FT_OP_COUNT];
+
+/* Live rows of a tensor in this batch. */
+static inline int64_t ft_live_rows(const struct ft_kernel_ctx *ctx, const struct ft_tensor *t)
+{
+    return t->live ? ctx->rows : t->rows;
+}
+
+/* Rows of logits that head_loss holds at a time, from the shapes alone. */
+int64_t ft_head_chunk_rows(int64_t tokens, int64_t vocab);
+
+/* Bytes of shared scratch that a product needs for its packed weight panel. */
+#define FT_GEMM_SCRATCH ((size_t)8 << 20)
+
+#endif

@@ -1,0 +1,41 @@
+/* Whole files, exact reads, atomic writes. */
+#ifndef FT_CORE_FILE_H
+#define FT_CORE_FILE_H
+
+#include "core/status.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+bool ft_file_exists(const char *path);
+bool ft_is_folder(const char *path);
+
+/* The whole of a regular file, with a zero byte behind it; caller frees *data with ft_free. Errors
+ * are reported with `code` and name the path and the reason. most: refuse larger files. */
+int ft_file_read(const char *path, size_t most, enum ft_code code, char **data, size_t *len);
+
+/* Exactly n bytes at offset; FT_ERESOURCE if the file is shorter by now or cannot be read. */
+int ft_pread(int fd, const char *path, void *buf, size_t n, int64_t offset);
+
+/* Writes path by way of a temporary file beside it, fsynced and renamed, then fsyncs the folder: the
+ * file is either the old one or the whole new one. FT_ERESOURCE; the temporary is removed. */
+int ft_file_write(const char *path, const void *data, size_t len);
+
+/* The same in parts, for contents too large to hold: */
+struct ft_writer {
+    int fd;
+    char path[4096], temp[4200];
+};
+int ft_writer_open(struct ft_writer *w, const char *path);
+int ft_writer_put(struct ft_writer *w, const void *data, size_t len);
+int ft_writer_commit(struct ft_writer *w); /* closes w in any case */
+void ft_writer_abort(struct ft_writer *w); /* removes the temporary; harmless after commit */
+
+/* Creates a folder and its parents; FT_ERESOURCE. */
+int ft_make_folders(const char *path);
+
+/* "a/b": b appended to folder a, or b alone where it is absolute. NULL if memory is short. */
+char *ft_path_join(const char *a, const char *b);
+
+#endif

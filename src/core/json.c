@@ -1,0 +1,83 @@
+/* Owns the project's use of jansson. */
+#include "core/json.h"
+
+#include "core/file.h"
+#include "core/mem.h"
+
+#include <string.h>
+
+int ft_json_text(const char *text, size_t len, const char *name, enum ft_code code, json_t **out)
+{
+    json_error_t e;
+    *out = json_loadb(text, len, JSON_REJECT_DUPLICATES, &e);
+    if (*out)
+        return FT_OK;
+    return ft_fail_at((struct ft_where){name, e.line, e.column}, code, "not valid JSON: %s", e.text);
+}
+
+int ft_json_file(const char *path, enum ft_code code, json_t **out)
+{
+    char *text;
+    size_t len;
+    *out = NULL;
+    FT_TRY(ft_file_read(path, (size_t)1 << 30, code, &text, &len));
+    int rc = ft_json_text(text, len, path, code, out);
+    ft_free(text);
+    return rc;
+}
+
+const json_t *ft_json_get(const json_t *o, const char *key)
+{
+    const json_t *v = json_object_get(o, key);
+    return v && !json_is_null(v) ? v : NULL;
+}
+
+static bool wrong(const char *file, const char *key, const char *want)
+{
+    ft_fail_at((struct ft_where){.file = file}, FT_EDATA, "'%s' is not %s", key, want);
+    return false;
+}
+
+bool ft_json_int(const json_t *o, const char *file, const char *key, long long *out)
+{
+    const json_t *v = ft_json_get(o, key);
+    if (!v)
+        return true;
+    if (!json_is_integer(v))
+        return wrong(file, key, "an integer");
+    *out = json_integer_value(v);
+    return true;
+}
+
+bool ft_json_real(const json_t *o, const char *file, const char *key, double *out)
+{
+    const json_t *v = ft_json_get(o, key);
+    if (!v)
+        return true;
+    if (!json_is_number(v))
+        return wrong(file, key, "a number");
+    *out = json_number_value(v);
+    return true;
+}
+
+bool ft_json_bool(const json_t *o, const char *file, const char *key, bool *out)
+{
+    const json_t *v = ft_json_get(o, key);
+    if (!v)
+        return true;
+    if (!json_is_boolean(v))
+        return wrong(file, key, "true or false");
+    *out = json_is_true(v);
+    return true;
+}
+
+bool ft_json_str(const json_t *o, const char *file, const char *key, const char **out)
+{
+    const json_t *v = ft_json_get(o, key);
+    if (!v)
+        return true;
+    if (!json_is_string(v))
+        return wrong(file, key, "a string");
+    *out = json_string_value(v);
+    return true;
+}

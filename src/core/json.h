@@ -1,0 +1,24 @@
+/* JSON, by way of jansson: strict UTF-8, duplicate keys refused. */
+#ifndef FT_CORE_JSON_H
+#define FT_CORE_JSON_H
+
+#include "core/status.h"
+
+#include <jansson.h>
+
+/* Parses a whole file; errors carry the file's line and column. Caller json_decref()s *out. */
+int ft_json_file(const char *path, enum ft_code code, json_t **out);
+/* Parses len bytes; `name` stands for them in messages. */
+int ft_json_text(const char *text, size_t len, const char *name, enum ft_code code, json_t **out);
+
+/* Members of an object; a missing or null member leaves *out alone and returns true; a member of
+ * another type is reported and returns false. */
+bool ft_json_int(const json_t *o, const char *file, const char *key, long long *out);
+bool ft_json_real(const json_t *o, const char *file, const char *key, double *out);
+bool ft_json_bool(const json_t *o, const char *file, const char *key, bool *out);
+bool ft_json_str(const json_t *o, const char *file, const char *key, const char **out);
+
+/* The member if it is there and not null, else NULL. */
+const json_t *ft_json_get(const json_t *o, const char *key);
+
+#endif

@@ -1,0 +1,159 @@
+/* Owns heap accounting, arenas and page blocks. */
+#include "core/mem.h"
+
+#include "core/status.h"
+
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+static _Atomic uint64_t alloc_count, alloc_fail_in;
+
+static bool must_fail(void)
+{
+    atomic_fetch_add_explicit(&alloc_count, 1, memory_order_relaxed);
+    return atomic_load_explicit(&alloc_fail_in, memory_order_relaxed) &&
+           atomic_fetch_sub(&alloc_fail_in, 1) == 1;
+}
+
+static int out_of_memory(size_t n, size_t size)
+{
+    return ft_fail(FT_ERESOURCE, "out of memory: %zu x %zu bytes refused", n, size);
+}
+
+int ft_alloc(void *out, size_t n, size_t size)
+{
+    void *p = must_fail() ? NULL : calloc(n ? n : 1, size ? size : 1);
+    memcpy(out, &p, sizeof p);
+    return p ? FT_OK : out_of_memory(n, size);
+}
+
+int ft_grow(void *ptr, size_t n, size_t size)
+{
+    void *old, *p = NULL;
+    size_t bytes;
+    memcpy(&old, ptr, sizeof old);
+    if (!must_fail() && !__builtin_mul_overflow(n, size, &bytes))
+        p = realloc(old, bytes ? bytes : 1);
+    if (!p)
+        return out_of_memory(n, size);
+    memcpy(ptr, &p, sizeof p);
+    return FT_OK;
+}
+
+void ft_free(void *ptr)
+{
+    free(ptr);
+}
+
+char *ft_strdup(const char *s)
+{
+    char *copy;
+    if (!s || ft_alloc(&copy, strlen(s) + 1, 1))
+        return NULL;
+    return strcpy(copy, s);
+}
+
+static char *vformat(struct ft_arena *a, const char *fmt, va_list ap)
+{
+    va_list again;
+    char *s;
+    va_copy(again, ap);
+    int n = vsnprintf(NULL, 0, fmt, again);
+    va_end(again);
+    FT_ASSERT(n >= 0);
+    if (a)
+        s = ft_arena_alloc(a, (size_t)n + 1, 1);
+    else if (ft_alloc(&s, (size_t)n + 1, 1))
+        s = NULL;
+    if (s)
+        vsnprintf(s, (size_t)n + 1, fmt, ap);
+    return s;
+}
+
+char *ft_format(const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    char *s = vformat(NULL, fmt, ap);
+    va_end(ap);
+    return s;
+}
+
+char *ft_arena_format(struct ft_arena *a, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    char *s = vformat(a, fmt, ap);
+    va_end(ap);
+    return s;
+}
+
+struct ft_arena_chunk {
+    struct ft_arena_chunk *next;
+    size_t used, size;
+    _Alignas(16) char data[];
+};
+
+void *ft_arena_alloc(struct ft_arena *a, size_t n, size_t size)
+{
+    size_t bytes;
+    if (__builtin_mul_overflow(n, size, &bytes) || bytes > SIZE_MAX / 2) {
+        out_of_memory(n, size);
+        return NULL;
+    }
+    bytes = (bytes + 15) / 16 * 16;
+    struct ft_arena_chunk *c = a->chunks;
+    if (!c || c->size - c->used < bytes) {
+        size_t want = bytes > 65536 ? bytes : 65536;
+        if (ft_alloc(&c, 1, sizeof *c + want))
+            return NULL;
+        c->size = want;
+        c->next = a->chunks;
+        a->chunks = c;
+    }
+    void *p = c->data + c->used;
+    c->used += bytes;
+    return p;
+}
+
+void ft_arena_fini(struct ft_arena *a)
+{
+    for (struct ft_arena_chunk *c = a->chunks, *next; c; c = next) {
+        next = c->next;
+        ft_free(c);
+    }
+    a->chunks = NULL;
+}
+
+uint64_t ft_alloc_count(void)
+{
+    return atomic_load(&alloc_count);
+}
+
+void ft_alloc_fail_at(uint64_t n)
+{
+    atomic_store(&alloc_fail_in, n);
+}
+
+int ft_pages_alloc(void **out, size_t bytes)
+{
+    *out = NULL;
+    void *p = must_fail() ? MAP_FAILED
+                          : mmap(NULL, bytes ? bytes : 1, PROT_READ | PROT_WRITE,
+                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED)
+        return ft_fail(FT_ERESOURCE, "out of memory: a block of %.1f MB refused",
+                       (double)bytes / 1e6);
+    *out = p;
+    return FT_OK;
+}
+
+void ft_pages_free(void *ptr, size_t bytes)
+{
+    if (ptr)
+        munmap(ptr, bytes ? bytes : 1);
+}

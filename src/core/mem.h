@@ -1,0 +1,37 @@
+/* Heap memory. Every allocation of ft goes through here, so that a failing one is a status and
+ * tests can make the n-th one fail. */
+#ifndef FT_CORE_MEM_H
+#define FT_CORE_MEM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* n * size zeroed bytes in *out (caller frees with ft_free); FT_ERESOURCE and *out = NULL if there
+ * is not enough memory or the product overflows. n * size == 0 gives a valid pointer. */
+int ft_alloc(void *out, size_t n, size_t size);
+/* Grows *ptr to n * size bytes; on failure *ptr is untouched. */
+int ft_grow(void *ptr, size_t n, size_t size);
+void ft_free(void *ptr);
+char *ft_strdup(const char *s); /* NULL if s is NULL or memory is short (reported) */
+char *ft_format(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* NULL likewise */
+
+/* An arena: many small allocations freed together. Zeroed memory, 16-byte aligned. */
+struct ft_arena {
+    struct ft_arena_chunk *chunks;
+};
+void *ft_arena_alloc(struct ft_arena *a, size_t n, size_t size); /* NULL if memory is short */
+char *ft_arena_format(struct ft_arena *a, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
+void ft_arena_fini(struct ft_arena *a);
+
+/* Allocations made so far by this process, for the test that training makes none. */
+uint64_t ft_alloc_count(void);
+/* The n-th allocation from now fails (1 = the next); 0 switches this off. Tests only. */
+void ft_alloc_fail_at(uint64_t n);
+
+/* A block of zeroed pages straight from the kernel, aligned to a page; pages that are never touched
+ * are never resident. FT_ERESOURCE if refused. */
+int ft_pages_alloc(void **out, size_t bytes);
+void ft_pages_free(void *ptr, size_t bytes);
+
+#endif

@@ -1,0 +1,72 @@
+/* Owns the dtype table and scalar conversions. */
+#include "core/tensor.h"
+
+#include "core/status.h"
+
+#include <string.h>
+
+static const struct {
+    const char *name;
+    size_t size;
+} dtypes[] = {
+#define X(name, size, st) {st, size},
+    FT_DTYPES(X)
+#undef X
+};
+
+size_t ft_dtype_size(enum ft_dtype d)
+{
+    FT_ASSERT(d < FT_DTYPE_COUNT);
+    return dtypes[d].size;
+}
+
+const char *ft_dtype_name(enum ft_dtype d)
+{
+    FT_ASSERT(d < FT_DTYPE_COUNT);
+    return dtypes[d].name;
+}
+
+bool ft_dtype_parse(const char *name, enum ft_dtype *out)
+{
+    for (int i = 0; i < FT_DTYPE_COUNT; i++)
+        if (strcmp(name, dtypes[i].name) == 0) {
+            *out = (enum ft_dtype)i;
+            return true;
+        }
+    return false;
+}
+
+size_t ft_tensor_bytes(const struct ft_tensor *t)
+{
+    return (size_t)t->rows * (size_t)t->cols * ft_dtype_size(t->dtype);
+}
+
+float ft_bf16_to_f32(uint16_t h)
+{
+    uint32_t u = (uint32_t)h << 16;
+    float f;
+    memcpy(&f, &u, sizeof f);
+    return f;
+}
+
+uint16_t ft_f32_to_bf16(float f)
+{
+    uint32_t u;
+    memcpy(&u, &f, sizeof u);
+    if ((u & 0x7fffffffu) > 0x7f800000u) /* NaN stays NaN */
+        return (uint16_t)((u >> 16) | 0x40);
+    return (uint16_t)((u + 0x7fffu + ((u >> 16) & 1)) >> 16);
+}
+
+float ft_f16_to_f32(uint16_t h)
+{
+    uint32_t sign = (uint32_t)(h & 0x8000) << 16, mant = h & 0x3ff, exp = (h >> 10) & 31;
+    float f;
+    if (exp == 0) { /* zero and subnormals: mant * 2^-24 */
+        f = (float)mant * 0x1p-24f;
+        return sign ? -f : f;
+    }
+    uint32_t u = sign | ((exp == 31 ? 255 : exp + 112) << 23) | (mant << 13);
+    memcpy(&f, &u, sizeof f);
+    return f;
+}

@@ -1,0 +1,50 @@
+/* Tensors and the dtype table. */
+#ifndef FT_CORE_TENSOR_H
+#define FT_CORE_TENSOR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* name, bytes of one element, safetensors name */
+#define FT_DTYPES(X)                                                                               \
+    X(F32, 4, "F32")                                                                               \
+    X(BF16, 2, "BF16")                                                                             \
+    X(F16, 2, "F16")                                                                               \
+    X(F64, 8, "F64")                                                                               \
+    X(I32, 4, "I32")                                                                               \
+    X(I64, 8, "I64")                                                                               \
+    X(U8, 1, "U8")                                                                                 \
+    X(U32, 4, "U32")
+
+enum ft_dtype {
+#define X(name, size, st) FT_##name,
+    FT_DTYPES(X)
+#undef X
+        FT_DTYPE_COUNT
+};
+
+size_t ft_dtype_size(enum ft_dtype d);
+const char *ft_dtype_name(enum ft_dtype d);
+/* The dtype with this safetensors name in *out; false if ft has none such. */
+bool ft_dtype_parse(const char *name, enum ft_dtype *out);
+
+/* A row-major matrix. A vector of C elements is (1, C).
+ * live: rows is a capacity, and only the rows below the batch's live count hold data. */
+struct ft_tensor {
+    void *data; /* not owned; NULL until the memory plan has placed it */
+    int64_t rows, cols;
+    enum ft_dtype dtype;
+    bool live;
+    int id;           /* index among the graph's values, -1 outside a graph */
+    const char *name; /* for the memory table and messages */
+};
+
+size_t ft_tensor_bytes(const struct ft_tensor *t);
+
+/* Widening is exact; narrowing rounds to nearest even. */
+float ft_bf16_to_f32(uint16_t h);
+uint16_t ft_f32_to_bf16(float f);
+float ft_f16_to_f32(uint16_t h);
+
+#endif

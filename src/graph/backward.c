@@ -1,0 +1,257 @@
+/* Appends the backward ops: each op kind knows its own. */
+#include "graph/internal.h"
+
+struct backward {
+    struct ft_graph *g;
+    enum ft_recompute policy;
+};
+
+/* --- values that backward reads: kept, or computed again --- */
+
+static bool is_cheap(enum ft_op op)
+{
+    return op == FT_OP_rmsnorm || op == FT_OP_swiglu || op == FT_OP_dropout;
+}
+
+static bool is_dropped(const struct backward *b, const struct ft_value *v)
+{
+    if (v->use != FT_M_PASS || v->producer < 0 || v->keep || v->layer < 0)
+        return false;
+    const struct ft_node *n = &b->g->programs[FT_PASS].v[v->producer];
+    if (b->policy == FT_RECOMPUTE_LAYER)
+        return true;
+    /* rstd is a column, and is kept with its norm's input */
+    return b->policy == FT_RECOMPUTE_CHEAP && is_cheap(n->op) && v->t.cols > 1;
+}
+
+/* The tensor that backward may read in t's stead, after cloning what computes it if it was dropped.
+ * A clone is the same op at the same shape on the same bits, so its result is too. */
+static struct ft_tensor *saved(struct backward *b, struct ft_tensor *t)
+{
+    struct ft_graph *g = b->g;
+    if (!t || g->rc || !is_dropped(b, ft_value_of(t)))
+        return t;
+    struct ft_value *v = ft_value_of(t);
+    if (v->again)
+        return v->again;
+    struct ft_node clone = g->programs[FT_PASS].v[v->producer];
+    int ins = ft_node_ins(&clone), slots = ft_node_slots(&clone);
+    for (int i = 0; i < ins; i++)
+        clone.args.slots[i] = saved(b, clone.args.slots[i]);
+    for (int i = ins; i < slots; i++) {
+        struct ft_tensor *out = clone.args.slots[i];
+        if (!out)
+            continue;
+        struct ft_tensor *twin = ft_graph_like(g, out->name, out);
+        ft_value_of(out)->again = twin;
+        clone.args.slots[i] = twin;
+    }
+    ft_graph_emit(g, clone.op, &clone.args);
+    return g->rc ? t : v->again;
+}
+
+/* --- gradients so far --- */
+
+static bool wants(const struct ft_tensor *t)
+{
+    return t && ft_value_of((struct ft_tensor *)t)->needs_grad;
+}
+
+/* What has been summed into t's gradient so far, for an op that adds to it; NULL if nothing. */
+static struct ft_tensor *so_far(const struct ft_tensor *t)
+{
+    return ft_value_of((struct ft_tensor *)t)->grad;
+}
+
+static void set_grad(struct ft_tensor *t, struct ft_tensor *grad)
+{
+    ft_value_of(t)->grad = grad;
+}
+
+/* Adds d, a finished tensor, to t's gradient. */
+static void contribute(struct backward *b, struct ft_tensor *t, struct ft_tensor *d)
+{
+    struct ft_tensor *old = so_far(t);
+    set_grad(t, old ? ft_add(b->g, old, d) : d);
+}
+
+static struct ft_tensor *grad_like(struct backward *b, const struct ft_tensor *t)
+{
+    return ft_graph_like(b->g, "gradient", t);
+}
+
+static void emit(struct backward *b, enum ft_op op, union ft_op_args args)
+{
+    ft_graph_emit(b->g, op, &args);
+}
+
+/* grad(x) += alpha dy w */
+static void product_dx(struct backward *b, struct ft_tensor *x, struct ft_tensor *dy,
+                       struct ft_tensor *w, float alpha)
+{
+    struct ft_tensor *dx = grad_like(b, x);
+    emit(b, FT_OP_linear_dx,
+         (union ft_op_args){
+             .linear_dx = {.dy = dy, .w = w, .add = so_far(x), .dx = dx, .alpha = alpha}});
+    set_grad(x, dx);
+}
+
+/* grad(w) += alpha dy^T x */
+static void product_dw(struct backward *b, struct ft_tensor *w, struct ft_tensor *dy,
+                       struct ft_tensor *x, float alpha)
+{
+    emit(b, FT_OP_linear_dw,
+         (union ft_op_args){
+             .linear_dw = {.dy = dy, .x = saved(b, x), .dw = so_far(w), .alpha = alpha}});
+}
+
+/* --- one function an op kind; dy is the gradient of the node's first output --- */
+
+typedef void backward_fn(struct backward *b, const struct ft_node *n, struct ft_tensor *dy);
+
+static void no_backward(struct backward *b, const struct ft_node *n, struct ft_tensor *dy)
+{
+    (void)b, (void)n, (void)dy;
+    FT_ASSERT(!"this op has no backward");
+}
+
+static void linear_backward(struct backward *b, const struct ft_node *n, struct ft_tensor *dy)
+{
+    const struct ft_linear *l = &n->args.linear;
+    if (l->u) {
+        if (wants(l->b))
+            product_dw(b, l->b, dy, l->u, l->beta);
+        if (wants(l->u))
+            product_dx(b, l->u, dy, l->b, l->beta);
+    }
+    if (wants(l->w))
+        product_dw(b, l->w, dy, l->x, l->alpha);
+    if (wants(l->x))
+        product_dx(b, l->x, dy, l->w, l->alpha);
+    if (wants(l->add))
+        contribute(b, l->add, dy);
+}
+
+static void rmsnorm_backward(struct backward *b, const struct ft_node *n, struct ft_tensor *dy)
+{
+    const struct ft_rmsnorm *r = &n->args.rmsnorm;
+    struct ft_tensor *dx = grad_like(b, r->x);
+    emit(b, FT_OP_rmsnorm_dx,
+         (union ft_op_args){.rmsnorm_dx = {.dy = dy,
+                                           .x = saved(b, r->x),
+                                           .w = r->w,
+                                           .rstd = saved(b, r->rstd),
+                                           .add = so_far(r->x),
+                                           .dx = dx,
+                                           .offset = r->offset}});
+    set_grad(r->x, dx);
+}
+
+static void rope_backward(struct backward *b, const struct ft_node *n, struct ft_tensor *dy)
+{
+    struct ft_rope r = n->args.rope;
+    struct ft_tensor *x = r.x;
+    r.x = dy;
+    r.y = grad_like(b, x);
+    r.sign = -r.sign;
+    emit(b, FT_OP_rope, (union ft_op_args){.rope = r});
+    contribute(b, x, r.y);
+}
+
+static void attention_backward(struct backward *b, const struct ft_node *n, struct ft_tensor *dy)
+{
+    const struct ft_attention *a = &n->args.attention;
+    struct ft_attention_dx d = {.q = saved(b, a->q),
+                                .k = saved(b, a->k),
+                                .v = saved(b, a->v),
+                                .o = saved(b, a->o),
+                                .lse = saved(b, a->lse),
+                                .dout = dy,
+                                .offsets = a->offsets,
+                                .dq = grad_like(b, a->q),
+                                .dk = grad_like(b, a->k),
+                                .dv = grad_like(b, a->v),
+                                .heads = a->heads,
+                                .kv_heads = a->kv_heads,
+                                .head_dim = a->head_dim,
+                                .window = a->window,
+                                .scale = a->scale};
+    emit(b, FT_OP_attention_dx, (union ft_op_args){.attention_dx = d});
+    struct ft_tensor *in[3] = {a->q, a->k, a->v}, *grad[3] = {d.dq, d.dk, d.dv};
+    for (int i = 0; i < 3; i++)
+        if (wants(in[i]))
+            contribute(b, in[i], grad[i]);
+}
+
+static void swiglu_backward(struct backward *b, const struct ft_node *n, struct ft_tensor *dy)
+{
+    const struct ft_swiglu *s = &n->args.swiglu;
+    struct ft_tensor *dgate = grad_like(b, s->gate), *dup = grad_like(b, s->up);
+    emit(b, FT_OP_swiglu_dx,
+         (union ft_op_args){
+             .swiglu_dx = {saved(b, s->gate), saved(b, s->up), dy, dgate, dup}});
+    if (wants(s->gate))
+        contribute(b, s->gate, dgate);
+    if (wants(s->up))
+        contribute(b, s->up, dup);
+}
+
+static void dropout_backward(struct backward *b, const struct ft_node *n, struct ft_tensor *dy)
+{
+    struct ft_dropout d = n->args.dropout;
+    struct ft_tensor *x = d.x;
+    d.x = dy;
+    d.add = so_far(x);
+    d.y = grad_like(b, x);
+    emit(b, FT_OP_dropout, (union ft_op_args){.dropout = d});
+    set_grad(x, d.y);
+}
+
+static void add_backward(struct backward *b, const struct ft_node *n, struct ft_tensor *dy)
+{
+    if (wants(n->args.add.a))
+        contribute(b, n->args.add.a, dy);
+    if (wants(n->args.add.b))
+        contribute(b, n->args.add.b, dy);
+}
+
+static backward_fn *const table[FT_OP_COUNT] = {
+    [FT_OP_embed] = no_backward, /* ids have no gradient; the embedding is frozen */
+    [FT_OP_rmsnorm] = rmsnorm_backward,
+    [FT_OP_rmsnorm_dx] = no_backward,
+    [FT_OP_linear] = linear_backward,
+    [FT_OP_linear_dx] = no_backward,
+    [FT_OP_linear_dw] = no_backward,
+    [FT_OP_rope] = rope_backward,
+    [FT_OP_attention] = attention_backward,
+    [FT_OP_attention_dx] = no_backward,
+    [FT_OP_swiglu] = swiglu_backward,
+    [FT_OP_swiglu_dx] = no_backward,
+    [FT_OP_dropout] = dropout_backward,
+    [FT_OP_add] = add_backward,
+    [FT_OP_head_loss] = no_backward, /* leaves its gradient as an output */
+    [FT_OP_grad_norm] = no_backward,
+    [FT_OP_adamw] = no_backward,
+    [FT_OP_sgd] = no_backward,
+};
+
+void ft_graph_backward(struct ft_graph *g, enum ft_recompute policy)
+{
+    struct backward b = {g, policy};
+    ft_graph_begin(g, FT_PASS);
+    for (int i = g->programs[FT_PASS].n - 1; i >= 0 && !g->rc; i--) {
+        struct ft_node n = g->programs[FT_PASS].v[i]; /* a copy: the list grows below */
+        if (n.removed)
+            continue;
+        if (n.op == FT_OP_head_loss) {
+            set_grad(n.args.head_loss.h, n.args.head_loss.dh);
+            continue;
+        }
+        struct ft_tensor *y = n.args.slots[ft_node_ins(&n)];
+        if (!wants(y) || !so_far(y))
+            continue;
+        g->layer = n.layer;
+        table[n.op](&b, &n, so_far(y));
+    }
+    g->layer = -1;
+}

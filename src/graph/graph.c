@@ -1,0 +1,246 @@
+/* Owns the graph's values and nodes, and the builder calls. */
+#include "graph/internal.h"
+
+const char *const ft_memory_labels[FT_MEMORY_COUNT] = {
+#define X(name, label) label,
+    FT_MEMORY(X)
+#undef X
+};
+
+int ft_graph_new(struct ft_graph **out)
+{
+    struct ft_graph *g;
+    *out = NULL;
+    FT_TRY(ft_alloc(&g, 1, sizeof *g));
+    g->layer = -1;
+    g->standin.t = (struct ft_tensor){.rows = 1, .cols = 1, .name = "(failed)"};
+    *out = g;
+    return FT_OK;
+}
+
+void ft_graph_free(struct ft_graph *g)
+{
+    if (!g)
+        return;
+    if (g->block)
+        g->backend->free(g->block, g->block_bytes);
+    for (int p = 0; p < FT_PROGRAMS; p++)
+        ft_free(g->programs[p].v);
+    ft_free(g->values);
+    ft_arena_fini(&g->arena);
+    ft_free(g);
+}
+
+static struct ft_value *new_value(struct ft_graph *g, const char *name)
+{
+    if (g->rc)
+        return &g->standin;
+    if (g->n_values == g->room_values) {
+        int room = g->room_values ? 2 * g->room_values : 1024;
+        if ((g->rc = ft_grow(&g->values, (size_t)room, sizeof *g->values)))
+            return &g->standin;
+        g->room_values = room;
+    }
+    struct ft_value *v = ft_arena_alloc(&g->arena, 1, sizeof *v);
+    char *copy = ft_arena_alloc(&g->arena, strlen(name) + 1, 1);
+    if (!v || !copy) {
+        g->rc = FT_ERESOURCE;
+        return &g->standin;
+    }
+    v->t.name = strcpy(copy, name);
+    v->t.id = g->n_values;
+    v->layer = g->layer;
+    v->producer = -1;
+    v->first = v->last = -1;
+    v->root = v;
+    g->values[g->n_values++] = v;
+    return v;
+}
+
+struct ft_tensor *ft_graph_value(struct ft_graph *g, enum ft_memory use, const char *name,
+                                 enum ft_dtype dtype, int64_t rows, int64_t cols)
+{
+    FT_ASSERT(rows > 0 && cols > 0);
+    struct ft_value *v = new_value(g, name);
+    if (v == &g->standin)
+        return &v->t;
+    v->use = use;
+    v->t.dtype = dtype;
+    v->t.rows = rows;
+    v->t.cols = cols;
+    return &v->t;
+}
+
+struct ft_tensor *ft_graph_input(struct ft_graph *g, const char *name, enum ft_dtype dtype,
+                                 int64_t rows, int64_t cols, bool live)
+{
+    struct ft_tensor *t = ft_graph_value(g, FT_M_BATCH, name, dtype, rows, cols);
+    t->live = live;
+    return t;
+}
+
+struct ft_tensor *ft_graph_view(struct ft_graph *g, struct ft_tensor *parent, const char *name,
+                                int64_t rows, int64_t cols, int64_t first)
+{
+    struct ft_value *p = ft_value_of(parent);
+    if (g->rc)
+        return &g->standin.t;
+    FT_ASSERT(!p->parent && first >= 0 && first + rows * cols <= parent->rows * parent->cols);
+    struct ft_tensor *t = ft_graph_value(g, p->use, name, parent->dtype, rows, cols);
+    if (t != &g->standin.t) {
+        ft_value_of(t)->parent = p;
+        ft_value_of(t)->first_element = first;
+    }
+    return t;
+}
+
+void ft_graph_train(struct ft_graph *g, struct ft_tensor *w, struct ft_tensor *grad)
+{
+    if (g->rc)
+        return;
+    FT_ASSERT(w->rows == grad->rows && w->cols == grad->cols && w->dtype == FT_F32);
+    ft_value_of(w)->needs_grad = true;
+    ft_value_of(w)->grad = grad;
+}
+
+void ft_graph_begin(struct ft_graph *g, enum ft_program p)
+{
+    g->current = p;
+    g->layer = -1;
+}
+
+void ft_graph_layer(struct ft_graph *g, int layer, struct ft_tensor *h)
+{
+    g->layer = layer;
+    ft_value_of(h)->keep = true;
+}
+
+struct ft_tensor *ft_graph_name(struct ft_graph *g, struct ft_tensor *t, const char *name)
+{
+    if (g->rc)
+        return t;
+    char *copy = ft_arena_alloc(&g->arena, strlen(name) + 1, 1);
+    if (copy)
+        t->name = strcpy(copy, name);
+    else
+        g->rc = FT_ERESOURCE;
+    return t;
+}
+
+struct ft_tensor *ft_graph_temp(struct ft_graph *g, const char *name, int64_t rows, int64_t cols)
+{
+    struct ft_tensor *t = ft_graph_value(g, FT_M_PASS, name, FT_F32, rows, cols);
+    t->live = true;
+    return t;
+}
+
+struct ft_tensor *ft_graph_like(struct ft_graph *g, const char *name, const struct ft_tensor *like)
+{
+    struct ft_tensor *t = ft_graph_temp(g, name, like->rows, like->cols);
+    t->live = like->live;
+    return t;
+}
+
+void ft_graph_emit(struct ft_graph *g, enum ft_op op, const union ft_op_args *args)
+{
+    const struct ft_op_row *row = &ft_op_rows[op];
+    struct ft_nodes *list = &g->programs[g->current];
+    if (g->rc)
+        return;
+    row->check(args);
+    if (list->n == list->room) {
+        int room = list->room ? 2 * list->room : 512;
+        if ((g->rc = ft_grow(&list->v, (size_t)room, sizeof *list->v)))
+            return;
+        list->room = room;
+    }
+    bool needs_grad = false;
+    for (int i = 0; i < row->n_in; i++)
+        if (args->slots[i] && ft_value_of(args->slots[i])->needs_grad)
+            needs_grad = true;
+    for (int i = row->n_in; i < row->n_in + row->n_out; i++) {
+        struct ft_tensor *t = args->slots[i];
+        if (!t || ft_value_of(t)->use < FT_M_PASS)
+            continue;
+        ft_value_of(t)->needs_grad |= needs_grad;
+        ft_value_of(t)->producer = list->n;
+    }
+    list->v[list->n++] = (struct ft_node){.op = op, .args = *args, .layer = g->layer};
+}
+
+/* Emits an op whose first output is the result. */
+static struct ft_tensor *emit(struct ft_graph *g, enum ft_op op, const union ft_op_args *args)
+{
+    ft_graph_emit(g, op, args);
+    return g->rc ? &g->standin.t : args->slots[ft_op_rows[op].n_in];
+}
+
+struct ft_tensor *ft_embed(struct ft_graph *g, struct ft_tensor *ids, struct ft_tensor *w,
+                           float scale)
+{
+    struct ft_tensor *y = ft_graph_temp(g, "embedding", ids->rows, w->cols);
+    return emit(g, FT_OP_embed, &(union ft_op_args){.embed = {ids, w, y, scale}});
+}
+
+struct ft_tensor *ft_rmsnorm(struct ft_graph *g, struct ft_tensor *x, struct ft_tensor *w, float eps,
+                             float offset)
+{
+    struct ft_tensor *y = ft_graph_like(g, "norm", x);
+    struct ft_tensor *rstd = ft_graph_temp(g, "norm.rstd", x->rows, 1);
+    rstd->live = x->live;
+    return emit(g, FT_OP_rmsnorm, &(union ft_op_args){.rmsnorm = {x, w, y, rstd, eps, offset}});
+}
+
+struct ft_tensor *ft_linear(struct ft_graph *g, struct ft_tensor *x, struct ft_tensor *w,
+                            struct ft_tensor *bias, struct ft_tensor *add, float alpha)
+{
+    struct ft_tensor *y = ft_graph_temp(g, w->name, x->rows, w->rows);
+    return emit(g, FT_OP_linear,
+                &(union ft_op_args){
+                    .linear = {.x = x, .w = w, .bias = bias, .add = add, .y = y, .alpha = alpha}});
+}
+
+struct ft_tensor *ft_rope(struct ft_graph *g, struct ft_tensor *x, struct ft_tensor *cos,
+                          struct ft_tensor *sin, int heads, int head_dim)
+{
+    struct ft_tensor *y = ft_graph_like(g, "rope", x);
+    return emit(g, FT_OP_rope,
+                &(union ft_op_args){.rope = {x, cos, sin, y, heads, head_dim, 1.f}});
+}
+
+struct ft_tensor *ft_attention(struct ft_graph *g, struct ft_attention a)
+{
+    a.o = ft_graph_like(g, "attention", a.q);
+    a.lse = ft_graph_temp(g, "attention.lse", a.q->rows, a.heads);
+    return emit(g, FT_OP_attention, &(union ft_op_args){.attention = a});
+}
+
+struct ft_tensor *ft_swiglu(struct ft_graph *g, struct ft_tensor *gate, struct ft_tensor *up)
+{
+    struct ft_tensor *y = ft_graph_like(g, "swiglu", gate);
+    return emit(g, FT_OP_swiglu, &(union ft_op_args){.swiglu = {gate, up, y}});
+}
+
+struct ft_tensor *ft_dropout(struct ft_graph *g, struct ft_tensor *x, struct ft_tensor *keys,
+                             float p, uint32_t site, uint64_t seed)
+{
+    struct ft_tensor *y = ft_graph_like(g, "dropout", x);
+    return emit(g, FT_OP_dropout,
+                &(union ft_op_args){.dropout = {x, keys, NULL, y, p, site, seed}});
+}
+
+struct ft_tensor *ft_add(struct ft_graph *g, struct ft_tensor *a, struct ft_tensor *b)
+{
+    struct ft_tensor *y = ft_graph_like(g, "add", a);
+    return emit(g, FT_OP_add, &(union ft_op_args){.add = {a, b, y}});
+}
+
+void ft_head_loss(struct ft_graph *g, struct ft_tensor *h, struct ft_tensor *w,
+                  struct ft_tensor *targets, struct ft_tensor *scalars)
+{
+    struct ft_tensor *dh = NULL;
+    if (g->current == FT_PASS)
+        dh = ft_graph_like(g, "head.dh", h);
+    ft_graph_emit(g, FT_OP_head_loss,
+                  &(union ft_op_args){.head_loss = {h, w, targets, dh, scalars}});
+}

@@ -1,0 +1,80 @@
+/* What the files of graph/ share. */
+#ifndef FT_GRAPH_INTERNAL_H
+#define FT_GRAPH_INTERNAL_H
+
+#include "graph/graph.h"
+
+#include "core/mem.h"
+#include "core/status.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct ft_value {
+    struct ft_tensor t; /* first: a tensor of the graph is its value */
+    enum ft_memory use;
+    int layer;         /* -1 outside the layers */
+    int producer;      /* node of FT_PASS that writes it; -1: none */
+    bool keep;         /* a layer's input: never recomputed */
+    bool needs_grad;   /* a trained parameter, or computed from one */
+    struct ft_tensor *grad;  /* parameter: where to sum; else: the gradient so far in backward */
+    struct ft_tensor *again; /* its recomputed twin, once there is one */
+    /* views */
+    struct ft_value *parent;
+    int64_t first_element;
+    /* the plan */
+    int first, last; /* positions in the concatenated programs; -1: never used */
+    struct ft_value *root; /* the value whose place it shares; itself if none */
+    size_t offset, bytes;
+};
+
+struct ft_node {
+    enum ft_op op;
+    union ft_op_args args;
+    int layer;
+    bool removed;
+    struct ft_value *scratch; /* NULL: none */
+};
+
+struct ft_nodes {
+    struct ft_node *v;
+    int n, room;
+};
+
+struct ft_graph {
+    struct ft_arena arena;
+    struct ft_value **values;
+    int n_values, room_values;
+    struct ft_nodes programs[FT_PROGRAMS];
+    enum ft_program current;
+    int layer;
+    int rc;                  /* the first failure */
+    struct ft_value standin; /* handed out after it */
+    size_t block_bytes, pass_begin, pass_bytes;
+    int peak; /* position at which pass memory is largest */
+    const struct ft_backend *backend;
+    void *block;
+};
+
+static inline struct ft_value *ft_value_of(struct ft_tensor *t)
+{
+    return (struct ft_value *)t; /* t is its first member */
+}
+
+/* A pass value of the current program. */
+struct ft_tensor *ft_graph_temp(struct ft_graph *g, const char *name, int64_t rows, int64_t cols);
+/* The same shape and liveness as `like`. */
+struct ft_tensor *ft_graph_like(struct ft_graph *g, const char *name, const struct ft_tensor *like);
+
+/* Inputs and outputs of a node, as the row counts them. */
+static inline int ft_node_ins(const struct ft_node *n)
+{
+    return ft_op_rows[n->op].n_in;
+}
+
+static inline int ft_node_slots(const struct ft_node *n)
+{
+    return ft_op_rows[n->op].n_in + ft_op_rows[n->op].n_out;
+}
+
+#endif

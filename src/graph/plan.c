@@ -1,0 +1,247 @@
+/* Places every value in one block: persistent values as declared, pass values and scratch by
+ * lifetime, largest first, each at the lowest place that is free while it lives. */
+#include "graph/internal.h"
+
+enum { ALIGN = 64 };
+
+static size_t align_up(size_t n)
+{
+    return (n + ALIGN - 1) / ALIGN * ALIGN;
+}
+
+static bool is_placed_by_lifetime(const struct ft_value *v)
+{
+    return v->use >= FT_M_PASS;
+}
+
+static void touch(struct ft_tensor *t, int at)
+{
+    struct ft_value *v = ft_value_of(t);
+    if (v->first < 0)
+        v->first = at;
+    v->last = at;
+}
+
+/* Positions count through all programs, so that values of different programs never live together. */
+static void find_lifetimes(struct ft_graph *g)
+{
+    int at = 0;
+    for (int i = 0; i < g->n_values; i++)
+        g->values[i]->first = g->values[i]->last = -1;
+    for (int p = 0; p < FT_PROGRAMS; p++)
+        for (int i = 0; i < g->programs[p].n; i++, at++) {
+            struct ft_node *n = &g->programs[p].v[i];
+            for (int s = 0; !n->removed && s < ft_node_slots(n); s++)
+                if (n->args.slots[s])
+                    touch(n->args.slots[s], at);
+        }
+}
+
+static int add_scratch(struct ft_graph *g)
+{
+    int at = 0;
+    for (int p = 0; p < FT_PROGRAMS; p++)
+        for (int i = 0; i < g->programs[p].n; i++, at++) {
+            struct ft_node *n = &g->programs[p].v[i];
+            const struct ft_op_row *row = &ft_op_rows[n->op];
+            n->scratch = NULL;
+            if (n->removed || !row->scratch)
+                continue;
+            size_t bytes = row->scratch(&n->args);
+            struct ft_tensor *t =
+                ft_graph_value(g, FT_M_SCRATCH, row->name, FT_U8, 1, (int64_t)bytes);
+            FT_TRY(g->rc);
+            n->scratch = ft_value_of(t);
+            n->scratch->first = n->scratch->last = at;
+        }
+    return FT_OK;
+}
+
+/* Lets outputs take over the place of inputs that nobody reads afterwards, where the op allows. */
+static void share_places(struct ft_graph *g)
+{
+    int at = 0;
+    for (int p = 0; p < FT_PROGRAMS; p++)
+        for (int i = 0; i < g->programs[p].n; i++, at++) {
+            struct ft_node *n = &g->programs[p].v[i];
+            const struct ft_op_row *row = &ft_op_rows[n->op];
+            for (int k = 0; !n->removed && row->overwrites[k][0] >= 0; k++) {
+                struct ft_tensor *out = n->args.slots[row->n_in + row->overwrites[k][0]];
+                struct ft_tensor *in = n->args.slots[(int)row->overwrites[k][1]];
+                if (!out || !in)
+                    continue;
+                struct ft_value *o = ft_value_of(out), *v = ft_value_of(in)->root;
+                bool free_after = v->last == at && is_placed_by_lifetime(v) && !v->parent;
+                if (!free_after || o->root != o || !is_placed_by_lifetime(o) ||
+                    ft_tensor_bytes(&o->t) != ft_tensor_bytes(&v->t))
+                    continue;
+                int readers = 0; /* the same value in two inputs may not be overwritten */
+                for (int s = 0; s < row->n_in; s++)
+                    readers += n->args.slots[s] && ft_value_of(n->args.slots[s])->root == v;
+                if (readers != 1)
+                    continue;
+                o->root = v;
+                v->last = o->last;
+            }
+        }
+}
+
+static int by_size(const void *a, const void *b)
+{
+    const struct ft_value *x = *(struct ft_value *const *)a, *y = *(struct ft_value *const *)b;
+    if (x->bytes != y->bytes)
+        return x->bytes < y->bytes ? 1 : -1;
+    return x->t.id - y->t.id;
+}
+
+static int by_offset(const void *a, const void *b)
+{
+    const struct ft_value *x = *(struct ft_value *const *)a, *y = *(struct ft_value *const *)b;
+    return x->offset < y->offset ? -1 : x->offset > y->offset;
+}
+
+/* The lowest offset for v among `placed`, sorted by offset. */
+static size_t lowest_gap(struct ft_value *const *placed, int n, const struct ft_value *v)
+{
+    size_t at = 0;
+    for (int i = 0; i < n; i++) {
+        const struct ft_value *o = placed[i];
+        if (o->last < v->first || o->first > v->last)
+            continue;
+        if (o->offset >= at + v->bytes)
+            break;
+        if (o->offset + o->bytes > at)
+            at = o->offset + o->bytes;
+    }
+    return at;
+}
+
+static int place_by_lifetime(struct ft_graph *g)
+{
+    struct ft_value **todo, **placed;
+    int n = 0, done = 0;
+    FT_TRY(ft_alloc(&todo, (size_t)g->n_values * 2 + 1, sizeof *todo));
+    placed = todo + g->n_values;
+    for (int i = 0; i < g->n_values; i++) {
+        struct ft_value *v = g->values[i];
+        if (is_placed_by_lifetime(v) && v->root == v && v->first >= 0)
+            todo[n++] = v;
+    }
+    qsort(todo, (size_t)n, sizeof *todo, by_size);
+    g->pass_bytes = 0;
+    for (int i = 0; i < n; i++) {
+        struct ft_value *v = todo[i];
+        v->offset = lowest_gap(placed, done, v);
+        int at = done++;
+        for (; at > 0 && by_offset(&placed[at - 1], &v) > 0; at--)
+            placed[at] = placed[at - 1];
+        placed[at] = v;
+        if (v->offset + v->bytes > g->pass_bytes)
+            g->pass_bytes = v->offset + v->bytes;
+    }
+    ft_free(todo);
+    return FT_OK;
+}
+
+static void find_peak(struct ft_graph *g, struct ft_plan *plan)
+{
+    int positions = 0;
+    size_t best = 0;
+    for (int p = 0; p < FT_PROGRAMS; p++)
+        positions += g->programs[p].n;
+    for (int at = 0; at < positions; at++) {
+        size_t now = 0, scratch = 0;
+        for (int i = 0; i < g->n_values; i++) {
+            const struct ft_value *v = g->values[i];
+            if (is_placed_by_lifetime(v) && v->root == v && v->first <= at && v->last >= at) {
+                now += v->bytes;
+                scratch += v->use == FT_M_SCRATCH ? v->bytes : 0;
+            }
+        }
+        if (now > best) {
+            best = now;
+            g->peak = at;
+            plan->used[FT_M_SCRATCH] = scratch;
+        }
+    }
+    plan->used[FT_M_PASS] = g->pass_bytes - plan->used[FT_M_SCRATCH];
+}
+
+int ft_graph_plan(struct ft_graph *g, struct ft_plan *plan)
+{
+    struct ft_plan none;
+    size_t at = 0;
+    FT_TRY(g->rc);
+    plan = plan ? plan : &none;
+    *plan = (struct ft_plan){0};
+    find_lifetimes(g);
+    FT_TRY(add_scratch(g));
+    for (int i = 0; i < g->n_values; i++)
+        g->values[i]->bytes = align_up(ft_tensor_bytes(&g->values[i]->t));
+    share_places(g);
+    for (int i = 0; i < g->n_values; i++) {
+        struct ft_value *v = g->values[i];
+        if (is_placed_by_lifetime(v) || v->parent)
+            continue;
+        v->offset = at;
+        at += v->bytes;
+        plan->used[v->use] += v->bytes;
+    }
+    FT_TRY(place_by_lifetime(g));
+    g->pass_begin = at;
+    g->block_bytes = at + g->pass_bytes;
+    find_peak(g, plan);
+    plan->total = g->block_bytes;
+    plan->values = g->n_values;
+    for (int p = 0; p < FT_PROGRAMS; p++)
+        for (int i = 0; i < g->programs[p].n; i++)
+            plan->nodes[p] += !g->programs[p].v[i].removed;
+    return FT_OK;
+}
+
+int ft_graph_place(struct ft_graph *g, const struct ft_backend *b)
+{
+    FT_ASSERT(!g->block);
+    FT_TRY(b->alloc(&g->block, g->block_bytes));
+    g->backend = b;
+    char *base = g->block;
+    for (int i = 0; i < g->n_values; i++) {
+        struct ft_value *v = g->values[i];
+        const struct ft_value *r = v->root;
+        if (v->parent)
+            v->t.data = base + v->parent->offset +
+                        (size_t)v->first_element * ft_dtype_size(v->t.dtype);
+        else
+            v->t.data = base + r->offset + (is_placed_by_lifetime(v) ? g->pass_begin : 0);
+    }
+    return FT_OK;
+}
+
+static int by_bytes(const void *a, const void *b)
+{
+    const struct ft_plan_line *x = a, *y = b;
+    return x->bytes < y->bytes ? 1 : x->bytes > y->bytes ? -1 : strcmp(x->name, y->name);
+}
+
+int ft_graph_peak_lines(const struct ft_graph *g, struct ft_plan_line *lines, int most)
+{
+    struct ft_plan_line all[64];
+    int n = 0;
+    for (int i = 0; i < g->n_values; i++) {
+        const struct ft_value *v = g->values[i];
+        if (!is_placed_by_lifetime(v) || v->root != v || v->first > g->peak || v->last < g->peak)
+            continue;
+        int k = 0;
+        while (k < n && strcmp(all[k].name, v->t.name) != 0)
+            k++;
+        if (k == 64)
+            continue;
+        if (k == n)
+            all[n++] = (struct ft_plan_line){v->t.name, 0};
+        all[k].bytes += v->bytes;
+    }
+    qsort(all, (size_t)n, sizeof *all, by_bytes);
+    n = n < most ? n : most;
+    memcpy(lines, all, (size_t)n * sizeof *all);
+    return n;
+}
