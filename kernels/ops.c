@@ -148,6 +148,7 @@ static void attention_check(const union ft_op_args *a)
     const struct ft_attention *t = &a->attention;
     FT_ASSERT(same(t->q, t->o) && same(t->k, t->v) && t->heads % t->kv_heads == 0);
     FT_ASSERT(is(t->q, t->k->rows, (int64_t)t->heads * t->head_dim));
+    FT_ASSERT(t->head_dim <= FT_HEAD_DIM_MAX && t->heads / t->kv_heads <= FT_HEAD_GROUP_MAX);
     FT_ASSERT(t->k->cols == (int64_t)t->kv_heads * t->head_dim && is(t->lse, t->q->rows, t->heads));
 }
 

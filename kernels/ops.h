@@ -223,6 +223,10 @@ static inline int64_t ft_live_rows(const struct ft_kernel_ctx *ctx, const struct
 /* Rows of logits that head_loss holds at a time, from the shapes alone. */
 int64_t ft_head_chunk_rows(int64_t tokens, int64_t vocab);
 
+/* Limits of the attention ops. */
+#define FT_HEAD_DIM_MAX   256
+#define FT_HEAD_GROUP_MAX 64
+
 /* Bytes of shared scratch that a product needs for its packed weight panel. */
 #define FT_GEMM_SCRATCH ((size_t)8 << 20)
 

@@ -4,7 +4,7 @@
  * key head in one piece, so that dq, dk and dv each have one writer and one order of sums. */
 #include "kernels/cpu/cpu.h"
 
-enum { QB = 64, KB = 96, MAX_DIM = 256 }; /* rows of queries and keys at a time; widest head */
+enum { QB = 64, KB = 96, MAX_DIM = FT_HEAD_DIM_MAX }; /* rows of queries and keys at a time; widest head */
 
 /* A piece's private memory; all of it fits FT_THREAD_SCRATCH. */
 struct room {
@@ -14,6 +14,7 @@ struct room {
     float dk[KB * MAX_DIM], dv[KB * MAX_DIM];
     float q[QB * (MAX_DIM + 16)];
 };
+_Static_assert(FT_HEAD_GROUP_MAX * QB <= KB * MAX_DIM, "forward keeps its sums in dk and dv");
 _Static_assert(sizeof(struct room) <= FT_THREAD_SCRATCH, "a piece's memory must fit");
 
 struct job {
@@ -123,7 +124,7 @@ static void forward(void *arg, int64_t piece, void *scratch)
     find_block(j, piece / j->kv_heads, &doc, &block);
     const int64_t base = j->offsets[doc], len = j->offsets[doc + 1] - base, i0 = block * QB;
     const int64_t nq = len - i0 < QB ? len - i0 : QB;
-    float *max = r->dk, *sum = r->dv; /* (group, QB); the group is at most MAX_GROUP */
+    float *max = r->dk, *sum = r->dv; /* (group, QB) */
     for (int64_t i = 0; i < j->group * QB; i++) {
         max[i] = -__builtin_inff();
         sum[i] = 0;

@@ -1,0 +1,73 @@
+/* Adapters: which modules get one, their parameters in the graph, and PEFT's files. */
+#ifndef FT_ADAPTER_ADAPTER_H
+#define FT_ADAPTER_ADAPTER_H
+
+#include "core/status.h"
+#include "graph/graph.h"
+
+/* A module an adapter may attach to. */
+struct ft_site {
+    const char *name; /* "model.layers.0.self_attn.q_proj" */
+    int64_t in, out;
+    int layer;
+};
+
+/* An entry of rank_pattern or alpha_pattern. */
+struct ft_pattern {
+    const char *key; /* regular expression, matched as PEFT does: (.*\.)?(key)$ */
+    int64_t value;
+};
+
+struct ft_adapter_options {
+    const char *method;               /* a row of the method table: "lora" */
+    int64_t r, alpha;                 /* alpha 0 with no patterns: 2 r */
+    double dropout;                   /* on the way into A, training only */
+    bool rslora;                      /* alpha / sqrt(r) instead of alpha / r */
+    const char *const *targets;       /* names, or ".suffix" matches; NULL ends; NULL: none */
+    const char *target_regex;         /* instead of targets: matched as a whole */
+    bool target_linear;               /* every linear module but the output head */
+    const struct ft_pattern *rank_pattern, *alpha_pattern; /* key NULL ends; may be NULL */
+    const int64_t *layers;            /* -1 ends; NULL: all */
+    uint64_t seed;                    /* of initialisation and dropout */
+};
+
+struct ft_adapter;
+
+/* Chooses the modules. FT_ECONFIG with the candidates if a target matches none. Keeps no pointer
+ * into the options or sites. */
+int ft_adapter_new(struct ft_adapter **out, const struct ft_site *sites, int n_sites,
+                   const struct ft_adapter_options *options);
+/* Continues from a PEFT LoRA adapter: method, ranks, alphas and modules come from its files; what
+ * the options ask besides seed is ignored here (train checks that it does not contradict). */
+int ft_adapter_open(struct ft_adapter **out, const struct ft_site *sites, int n_sites,
+                    const char *folder, uint64_t seed);
+void ft_adapter_free(struct ft_adapter *a);
+
+int64_t ft_adapter_parameters(const struct ft_adapter *a);
+int ft_adapter_modules(const struct ft_adapter *a);
+int64_t ft_adapter_max_rank(const struct ft_adapter *a);
+double ft_adapter_dropout(const struct ft_adapter *a);
+/* What the adapter's own config says, for checking options against: r, alpha, rslora. */
+void ft_adapter_config(const struct ft_adapter *a, struct ft_adapter_options *out);
+/* Whether patterns make ranks or alphas differ between modules, which vLLM and others ignore. */
+bool ft_adapter_is_uneven(const struct ft_adapter *a);
+
+/* Parameters and their summed gradients, flat: (1, P) each. Call once a graph, before building. */
+int ft_adapter_declare(struct ft_adapter *a, struct ft_graph *g);
+struct ft_tensor *ft_adapter_values(const struct ft_adapter *a);
+struct ft_tensor *ft_adapter_gradients(const struct ft_adapter *a);
+
+/* The linear module `site` with its adapter, if it has one: base product + low-rank product. keys:
+ * the dropout keys of the batch, or NULL for no dropout. */
+struct ft_tensor *ft_adapter_linear(struct ft_adapter *a, struct ft_graph *g, int site,
+                                    struct ft_tensor *x, struct ft_tensor *w, struct ft_tensor *bias,
+                                    struct ft_tensor *add, struct ft_tensor *keys);
+
+/* After the graph is placed: fresh values (A Kaiming-uniform with a = sqrt 5, B zero, as PEFT), or
+ * those of the folder it was opened from. */
+int ft_adapter_fill(struct ft_adapter *a);
+
+/* Writes adapter_model.safetensors and adapter_config.json into folder, each atomically. */
+int ft_adapter_save(const struct ft_adapter *a, const char *folder, const char *base_model);
+
+#endif

@@ -1,0 +1,63 @@
+/* What the files of adapter/ share. */
+#ifndef FT_ADAPTER_INTERNAL_H
+#define FT_ADAPTER_INTERNAL_H
+
+#include "adapter/adapter.h"
+
+#include "core/json.h"
+#include "core/mem.h"
+#include "io/safetensors.h"
+
+/* One adapted module. */
+struct ft_slot {
+    int site;
+    char *name;
+    int64_t in, out, r, alpha;
+    float scale;
+    struct ft_tensor *a, *b; /* (r,in), (out,r) once declared */
+};
+
+struct ft_adapter {
+    const struct ft_adapter_method *method;
+    struct ft_arena arena;
+    struct ft_slot *slots;
+    int n_slots;
+    int *slot_of_site; /* -1: none */
+    int n_sites;
+    int64_t parameters;
+    int64_t r, alpha; /* the config's own, before patterns */
+    double dropout;
+    bool rslora;
+    uint64_t seed;
+    json_t *peft; /* adapter_config.json as it will be written */
+    char *folder; /* opened from, or NULL */
+    struct ft_tensor *values, *gradients;
+};
+
+/* An adapter method: one row. */
+struct ft_adapter_method {
+    const char *name;      /* config: adapter */
+    const char *peft_type; /* adapter_config.json */
+    struct ft_tensor *(*linear)(const struct ft_adapter *a, struct ft_graph *g,
+                                const struct ft_slot *s, struct ft_tensor *x, struct ft_tensor *w,
+                                struct ft_tensor *bias, struct ft_tensor *add,
+                                struct ft_tensor *keys);
+    void (*init)(const struct ft_adapter *a, const struct ft_slot *s);
+};
+extern const struct ft_adapter_method ft_adapter_methods[];
+extern const int ft_adapter_method_count;
+
+/* Chooses modules: appends to a->slots (name, in, out, site). */
+int ft_adapter_match(struct ft_adapter *a, const struct ft_site *sites, int n,
+                     const struct ft_adapter_options *o);
+int ft_adapter_add_slot(struct ft_adapter *a, const struct ft_site *sites, int site);
+/* Rank, alpha and scale of every slot. */
+int ft_adapter_resolve(struct ft_adapter *a, const struct ft_pattern *ranks,
+                       const struct ft_pattern *alphas);
+/* The adapter_config.json of a fresh adapter. */
+int ft_adapter_describe(struct ft_adapter *a, const struct ft_adapter_options *o);
+/* From PEFT's files: everything but the values. */
+int ft_adapter_import(struct ft_adapter *a, const struct ft_site *sites, int n, const char *folder);
+int ft_adapter_read_values(struct ft_adapter *a);
+
+#endif

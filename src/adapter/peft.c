@@ -1,0 +1,316 @@
+/* PEFT's adapter folder: adapter_config.json and adapter_model.safetensors, in and out. */
+#include "adapter/internal.h"
+
+#include "core/file.h"
+#include "core/text.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* --- adapter_config.json, out --- */
+
+static json_t *target_names(const struct ft_adapter *a, const struct ft_adapter_options *o)
+{
+    json_t *list = json_array();
+    for (const char *const *t = o->targets; t && *t; t++)
+        json_array_append_new(list, json_string(*t));
+    for (int i = 0; o->target_linear && i < a->n_slots; i++) {
+        const char *part = strrchr(a->slots[i].name, '.') + 1;
+        bool seen = false;
+        for (size_t k = 0; k < json_array_size(list) && !seen; k++)
+            seen = strcmp(json_string_value(json_array_get(list, k)), part) == 0;
+        if (!seen)
+            json_array_append_new(list, json_string(part));
+    }
+    return list;
+}
+
+static json_t *pattern_object(const struct ft_pattern *p)
+{
+    json_t *o = json_object();
+    for (; p && p->key; p++)
+        if (!json_object_get(o, p->key))
+            json_object_set_new(o, p->key, json_integer(p->value));
+    return o;
+}
+
+int ft_adapter_describe(struct ft_adapter *a, const struct ft_adapter_options *o)
+{
+    json_t *layers = json_null();
+    if (o->layers) {
+        layers = json_array();
+        for (const int64_t *l = o->layers; *l >= 0; l++)
+            json_array_append_new(layers, json_integer(*l));
+    }
+    json_t *targets = o->target_regex ? json_string(o->target_regex) : target_names(a, o);
+    a->peft = json_pack("{s:n, s:s, s:o, s:n, s:b, s:b, s:b, s:o, s:I, s:f, s:n, s:n, s:s, s:I,"
+                        " s:o, s:n, s:o, s:s, s:b, s:b}",
+                        "base_model_name_or_path", "bias", "none", "alpha_pattern",
+                        pattern_object(o->alpha_pattern), "exclude_modules", "fan_in_fan_out", 0,
+                        "inference_mode", 1, "init_lora_weights", 1, "layers_to_transform", layers,
+                        "lora_alpha", (json_int_t)a->alpha, "lora_dropout", a->dropout,
+                        "layers_pattern", "modules_to_save", "peft_type", a->method->peft_type, "r",
+                        (json_int_t)a->r, "rank_pattern", pattern_object(o->rank_pattern),
+                        "revision", "target_modules", targets, "task_type", "CAUSAL_LM", "use_dora",
+                        0, "use_rslora", a->rslora);
+    return a->peft ? FT_OK : ft_fail(FT_ERESOURCE, "out of memory");
+}
+
+static int write_config(const struct ft_adapter *a, const char *folder, const char *base_model)
+{
+    json_object_set_new(a->peft, "base_model_name_or_path", json_string(base_model));
+    char *text = json_dumps(a->peft, JSON_INDENT(2) | JSON_SORT_KEYS | JSON_REAL_PRECISION(9));
+    char *path = ft_path_join(folder, "adapter_config.json");
+    int rc = text && path ? ft_file_write(path, text, strlen(text))
+                          : ft_fail(FT_ERESOURCE, "out of memory");
+    free(text);
+    ft_free(path);
+    return rc;
+}
+
+int ft_adapter_save(const struct ft_adapter *a, const char *folder, const char *base_model)
+{
+    static const char *const meta[][2] = {{"format", "pt"}};
+    struct ft_arena arena = {0};
+    int n = 2 * a->n_slots;
+    struct ft_st_item *items = ft_arena_alloc(&arena, (size_t)n, sizeof *items);
+    char *path = ft_path_join(folder, "adapter_model.safetensors");
+    int rc = items && path ? FT_OK : FT_ERESOURCE;
+    for (int i = 0; i < n && !rc; i++) {
+        const struct ft_slot *s = &a->slots[i / 2];
+        const struct ft_tensor *t = i % 2 ? s->b : s->a;
+        items[i] = (struct ft_st_item){
+            .name = ft_arena_format(&arena, "base_model.model.%s.lora_%c.weight", s->name,
+                                    i % 2 ? 'B' : 'A'),
+            .dtype = FT_F32,
+            .n_dims = 2,
+            .dims = {t->rows, t->cols},
+            .data = t->data,
+        };
+        rc = items[i].name ? FT_OK : FT_ERESOURCE;
+    }
+    if (!rc)
+        rc = ft_st_write(path, items, n, meta, 1);
+    if (!rc)
+        rc = write_config(a, folder, base_model);
+    ft_free(path);
+    ft_arena_fini(&arena);
+    return rc;
+}
+
+/* --- in --- */
+
+struct import {
+    struct ft_adapter *a;
+    const char *file;
+    const json_t *root;
+};
+
+static int refuse(const struct import *m, const char *key, const char *why)
+{
+    return ft_fail_at((struct ft_where){.file = m->file}, FT_EDATA, "'%s' %s", key, why);
+}
+
+/* Keys that change what the adapter computes, and the value that ft supports. */
+static int check_features(const struct import *m)
+{
+    static const char *const flags[] = {"use_dora",   "lora_bias",   "fan_in_fan_out",
+                                        "use_qalora", "use_bdlora"};
+    static const char *const objects[] = {"modules_to_save",   "trainable_token_indices",
+                                          "target_parameters", "layer_replication",
+                                          "arrow_config",      "alora_invocation_tokens"};
+    const char *type = "", *bias = "none";
+    if (!ft_json_str(m->root, m->file, "peft_type", &type) ||
+        !ft_json_str(m->root, m->file, "bias", &bias))
+        return FT_EDATA;
+    if (strcmp(type, "LORA") != 0)
+        return ft_fail_at((struct ft_where){.file = m->file}, FT_EDATA,
+                          "'peft_type' is '%s'; ft continues from 'LORA' adapters", type);
+    if (strcmp(bias, "none") != 0)
+        return refuse(m, "bias", "other than 'none' is not supported");
+    for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
+        if (json_is_true(json_object_get(m->root, flags[i])))
+            return refuse(m, flags[i], "is not supported");
+    for (size_t i = 0; i < sizeof objects / sizeof *objects; i++)
+        if (ft_json_get(m->root, objects[i]))
+            return refuse(m, objects[i], "is not supported");
+    return FT_OK;
+}
+
+static int read_patterns(const struct import *m, const char *key, struct ft_pattern **out)
+{
+    const json_t *o = ft_json_get(m->root, key);
+    const char *name;
+    json_t *v;
+    int n = 0;
+    *out = ft_arena_alloc(&m->a->arena, json_object_size(o) + 1, sizeof **out);
+    if (!*out)
+        return FT_ERESOURCE;
+    json_object_foreach((json_t *)o, name, v)
+    {
+        double value = json_number_value(v);
+        if (!(value >= 1) || value != floor(value) || value > 1 << 20)
+            return refuse(m, key, "has a value that is not a whole number from 1");
+        char *copy = ft_arena_format(&m->a->arena, "%s", name);
+        if (!copy)
+            return FT_ERESOURCE;
+        (*out)[n++] = (struct ft_pattern){copy, (int64_t)value};
+    }
+    return FT_OK;
+}
+
+/* The modules that the tensor file has, each with A and B of fitting shapes. */
+static int find_slots(struct import *m, const struct ft_site *sites, int n, const struct ft_st *f)
+{
+    static const char prefix[] = "base_model.model.";
+    struct ft_adapter *a = m->a;
+    int used = 0;
+    for (int i = 0; i < n; i++) {
+        char name[2][512];
+        const struct ft_st_entry *e[2];
+        for (int k = 0; k < 2; k++) {
+            snprintf(name[k], sizeof name[k], "%s%s.lora_%c.weight", prefix, sites[i].name,
+                     "AB"[k]);
+            e[k] = ft_st_find(f, name[k]);
+        }
+        if (!e[0] && !e[1])
+            continue;
+        const struct ft_where at = {.file = ft_st_path(f)};
+        if (!e[0] || !e[1])
+            return ft_fail_at(at, FT_EDATA, "tensor '%s' is missing", name[e[0] ? 1 : 0]);
+        if (e[0]->n_dims != 2 || e[1]->n_dims != 2 || e[0]->dims[1] != sites[i].in ||
+            e[1]->dims[0] != sites[i].out || e[0]->dims[0] != e[1]->dims[1] || e[0]->dims[0] < 1)
+            return ft_fail_at(at, FT_EDATA, "'%s': the shapes of lora_A and lora_B do not fit this "
+                              "model's module (%lld to %lld)", sites[i].name,
+                              (long long)sites[i].in, (long long)sites[i].out);
+        for (int k = 0; k < 2; k++)
+            if (e[k]->dtype != FT_F32 && e[k]->dtype != FT_BF16 && e[k]->dtype != FT_F16)
+                return ft_fail_at(at, FT_EDATA, "tensor '%s' is %s; ft reads F32, F16 and BF16",
+                                  name[k], e[k]->dtype_name);
+        FT_TRY(ft_adapter_add_slot(a, sites, i));
+        used += 2;
+    }
+    for (int i = 0; used != ft_st_count(f) && i < ft_st_count(f); i++) {
+        const char *name = ft_st_at(f, i)->name;
+        bool known = false;
+        for (int s = 0; s < a->n_slots && !known; s++)
+            known = ft_starts_with(name, prefix) &&
+                    ft_starts_with(name + sizeof prefix - 1, a->slots[s].name) &&
+                    (ft_ends_with(name, ".lora_A.weight") || ft_ends_with(name, ".lora_B.weight"));
+        if (!known)
+            return ft_fail_at((struct ft_where){.file = ft_st_path(f)}, FT_EDATA,
+                              "tensor '%s' belongs to no module of this model", name);
+    }
+    if (!a->n_slots)
+        return ft_fail_at((struct ft_where){.file = ft_st_path(f)}, FT_EDATA,
+                          "holds no adapter for this model's modules");
+    return FT_OK;
+}
+
+static int check_ranks(const struct ft_adapter *a, const struct ft_st *f)
+{
+    char name[512];
+    for (int i = 0; i < a->n_slots; i++) {
+        snprintf(name, sizeof name, "base_model.model.%s.lora_A.weight", a->slots[i].name);
+        int64_t r = ft_st_find(f, name)->dims[0];
+        if (r != a->slots[i].r)
+            return ft_fail_at((struct ft_where){.file = ft_st_path(f)}, FT_EDATA,
+                              "'%s' has rank %lld, adapter_config.json says %lld", a->slots[i].name,
+                              (long long)r, (long long)a->slots[i].r);
+    }
+    return FT_OK;
+}
+
+static int read_fields(struct import *m)
+{
+    long long r = 8;
+    double alpha = 8; /* PEFT's defaults */
+    struct ft_adapter *a = m->a;
+    FT_TRY(check_features(m));
+    if (!ft_json_int(m->root, m->file, "r", &r) ||
+        !ft_json_real(m->root, m->file, "lora_alpha", &alpha) ||
+        !ft_json_real(m->root, m->file, "lora_dropout", &a->dropout) ||
+        !ft_json_bool(m->root, m->file, "use_rslora", &a->rslora))
+        return FT_EDATA;
+    if (r < 1 || r > 1 << 16)
+        return refuse(m, "r", "is out of range");
+    if (!(alpha >= 1) || alpha != floor(alpha) || alpha > 1 << 20)
+        return refuse(m, "lora_alpha", "is not a whole number from 1");
+    if (!(a->dropout >= 0) || a->dropout >= 1)
+        return refuse(m, "lora_dropout", "is not in [0, 1)");
+    a->r = r;
+    a->alpha = (int64_t)alpha;
+    return FT_OK;
+}
+
+int ft_adapter_import(struct ft_adapter *a, const struct ft_site *sites, int n, const char *folder)
+{
+    char *config = ft_path_join(folder, "adapter_config.json");
+    char *tensors = ft_path_join(folder, "adapter_model.safetensors");
+    struct ft_st *f = NULL;
+    struct ft_pattern *ranks, *alphas;
+    struct import m = {a, config, NULL};
+    int rc = config && tensors && (a->folder = ft_strdup(folder)) ? FT_OK : FT_ERESOURCE;
+    if (!rc)
+        FT_GO(ft_json_file(config, FT_EDATA, &a->peft));
+    if (rc)
+        goto out;
+    m.root = a->peft;
+    FT_GO(read_fields(&m));
+    FT_GO(ft_st_open(&f, tensors));
+    FT_GO(find_slots(&m, sites, n, f));
+    FT_GO(read_patterns(&m, "rank_pattern", &ranks));
+    FT_GO(read_patterns(&m, "alpha_pattern", &alphas));
+    FT_GO(ft_adapter_resolve(a, ranks, alphas));
+    FT_GO(check_ranks(a, f));
+    json_object_set_new(a->peft, "inference_mode", json_true());
+out:
+    ft_st_close(f);
+    ft_free(config);
+    ft_free(tensors);
+    return rc;
+}
+
+static int read_tensor(const struct ft_st *f, const char *module, char which, struct ft_tensor *to)
+{
+    char name[512];
+    snprintf(name, sizeof name, "base_model.model.%s.lora_%c.weight", module, which);
+    const struct ft_st_entry *e = ft_st_find(f, name);
+    float *out = to->data;
+    int64_t n = to->rows * to->cols;
+    uint16_t *half;
+    if (!e)
+        return ft_fail_at((struct ft_where){.file = ft_st_path(f)}, FT_EDATA,
+                          "tensor '%s' is missing", name);
+    if (e->dtype == FT_F32) {
+        FT_TRY(ft_st_read(f, e, 0, (size_t)n * 4, out));
+    } else {
+        FT_TRY(ft_alloc(&half, (size_t)n, sizeof *half));
+        int rc = ft_st_read(f, e, 0, (size_t)n * 2, half);
+        for (int64_t i = 0; i < n && !rc; i++)
+            out[i] = e->dtype == FT_BF16 ? ft_bf16_to_f32(half[i]) : ft_f16_to_f32(half[i]);
+        ft_free(half);
+        FT_TRY(rc);
+    }
+    for (int64_t i = 0; i < n; i++)
+        if (!isfinite(out[i]))
+            return ft_fail_at((struct ft_where){.file = ft_st_path(f)}, FT_EDATA,
+                              "tensor '%s' holds NaN or infinite values", name);
+    return FT_OK;
+}
+
+int ft_adapter_read_values(struct ft_adapter *a)
+{
+    char *path = ft_path_join(a->folder, "adapter_model.safetensors");
+    struct ft_st *f = NULL;
+    int rc = path ? ft_st_open(&f, path) : FT_ERESOURCE;
+    for (int i = 0; i < a->n_slots && !rc; i++) {
+        rc = read_tensor(f, a->slots[i].name, 'A', a->slots[i].a);
+        if (!rc)
+            rc = read_tensor(f, a->slots[i].name, 'B', a->slots[i].b);
+    }
+    ft_st_close(f);
+    ft_free(path);
+    return rc;
+}

@@ -1,0 +1,168 @@
+/* Which modules an adapter attaches to, and with which rank: PEFT's matching rules. */
+#include "adapter/internal.h"
+
+#include "core/regex.h"
+#include "core/text.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char *last_part(const char *name)
+{
+    const char *dot = strrchr(name, '.');
+    return dot ? dot + 1 : name;
+}
+
+/* PEFT: the name itself, or a whole-component suffix of it. */
+static bool name_matches(const char *module, const char *target)
+{
+    size_t n = strlen(module), m = strlen(target);
+    return strcmp(module, target) == 0 ||
+           (n > m && ft_ends_with(module, target) && module[n - m - 1] == '.');
+}
+
+static void list_candidates(const struct ft_site *sites, int n)
+{
+    char text[1024] = "";
+    size_t at = 0;
+    for (int i = 0; i < n; i++) {
+        bool seen = false;
+        for (int k = 0; k < i && !seen; k++)
+            seen = strcmp(last_part(sites[k].name), last_part(sites[i].name)) == 0;
+        if (!seen && at < sizeof text - 128)
+            at += (size_t)snprintf(text + at, sizeof text - at, "%s%s", at ? ", " : "",
+                                   last_part(sites[i].name));
+    }
+    ft_hint("this model's linear modules are %s (for example '%s')", text, sites[0].name);
+}
+
+int ft_adapter_add_slot(struct ft_adapter *a, const struct ft_site *sites, int site)
+{
+    struct ft_slot *s = &a->slots[a->n_slots];
+    *s = (struct ft_slot){.site = site, .in = sites[site].in, .out = sites[site].out};
+    s->name = ft_arena_format(&a->arena, "%s", sites[site].name);
+    if (!s->name)
+        return FT_ERESOURCE;
+    a->slot_of_site[site] = a->n_slots++;
+    return FT_OK;
+}
+
+static bool layer_chosen(const int64_t *layers, int layer)
+{
+    if (!layers)
+        return true;
+    for (; *layers >= 0; layers++)
+        if (*layers == layer)
+            return true;
+    return false;
+}
+
+static bool in_list(const char *module, const char *const *targets)
+{
+    for (; targets && *targets; targets++)
+        if (name_matches(module, *targets))
+            return true;
+    return false;
+}
+
+static int check_targets(const struct ft_site *sites, int n, const char *const *targets)
+{
+    int rc = FT_OK;
+    for (; targets && *targets; targets++) {
+        bool hit = false;
+        for (int i = 0; i < n && !hit; i++)
+            hit = name_matches(sites[i].name, *targets);
+        if (hit)
+            continue;
+        if (strcmp(*targets, "lm_head") == 0 || strcmp(*targets, "embed_tokens") == 0)
+            rc = ft_fail(FT_ECONFIG, "'lora_target_modules': '%s' is not supported yet; ft adapts "
+                         "the linear modules of the layers", *targets);
+        else
+            rc = ft_fail(FT_ECONFIG, "'lora_target_modules': '%s' matches no module", *targets);
+    }
+    if (rc)
+        list_candidates(sites, n);
+    return rc;
+}
+
+static int check_layers(const struct ft_site *sites, int n, const int64_t *layers)
+{
+    for (; layers && *layers >= 0; layers++)
+        if (*layers > sites[n - 1].layer)
+            return ft_fail(FT_ECONFIG,
+                           "'peft_layers_to_transform' has %lld, the model's layers are 0 to %d",
+                           (long long)*layers, sites[n - 1].layer);
+    return FT_OK;
+}
+
+int ft_adapter_match(struct ft_adapter *a, const struct ft_site *sites, int n,
+                     const struct ft_adapter_options *o)
+{
+    struct ft_regex *re = NULL;
+    FT_TRY(check_targets(sites, n, o->targets));
+    FT_TRY(check_layers(sites, n, o->layers));
+    if (o->target_regex)
+        FT_TRY(ft_regex_new(&re, FT_ECONFIG, "", o->target_regex, ""));
+    int rc = FT_OK;
+    for (int i = 0; i < n && !rc; i++) {
+        bool hit = o->target_linear || in_list(sites[i].name, o->targets) ||
+                   (re && ft_regex_matches_all(re, sites[i].name));
+        if (hit && layer_chosen(o->layers, sites[i].layer))
+            rc = ft_adapter_add_slot(a, sites, i);
+    }
+    ft_regex_free(re);
+    if (rc || a->n_slots)
+        return rc;
+    if (o->target_regex)
+        ft_fail(FT_ECONFIG, "'lora_target_modules': '%s' matches no module", o->target_regex);
+    else
+        ft_fail(FT_ECONFIG, "no module is chosen for the adapter: set 'lora_target_modules' or "
+                "'lora_target_linear: true'");
+    list_candidates(sites, n);
+    return FT_ECONFIG;
+}
+
+/* The first pattern that matches decides, as PEFT's get_pattern_key. */
+static int apply_patterns(struct ft_adapter *a, const char *key, const struct ft_pattern *p,
+                          bool is_rank)
+{
+    for (; p && p->key; p++) {
+        struct ft_regex *re;
+        bool hit = false;
+        FT_TRY(ft_regex_new(&re, FT_ECONFIG, "(?:.*\\.)?", p->key, ""));
+        for (int i = 0; i < a->n_slots; i++) {
+            struct ft_slot *s = &a->slots[i];
+            if (!ft_regex_matches_all(re, s->name))
+                continue;
+            hit = true;
+            int64_t *to = is_rank ? &s->r : &s->alpha;
+            if (*to == 0)
+                *to = p->value;
+        }
+        ft_regex_free(re);
+        if (!hit)
+            return ft_fail(FT_ECONFIG, "'%s': '%s' matches no adapted module", key, p->key);
+    }
+    return FT_OK;
+}
+
+int ft_adapter_resolve(struct ft_adapter *a, const struct ft_pattern *ranks,
+                       const struct ft_pattern *alphas)
+{
+    FT_TRY(apply_patterns(a, "lora_rank_pattern", ranks, true));
+    FT_TRY(apply_patterns(a, "lora_alpha_pattern", alphas, false));
+    a->parameters = 0;
+    for (int i = 0; i < a->n_slots; i++) {
+        struct ft_slot *s = &a->slots[i];
+        s->r = s->r ? s->r : a->r;
+        s->alpha = s->alpha ? s->alpha : a->alpha;
+        s->scale = (float)((double)s->alpha / (a->rslora ? sqrt((double)s->r) : (double)s->r));
+        a->parameters += s->r * (s->in + s->out);
+        int64_t least = s->in < s->out ? s->in : s->out;
+        if (s->r > least)
+            ft_notice((struct ft_where){0}, "'%s': rank %lld is above the module's own %lld",
+                      s->name, (long long)s->r, (long long)least);
+    }
+    return FT_OK;
+}

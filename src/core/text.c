@@ -1,0 +1,54 @@
+/* Owns word distance, for suggestions. */
+#include "core/text.h"
+
+#include <string.h>
+
+enum { MOST = 63 };
+
+static int least(int a, int b)
+{
+    return a < b ? a : b;
+}
+
+int ft_edit_distance(const char *a, const char *b)
+{
+    int n = least((int)strlen(a), MOST), m = least((int)strlen(b), MOST);
+    int d[MOST + 1][MOST + 1];
+    for (int i = 0; i <= n; i++)
+        d[i][0] = i;
+    for (int j = 0; j <= m; j++)
+        d[0][j] = j;
+    for (int i = 1; i <= n; i++)
+        for (int j = 1; j <= m; j++) {
+            int differ = a[i - 1] != b[j - 1];
+            d[i][j] = least(least(d[i - 1][j] + 1, d[i][j - 1] + 1), d[i - 1][j - 1] + differ);
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+                d[i][j] = least(d[i][j], d[i - 2][j - 2] + 1);
+        }
+    return d[n][m];
+}
+
+const char *ft_nearest(const char *word, const char *const *candidates, size_t n)
+{
+    const char *best = NULL;
+    int limit = (int)strlen(word) / 3 + 1, least_so_far = limit + 1;
+    for (size_t i = 0; i < n; i++) {
+        int d = ft_edit_distance(word, candidates[i]);
+        if (d < least_so_far) {
+            least_so_far = d;
+            best = candidates[i];
+        }
+    }
+    return best;
+}
+
+bool ft_starts_with(const char *s, const char *prefix)
+{
+    return strncmp(s, prefix, strlen(prefix)) == 0;
+}
+
+bool ft_ends_with(const char *s, const char *suffix)
+{
+    size_t n = strlen(s), m = strlen(suffix);
+    return n >= m && strcmp(s + n - m, suffix) == 0;
+}

@@ -1,0 +1,61 @@
+/* What the files of model/ share. */
+#ifndef FT_MODEL_INTERNAL_H
+#define FT_MODEL_INTERNAL_H
+
+#include "model/model.h"
+
+#include "core/json.h"
+#include "core/mem.h"
+#include "io/safetensors.h"
+
+/* The linear modules of one layer, in the order they run. */
+enum ft_role { FT_Q, FT_K, FT_V, FT_O, FT_GATE, FT_UP, FT_DOWN, FT_ROLES };
+
+/* A tensor of the folder and where it goes. */
+struct ft_weight {
+    const char *name;
+    int64_t rows, cols; /* cols 0: a vector of `rows` */
+    struct ft_tensor **slot;
+    struct ft_st *file; /* found by ft_model_open */
+    const struct ft_st_entry *entry;
+};
+
+struct ft_layer {
+    struct ft_tensor *attn_norm, *mlp_norm;
+};
+
+/* A model family: one row a transformers architecture. */
+struct ft_family {
+    const char *architecture; /* as in config.json's "architectures" */
+    const char *model_type;
+    int (*config)(const json_t *root, const char *file, struct ft_model_config *c);
+    /* lists every weight of the folder by ft_model_want() and the modules */
+    int (*weights)(struct ft_model *m);
+    struct ft_tensor *(*build)(struct ft_model *m, struct ft_graph *g,
+                               const struct ft_model_inputs *in);
+};
+extern const struct ft_family ft_families[];
+extern const int ft_family_count;
+
+struct ft_model {
+    struct ft_arena arena;
+    char *folder;
+    const struct ft_family *family;
+    struct ft_model_config config;
+    struct ft_st **files;
+    int n_files;
+    struct ft_weight *weights;
+    int n_weights, room_weights;
+    struct ft_module *modules; /* layers x FT_ROLES */
+    int n_modules;
+    struct ft_tensor *embed, *final_norm, *head;
+    struct ft_layer *layers;
+};
+
+/* Notes that the folder must hold this tensor; slot gets it when declared. */
+int ft_model_want(struct ft_model *m, struct ft_tensor **slot, int64_t rows, int64_t cols,
+                  const char *fmt, ...) __attribute__((format(printf, 5, 6)));
+
+int ft_llama_config(const json_t *root, const char *file, struct ft_model_config *c);
+
+#endif
