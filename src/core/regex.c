@@ -27,7 +27,7 @@ int ft_regex_new(struct ft_regex **out, enum ft_code code, const char *prefix, c
     OnigEncoding utf8 = ONIG_ENCODING_UTF8;
     onig_initialize(&utf8, 1);
     int rc = onig_new(&r->code, p, p + strlen(whole), ONIG_OPTION_NONE, ONIG_ENCODING_UTF8,
-                      ONIG_SYNTAX_PERL_NT, &info);
+                      ONIG_SYNTAX_PERL_NG, &info);
     ft_free(whole);
     if (rc == ONIG_NORMAL) {
         *out = r;

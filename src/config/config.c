@@ -1,0 +1,500 @@
+/* Fills the config struct from YAML by the table of options. */
+#include "config/options.h"
+
+#include "core/file.h"
+#include "core/text.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+/* --- scalars --- */
+
+static bool is_word(const struct ft_yaml *n, const char *const *words)
+{
+    for (; *words; words++)
+        if (strcasecmp(n->text, *words) == 0)
+            return true;
+    return false;
+}
+
+/* YAML 1.1's booleans, as PyYAML reads them. */
+static bool get_bool(const struct ft_yaml *n, bool *out)
+{
+    static const char *const yes[] = {"true", "yes", "on", NULL};
+    static const char *const no[] = {"false", "no", "off", NULL};
+    if (n->kind != FT_YAML_SCALAR)
+        return false;
+    *out = is_word(n, yes);
+    return *out || is_word(n, no);
+}
+
+static bool get_real(const struct ft_yaml *n, double *out)
+{
+    char *end;
+    if (n->kind != FT_YAML_SCALAR || !n->text[0] || strpbrk(n->text, "xXpP \t"))
+        return false;
+    *out = strtod(n->text, &end);
+    return *end == 0 && isfinite(*out);
+}
+
+static bool get_int(const struct ft_yaml *n, int64_t *out)
+{
+    char *end;
+    if (n->kind != FT_YAML_SCALAR || !n->text[0] || n->text[0] == ' ')
+        return false;
+    errno = 0;
+    *out = strtoll(n->text, &end, 10);
+    return *end == 0 && errno == 0;
+}
+
+static const char *shown(const struct ft_yaml *n)
+{
+    return n->kind == FT_YAML_SCALAR ? n->text : n->kind == FT_YAML_LIST ? "a list" : "a map";
+}
+
+static int bad_value(const struct ft_option *o, const struct ft_yaml *n, const char *allowed)
+{
+    ft_fail_at(n->at, FT_ECONFIG, "'%s' is %s%s%s, allowed %s", o->key,
+               n->kind == FT_YAML_SCALAR ? "'" : "", shown(n), n->kind == FT_YAML_SCALAR ? "'" : "",
+               allowed);
+    if (o->fallback)
+        ft_hint("the default is %s; see 'ft config --explain %s'", o->fallback, o->key);
+    else
+        ft_hint("see 'ft config --explain %s'", o->key);
+    return FT_ECONFIG;
+}
+
+static int out_of_range(const struct ft_option *o, const struct ft_yaml *n)
+{
+    char range[96];
+    if (o->type == FT_T_INT)
+        snprintf(range, sizeof range, "%.0f..%.0f", o->lo, o->hi);
+    else
+        snprintf(range, sizeof range, "a number %s %g and %s %g", o->open_lo ? "above" : "from",
+                 o->lo, o->open_hi ? "below" : "up to", o->hi);
+    return bad_value(o, n, range);
+}
+
+static bool in_range(const struct ft_option *o, double v)
+{
+    return (o->open_lo ? v > o->lo : v >= o->lo) && (o->open_hi ? v < o->hi : v <= o->hi);
+}
+
+static int read_choice(const struct ft_option *o, const struct ft_yaml *n, void *to)
+{
+    char list[512] = "one of ";
+    for (const struct ft_choice *c = o->choices; c->name; c++) {
+        bool same = n->kind == FT_YAML_SCALAR && strcasecmp(c->name, n->text) == 0;
+        bool b; /* true and false in YAML's other spellings */
+        if (!same && get_bool(n, &b))
+            same = strcmp(c->name, b ? "true" : "false") == 0;
+        if (same) {
+            if (o->type == FT_T_WORD)
+                *(const char **)to = c->name;
+            else
+                *(int *)to = c->value;
+            if (c->notice)
+                ft_notice(n->at, "'%s: %s': %s", o->key, c->name, c->notice);
+            return FT_OK;
+        }
+        size_t at = strlen(list);
+        snprintf(list + at, sizeof list - at, "%s%s", c == o->choices ? "" : ", ", c->name);
+    }
+    return bad_value(o, n, list);
+}
+
+/* --- lists --- */
+
+static int read_targets(struct ft_config *c, const struct ft_option *o, const struct ft_yaml *n)
+{
+    if (n->kind == FT_YAML_SCALAR && strcmp(n->text, "all-linear") == 0) {
+        c->lora_target_linear = true;
+        return FT_OK;
+    }
+    if (n->kind == FT_YAML_SCALAR) {
+        c->lora_target_regex = n->text;
+        return FT_OK;
+    }
+    if (n->kind == FT_YAML_MAP || n->count == 0)
+        return bad_value(o, n, "a list of module names, or one regular expression");
+    c->lora_target_modules =
+        ft_arena_alloc(&c->arena, (size_t)n->count + 1, sizeof *c->lora_target_modules);
+    if (!c->lora_target_modules)
+        return FT_ERESOURCE;
+    int i = 0;
+    for (const struct ft_yaml *e = n->first; e; e = e->next) {
+        if (e->kind != FT_YAML_SCALAR || ft_yaml_is_null(e))
+            return bad_value(o, e, "module names");
+        c->lora_target_modules[i++] = e->text;
+    }
+    return FT_OK;
+}
+
+static int read_ints(struct ft_config *c, const struct ft_option *o, const struct ft_yaml *n,
+                     int64_t **to)
+{
+    int count = n->kind == FT_YAML_LIST ? n->count : 1, i = 0;
+    *to = ft_arena_alloc(&c->arena, (size_t)count + 1, sizeof **to);
+    if (!*to)
+        return FT_ERESOURCE;
+    const struct ft_yaml *e = n->kind == FT_YAML_LIST ? n->first : n;
+    if (n->kind == FT_YAML_MAP || count == 0)
+        return bad_value(o, n, "a list of whole numbers from 0");
+    for (; i < count; i++, e = e->next)
+        if (!get_int(e, &(*to)[i]) || (*to)[i] < 0)
+            return bad_value(o, e, "whole numbers from 0");
+    (*to)[i] = -1;
+    return FT_OK;
+}
+
+static int read_patterns(struct ft_config *c, const struct ft_option *o, const struct ft_yaml *n,
+                         struct ft_pattern_config **to)
+{
+    if (n->kind != FT_YAML_MAP)
+        return bad_value(o, n, "a map from patterns to whole numbers");
+    *to = ft_arena_alloc(&c->arena, (size_t)n->count + 1, sizeof **to);
+    if (!*to)
+        return FT_ERESOURCE;
+    int i = 0;
+    for (const struct ft_yaml *e = n->first; e; e = e->next, i++) {
+        (*to)[i].key = e->key;
+        if (!get_int(e, &(*to)[i].value) || (*to)[i].value < 1 || (*to)[i].value > 1 << 20)
+            return bad_value(o, e, "whole numbers from 1");
+    }
+    return FT_OK;
+}
+
+/* Keys of a dataset entry that text formats use; a tokenized file needs none of them. */
+static bool is_text_key(const char *key)
+{
+    static const char *const keys[] = {
+        "ds_type",      "data_files", "split",          "name",         "shards",
+        "chat_template", "roles",     "roles_to_train", "train_on_eos", "message_property_mappings",
+        "conversation", "revision",   "trust_remote_code", "preprocess_shards"};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (strcmp(keys[i], key) == 0)
+            return true;
+    return ft_starts_with(key, "field") || ft_starts_with(key, "message_");
+}
+
+static int read_dataset(const struct ft_option *o, const struct ft_yaml *n,
+                        struct ft_dataset_config *d)
+{
+    int rc = FT_OK;
+    d->at = n->at;
+    if (n->kind != FT_YAML_MAP)
+        return bad_value(o, n, "entries with a 'path'");
+    for (const struct ft_yaml *e = n->first; e; e = e->next) {
+        if (ft_yaml_is_null(e))
+            continue;
+        if (strcmp(e->key, "path") == 0 && e->kind == FT_YAML_SCALAR) {
+            d->path = e->text;
+            d->at = e->at;
+        } else if (strcmp(e->key, "type") == 0) {
+            d->type = e->kind == FT_YAML_SCALAR ? e->text : "a map of fields";
+        } else if (!is_text_key(e->key)) {
+            static const char *const known[] = {"path", "type", "ds_type", "data_files", "split"};
+            const char *near = ft_nearest(e->key, known, 5);
+            rc = ft_fail_at(e->key_at, FT_ECONFIG, "'%s' has no key '%s'", o->key, e->key);
+            if (near)
+                ft_hint("did you mean '%s'?", near);
+        }
+    }
+    if (!d->path)
+        return ft_fail_at(n->at, FT_ECONFIG, "this entry of '%s' has no 'path'", o->key);
+    if ((d->type && strcmp(d->type, "tokenized") != 0) ||
+        (!d->type && !ft_ends_with(d->path, ".safetensors"))) {
+        rc = ft_fail_at(d->at, FT_ECONFIG, "'%s' as '%s': text formats are not there yet", d->path,
+                        d->type ? d->type : "text");
+        ft_hint("write a tokenized dataset (datasets/README.md shows how) and give it with "
+                "'type: tokenized'");
+    }
+    return rc;
+}
+
+static int read_datasets(struct ft_config *c, const struct ft_option *o, const struct ft_yaml *n,
+                         struct ft_dataset_config **to, int *count)
+{
+    if (n->kind != FT_YAML_LIST)
+        return bad_value(o, n, "a list of entries with a 'path'");
+    *to = ft_arena_alloc(&c->arena, (size_t)n->count, sizeof **to);
+    if (!*to)
+        return FT_ERESOURCE;
+    int rc = FT_OK;
+    for (const struct ft_yaml *e = n->first; e; e = e->next) {
+        int bad = read_dataset(o, e, &(*to)[(*count)++]);
+        rc = rc ? rc : bad;
+    }
+    return rc;
+}
+
+/* --- one option --- */
+
+static int read_value(struct ft_config *c, const struct ft_option *o, const struct ft_yaml *n)
+{
+    void *to = (char *)c + o->offset;
+    switch (o->type) {
+    case FT_T_TEXT:
+        if (n->kind != FT_YAML_SCALAR)
+            return bad_value(o, n, "text");
+        *(const char **)to = n->text;
+        return FT_OK;
+    case FT_T_INT:
+        if (!get_int(n, to) || !in_range(o, (double)*(int64_t *)to))
+            return out_of_range(o, n);
+        return FT_OK;
+    case FT_T_REAL:
+        if (!get_real(n, to) || !in_range(o, *(double *)to))
+            return out_of_range(o, n);
+        return FT_OK;
+    case FT_T_BOOL:
+        return get_bool(n, to) ? FT_OK : bad_value(o, n, "true or false");
+    case FT_T_CHOICE:
+    case FT_T_WORD:
+        return read_choice(o, n, to);
+    case FT_T_TARGETS:
+        return read_targets(c, o, n);
+    case FT_T_INTS:
+        return read_ints(c, o, n, to);
+    case FT_T_PATTERNS:
+        return read_patterns(c, o, n, to);
+    case FT_T_DATASETS:
+        return read_datasets(c, o, n, to,
+                             strcmp(o->key, "datasets") == 0 ? &c->n_datasets : &c->n_test_datasets);
+    case FT_T_ANY:
+        return FT_OK;
+    }
+    return FT_OK;
+}
+
+/* A switch that is there but off changes nothing. */
+static bool is_off(const struct ft_yaml *n)
+{
+    bool b;
+    double r;
+    return (get_bool(n, &b) && !b) || (get_real(n, &r) && r == 0) ||
+           (n->kind == FT_YAML_SCALAR && !n->text[0]) ||
+           (n->kind != FT_YAML_SCALAR && n->count == 0);
+}
+
+static int check_plugins(const struct ft_yaml *n)
+{
+    const struct ft_yaml *e = n->kind == FT_YAML_LIST ? n->first : n;
+    for (; e; e = n->kind == FT_YAML_LIST ? e->next : NULL)
+        if (e->kind != FT_YAML_SCALAR ||
+            (!strstr(e->text, "liger") && !strstr(e->text, "cut_cross_entropy")))
+            return ft_fail_at(e->at, FT_ECONFIG, "plugin '%s' is not one that ft can do without",
+                              shown(e));
+    return FT_OK;
+}
+
+static int apply_state(const struct ft_option *o, const struct ft_yaml *n)
+{
+    switch (o->state) {
+    case FT_HERE:
+        return FT_OK;
+    case FT_NOTICE:
+        if (strcmp(o->key, "plugins") == 0)
+            FT_TRY(check_plugins(n));
+        ft_notice(n->key_at, "'%s' is ignored: %s", o->key, o->help);
+        return FT_OK;
+    case FT_LATER_OK:
+        if (!is_off(n))
+            ft_notice(n->key_at, "'%s' is ignored: %s", o->key, o->help);
+        return FT_OK;
+    case FT_LATER:
+    case FT_REFUSED:
+        if (is_off(n))
+            return FT_OK;
+        ft_fail_at(n->key_at, FT_ECONFIG, "'%s' is %s: %s", o->key,
+                   o->state == FT_LATER ? "not supported yet" : "not supported", o->help);
+        return FT_ECONFIG;
+    }
+    return FT_OK;
+}
+
+static int unknown_key(const struct ft_yaml *n)
+{
+    const char *names[512];
+    size_t count = 0;
+    for (int i = 0; i < ft_option_count && count < 512; i++)
+        names[count++] = ft_options[i].key;
+    const char *near = ft_nearest(n->key, names, count);
+    ft_fail_at(n->key_at, FT_ECONFIG, "'%s' is not an option", n->key);
+    if (near)
+        ft_hint("did you mean '%s'?", near);
+    else
+        ft_hint("'ft config --explain' lists all options");
+    return FT_ECONFIG;
+}
+
+static void set_defaults(struct ft_config *c)
+{
+    for (int i = 0; i < ft_option_count; i++) {
+        const struct ft_option *o = &ft_options[i];
+        if (o->state != FT_HERE)
+            continue;
+        if (o->fallback) {
+            struct ft_yaml n = {.kind = FT_YAML_SCALAR, .text = o->fallback};
+            int rc = read_value(c, o, &n);
+            FT_ASSERT(rc == FT_OK);
+        } else if (o->type == FT_T_INT) {
+            *(int64_t *)((char *)c + o->offset) = -1;
+        } else if (o->type == FT_T_REAL) {
+            *(double *)((char *)c + o->offset) = NAN;
+        }
+    }
+}
+
+/* --- the whole --- */
+
+bool ft_config_is_set(const struct ft_config *c, const char *key)
+{
+    int i = ft_option_find(key);
+    FT_ASSERT(i >= 0);
+    return c->set_at[i].file != NULL;
+}
+
+struct ft_where ft_config_where(const struct ft_config *c, const char *key)
+{
+    int i = ft_option_find(key);
+    FT_ASSERT(i >= 0);
+    return c->set_at[i].file ? c->set_at[i] : (struct ft_where){.file = c->file};
+}
+
+static int conflict(const struct ft_config *c, const char *key, const char *text)
+{
+    return ft_fail_at(ft_config_where(c, key), FT_ECONFIG, "%s", text);
+}
+
+/* What single rows cannot say. */
+static int check_together(struct ft_config *c)
+{
+    int rc = FT_OK;
+    if (!c->base_model)
+        rc = conflict(c, "base_model", "'base_model' is missing: the model to adapt");
+    if (!c->n_datasets && !ft_config_is_set(c, "datasets"))
+        rc = conflict(c, "datasets", "'datasets' is missing: what to train on");
+    if (!c->output_dir)
+        rc = conflict(c, "output_dir", "'output_dir' is missing: where the adapter goes");
+    if (strcmp(c->adapter, "qlora") == 0)
+        rc = conflict(c, "adapter", "'adapter: qlora' is not supported yet: 4-bit bases are to come");
+    if (c->device == FT_DEVICE_CUDA) {
+        rc = conflict(c, "device", "'device: cuda' is not supported yet");
+        ft_hint("'device: cpu' trains on this machine's processor");
+    }
+    if (strcmp(c->cpu_isa, "amx") == 0)
+        rc = conflict(c, "cpu_isa", "'cpu_isa: amx' is not supported yet");
+    if (c->bf16 == FT_TRUE)
+        ft_notice(ft_config_where(c, "bf16"),
+                  "'bf16: true' is not there yet on the CPU: products are computed in fp32");
+    if (c->lora_target_regex && c->peft_layers_to_transform)
+        rc = conflict(c, "peft_layers_to_transform",
+                      "'peft_layers_to_transform' needs 'lora_target_modules' as a list, not as a "
+                      "regular expression");
+    if (c->val_set_size > 0 && c->n_test_datasets)
+        rc = conflict(c, "val_set_size", "'val_set_size' and 'test_datasets' exclude each other");
+    if (c->val_set_size > 1 && c->val_set_size != floor(c->val_set_size))
+        rc = conflict(c, "val_set_size", "'val_set_size' is a share below 1 or a whole number");
+    if (c->warmup_steps >= 0 && !isnan(c->warmup_ratio))
+        rc = conflict(c, "warmup_ratio", "'warmup_ratio' and 'warmup_steps' exclude each other");
+    if (!isnan(c->eval_steps) && c->evals_per_epoch > 0)
+        rc = conflict(c, "evals_per_epoch", "'evals_per_epoch' and 'eval_steps' exclude each other");
+    if (!isnan(c->eval_steps) && c->eval_steps > 1 && c->eval_steps != floor(c->eval_steps))
+        rc = conflict(c, "eval_steps", "'eval_steps' is a share below 1 or a whole number");
+    return rc;
+}
+
+/* Defaults that depend on other options. */
+static void resolve(struct ft_config *c)
+{
+    if (!c->lora_target_modules && !c->lora_target_regex && !c->lora_model_dir)
+        c->lora_target_linear = true;
+    if (!ft_config_is_set(c, "lora_alpha") && ft_config_is_set(c, "lora_r"))
+        c->lora_alpha = 2 * c->lora_r;
+}
+
+static int read_all(struct ft_config *c)
+{
+    int rc = FT_OK;
+    for (const struct ft_yaml *n = c->root->first; n; n = n->next) {
+        int i = ft_option_find(n->key);
+        int bad = FT_OK;
+        if (i < 0)
+            bad = unknown_key(n);
+        else if (!ft_yaml_is_null(n)) {
+            c->set_at[i] = n->at;
+            bad = ft_options[i].state == FT_HERE ? read_value(c, &ft_options[i], n)
+                                                 : apply_state(&ft_options[i], n);
+        }
+        rc = rc ? rc : bad;
+    }
+    int bad = check_together(c);
+    return rc ? rc : bad;
+}
+
+static int apply_override(struct ft_config *c, const char *text)
+{
+    const char *eq = strchr(text, '=');
+    struct ft_yaml *value;
+    if (!eq || eq == text) {
+        ft_fail(FT_ECONFIG, "'%s' is not an override", text);
+        ft_hint("overrides are written key=value, for example lora_r=32 or datasets.0.path=x");
+        return FT_ECONFIG;
+    }
+    char *key = ft_arena_format(&c->arena, "%.*s", (int)(eq - text), text);
+    if (!key)
+        return FT_ERESOURCE;
+    FT_TRY(ft_yaml_value(&value, &c->arena, eq + 1, "command line"));
+    return ft_yaml_set(c->root, &c->arena, key, value);
+}
+
+int ft_config_read(struct ft_config *c, const char *path, const char *const *overrides,
+                   int n_overrides)
+{
+    *c = (struct ft_config){.file = "command line"};
+    c->set_at = ft_arena_alloc(&c->arena, (size_t)ft_option_count, sizeof *c->set_at);
+    c->root = ft_arena_alloc(&c->arena, 1, sizeof *c->root);
+    if (!c->set_at || !c->root)
+        return FT_ERESOURCE;
+    c->root->kind = FT_YAML_MAP;
+    if (path) {
+        const char *slash = strrchr(path, '/');
+        c->file = ft_arena_format(&c->arena, "%s", path);
+        c->folder = ft_arena_format(&c->arena, "%.*s", slash ? (int)(slash - path) + 1 : 1,
+                                    slash ? path : ".");
+        if (!c->file || !c->folder)
+            return FT_ERESOURCE;
+        FT_TRY(ft_yaml_file(&c->root, &c->arena, path));
+    }
+    set_defaults(c);
+    int rc = FT_OK;
+    for (int i = 0; i < n_overrides; i++) {
+        int bad = apply_override(c, overrides[i]);
+        rc = rc ? rc : bad;
+    }
+    int bad = read_all(c);
+    rc = rc ? rc : bad;
+    if (!rc)
+        resolve(c);
+    return rc;
+}
+
+void ft_config_fini(struct ft_config *c)
+{
+    ft_arena_fini(&c->arena);
+}
+
+char *ft_config_path(const struct ft_config *c, const char *path)
+{
+    if (path[0] != '/' && c->folder && !ft_file_exists(path)) {
+        char *beside = ft_path_join(c->folder, path);
+        if (!beside || ft_file_exists(beside))
+            return beside;
+        ft_free(beside);
+    }
+    return ft_strdup(path);
+}

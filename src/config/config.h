@@ -1,0 +1,111 @@
+/* The config: one table of options, and the checked struct it fills.
+ *
+ * Every option is one row of ft_options[] (options.c), which drives parsing, type and range checks,
+ * defaults, suggestions, --explain, the JSON schema and the dump. Only cli/ and train/ see the whole
+ * struct. */
+#ifndef FT_CONFIG_CONFIG_H
+#define FT_CONFIG_CONFIG_H
+
+#include "config/yaml.h"
+
+#include <stdint.h>
+#include <jansson.h>
+#include <stdio.h>
+
+enum ft_auto { FT_FALSE, FT_TRUE, FT_AUTO };
+enum ft_device { FT_DEVICE_AUTO, FT_DEVICE_CPU, FT_DEVICE_CUDA };
+enum ft_optimizer { FT_ADAMW, FT_SGD };
+enum ft_schedule { FT_COSINE, FT_LINEAR, FT_CONSTANT, FT_CONSTANT_WARMUP };
+
+/* An entry of datasets or test_datasets. */
+struct ft_dataset_config {
+    const char *path, *type;
+    struct ft_where at;
+};
+
+/* An entry of lora_rank_pattern or lora_alpha_pattern. */
+struct ft_pattern_config {
+    const char *key;
+    int64_t value;
+};
+
+/* Members are named as their keys. Strings and lists live in arena; an unset string is NULL, an unset
+ * list has length 0. Numbers without a fixed default hold NAN or -1 until resolved. */
+struct ft_config {
+    struct ft_arena arena;
+    /* model */
+    const char *base_model;
+    bool allow_nonfinite_weights;
+    /* adapter */
+    const char *adapter;
+    int64_t lora_r, lora_alpha;
+    double lora_dropout;
+    const char **lora_target_modules; /* NULL-terminated, or NULL */
+    const char *lora_target_regex;    /* lora_target_modules given as one text */
+    bool lora_target_linear, peft_use_rslora;
+    int64_t *peft_layers_to_transform; /* -1 ends, or NULL */
+    struct ft_pattern_config *lora_rank_pattern, *lora_alpha_pattern; /* key NULL ends, or NULL */
+    const char *lora_model_dir;
+    /* data */
+    struct ft_dataset_config *datasets, *test_datasets;
+    int n_datasets, n_test_datasets;
+    double val_set_size;
+    int64_t sequence_len;
+    int excess_length_strategy; /* enum ft_excess of data/ */
+    bool sample_packing, curriculum_sampling;
+    /* training */
+    int64_t micro_batch_size, gradient_accumulation_steps;
+    double num_epochs;
+    int64_t max_steps; /* -1: unset */
+    double learning_rate;
+    int lr_scheduler; /* enum ft_schedule */
+    int64_t warmup_steps;   /* -1: unset */
+    double warmup_ratio;    /* NAN: unset */
+    double cosine_min_lr_ratio;
+    int optimizer; /* enum ft_optimizer */
+    double weight_decay, adam_beta1, adam_beta2, adam_epsilon, momentum, max_grad_norm;
+    int gradient_checkpointing; /* enum ft_auto */
+    int64_t seed;
+    /* evaluation */
+    double eval_steps;       /* NAN: unset */
+    int64_t evals_per_epoch; /* -1: unset */
+    /* machine */
+    int device; /* enum ft_device */
+    int bf16;   /* enum ft_auto */
+    int64_t threads; /* 0: as many as the process may use */
+    const char *cpu_isa;
+    /* output */
+    const char *output_dir;
+    bool overwrite_output_dir;
+    int64_t logging_steps;
+    /* where each option was set: index into ft_options; file NULL: default */
+    struct ft_where *set_at;
+    const char *folder; /* of the config file, for relative paths */
+    const char *file;
+    struct ft_yaml *root;
+};
+
+/* Reads a config file and overrides ("key=value", "datasets.0.path=x"), reports every problem it
+ * finds in one pass, and fills *c with checked values. FT_ECONFIG. Notices say what is ignored. The
+ * file may be NULL: overrides alone. */
+int ft_config_read(struct ft_config *c, const char *path, const char *const *overrides,
+                   int n_overrides);
+void ft_config_fini(struct ft_config *c);
+
+/* Whether the option was given (and not null). */
+bool ft_config_is_set(const struct ft_config *c, const char *key);
+/* Where it was given, for messages; the file alone if it was not. */
+struct ft_where ft_config_where(const struct ft_config *c, const char *key);
+/* path as given if it exists there, else in the config's folder; caller frees. */
+char *ft_config_path(const struct ft_config *c, const char *path);
+
+/* `ft config`: one option's page (FT_ECONFIG with the nearest name if there is none such), the JSON
+ * schema, the resolved config with each value's origin. */
+int ft_config_explain(FILE *out, const char *key);
+void ft_config_list(FILE *out);
+int ft_config_schema(FILE *out);
+int ft_config_dump(FILE *out, const struct ft_config *c);
+/* The resolved values as one JSON object, for run.json; caller json_decref()s. */
+json_t *ft_config_json(const struct ft_config *c);
+
+#endif

@@ -1,0 +1,271 @@
+/* The table of options for readers: explanations, the JSON schema, the dump. */
+#include "config/options.h"
+
+#include "core/text.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *type_text(const struct ft_option *o)
+{
+    static const char *const names[] = {
+        [FT_T_TEXT] = "text",
+        [FT_T_INT] = "whole number",
+        [FT_T_REAL] = "number",
+        [FT_T_BOOL] = "true or false",
+        [FT_T_CHOICE] = "one of",
+        [FT_T_WORD] = "one of",
+        [FT_T_TARGETS] = "list of names, or one regular expression",
+        [FT_T_INTS] = "list of whole numbers, or one",
+        [FT_T_PATTERNS] = "map from regular expressions to whole numbers",
+        [FT_T_DATASETS] = "list of entries with a path",
+        [FT_T_ANY] = "anything",
+    };
+    return names[o->type];
+}
+
+static const char *state_text(const struct ft_option *o)
+{
+    static const char *const names[] = {
+        [FT_HERE] = "",
+        [FT_LATER] = "not supported yet: an error when set",
+        [FT_LATER_OK] = "not there yet: ignored with a notice",
+        [FT_NOTICE] = "accepted and ignored with a notice",
+        [FT_REFUSED] = "not supported: an error when set",
+    };
+    return names[o->state];
+}
+
+/* Words of `text` in lines of at most 78 columns. */
+static void wrap(FILE *out, const char *text)
+{
+    int col = 0;
+    while (*text) {
+        int len = (int)strcspn(text, " ");
+        if (col && col + 1 + len > 76) {
+            fputc('\n', out);
+            col = 0;
+        }
+        fprintf(out, "%s%.*s", col ? " " : "  ", len, text);
+        col += len + 1;
+        text += len;
+        text += strspn(text, " ");
+    }
+    fputc('\n', out);
+}
+
+int ft_config_explain(FILE *out, const char *key)
+{
+    int i = ft_option_find(key);
+    if (i < 0) {
+        const char *names[512];
+        size_t n = 0;
+        for (; n < (size_t)ft_option_count && n < 512; n++)
+            names[n] = ft_options[n].key;
+        const char *near = ft_nearest(key, names, n);
+        ft_fail(FT_ECONFIG, "'%s' is not an option", key);
+        if (near)
+            ft_hint("did you mean '%s'?", near);
+        return FT_ECONFIG;
+    }
+    const struct ft_option *o = &ft_options[i];
+    fprintf(out, "%s\n", o->key);
+    wrap(out, o->help);
+    if (o->state != FT_HERE) {
+        fprintf(out, "  state:   %s\n", state_text(o));
+        return FT_OK;
+    }
+    fprintf(out, "  type:    %s", type_text(o));
+    for (const struct ft_choice *c = o->choices; c && c->name; c++)
+        fprintf(out, "%s%s", c == o->choices ? " " : ", ", c->name);
+    fputc('\n', out);
+    if (o->type == FT_T_INT)
+        fprintf(out, "  range:   %.0f..%.0f\n", o->lo, o->hi);
+    if (o->type == FT_T_REAL)
+        fprintf(out, "  range:   %s %g, %s %g\n", o->open_lo ? "above" : "from", o->lo,
+                o->open_hi ? "below" : "up to", o->hi);
+    fprintf(out, "  default: %s\n", o->fallback ? o->fallback : "unset");
+    return FT_OK;
+}
+
+void ft_config_list(FILE *out)
+{
+    const char *group = "";
+    for (int i = 0; i < ft_option_count; i++) {
+        const struct ft_option *o = &ft_options[i];
+        if (strcmp(group, o->group) != 0)
+            fprintf(out, "%s%s:\n", i ? "\n" : "", o->group);
+        group = o->group;
+        if (o->state == FT_HERE)
+            fprintf(out, "  %-30s %s\n", o->key, o->fallback ? o->fallback : "");
+        else
+            fprintf(out, "  %-30s (%s)\n", o->key, state_text(o));
+    }
+}
+
+/* --- JSON schema (draft 2020-12) --- */
+
+static json_t *schema_of(const struct ft_option *o)
+{
+    json_t *s = json_object(), *types;
+    json_object_set_new(s, "description", json_string(o->help));
+    switch (o->type) {
+    case FT_T_TEXT:
+        json_object_set_new(s, "type", json_pack("[ss]", "string", "null"));
+        break;
+    case FT_T_INT:
+    case FT_T_REAL:
+        /* numbers may be written as text: YAML 1.1 reads 2e-5 as a string */
+        types = o->type == FT_T_INT ? json_pack("[ss]", "integer", "null")
+                                    : json_pack("[sss]", "number", "string", "null");
+        json_object_set_new(s, "type", types);
+        json_object_set_new(s, o->open_lo ? "exclusiveMinimum" : "minimum", json_real(o->lo));
+        json_object_set_new(s, o->open_hi ? "exclusiveMaximum" : "maximum", json_real(o->hi));
+        break;
+    case FT_T_BOOL:
+        json_object_set_new(s, "type", json_pack("[ss]", "boolean", "null"));
+        break;
+    case FT_T_CHOICE:
+    case FT_T_WORD:
+        types = json_array();
+        for (const struct ft_choice *c = o->choices; c->name; c++) {
+            bool is_bool = strcmp(c->name, "true") == 0 || strcmp(c->name, "false") == 0;
+            json_array_append_new(types, is_bool ? json_boolean(c->name[0] == 't')
+                                                 : json_string(c->name));
+        }
+        json_array_append_new(types, json_null());
+        json_object_set_new(s, "enum", types);
+        break;
+    case FT_T_TARGETS:
+        json_object_set_new(s, "type", json_pack("[sss]", "array", "string", "null"));
+        json_object_set_new(s, "items", json_pack("{ss}", "type", "string"));
+        break;
+    case FT_T_INTS:
+        json_object_set_new(s, "type", json_pack("[sss]", "array", "integer", "null"));
+        json_object_set_new(s, "items", json_pack("{sssi}", "type", "integer", "minimum", 0));
+        break;
+    case FT_T_PATTERNS:
+        json_object_set_new(s, "type", json_pack("[ss]", "object", "null"));
+        json_object_set_new(s, "additionalProperties",
+                            json_pack("{sssi}", "type", "integer", "minimum", 1));
+        break;
+    case FT_T_DATASETS:
+        json_object_set_new(s, "type", json_pack("[ss]", "array", "null"));
+        json_object_set_new(s, "items",
+                            json_pack("{sss{s{sss s}}s[s]}", "type", "object", "properties", "path",
+                                      "type", "string", "description", "the file", "required",
+                                      "path"));
+        break;
+    case FT_T_ANY:
+        break;
+    }
+    if (o->state != FT_HERE)
+        json_object_set_new(s, "deprecated", json_true());
+    return s;
+}
+
+int ft_config_schema(FILE *out)
+{
+    json_t *properties = json_object();
+    for (int i = 0; i < ft_option_count; i++)
+        json_object_set_new(properties, ft_options[i].key, schema_of(&ft_options[i]));
+    json_t *root = json_pack("{ss ss ss sb s[sss] so}", "$schema",
+                             "https://json-schema.org/draft/2020-12/schema", "title",
+                             "ft train config", "type", "object", "additionalProperties", 0,
+                             "required", "base_model", "datasets", "output_dir", "properties",
+                             properties);
+    int rc = root ? json_dumpf(root, out, JSON_INDENT(1) | JSON_REAL_PRECISION(12)) : -1;
+    json_decref(root);
+    fputc('\n', out);
+    return rc ? ft_fail(FT_ERESOURCE, "the schema cannot be written") : FT_OK;
+}
+
+/* --- the resolved config --- */
+
+static json_t *value_of(const struct ft_config *c, const struct ft_option *o)
+{
+    const void *at = (const char *)c + o->offset;
+    json_t *list = NULL;
+    switch (o->type) {
+    case FT_T_TEXT:
+    case FT_T_WORD:
+        return *(const char *const *)at ? json_string(*(const char *const *)at) : json_null();
+    case FT_T_INT:
+        return !o->fallback && *(const int64_t *)at < 0 ? json_null()
+                                                        : json_integer(*(const int64_t *)at);
+    case FT_T_REAL:
+        return isnan(*(const double *)at) ? json_null() : json_real(*(const double *)at);
+    case FT_T_BOOL:
+        return json_boolean(*(const bool *)at);
+    case FT_T_CHOICE:
+        for (const struct ft_choice *k = o->choices; k->name; k++)
+            if (k->value == *(const int *)at)
+                return json_string(k->name);
+        return json_null();
+    case FT_T_TARGETS:
+        if (c->lora_target_regex)
+            return json_string(c->lora_target_regex);
+        list = c->lora_target_modules ? json_array() : json_null();
+        for (const char **t = c->lora_target_modules; t && *t; t++)
+            json_array_append_new(list, json_string(*t));
+        return list;
+    case FT_T_INTS:
+        list = *(int64_t *const *)at ? json_array() : json_null();
+        for (const int64_t *p = *(int64_t *const *)at; p && *p >= 0; p++)
+            json_array_append_new(list, json_integer(*p));
+        return list;
+    case FT_T_PATTERNS:
+        list = *(struct ft_pattern_config *const *)at ? json_object() : json_null();
+        for (const struct ft_pattern_config *p = *(struct ft_pattern_config *const *)at;
+             p && p->key; p++)
+            json_object_set_new(list, p->key, json_integer(p->value));
+        return list;
+    case FT_T_DATASETS: {
+        bool train = strcmp(o->key, "datasets") == 0;
+        const struct ft_dataset_config *d = train ? c->datasets : c->test_datasets;
+        int n = train ? c->n_datasets : c->n_test_datasets;
+        list = json_array();
+        for (int i = 0; i < n; i++)
+            json_array_append_new(
+                list, json_pack("{ssss}", "path", d[i].path ? d[i].path : "", "type", "tokenized"));
+        return list;
+    }
+    case FT_T_ANY:
+        return json_null();
+    }
+    return json_null();
+}
+
+json_t *ft_config_json(const struct ft_config *c)
+{
+    json_t *root = json_object();
+    for (int i = 0; i < ft_option_count; i++)
+        if (ft_options[i].state == FT_HERE)
+            json_object_set_new(root, ft_options[i].key, value_of(c, &ft_options[i]));
+    return root;
+}
+
+int ft_config_dump(FILE *out, const struct ft_config *c)
+{
+    for (int i = 0; i < ft_option_count; i++) {
+        const struct ft_option *o = &ft_options[i];
+        const struct ft_where at = c->set_at[i];
+        if (o->state != FT_HERE)
+            continue;
+        json_t *v = value_of(c, o);
+        char *text = json_dumps(v, JSON_ENCODE_ANY | JSON_REAL_PRECISION(12));
+        json_decref(v);
+        if (!text)
+            return ft_fail(FT_ERESOURCE, "out of memory");
+        int n = fprintf(out, "%s: %s", o->key, text);
+        free(text);
+        fprintf(out, "%*s# ", n < 44 ? 44 - n : 1, "");
+        if (at.file && at.line)
+            fprintf(out, "%s:%d\n", at.file, at.line);
+        else
+            fprintf(out, "%s\n", at.file ? at.file : "default");
+    }
+    return FT_OK;
+}

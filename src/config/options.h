@@ -1,0 +1,55 @@
+/* The table of options. */
+#ifndef FT_CONFIG_OPTIONS_H
+#define FT_CONFIG_OPTIONS_H
+
+#include "config/config.h"
+
+#include <stddef.h>
+
+enum ft_option_type {
+    FT_T_TEXT,     /* const char * */
+    FT_T_INT,      /* int64_t within lo..hi */
+    FT_T_REAL,     /* double within lo..hi */
+    FT_T_BOOL,     /* bool */
+    FT_T_CHOICE,   /* int: the value of one of the choices */
+    FT_T_WORD,     /* const char *: one of the choices' own names */
+    FT_T_TARGETS,  /* lora_target_modules: a list of names, or one text */
+    FT_T_INTS,     /* int64_t *, -1 ends */
+    FT_T_PATTERNS, /* struct ft_pattern_config * */
+    FT_T_DATASETS, /* struct ft_dataset_config * and a count behind it */
+    FT_T_ANY,      /* not read: for rows that are not FT_HERE */
+};
+
+enum ft_option_state {
+    FT_HERE,    /* works */
+    FT_LATER,   /* known, not there yet: an error when set to anything but false, 0 or empty */
+    FT_LATER_OK, /* known, not there yet, and a run without it is still right: a notice */
+    FT_NOTICE,  /* another program's switch that changes nothing here: a notice */
+    FT_REFUSED, /* would change the mathematics: an error, like FT_LATER, with its reason */
+};
+
+struct ft_choice {
+    const char *name;
+    int value;
+    const char *notice; /* said when chosen; may be NULL */
+};
+
+struct ft_option {
+    const char *key;
+    enum ft_option_type type;
+    enum ft_option_state state;
+    size_t offset; /* of the member in struct ft_config */
+    double lo, hi;
+    bool open_lo;  /* lo itself is not allowed */
+    bool open_hi;
+    const char *fallback; /* the default as text, NULL: unset */
+    const struct ft_choice *choices;
+    const char *group, *help;
+};
+
+extern const struct ft_option ft_options[];
+extern const int ft_option_count;
+
+int ft_option_find(const char *key); /* -1: none */
+
+#endif

@@ -1,0 +1,89 @@
+/* Tokenized datasets, and the order in which their documents are trained on. */
+#ifndef FT_DATA_DATA_H
+#define FT_DATA_DATA_H
+
+#include "core/status.h"
+
+#include <stdint.h>
+
+enum ft_excess { FT_EXCESS_DROP, FT_EXCESS_TRUNCATE, FT_EXCESS_RAISE };
+
+struct ft_document {
+    int64_t start;  /* of its tokens in ids and mask */
+    int32_t length; /* as trained: after truncation */
+    int32_t number; /* among all documents of the files, from 0: names it for dropout */
+};
+
+/* Documents of one or several files, in file order, without those that are left out. */
+struct ft_dataset {
+    int32_t *ids;
+    uint8_t *mask;
+    int64_t n_tokens;
+    struct ft_document *docs;
+    int64_t n_docs;
+    /* counts for the user */
+    int64_t read, empty, untrained, dropped, truncated;
+    int64_t trained_tokens; /* targets in docs */
+    int64_t longest;
+};
+
+/* One safetensors file: input_ids I32 (N), offsets I64 (D+1), loss_mask U8 (N). Appends to d, which
+ * starts zeroed. Every id, offset and mask is checked; FT_EDATA names file, document and position. */
+int ft_dataset_read(struct ft_dataset *d, const char *path, int64_t vocab, int64_t sequence_len,
+                    enum ft_excess excess);
+void ft_dataset_fini(struct ft_dataset *d);
+
+/* Moves documents of d to `held`, which shares d's tokens: share < 1 of them, or that many, from the
+ * end of the shuffle by seed. Both keep file order. */
+int ft_dataset_split(struct ft_dataset *d, struct ft_dataset *held, double share, uint64_t seed);
+
+/* A micro-batch: docs[first] to docs[first + count - 1] of the plan's order. */
+struct ft_micro_batch {
+    int64_t first;
+    int32_t count, tokens;
+};
+
+/* How documents make micro-batches. */
+struct ft_batching {
+    int64_t micro_batch_size, sequence_len;
+    bool packing;    /* bins of micro_batch_size * sequence_len tokens, whole documents */
+    bool file_order; /* documents in the file's order, every epoch */
+    uint64_t seed;
+};
+
+/* One epoch's order. */
+struct ft_epoch {
+    int32_t *order; /* indices into docs */
+    struct ft_micro_batch *batches;
+    int64_t n_batches;
+    /* working space */
+    int32_t *bin_of, *tree;
+    int64_t n_docs;
+};
+
+/* Space for epochs of n documents; after this ft_epoch_fill does not allocate. */
+int ft_epoch_init(struct ft_epoch *e, int64_t n_docs);
+void ft_epoch_fini(struct ft_epoch *e);
+/* Order and micro-batches of epoch number `epoch`, from 0: the same for the same arguments. */
+void ft_epoch_fill(struct ft_epoch *e, const struct ft_dataset *d, const struct ft_batching *b,
+                   uint32_t epoch);
+
+/* A pass: whole documents of one micro-batch, flat. The arrays are the batch values of the graph. */
+struct ft_pass_arrays {
+    int32_t *ids, *targets, *offsets, *keys; /* keys (T,3): epoch, document, position */
+};
+
+/* Writes documents docs[0..n) end to end; target -1 where the next token is not trained. Returns the
+ * rows written. */
+int64_t ft_pass_fill(const struct ft_pass_arrays *p, const struct ft_dataset *d,
+                     const int32_t *docs, int64_t n, uint32_t epoch);
+
+/* How many of docs[0..n) fit one pass of at most `rows` rows: at least one. */
+int64_t ft_pass_take(const struct ft_dataset *d, const int32_t *docs, int64_t n, int64_t rows);
+
+/* Rows that a pass needs room for: whole documents, up to 512 rows together unless one alone is
+ * longer. Follows from the data and the batching alone, so that the bits do too. */
+int64_t ft_pass_capacity(const struct ft_dataset *train, const struct ft_dataset *held,
+                         const struct ft_batching *b);
+
+#endif

@@ -1,0 +1,222 @@
+/* Owns reading and checking tokenized datasets, and the validation split. */
+#include "data/data.h"
+
+#include "core/mem.h"
+#include "core/rng.h"
+#include "io/safetensors.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+struct reader {
+    struct ft_dataset *d;
+    const char *path;
+    int64_t vocab, sequence_len, first_token;
+    enum ft_excess excess;
+};
+
+static int invalid(const struct reader *r, const char *fmt, long long a, long long b)
+{
+    char text[256];
+    snprintf(text, sizeof text, fmt, a, b);
+    return ft_fail_at((struct ft_where){.file = r->path}, FT_EDATA, "%s", text);
+}
+
+static int find(const struct reader *r, const struct ft_st *f, const char *name, enum ft_dtype dtype,
+                const struct ft_st_entry **out)
+{
+    const struct ft_where at = {.file = r->path};
+    *out = ft_st_find(f, name);
+    if (!*out) {
+        ft_fail_at(at, FT_EDATA, "has no tensor '%s'", name);
+        ft_hint("a tokenized dataset has input_ids I32 (N), offsets I64 (D+1) and loss_mask U8 (N)");
+        return FT_EDATA;
+    }
+    if ((*out)->dtype != dtype || (*out)->n_dims != 1)
+        return ft_fail_at(at, FT_EDATA, "tensor '%s' is %s with %d dimensions, %s with 1 is needed",
+                          name, (*out)->dtype_name, (*out)->n_dims, ft_dtype_name(dtype));
+    return FT_OK;
+}
+
+static int64_t count_targets(const uint8_t *mask, int64_t length)
+{
+    int64_t n = 0;
+    for (int64_t i = 1; i < length; i++)
+        n += mask[i];
+    return n;
+}
+
+static int check_tokens(const struct reader *r, int64_t doc, int64_t start, int64_t length)
+{
+    for (int64_t i = 0; i < length; i++) {
+        int32_t id = r->d->ids[start + i];
+        uint8_t m = r->d->mask[start + i];
+        if (id < 0 || id >= r->vocab)
+            return ft_fail_at((struct ft_where){.file = r->path}, FT_EDATA,
+                              "document %lld, position %lld: token id %d is outside the model's "
+                              "vocabulary (0..%lld)",
+                              (long long)doc, (long long)i, id, (long long)r->vocab - 1);
+        if (m > 1)
+            return ft_fail_at((struct ft_where){.file = r->path}, FT_EDATA,
+                              "document %lld, position %lld: loss_mask is %d, allowed 0 and 1",
+                              (long long)doc, (long long)i, m);
+    }
+    return FT_OK;
+}
+
+static int add_document(struct reader *r, int64_t doc, int64_t start, int64_t length)
+{
+    struct ft_dataset *d = r->d;
+    int32_t number = (int32_t)d->read++;
+    FT_TRY(check_tokens(r, doc, start, length));
+    if (length == 0) {
+        d->empty++;
+        return FT_OK;
+    }
+    if (length > r->sequence_len) {
+        if (r->excess == FT_EXCESS_RAISE) {
+            invalid(r, "document %lld has %lld tokens, more than 'sequence_len'", doc, length);
+            ft_hint("raise 'sequence_len', or set 'excess_length_strategy' to drop or truncate");
+            return FT_EDATA;
+        }
+        if (r->excess == FT_EXCESS_DROP) {
+            d->dropped++;
+            return FT_OK;
+        }
+        d->truncated++;
+        length = r->sequence_len;
+    }
+    int64_t targets = count_targets(d->mask + start, length);
+    if (targets == 0) {
+        d->untrained++;
+        return FT_OK;
+    }
+    d->trained_tokens += targets;
+    d->longest = length > d->longest ? length : d->longest;
+    d->docs[d->n_docs++] = (struct ft_document){start, (int32_t)length, number};
+    return FT_OK;
+}
+
+static int check_offsets(const struct reader *r, const int64_t *offsets, int64_t docs,
+                         int64_t tokens)
+{
+    if (offsets[0] != 0)
+        return invalid(r, "offsets[0] is %lld, it must be 0", offsets[0], 0);
+    for (int64_t i = 0; i < docs; i++) {
+        if (offsets[i + 1] < offsets[i])
+            return invalid(r, "offsets[%lld] is %lld, less than the one before", i + 1,
+                           offsets[i + 1]);
+        if (offsets[i + 1] - offsets[i] > INT32_MAX / 4)
+            return invalid(r, "document %lld has %lld tokens, too many", i,
+                           offsets[i + 1] - offsets[i]);
+    }
+    if (offsets[docs] != tokens)
+        return invalid(r, "the last offset is %lld, input_ids has %lld", offsets[docs], tokens);
+    return FT_OK;
+}
+
+static int read_all(struct reader *r, const struct ft_st *f)
+{
+    struct ft_dataset *d = r->d;
+    const struct ft_st_entry *ids, *offs, *mask;
+    int64_t *offsets = NULL;
+    int rc;
+    FT_TRY(find(r, f, "input_ids", FT_I32, &ids));
+    FT_TRY(find(r, f, "offsets", FT_I64, &offs));
+    FT_TRY(find(r, f, "loss_mask", FT_U8, &mask));
+    const int64_t n = ids->dims[0], docs = offs->dims[0] - 1;
+    if (mask->dims[0] != n)
+        return invalid(r, "loss_mask has %lld elements, input_ids %lld", mask->dims[0], n);
+    if (docs < 0)
+        return invalid(r, "offsets is empty; it has one element more than there are documents", 0, 0);
+    if (d->read + docs > INT32_MAX)
+        return invalid(r, "%lld documents are too many (at most %lld)", d->read + docs, INT32_MAX);
+    r->first_token = d->n_tokens;
+    FT_TRY(ft_grow(&d->ids, (size_t)(d->n_tokens + n), sizeof *d->ids));
+    FT_TRY(ft_grow(&d->mask, (size_t)(d->n_tokens + n), 1));
+    FT_TRY(ft_grow(&d->docs, (size_t)(d->n_docs + docs), sizeof *d->docs));
+    FT_TRY(ft_alloc(&offsets, (size_t)docs + 1, sizeof *offsets));
+    FT_GO(ft_st_read(f, ids, 0, (size_t)n * 4, d->ids + d->n_tokens));
+    FT_GO(ft_st_read(f, mask, 0, (size_t)n, d->mask + d->n_tokens));
+    FT_GO(ft_st_read(f, offs, 0, (size_t)(docs + 1) * 8, offsets));
+    FT_GO(check_offsets(r, offsets, docs, n));
+    for (int64_t i = 0; i < docs; i++)
+        FT_GO(add_document(r, i, r->first_token + offsets[i], offsets[i + 1] - offsets[i]));
+    d->n_tokens += n;
+out:
+    ft_free(offsets);
+    return rc;
+}
+
+int ft_dataset_read(struct ft_dataset *d, const char *path, int64_t vocab, int64_t sequence_len,
+                    enum ft_excess excess)
+{
+    struct reader r = {d, path, vocab, sequence_len, 0, excess};
+    struct ft_st *f;
+    FT_TRY(ft_st_open(&f, path));
+    int rc = read_all(&r, f);
+    ft_st_close(f);
+    return rc;
+}
+
+void ft_dataset_fini(struct ft_dataset *d)
+{
+    ft_free(d->ids);
+    ft_free(d->mask);
+    ft_free(d->docs);
+    *d = (struct ft_dataset){0};
+}
+
+static void summarise(struct ft_dataset *d)
+{
+    d->trained_tokens = d->longest = 0;
+    for (int64_t i = 0; i < d->n_docs; i++) {
+        d->trained_tokens += count_targets(d->mask + d->docs[i].start, d->docs[i].length);
+        if (d->docs[i].length > d->longest)
+            d->longest = d->docs[i].length;
+    }
+}
+
+int ft_dataset_split(struct ft_dataset *d, struct ft_dataset *held, double share, uint64_t seed)
+{
+    const int64_t n = d->n_docs;
+    int64_t take = share < 1 ? (int64_t)ceil(share * (double)n) : (int64_t)share;
+    uint8_t *out;
+    int32_t *order;
+    if (take >= n)
+        return ft_fail(FT_ECONFIG,
+                       "'val_set_size' would hold out %lld of %lld documents: nothing is left to "
+                       "train on",
+                       (long long)take, (long long)n);
+    FT_TRY(ft_alloc(&order, (size_t)n, sizeof *order + 1));
+    out = (uint8_t *)(order + n);
+    struct ft_rng rng = ft_rng_init(seed, FT_RNG_SHUFFLE, 0xffffffffu, 0);
+    for (int64_t i = 0; i < n; i++)
+        order[i] = (int32_t)i;
+    for (int64_t i = n - 1; i > 0; i--) {
+        int64_t j = ft_rng_below(&rng, (uint32_t)i + 1);
+        int32_t t = order[i];
+        order[i] = order[j];
+        order[j] = t;
+    }
+    for (int64_t i = n - take; i < n; i++)
+        out[order[i]] = 1;
+    int rc = ft_alloc(&held->docs, (size_t)take, sizeof *held->docs);
+    if (!rc) {
+        int64_t kept = 0;
+        for (int64_t i = 0; i < n; i++) {
+            if (out[i])
+                held->docs[held->n_docs++] = d->docs[i];
+            else
+                d->docs[kept++] = d->docs[i];
+        }
+        d->n_docs = kept;
+        held->ids = d->ids;
+        held->mask = d->mask;
+        summarise(d);
+        summarise(held);
+    }
+    ft_free(order);
+    return rc;
+}
