@@ -1,1 +1,134 @@
-int main(void){return 0;}
+/* ft: the command table, help and exit codes. */
+#include "cli/cli.h"
+
+#include "core/clock.h"
+#include "core/text.h"
+
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+double ft_started;
+
+#define OVERRIDES                                                                                  \
+    "Single options can be set behind the file: ft train config.yaml lora_r=32 "                   \
+    "datasets.0.path=x.safetensors\n"
+
+static const struct ft_command commands[] = {
+    {"train", "CONFIG.yaml [KEY=VALUE ...]", "fine-tune a model with an adapter",
+     "Reads the base model and the datasets that the config names, trains an adapter, and writes\n"
+     "into output_dir: adapter_model.safetensors and adapter_config.json (PEFT's format),\n"
+     "metrics.jsonl (one line a step) and run.json (what was trained, from what, how).\n\n"
+     "  --quiet      no progress\n"
+     "  --profile    time every kind of op and print a table at the end\n"
+     "  --json       print the result as one JSON object on the last line\n\n"
+     OVERRIDES
+     "A first config:\n\n"
+     "  base_model: path/to/a/hugging/face/folder\n"
+     "  datasets:\n"
+     "    - path: data.safetensors\n"
+     "  output_dir: out/first\n\n"
+     "'ft config --explain' lists every option, 'ft plan' says what a run will need.\n",
+     ft_cmd_train},
+    {"plan", "CONFIG.yaml [KEY=VALUE ...]", "what a run will need: memory, steps, time",
+     "Opens and checks everything that a run would, without reading a weight: parameters, documents,\n"
+     "steps, every block of memory by the code that will place it, the time by this machine's\n"
+     "measured rates, and the #SBATCH lines for a Slurm job.\n\n"
+     "  --json       as one JSON object\n\n"
+     OVERRIDES,
+     ft_cmd_plan},
+    {"config", "--explain [KEY] | --schema | --dump CONFIG.yaml [KEY=VALUE ...]",
+     "options: what they mean, and what a file resolves to",
+     "  --explain KEY   what an option means, its type, range and default; without KEY: all options\n"
+     "  --schema        a JSON schema of the config, for editors\n"
+     "  --dump FILE     every option's value after defaults and overrides, and where it was set\n",
+     ft_cmd_config},
+};
+enum { COMMANDS = sizeof commands / sizeof *commands };
+
+static void usage(FILE *out)
+{
+    fprintf(out, "ft " FT_VERSION ": fine-tunes open-weight language models with low-rank adapters\n\n"
+                 "usage: ft COMMAND ...\n\n");
+    for (int i = 0; i < COMMANDS; i++)
+        fprintf(out, "  %-8s %s\n", commands[i].name, commands[i].summary);
+    fprintf(out, "\n'ft COMMAND --help' tells more. Exit codes: 0 done, 2 usage or config, 3 model or "
+                 "data\ninvalid, 4 resources or I/O, 5 diverged, 70 a bug in ft.\n");
+}
+
+void ft_command_help(FILE *out, const struct ft_command *c)
+{
+    fprintf(out, "usage: ft %s %s\n\n%s.\n\n%s", c->name, c->arguments, c->summary, c->help);
+}
+
+static const struct ft_command *find(const char *name)
+{
+    for (int i = 0; i < COMMANDS; i++)
+        if (strcmp(commands[i].name, name) == 0)
+            return &commands[i];
+    return NULL;
+}
+
+static int unknown(const char *name)
+{
+    const char *names[COMMANDS];
+    for (int i = 0; i < COMMANDS; i++)
+        names[i] = commands[i].name;
+    const char *near = ft_nearest(name, names, COMMANDS);
+    ft_fail(FT_ECONFIG, "'%s' is not a command of ft", name);
+    if (near)
+        ft_hint("did you mean 'ft %s'?", near);
+    else
+        ft_hint("'ft --help' lists them");
+    return FT_ECONFIG;
+}
+
+void ft_print_notices(void)
+{
+    fputs(ft_status_notices(), stderr);
+    ft_status_clear_notices();
+}
+
+static bool is_word(const char *s, const char *a, const char *b)
+{
+    return strcmp(s, a) == 0 || strcmp(s, b) == 0;
+}
+
+static int run(int argc, char **argv)
+{
+    if (argc < 2) {
+        usage(stderr);
+        return FT_ECONFIG;
+    }
+    if (is_word(argv[1], "--version", "-V")) {
+        puts("ft " FT_VERSION);
+        return FT_OK;
+    }
+    if (is_word(argv[1], "--help", "-h") || strcmp(argv[1], "help") == 0) {
+        const struct ft_command *c = argc > 2 ? find(argv[2]) : NULL;
+        if (c)
+            ft_command_help(stdout, c);
+        else
+            usage(stdout);
+        return FT_OK;
+    }
+    const struct ft_command *c = find(argv[1]);
+    if (!c)
+        return unknown(argv[1]);
+    int n = argc - 2;
+    if (ft_take_flag(&n, argv + 2, "--help") || ft_take_flag(&n, argv + 2, "-h")) {
+        ft_command_help(stdout, c);
+        return FT_OK;
+    }
+    return c->run(c, n, argv + 2);
+}
+
+int main(int argc, char **argv)
+{
+    ft_started = ft_now();
+    signal(SIGPIPE, SIG_IGN); /* a closed terminal is no reason to lose a run */
+    int rc = run(argc, argv);
+    ft_print_notices();
+    fputs(ft_status_report(), stderr);
+    return rc;
+}

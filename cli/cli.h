@@ -1,0 +1,38 @@
+/* What the commands share. */
+#ifndef FT_CLI_H
+#define FT_CLI_H
+
+#include "config/config.h"
+
+#include <stdio.h>
+
+/* A command: its row in main.c's table. run gets the words behind the command's name. */
+struct ft_command {
+    const char *name, *arguments, *summary, *help;
+    int (*run)(const struct ft_command *self, int n, char **words);
+};
+
+int ft_cmd_train(const struct ft_command *self, int n, char **words);
+int ft_cmd_plan(const struct ft_command *self, int n, char **words);
+int ft_cmd_config(const struct ft_command *self, int n, char **words);
+
+/* Prints a command's help page. */
+void ft_command_help(FILE *out, const struct ft_command *c);
+
+/* "--flag" among words: removes it and returns true. */
+bool ft_take_flag(int *n, char **words, const char *flag);
+/* A word that begins with "-" and was taken by nothing: FT_ECONFIG. */
+int ft_refuse_flags(const struct ft_command *self, int n, char **words);
+/* The config file and overrides among words. */
+int ft_read_config_words(struct ft_config *c, const struct ft_command *self, int n, char **words);
+
+/* Errors, hints and notices so far, to stderr; notices are then forgotten. */
+void ft_print_notices(void);
+
+/* Seconds at which the program began. */
+extern double ft_started;
+
+/* "12.3 MB" into a buffer of 32 bytes. */
+const char *ft_bytes_text(char *out, double bytes);
+
+#endif

@@ -1,0 +1,144 @@
+/* ft plan */
+#include "cli/cli.h"
+
+#include "train/job.h"
+
+#include <math.h>
+#include <string.h>
+
+static void line(const char *label, const char *value)
+{
+    printf("  %-26s %s\n", label, value);
+}
+
+static void count(const char *label, double n)
+{
+    char text[64];
+    snprintf(text, sizeof text, "%.0f", n);
+    line(label, text);
+}
+
+static void print_run(const struct ft_job *j)
+{
+    const struct ft_run_length *l = &j->length;
+    const struct ft_dataset *d = &j->train;
+    char text[128];
+    int64_t tokens = 0;
+    for (int64_t i = 0; i < d->n_docs; i++)
+        tokens += d->docs[i].length;
+    printf("model\n");
+    line("architecture", ft_model_architecture(j->model));
+    count("parameters", (double)ft_model_parameters(j->model));
+    snprintf(text, sizeof text, "%lld (%.3f %%) on %d modules",
+             (long long)ft_adapter_parameters(j->adapter),
+             100.0 * (double)ft_adapter_parameters(j->adapter) /
+                 (double)ft_model_parameters(j->model),
+             ft_adapter_modules(j->adapter));
+    line("trained parameters", text);
+    printf("data\n");
+    count("documents", (double)d->n_docs);
+    count("tokens", (double)tokens);
+    snprintf(text, sizeof text, "%lld (%.1f %%)", (long long)d->trained_tokens,
+             100.0 * (double)d->trained_tokens / (double)tokens);
+    line("trained tokens", text);
+    count("longest document", (double)d->longest);
+    if (j->held.n_docs)
+        count("evaluation documents", (double)j->held.n_docs);
+    if (l->packing_efficiency > 0) {
+        snprintf(text, sizeof text, "%.1f %%", 100 * l->packing_efficiency);
+        line("packing efficiency", text);
+    }
+    printf("run\n");
+    count("steps", (double)l->steps);
+    snprintf(text, sizeof text, "%lld", (long long)l->warmup_steps);
+    line("warmup steps", text);
+    snprintf(text, sizeof text, "%.3g", l->epochs);
+    line("epochs", text);
+    snprintf(text, sizeof text, "%.1f", l->docs_per_step);
+    line("documents a step", text);
+    snprintf(text, sizeof text, "%.1f", l->tokens_per_step);
+    line("tokens a step", text);
+    count("rows a pass", (double)j->capacity);
+}
+
+static void print_memory(const struct ft_job *j)
+{
+    char text[32];
+    struct ft_plan_line peak[6];
+    printf("memory\n");
+    for (int i = 0; i < FT_MEMORY_COUNT; i++)
+        if (j->plan.used[i])
+            line(ft_memory_labels[i], ft_bytes_text(text, (double)j->plan.used[i]));
+    line("datasets and their order",
+         ft_bytes_text(text, (double)(j->dataset_bytes + j->epoch_bytes)));
+    line("threads", ft_bytes_text(text, (double)ft_pool_size(j->pool) * FT_THREAD_SCRATCH));
+    line("program and libraries", ft_bytes_text(text, (double)j->library_bytes));
+    line("total", ft_bytes_text(text, (double)ft_job_memory(j)));
+    line("available here", ft_bytes_text(text, (double)ft_memory_available()));
+    int n = ft_graph_peak_lines(j->graph, peak, 6);
+    printf("  largest at the peak:\n");
+    for (int i = 0; i < n; i++)
+        printf("    %-40s %s\n", peak[i].name, ft_bytes_text(text, (double)peak[i].bytes));
+}
+
+/* Rounded up generously: a job that is killed for a minute or a megabyte is worth nothing. */
+static void print_slurm(const struct ft_job *j, double seconds)
+{
+    long minutes = (long)ceil((seconds * 1.5 + 120) / 60);
+    long megabytes = (long)ceil((double)ft_job_memory(j) * 1.1 / 1048576) + 64;
+    printf("for a Slurm job, at this machine's speed\n");
+    printf("  #SBATCH --cpus-per-task=%d\n", ft_pool_size(j->pool));
+    printf("  #SBATCH --mem=%ldM\n", megabytes);
+    printf("  #SBATCH --time=%02ld:%02ld:00\n", minutes / 60, minutes % 60);
+}
+
+static void print_json(const struct ft_job *j, const struct ft_rates *r, double seconds)
+{
+    const struct ft_run_length *l = &j->length;
+    printf("{\"parameters\": %lld, \"trained_parameters\": %lld, \"documents\": %lld, "
+           "\"trained_tokens\": %lld, \"steps\": %lld, \"warmup_steps\": %lld, "
+           "\"documents_per_step\": %.6g, \"tokens_per_step\": %.6g, \"packing_efficiency\": %.6g, "
+           "\"rows\": %lld, \"memory_bytes\": %zu, \"seconds\": %.6g, \"flops\": %.6g, "
+           "\"flops_per_token\": %.6g",
+           (long long)ft_model_parameters(j->model), (long long)ft_adapter_parameters(j->adapter),
+           (long long)j->train.n_docs, (long long)j->train.trained_tokens, (long long)l->steps,
+           (long long)l->warmup_steps, l->docs_per_step, l->tokens_per_step, l->packing_efficiency,
+           (long long)j->capacity, ft_job_memory(j), seconds, r->flops, ft_job_flops_per_token(j));
+    for (int i = 0; i < FT_MEMORY_COUNT; i++)
+        printf(", \"%s\": %zu", ft_memory_labels[i], j->plan.used[i]);
+    printf("}\n");
+}
+
+int ft_cmd_plan(const struct ft_command *self, int n, char **words)
+{
+    const bool json = ft_take_flag(&n, words, "--json");
+    struct ft_config c;
+    struct ft_job j = {0};
+    struct ft_rates rates;
+    char text[64];
+    int rc = ft_read_config_words(&c, self, n, words);
+    if (!rc)
+        rc = ft_job_open(&j, &c);
+    ft_print_notices();
+    if (!rc)
+        rc = ft_rates_measure(&rates, &j);
+    if (!rc) {
+        double seconds = ft_job_seconds(&j, &rates);
+        if (json) {
+            print_json(&j, &rates, seconds);
+        } else {
+            print_run(&j);
+            print_memory(&j);
+            printf("time\n");
+            snprintf(text, sizeof text, "%.0f GFLOP/s in products, %.1f GB/s elsewhere",
+                     rates.flops * 1e-9, rates.bytes * 1e-9);
+            line("measured here", text);
+            snprintf(text, sizeof text, "about %.0f s (%.1f min)", seconds, seconds / 60);
+            line("the run", text);
+            print_slurm(&j, seconds);
+        }
+    }
+    ft_job_close(&j);
+    ft_config_fini(&c);
+    return rc;
+}

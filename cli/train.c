@@ -1,0 +1,113 @@
+/* ft train */
+#include "cli/cli.h"
+
+#include "core/clock.h"
+#include "train/train.h"
+
+#include <math.h>
+#include <string.h>
+
+static void print_start(FILE *out, const struct ft_job *j)
+{
+    char a[32];
+    const struct ft_run_length *l = &j->length;
+    fprintf(out, "%s: %.1f M parameters, adapter on %d modules with %.2f M (%.2f %%)\n",
+            j->config->base_model, (double)ft_model_parameters(j->model) / 1e6,
+            ft_adapter_modules(j->adapter), (double)ft_adapter_parameters(j->adapter) / 1e6,
+            100.0 * (double)ft_adapter_parameters(j->adapter) /
+                (double)ft_model_parameters(j->model));
+    fprintf(out, "%lld documents, %lld tokens to train on; %lld steps of %.1f documents\n",
+            (long long)j->train.n_docs, (long long)j->train.trained_tokens, (long long)l->steps,
+            l->docs_per_step);
+    fprintf(out, "on the CPU (%s), %d threads, %s of memory\n", j->backend->isa,
+            ft_pool_size(j->pool), ft_bytes_text(a, (double)ft_job_memory(j)));
+    fflush(out);
+}
+
+/* vLLM takes these as --max-lora-rank. */
+static int vllm_rank(int64_t r)
+{
+    static const int choices[] = {1, 8, 16, 32, 64, 128, 256, 320, 512};
+    for (size_t i = 0; i < sizeof choices / sizeof *choices; i++)
+        if (r <= choices[i])
+            return choices[i];
+    return 0;
+}
+
+static void print_end(FILE *out, const struct ft_job *j, const struct ft_train_result *r)
+{
+    const char *dir = j->config->output_dir, *base = j->config->base_model;
+    int rank = vllm_rank(ft_adapter_max_rank(j->adapter));
+    struct ft_adapter_options is;
+    ft_adapter_config(j->adapter, &is);
+    fprintf(out, "loss %.4f -> %.4f", r->first_loss, r->last_loss);
+    if (!isnan(r->first_eval))
+        fprintf(out, ", eval loss %.4f -> %.4f", r->first_eval, r->last_eval);
+    fprintf(out, "\nadapter in %s, losses in %s/metrics.jsonl\n\n", dir, dir);
+    fprintf(out, "  PEFT       PeftModel.from_pretrained(model, \"%s\")\n", dir);
+    if (ft_adapter_is_uneven(j->adapter))
+        fprintf(out, "  vLLM       ignores rank and alpha patterns: merge the adapter first\n");
+    else if (rank)
+        fprintf(out, "  vLLM       vllm serve %s --enable-lora --max-lora-rank %d --lora-modules "
+                     "name=%s\n", base, rank, dir);
+    else
+        fprintf(out, "  vLLM       loads ranks up to 512 only\n");
+    if (is.rslora || ft_adapter_is_uneven(j->adapter))
+        fprintf(out, "  llama.cpp  ignores rsLoRA and alpha patterns: merge the adapter first\n");
+    else
+        fprintf(out, "  llama.cpp  convert_lora_to_gguf.py --base %s %s\n", base, dir);
+}
+
+static void print_profile(FILE *out, const struct ft_profile *p)
+{
+    double total = 0;
+    for (int i = 0; i < FT_OP_COUNT; i++)
+        total += p->seconds[i];
+    fprintf(out, "\n%-14s %9s %7s %8s %9s\n", "op", "seconds", "share", "runs", "GFLOP/s");
+    for (int i = 0; i < FT_OP_COUNT; i++)
+        if (p->runs[i])
+            fprintf(out, "%-14s %9.3f %6.1f%% %8lld %9.1f\n", ft_op_rows[i].name, p->seconds[i],
+                    100 * p->seconds[i] / total, (long long)p->runs[i],
+                    p->flops[i] / p->seconds[i] * 1e-9);
+}
+
+static void print_json(FILE *out, const struct ft_job *j, const struct ft_train_result *r)
+{
+    fprintf(out,
+            "{\"steps\": %lld, \"tokens\": %lld, \"seconds\": %.6f, \"startup_seconds\": %.6f, "
+            "\"tokens_per_second\": %.3f, \"first_loss\": %.9g, \"last_loss\": %.9g, "
+            "\"peak_bytes\": %zu, \"planned_bytes\": %zu, \"flops_per_token\": %.6g}\n",
+            (long long)r->steps, (long long)r->tokens, r->seconds, r->startup_seconds,
+            r->tokens_per_second, r->first_loss, r->last_loss, r->peak_bytes, ft_job_memory(j),
+            ft_job_flops_per_token(j));
+}
+
+int ft_cmd_train(const struct ft_command *self, int n, char **words)
+{
+    const bool quiet = ft_take_flag(&n, words, "--quiet"), json = ft_take_flag(&n, words, "--json");
+    const bool profile = ft_take_flag(&n, words, "--profile");
+    struct ft_config c;
+    struct ft_job j = {0};
+    struct ft_train_result r;
+    int rc = ft_read_config_words(&c, self, n, words);
+    if (!rc)
+        rc = ft_job_open(&j, &c);
+    ft_print_notices();
+    if (!rc && !quiet)
+        print_start(stdout, &j);
+    if (!rc)
+        rc = ft_train(&j,
+                      &(struct ft_train_options){.console = quiet ? NULL : stdout,
+                                                 .profile = profile,
+                                                 .started = ft_started},
+                      &r);
+    if (!rc && !quiet)
+        print_end(stdout, &j, &r);
+    if (!rc && profile)
+        print_profile(stdout, &r.profile);
+    if (!rc && json)
+        print_json(stdout, &j, &r);
+    ft_job_close(&j);
+    ft_config_fini(&c);
+    return rc;
+}

@@ -1,0 +1,56 @@
+/* The words of a command line. */
+#include "cli/cli.h"
+
+#include <string.h>
+
+bool ft_take_flag(int *n, char **words, const char *flag)
+{
+    for (int i = 0; i < *n; i++)
+        if (strcmp(words[i], flag) == 0) {
+            memmove(&words[i], &words[i + 1], (size_t)(*n - i - 1) * sizeof *words);
+            --*n;
+            return true;
+        }
+    return false;
+}
+
+int ft_refuse_flags(const struct ft_command *self, int n, char **words)
+{
+    for (int i = 0; i < n; i++)
+        if (words[i][0] == '-' && words[i][1]) {
+            ft_fail(FT_ECONFIG, "'%s' is not a flag of 'ft %s'", words[i], self->name);
+            ft_hint("see 'ft %s --help'; options of the config are written key=value", self->name);
+            return FT_ECONFIG;
+        }
+    return FT_OK;
+}
+
+int ft_read_config_words(struct ft_config *c, const struct ft_command *self, int n, char **words)
+{
+    const char *path = NULL;
+    int first = 0;
+    *c = (struct ft_config){0};
+    FT_TRY(ft_refuse_flags(self, n, words));
+    if (n > 0 && !strchr(words[0], '=')) {
+        path = words[0];
+        first = 1;
+    }
+    if (n == 0) {
+        ft_fail(FT_ECONFIG, "'ft %s' needs a config file", self->name);
+        ft_hint("usage: ft %s %s", self->name, self->arguments);
+        return FT_ECONFIG;
+    }
+    return ft_config_read(c, path, (const char *const *)words + first, n - first);
+}
+
+const char *ft_bytes_text(char *out, double bytes)
+{
+    static const char *const units[] = {"B", "kB", "MB", "GB", "TB"};
+    int u = 0;
+    while (bytes >= 999.5 && u < 4) {
+        bytes /= 1000;
+        u++;
+    }
+    snprintf(out, 32, u == 0 ? "%.0f %s" : bytes < 9.95 ? "%.2f %s" : "%.1f %s", bytes, units[u]);
+    return out;
+}

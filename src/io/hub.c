@@ -1,0 +1,93 @@
+/* Owns looking models up in the local Hugging Face cache. */
+#include "io/hub.h"
+
+#include "core/file.h"
+#include "core/mem.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* "org/name" or "name", of the characters that the Hub allows. */
+static bool is_id(const char *s)
+{
+    int slashes = 0;
+    if (!*s || *s == '.' || *s == '/')
+        return false;
+    for (const char *p = s; *p; p++) {
+        slashes += *p == '/';
+        bool plain = (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') ||
+                     (*p >= '0' && *p <= '9') || strchr("-_./", *p);
+        if (!plain)
+            return false;
+    }
+    return slashes <= 1 && s[strlen(s) - 1] != '/';
+}
+
+static char *cache_folder(void)
+{
+    const char *v = getenv("HF_HUB_CACHE");
+    if (v && *v)
+        return ft_strdup(v);
+    if ((v = getenv("HF_HOME")) && *v)
+        return ft_path_join(v, "hub");
+    if ((v = getenv("XDG_CACHE_HOME")) && *v)
+        return ft_path_join(v, "huggingface/hub");
+    return ft_path_join((v = getenv("HOME")) ? v : ".", ".cache/huggingface/hub");
+}
+
+/* The repository's folder in the cache: models--org--name */
+static char *repository(const char *cache, const char *id)
+{
+    const char *slash = strchr(id, '/');
+    if (slash)
+        return ft_format("%s/models--%.*s--%s", cache, (int)(slash - id), id, slash + 1);
+    return ft_format("%s/models--%s", cache, id);
+}
+
+/* The snapshot that refs/main names. *out NULL if there is none. */
+static int snapshot(char **out, const char *repo)
+{
+    char *ref = ft_path_join(repo, "refs/main"), *hash = NULL;
+    size_t len;
+    int rc = ref ? FT_OK : FT_ERESOURCE;
+    *out = NULL;
+    if (!rc && ft_file_exists(ref)) {
+        rc = ft_file_read(ref, 4096, FT_EDATA, &hash, &len);
+        if (!rc) {
+            hash[strcspn(hash, " \r\n")] = 0;
+            *out = strchr(hash, '/') ? NULL : ft_format("%s/snapshots/%s", repo, hash);
+            ft_free(hash);
+        }
+    }
+    ft_free(ref);
+    if (*out && !ft_is_folder(*out)) {
+        ft_free(*out);
+        *out = NULL;
+    }
+    return rc;
+}
+
+int ft_hub_model(char **out, const char *name, const char *folder)
+{
+    *out = NULL;
+    if (ft_file_exists(name))
+        return (*out = ft_strdup(name)) ? FT_OK : FT_ERESOURCE;
+    if (folder && name[0] != '/') {
+        char *beside = ft_path_join(folder, name);
+        if (!beside || ft_file_exists(beside))
+            return (*out = beside) ? FT_OK : FT_ERESOURCE;
+        ft_free(beside);
+    }
+    if (!is_id(name))
+        return ft_fail(FT_EDATA, "'%s' does not exist", name);
+    char *cache = cache_folder(), *repo = cache ? repository(cache, name) : NULL;
+    int rc = repo ? snapshot(out, repo) : FT_ERESOURCE;
+    if (!rc && !*out) {
+        rc = ft_fail(FT_EDATA, "'%s' is neither a folder nor in the Hugging Face cache (%s)", name,
+                     cache);
+        ft_hint("ft never uses the network; download it with: hf download %s", name);
+    }
+    ft_free(repo);
+    ft_free(cache);
+    return rc;
+}

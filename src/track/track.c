@@ -1,0 +1,64 @@
+/* Owns the sinks: one row each, every one told of every event. */
+#include "track/internal.h"
+
+#include "core/mem.h"
+
+static const struct ft_sink sinks[] = {
+    {"console", ft_console_open, ft_console_event, ft_console_close},
+    {"metrics.jsonl", ft_jsonl_open, ft_jsonl_event, ft_jsonl_close},
+};
+enum { SINKS = sizeof sinks / sizeof *sinks };
+
+struct ft_track {
+    void *state[SINKS];
+};
+
+int ft_track_open(struct ft_track **out, FILE *console, const char *metrics_path)
+{
+    const struct ft_sink_options o = {console, metrics_path};
+    struct ft_track *t;
+    *out = NULL;
+    FT_TRY(ft_alloc(&t, 1, sizeof *t));
+    for (int i = 0; i < SINKS; i++) {
+        int rc = sinks[i].open(&t->state[i], &o);
+        if (rc) {
+            ft_track_close(t);
+            return rc;
+        }
+    }
+    *out = t;
+    return FT_OK;
+}
+
+void ft_track_event(struct ft_track *t, const struct ft_event *e)
+{
+    for (int i = 0; i < SINKS; i++)
+        if (t->state[i] && !sinks[i].event(t->state[i], e)) {
+            ft_notice((struct ft_where){0}, "'%s' cannot be written any more; training goes on",
+                      sinks[i].name);
+            sinks[i].close(t->state[i]);
+            t->state[i] = NULL;
+        }
+}
+
+void ft_track_close(struct ft_track *t)
+{
+    if (!t)
+        return;
+    for (int i = 0; i < SINKS; i++)
+        if (t->state[i])
+            sinks[i].close(t->state[i]);
+    ft_free(t);
+}
+
+const char *ft_duration_text(char *out, double seconds)
+{
+    long s = seconds > 0 && seconds < 1e9 ? (long)(seconds + 0.5) : 0;
+    if (s >= 3600)
+        snprintf(out, 32, "%ldh%02ldm", s / 3600, s / 60 % 60);
+    else if (s >= 60)
+        snprintf(out, 32, "%ldm%02lds", s / 60, s % 60);
+    else
+        snprintf(out, 32, "%lds", s);
+    return out;
+}

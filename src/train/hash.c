@@ -1,0 +1,112 @@
+/* Hashes the base weights, tokenizer and datasets in a thread beside the training. */
+#define _GNU_SOURCE
+#include "train/internal.h"
+
+#include "core/file.h"
+#include "core/sha256.h"
+
+#include <pthread.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+struct item {
+    const char *kind;
+    char *path, hex[65];
+};
+
+struct ft_hashes {
+    pthread_t thread;
+    bool running;
+    struct item *items;
+    int n;
+};
+
+static void *work(void *arg)
+{
+    struct ft_hashes *h = arg;
+    /* behind the training in the scheduler's eyes */
+    setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 19);
+    for (int i = 0; i < h->n; i++)
+        ft_sha256_file(h->items[i].path, h->items[i].hex);
+    return NULL;
+}
+
+static int add(struct ft_hashes *h, const char *kind, char *path)
+{
+    if (!path)
+        return FT_ERESOURCE;
+    if (!ft_file_exists(path)) {
+        ft_free(path);
+        return FT_OK;
+    }
+    h->items[h->n++] = (struct item){.kind = kind, .path = path};
+    return FT_OK;
+}
+
+static int collect(struct ft_hashes *h, const struct ft_job *j)
+{
+    const struct ft_config *c = j->config;
+    FT_TRY(add(h, "config", ft_path_join(j->model_path, "config.json")));
+    FT_TRY(add(h, "tokenizer", ft_path_join(j->model_path, "tokenizer.json")));
+    for (int i = 0; i < c->n_datasets; i++)
+        FT_TRY(add(h, "dataset", ft_config_path(c, c->datasets[i].path)));
+    for (int i = 0; i < c->n_test_datasets; i++)
+        FT_TRY(add(h, "dataset", ft_config_path(c, c->test_datasets[i].path)));
+    for (int i = 0; i < ft_model_files(j->model); i++)
+        FT_TRY(add(h, "weights", ft_strdup(ft_model_file(j->model, i))));
+    return FT_OK;
+}
+
+int ft_hashes_start(struct ft_hashes **out, const struct ft_job *j)
+{
+    struct ft_hashes *h;
+    *out = NULL;
+    FT_TRY(ft_alloc(&h, 1, sizeof *h));
+    size_t most = 2 + (size_t)(j->config->n_datasets + j->config->n_test_datasets) +
+                  (size_t)ft_model_files(j->model);
+    int rc = ft_alloc(&h->items, most, sizeof *h->items);
+    if (!rc)
+        rc = collect(h, j);
+    if (!rc && pthread_create(&h->thread, NULL, work, h))
+        rc = ft_fail(FT_ERESOURCE, "cannot start a thread");
+    if (rc) {
+        ft_hashes_free(h);
+        return rc;
+    }
+    h->running = true;
+    *out = h;
+    return FT_OK;
+}
+
+json_t *ft_hashes_json(struct ft_hashes *h)
+{
+    json_t *root = json_object();
+    if (h->running)
+        pthread_join(h->thread, NULL);
+    h->running = false;
+    for (int i = 0; i < h->n; i++) {
+        json_t *kind = json_object_get(root, h->items[i].kind);
+        const char *slash = strrchr(h->items[i].path, '/');
+        if (!kind) {
+            kind = json_object();
+            json_object_set_new(root, h->items[i].kind, kind);
+        }
+        json_object_set_new(kind, slash ? slash + 1 : h->items[i].path,
+                            json_string(h->items[i].hex));
+    }
+    return root;
+}
+
+void ft_hashes_free(struct ft_hashes *h)
+{
+    if (!h)
+        return;
+    if (h->running)
+        pthread_join(h->thread, NULL);
+    for (int i = 0; i < h->n; i++)
+        ft_free(h->items[i].path);
+    ft_free(h->items);
+    ft_free(h);
+}

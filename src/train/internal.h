@@ -1,0 +1,36 @@
+/* What the files of train/ share. */
+#ifndef FT_TRAIN_INTERNAL_H
+#define FT_TRAIN_INTERNAL_H
+
+#include "train/train.h"
+
+#include "core/clock.h"
+#include "core/mem.h"
+
+/* --- output.c: the run folder --- */
+
+struct ft_output {
+    char *folder, *metrics;
+    int lock;         /* the lock file's descriptor, -1: none */
+    bool made_folder; /* by us: removed again if nothing was written */
+};
+
+/* Creates and locks output_dir; refuses one that is in use or holds an earlier run (FT_ECONFIG). */
+int ft_output_open(struct ft_output *o, const struct ft_config *c);
+/* Removes what an earlier run left there, once this one is about to begin. */
+int ft_output_begin(struct ft_output *o);
+void ft_output_close(struct ft_output *o);
+/* Adapter, tokenizer files, model card. */
+int ft_output_write(const struct ft_output *o, const struct ft_job *j);
+struct ft_hashes;
+int ft_output_run_json(const struct ft_output *o, const struct ft_job *j,
+                       const struct ft_train_result *r, struct ft_hashes *h);
+
+/* --- hash.c: SHA-256 of what the run read, computed beside the training --- */
+
+int ft_hashes_start(struct ft_hashes **out, const struct ft_job *j);
+/* Waits for the thread; {"path": "hex", ...} per kind. Caller json_decref()s. */
+json_t *ft_hashes_json(struct ft_hashes *h);
+void ft_hashes_free(struct ft_hashes *h);
+
+#endif

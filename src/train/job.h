@@ -1,0 +1,76 @@
+/* A training job: everything that a config names, opened, checked and planned. */
+#ifndef FT_TRAIN_JOB_H
+#define FT_TRAIN_JOB_H
+
+#include "adapter/adapter.h"
+#include "config/config.h"
+#include "data/data.h"
+#include "model/model.h"
+
+/* How long a run is, before it starts. */
+struct ft_run_length {
+    int64_t steps, warmup_steps;
+    double epochs;               /* the run's end, in epochs */
+    int64_t first_epoch_steps;   /* optimizer steps of epoch 0 */
+    int64_t first_epoch_batches; /* micro-batches of epoch 0 */
+    double docs_per_step, tokens_per_step; /* means over epoch 0 */
+    double packing_efficiency;   /* tokens over bin room, epoch 0; 0 without packing */
+    int64_t eval_every;          /* steps between evaluations; 0: at epoch ends; -1: none */
+};
+
+/* The batch values of the graph, which a pass fills. */
+struct ft_batch {
+    struct ft_tensor *ids, *targets, *offsets, *keys, *cos, *sin, *scalars;
+};
+
+struct ft_job {
+    const struct ft_config *config;
+    char *model_path;
+    struct ft_model *model;
+    struct ft_adapter *adapter;
+    struct ft_dataset train, held;
+    bool held_shares_tokens; /* held is a split of train */
+    struct ft_batching batching;
+    struct ft_epoch epoch;   /* space for one epoch's order */
+    struct ft_run_length length;
+    int64_t capacity; /* rows of a pass */
+    const struct ft_backend *backend;
+    struct ft_pool *pool;
+    struct ft_graph *graph;
+    enum ft_recompute recompute;
+    struct ft_plan plan;
+    struct ft_batch batch;
+    /* bytes beside the graph's block */
+    size_t dataset_bytes, epoch_bytes, library_bytes;
+};
+
+/* Opens and checks everything, and plans the memory; takes no large block and reads no weight.
+ * config must outlive the job. */
+int ft_job_open(struct ft_job *j, const struct ft_config *config);
+void ft_job_close(struct ft_job *j);
+
+/* All the memory the run will have resident, in bytes. */
+size_t ft_job_memory(const struct ft_job *j);
+
+/* Memory this process may still take: the least of what the system has available, the cgroup's limit
+ * and the resource limits. */
+size_t ft_memory_available(void);
+/* Bytes resident now. */
+size_t ft_memory_resident(void);
+
+/* Learning rate of optimizer step 1..steps. */
+double ft_learning_rate(const struct ft_config *c, const struct ft_run_length *l, int64_t step);
+
+/* Measured on this machine, in this process, in about a second. */
+struct ft_rates {
+    double flops; /* a second, of products */
+    double bytes; /* a second, of elementwise ops */
+};
+int ft_rates_measure(struct ft_rates *r, const struct ft_job *j);
+/* Seconds that the whole run will take, evaluation included. */
+double ft_job_seconds(const struct ft_job *j, const struct ft_rates *r);
+
+/* Products of one trained token, forward and backward, in FLOPs. */
+double ft_job_flops_per_token(const struct ft_job *j);
+
+#endif

@@ -1,0 +1,246 @@
+/* Owns the run folder: its lock, the adapter, the tokenizer's files, the model card, run.json. */
+#define _GNU_SOURCE
+#include "train/internal.h"
+
+#include "core/file.h"
+#include "core/json.h"
+#include "core/sha256.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#define LOCK_NAME ".ft.lock"
+
+/* What a run writes; an earlier run's are replaced. */
+static const char *const own_files[] = {"adapter_model.safetensors", "adapter_config.json",
+                                        "metrics.jsonl", "run.json", "README.md"};
+static const char *const tokenizer_files[] = {
+    "tokenizer.json",          "tokenizer_config.json", "tokenizer.model", "vocab.json",
+    "merges.txt",              "added_tokens.json",     "chat_template.jinja",
+    "special_tokens_map.json",
+};
+#define COUNT(a) (int)(sizeof(a) / sizeof *(a))
+
+static struct ft_where in(const char *path)
+{
+    return (struct ft_where){.file = path};
+}
+
+/* --- the folder and its lock --- */
+
+/* The name of something in the folder that is not the lock, "" if it is empty. */
+static void first_entry(const char *folder, char out[256])
+{
+    DIR *d = opendir(folder);
+    out[0] = 0;
+    for (struct dirent *e; d && (e = readdir(d));)
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 &&
+            strcmp(e->d_name, LOCK_NAME) != 0)
+            snprintf(out, 256, "%s", e->d_name);
+    if (d)
+        closedir(d);
+}
+
+static int take_lock(struct ft_output *o, struct ft_where at)
+{
+    char *path = ft_path_join(o->folder, LOCK_NAME), pid[32] = "";
+    if (!path)
+        return FT_ERESOURCE;
+    o->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    int rc = FT_OK;
+    if (o->lock < 0)
+        rc = ft_fail_at(in(path), FT_ERESOURCE, "cannot create: %s", strerror(errno));
+    else if (flock(o->lock, LOCK_EX | LOCK_NB)) {
+        ssize_t n = pread(o->lock, pid, sizeof pid - 1, 0);
+        pid[n > 0 ? strcspn(pid, "\n") : 0] = 0;
+        rc = ft_fail_at(at, FT_ECONFIG, "'%s' is in use by process %s", o->folder,
+                        pid[0] ? pid : "(unknown)");
+        ft_hint("give each run its own 'output_dir'");
+        close(o->lock);
+        o->lock = -1;
+    } else {
+        int n = snprintf(pid, sizeof pid, "%ld\n", (long)getpid());
+        if (ftruncate(o->lock, 0) || pwrite(o->lock, pid, (size_t)n, 0) != n)
+            rc = ft_fail_at(in(path), FT_ERESOURCE, "cannot write: %s", strerror(errno));
+    }
+    ft_free(path);
+    return rc;
+}
+
+int ft_output_open(struct ft_output *o, const struct ft_config *c)
+{
+    char entry[256];
+    const struct ft_where at = ft_config_where(c, "output_dir");
+    *o = (struct ft_output){.lock = -1};
+    o->folder = ft_strdup(c->output_dir);
+    o->metrics = o->folder ? ft_path_join(o->folder, "metrics.jsonl") : NULL;
+    if (!o->metrics)
+        return FT_ERESOURCE;
+    o->made_folder = !ft_file_exists(o->folder);
+    FT_TRY(ft_make_folders(o->folder));
+    FT_TRY(take_lock(o, at));
+    first_entry(o->folder, entry);
+    if (!entry[0] || c->overwrite_output_dir)
+        return FT_OK;
+    ft_fail_at(at, FT_ECONFIG, "'%s' is not empty (it has '%s')", o->folder, entry);
+    ft_hint("choose another 'output_dir', or set 'overwrite_output_dir: true' to replace an earlier "
+            "run's files");
+    return FT_ECONFIG;
+}
+
+int ft_output_begin(struct ft_output *o)
+{
+    int rc = FT_OK;
+    for (int i = 0; i < COUNT(own_files); i++) {
+        char *path = ft_path_join(o->folder, own_files[i]);
+        if (!path)
+            return FT_ERESOURCE;
+        if (unlink(path) && errno != ENOENT)
+            rc = ft_fail_at(in(path), FT_ERESOURCE, "cannot remove: %s", strerror(errno));
+        ft_free(path);
+    }
+    return rc;
+}
+
+void ft_output_close(struct ft_output *o)
+{
+    char entry[256] = "x";
+    if (o->lock >= 0) {
+        char *path = ft_path_join(o->folder, LOCK_NAME);
+        if (path)
+            unlink(path);
+        ft_free(path);
+        close(o->lock);
+        first_entry(o->folder, entry);
+    }
+    if (o->made_folder && !entry[0])
+        rmdir(o->folder);
+    ft_free(o->folder);
+    ft_free(o->metrics);
+    *o = (struct ft_output){.lock = -1};
+}
+
+/* --- what a finished run leaves --- */
+
+static int copy_tokenizer(const char *from, const char *to)
+{
+    for (int i = 0; i < COUNT(tokenizer_files); i++) {
+        char *source = ft_path_join(from, tokenizer_files[i]), *data = NULL;
+        char *target = ft_path_join(to, tokenizer_files[i]);
+        size_t len;
+        int rc = source && target ? FT_OK : FT_ERESOURCE;
+        if (!rc && ft_file_exists(source)) {
+            rc = ft_file_read(source, (size_t)1 << 30, FT_ERESOURCE, &data, &len);
+            if (!rc)
+                rc = ft_file_write(target, data, len);
+        }
+        ft_free(data);
+        ft_free(source);
+        ft_free(target);
+        FT_TRY(rc);
+    }
+    return FT_OK;
+}
+
+/* The "license:" line of the base model's card, "" if it has none. */
+static void base_licence(const struct ft_job *j, char out[128])
+{
+    char *path = ft_path_join(j->model_path, "README.md"), *text = NULL;
+    size_t len;
+    out[0] = 0;
+    if (path && ft_file_exists(path) &&
+        ft_file_read(path, (size_t)1 << 24, FT_EDATA, &text, &len) == FT_OK &&
+        strncmp(text, "---\n", 4) == 0) {
+        const char *end = strstr(text + 4, "\n---"), *at = strstr(text, "\nlicense:");
+        if (at && end && at < end)
+            snprintf(out, 128, "%.*s", (int)strcspn(at + 9 + strspn(at + 9, " "), "\r\n"),
+                     at + 9 + strspn(at + 9, " "));
+    }
+    ft_free(text);
+    ft_free(path);
+}
+
+static int write_card(const struct ft_output *o, const struct ft_job *j)
+{
+    char licence[128];
+    base_licence(j, licence);
+    char *path = ft_path_join(o->folder, "README.md");
+    char *text = ft_format("---\nbase_model: %s\nlibrary_name: peft\n%s%s%stags:\n- lora\n---\n\n"
+                           "A LoRA adapter for `%s`, trained with ft " FT_VERSION
+                           ": rank %lld on %d modules.\n\n`run.json` has the config and the hashes "
+                           "of everything it was trained from, `metrics.jsonl` the losses.\n\n"
+                           "```python\nfrom peft import AutoPeftModelForCausalLM\n"
+                           "model = AutoPeftModelForCausalLM.from_pretrained(\"%s\")\n```\n",
+                           j->config->base_model, licence[0] ? "license: " : "", licence,
+                           licence[0] ? "\n" : "", j->config->base_model,
+                           (long long)ft_adapter_max_rank(j->adapter),
+                           ft_adapter_modules(j->adapter), o->folder);
+    int rc = path && text ? ft_file_write(path, text, strlen(text)) : FT_ERESOURCE;
+    ft_free(text);
+    ft_free(path);
+    return rc;
+}
+
+int ft_output_write(const struct ft_output *o, const struct ft_job *j)
+{
+    FT_TRY(copy_tokenizer(j->model_path, o->folder));
+    FT_TRY(write_card(o, j));
+    return ft_adapter_save(j->adapter, o->folder, j->config->base_model);
+}
+
+/* --- run.json --- */
+
+static json_t *real_or_null(double v)
+{
+    return v == v ? json_real(v) : json_null();
+}
+
+static json_t *result_json(const struct ft_train_result *r)
+{
+    return json_pack("{sI sI sI sI sf sf sf so so so so sI}", "steps", (json_int_t)r->steps,
+                     "tokens", (json_int_t)r->tokens, "trained_tokens",
+                     (json_int_t)r->trained_tokens, "skipped_steps", (json_int_t)r->skipped,
+                     "seconds", r->seconds, "startup_seconds", r->startup_seconds,
+                     "tokens_per_second", r->tokens_per_second, "first_loss",
+                     real_or_null(r->first_loss), "last_loss", real_or_null(r->last_loss),
+                     "first_eval_loss", real_or_null(r->first_eval), "last_eval_loss",
+                     real_or_null(r->last_eval), "peak_bytes", (json_int_t)r->peak_bytes);
+}
+
+int ft_output_run_json(const struct ft_output *o, const struct ft_job *j,
+                       const struct ft_train_result *r, struct ft_hashes *h)
+{
+    char licence[128], hex[65];
+    char *path = ft_path_join(o->folder, "run.json");
+    char *adapter = ft_path_join(o->folder, "adapter_model.safetensors");
+    if (!path || !adapter) {
+        ft_free(path);
+        ft_free(adapter);
+        return FT_ERESOURCE;
+    }
+    base_licence(j, licence);
+    json_t *hashes = ft_hashes_json(h);
+    if (ft_sha256_file(adapter, hex))
+        json_object_set_new(hashes, "adapter",
+                            json_pack("{ss}", "adapter_model.safetensors", hex));
+    json_t *root = json_pack(
+        "{ss ss ss ss si s{ss ss so} so so so sI sI}", "ft_version", FT_VERSION, "device",
+        j->backend->device, "cpu", ft_cpu_model(), "cpu_isa", j->backend->isa, "threads",
+        ft_pool_size(j->pool), "base_model", "name", j->config->base_model, "architecture",
+        ft_model_architecture(j->model), "licence", licence[0] ? json_string(licence) : json_null(),
+        "config", ft_config_json(j->config), "sha256", hashes, "result", result_json(r),
+        "trained_parameters", (json_int_t)ft_adapter_parameters(j->adapter), "planned_bytes",
+        (json_int_t)ft_job_memory(j));
+    char *text = root ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(10)) : NULL;
+    int rc = text ? ft_file_write(path, text, strlen(text)) : ft_fail(FT_ERESOURCE, "out of memory");
+    free(text);
+    json_decref(root);
+    ft_free(path);
+    ft_free(adapter);
+    return rc;
+}
