@@ -1,0 +1,121 @@
+/* attention and attention_dx against doubles. */
+#include "tests/kernels/ops.h"
+
+struct shape {
+    int heads, kv_heads, d, window;
+    int docs[6]; /* lengths, 0 ends */
+};
+static const struct shape shapes[] = {
+    {1, 1, 2, 0, {1}},          {2, 1, 4, 0, {2, 1, 3}},      {4, 2, 10, 0, {5, 64, 7}},
+    {9, 3, 64, 0, {96, 97, 1}}, {6, 2, 32, 0, {200, 65}},     {3, 3, 16, 0, {300}},
+    {4, 1, 8, 5, {33, 2, 130}}, {2, 2, 128, 70, {150, 33, 9}}, {2, 1, 256, 0, {40}},
+};
+
+
+/* One document, one head, in doubles; rows from base. */
+static void head_in_double(const struct ft_attention_dx *a, int64_t base, int len, int head,
+                           double *o, double *lse, double *dq, double *dk, double *dv)
+{
+    const int d = a->head_dim, kv = head / (a->heads / a->kv_heads);
+    for (int i = 0; i < len; i++) {
+        double p[512], dp[512], max = -1e300, sum = 0, delta = 0;
+        int t0 = a->window > 0 && i - a->window + 1 > 0 ? i - a->window + 1 : 0;
+        for (int t = t0; t <= i; t++) {
+            p[t] = 0;
+            for (int c = 0; c < d; c++)
+                p[t] += at(a->q, base + i, head * d + c) * at(a->k, base + t, kv * d + c);
+            p[t] *= (double)a->scale;
+            max = fmax(max, p[t]);
+        }
+        for (int t = t0; t <= i; t++)
+            sum += p[t] = exp(p[t] - max);
+        lse[(base + i) * a->heads + head] = max + log(sum);
+        for (int t = t0; t <= i; t++) {
+            p[t] /= sum;
+            dp[t] = 0;
+            for (int c = 0; c < d; c++) {
+                o[(base + i) * a->heads * d + head * d + c] += p[t] * at(a->v, base + t, kv * d + c);
+                dp[t] += at(a->dout, base + i, head * d + c) * at(a->v, base + t, kv * d + c);
+            }
+            delta += p[t] * dp[t];
+        }
+        for (int t = t0; t <= i; t++) {
+            double ds = p[t] * (dp[t] - delta) * (double)a->scale;
+            for (int c = 0; c < d; c++) {
+                dq[(base + i) * a->heads * d + head * d + c] += ds * at(a->k, base + t, kv * d + c);
+                dk[(base + t) * a->kv_heads * d + kv * d + c] +=
+                    ds * at(a->q, base + i, head * d + c);
+                dv[(base + t) * a->kv_heads * d + kv * d + c] +=
+                    p[t] * at(a->dout, base + i, head * d + c);
+            }
+        }
+    }
+}
+
+static void compare(const char *what, const struct bench *b, const struct ft_tensor *got,
+                    const double *want, double n)
+{
+    double size = 1; /* values are O(1): measured against the largest */
+    for (int64_t i = 0; i < b->live * got->cols; i++)
+        size = fmax(size, fabs(want[i]));
+    for (int64_t i = 0; i < b->live * got->cols; i++)
+        check_element(what, b, i / got->cols, i % got->cols, at(got, 0, i), want[i],
+                      4 * tol_f32(size, n));
+    check_poison(b, got);
+}
+
+static void one_shape(struct bench *b, const struct shape *s)
+{
+    const int q = s->heads * s->d, kv = s->kv_heads * s->d;
+    int longest = 0;
+    struct ft_tensor *offsets = int_tensor(8, 1, false);
+    b->live = b->docs = 0;
+    for (; s->docs[b->docs]; b->docs++) {
+        b->live += s->docs[b->docs];
+        longest = s->docs[b->docs] > longest ? s->docs[b->docs] : longest;
+        ((int32_t *)offsets->data)[b->docs + 1] = (int32_t)b->live;
+    }
+    struct ft_attention_dx a = {.q = random_tensor(b, q, 1),
+                                .k = random_tensor(b, kv, 2),
+                                .v = random_tensor(b, kv, 3),
+                                .o = empty_tensor(b, q),
+                                .lse = empty_tensor(b, s->heads),
+                                .dout = random_tensor(b, q, 4),
+                                .offsets = offsets,
+                                .dq = empty_tensor(b, q),
+                                .dk = empty_tensor(b, kv),
+                                .dv = empty_tensor(b, kv),
+                                .heads = s->heads,
+                                .kv_heads = s->kv_heads,
+                                .head_dim = s->d,
+                                .window = s->window,
+                                .scale = (float)(1.5 / sqrt(s->d))};
+    run_op(b, FT_OP_attention,
+           &(union ft_op_args){.attention = {a.q, a.k, a.v, offsets, a.o, a.lse, a.heads, a.kv_heads,
+                                             a.head_dim, a.window, a.scale}});
+    run_op(b, FT_OP_attention_dx, &(union ft_op_args){.attention_dx = a});
+    size_t n = (size_t)b->live * (size_t)(3 * q + 2 * kv);
+    double *o = calloc(n, sizeof *o), *lse = o + b->live * q, *dq = lse + b->live * q;
+    double *dk = dq + b->live * q, *dv = dk + b->live * kv;
+    for (int64_t doc = 0, base = 0; doc < b->docs; base += s->docs[doc++])
+        for (int h = 0; h < s->heads; h++)
+            head_in_double(&a, base, s->docs[doc], h, o, lse, dq, dk, dv);
+    compare("attention o", b, a.o, o, longest + s->d);
+    compare("attention lse", b, a.lse, lse, longest + s->d);
+    compare("attention dq", b, a.dq, dq, longest + s->d);
+    compare("attention dk", b, a.dk, dk, longest + s->d);
+    compare("attention dv", b, a.dv, dv, longest + s->d);
+    free(o);
+    drop_tensors();
+}
+
+static void attention_case(struct bench *b)
+{
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        one_shape(b, &shapes[i]);
+}
+
+CASE(attention_matches_doubles)
+{
+    each_backend(attention_case);
+}

@@ -1,0 +1,135 @@
+/* head_loss, grad_norm, adamw, sgd against doubles. */
+#include "tests/kernels/ops.h"
+
+static struct ft_tensor *scalars_tensor(double *values)
+{
+    static struct ft_tensor t;
+    t = (struct ft_tensor){values, 1, FT_SCALARS, FT_F64, false, -1, "scalars"};
+    return &t;
+}
+
+static void head_case(struct bench *b)
+{
+    static const int64_t shapes[][3] = {{1, 1, 1}, {5, 8, 3}, {33, 20, 37}, {70, 64, 1000}, {9, 7, 16}};
+    for (int s = 0; s < 5; s++)
+        for (int every = 1; every <= 3; every++) {
+            const int64_t c = shapes[s][1], v = shapes[s][2];
+            double values[FT_SCALARS] = {[FT_S_LOSS_SUM] = 10, [FT_S_TRAINED] = 2}, loss = 10;
+            b->live = shapes[s][0];
+            struct ft_tensor *h = random_tensor(b, c, 1), *w = random_weight(v, c, FT_BF16, 2);
+            struct ft_tensor *targets = int_tensor(b->live + 3, 1, true), *dh = empty_tensor(b, c);
+            int32_t *target = targets->data;
+            int trained = 0;
+            for (int64_t t = 0; t < b->live; t++)
+                trained += (target[t] = t % every ? -1 : (int32_t)(t * 5 % v)) >= 0;
+            run_op(b, FT_OP_head_loss,
+                   &(union ft_op_args){.head_loss = {h, w, targets, dh, scalars_tensor(values)}});
+            for (int64_t t = 0; t < b->live; t++) {
+                double logits[1000], max = -1e300, sum = 0;
+                for (int64_t i = 0; i < v; i++) {
+                    logits[i] = 0;
+                    for (int64_t k = 0; k < c; k++)
+                        logits[i] += at(h, t, k) * at(w, i, k);
+                    max = fmax(max, logits[i]);
+                }
+                for (int64_t i = 0; i < v; i++)
+                    sum += exp(logits[i] - max);
+                if (target[t] >= 0)
+                    loss += log(sum) + max - logits[target[t]];
+                for (int64_t k = 0; k < c; k++) {
+                    double want = 0;
+                    for (int64_t i = 0; i < v && target[t] >= 0; i++)
+                        want += (exp(logits[i] - max) / sum - (i == target[t])) * at(w, i, k);
+                    check_element("head_loss dh", b, t, k, at(dh, t, k), want,
+                                  4 * tol_f32(2, (double)(v + c)));
+                }
+            }
+            CHECK_NEAR(values[FT_S_LOSS_SUM], loss, 4 * tol_f32(loss, (double)(v + c)));
+            CHECK_INT(values[FT_S_TRAINED], 2 + trained);
+            check_poison(b, dh);
+            run_op(b, FT_OP_head_loss,
+                   &(union ft_op_args){.head_loss = {h, w, targets, NULL, scalars_tensor(values)}});
+            CHECK_NEAR(values[FT_S_EVAL_SUM], loss - 10, 4 * tol_f32(loss, (double)(v + c)));
+            CHECK_INT(values[FT_S_EVAL_COUNT], trained);
+            drop_tensors();
+        }
+}
+
+CASE(head_loss_matches_doubles)
+{
+    each_backend(head_case);
+}
+
+static void nonfinite_case(struct bench *b)
+{
+    double values[FT_SCALARS] = {0};
+    b->live = 2;
+    struct ft_tensor *h = random_tensor(b, 4, 1), *w = random_weight(40, 4, FT_F32, 2);
+    struct ft_tensor *targets = int_tensor(5, 1, true), *dh = empty_tensor(b, 4);
+    ((float *)h->data)[5] = INFINITY;
+    run_op(b, FT_OP_head_loss,
+           &(union ft_op_args){.head_loss = {h, w, targets, dh, scalars_tensor(values)}});
+    CHECK(!isfinite(values[FT_S_LOSS_SUM]));
+}
+
+CASE(infinite_logits_reach_the_loss)
+{
+    each_backend(nonfinite_case);
+}
+
+static void optimizer_case(struct bench *b)
+{
+    static const int64_t sizes[] = {1, 17, 40000};
+    for (int s = 0; s < 3; s++) {
+        const int64_t n = sizes[s];
+        double values[FT_SCALARS] = {[FT_S_LR] = 1e-2, [FT_S_STEP] = 3, [FT_S_TRAINED] = 4};
+        struct ft_tensor *sc = scalars_tensor(values);
+        struct ft_tensor *g = random_weight(1, n, FT_F32, 1), *p = random_weight(1, n, FT_F32, 2);
+        struct ft_tensor *m = random_weight(1, n, FT_F32, 3), *v = random_weight(1, n, FT_F32, 4);
+        for (int64_t i = 0; i < n; i++)
+            ((float *)v->data)[i] = fabsf(((float *)v->data)[i]);
+        struct ft_tensor *g0 = copy_tensor(g), *p0 = copy_tensor(p), *m0 = copy_tensor(m);
+        struct ft_tensor *v0 = copy_tensor(v);
+        run_op(b, FT_OP_grad_norm, &(union ft_op_args){.grad_norm = {g, sc, 0.1f}});
+        double norm = 0;
+        for (int64_t i = 0; i < n; i++)
+            norm += at(g, 0, i) * at(g, 0, i);
+        norm = sqrt(norm) / 4;
+        double factor = fmin(1, (double)0.1f / (norm + 1e-6)) / 4;
+        CHECK_NEAR(values[FT_S_NORM], norm, 1e-9 * norm);
+        CHECK_NEAR(values[FT_S_FACTOR], factor, 1e-9 * factor);
+        CHECK_INT(values[FT_S_FINITE], 1);
+        run_op(b, FT_OP_adamw,
+               &(union ft_op_args){.adamw = {sc, g, p, m, v, 0.9f, 0.99f, 1e-8f, 0.1f}});
+        const double b1 = (double)0.9f, b2 = (double)0.99f;
+        for (int64_t i = 0; i < n; i++) {
+            double gi = at(g0, 0, i) * factor, mi = b1 * at(m0, 0, i) + (1 - b1) * gi;
+            double vi = b2 * at(v0, 0, i) + (1 - b2) * gi * gi;
+            double step = mi / (1 - pow(b1, 3)) / (sqrt(vi / (1 - pow(b2, 3))) + (double)1e-8f);
+            double want = at(p0, 0, i) * (1 - 1e-2 * (double)0.1f) - 1e-2 * step;
+            check_element("adamw", b, 0, i, at(p, 0, i), want, tol_f32(2 + fabs(step), 4));
+            check_element("adamw grad", b, 0, i, at(g, 0, i), 0, 0);
+        }
+        struct ft_tensor *mom = copy_tensor(m0), *q = copy_tensor(p0), *h = copy_tensor(g0);
+        run_op(b, FT_OP_sgd, &(union ft_op_args){.sgd = {sc, h, q, mom, 0.5f, 0.1f}});
+        for (int64_t i = 0; i < n; i++) {
+            double d = 0.5 * at(m0, 0, i) + at(g0, 0, i) * factor + (double)0.1f * at(p0, 0, i);
+            check_element("sgd", b, 0, i, at(q, 0, i), at(p0, 0, i) - 1e-2 * d, tol_f32(2, 4));
+        }
+        /* a gradient that is not finite: nothing moves, the gradient is dropped */
+        struct ft_tensor *before = copy_tensor(p);
+        ((float *)g->data)[n / 2] = NAN;
+        run_op(b, FT_OP_grad_norm, &(union ft_op_args){.grad_norm = {g, sc, 0}});
+        CHECK_INT(values[FT_S_FINITE], 0);
+        run_op(b, FT_OP_adamw,
+               &(union ft_op_args){.adamw = {sc, g, p, m, v, 0.9f, 0.99f, 1e-8f, 0.1f}});
+        CHECK(same_bits(b, p, before));
+        CHECK_NEAR(at(g, 0, n / 2), 0, 0);
+        drop_tensors();
+    }
+}
+
+CASE(optimizers_match_doubles)
+{
+    each_backend(optimizer_case);
+}
