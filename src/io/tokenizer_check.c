@@ -15,6 +15,7 @@ struct beyond {
 
 static void note(struct beyond *b, const char *token, long long id)
 {
+    token = token ? token : "?";
     size_t at = strlen(b->text);
     if (b->count++ < 4 && at < sizeof b->text - 1)
         snprintf(b->text + at, sizeof b->text - at, "%s'%s' %lld", at ? ", " : "", token, id);

@@ -322,7 +322,7 @@ static int build_graph(struct ft_job *j, enum ft_recompute recompute)
     if (j->held.n_docs) {
         ctx.keys = NULL; /* no dropout */
         ft_graph_begin(j->graph, FT_EVAL);
-        ft_model_build(j->model, j->graph, &in);
+        j->hidden = ft_model_build(j->model, j->graph, &in);
         ft_graph_fuse(j->graph, FT_EVAL);
     }
     build_update(j);

@@ -40,6 +40,7 @@ struct ft_job {
     enum ft_recompute recompute;
     struct ft_plan plan;
     struct ft_batch batch;
+    struct ft_tensor *hidden; /* what the head reads in FT_EVAL, for tests; NULL without one */
     /* bytes beside the graph's block */
     size_t dataset_bytes, epoch_bytes, library_bytes;
 };

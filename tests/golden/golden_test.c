@@ -1,0 +1,185 @@
+/* Every golden case against what transformers and PEFT computed: logits, loss, each adapter gradient,
+ * and the adapter's change after 20 steps. The limits are those of fp32 noise with room (measured
+ * noise in brackets): logits 1e-5 of the largest (1.3e-6), loss 1e-6 (2e-7), gradients 2e-5 of
+ * max(own norm, 1e-3 of the largest) (2.5e-6), change 5e-4 (2.4e-5). */
+#include "tests/golden/golden.h"
+
+#include "core/mem.h"
+
+#include <math.h>
+
+static struct ft_st *open_golden(const char *name, const char *file)
+{
+    char path[512];
+    struct ft_st *f = NULL;
+    snprintf(path, sizeof path, FT_ROOT "/tests/golden/%s/%s", name, file);
+    if (ft_st_open(&f, path))
+        check_fail(name, 0, "%s", ft_status_report());
+    return f;
+}
+
+static double widened(const struct ft_tensor *w, int64_t i)
+{
+    if (w->dtype == FT_F32)
+        return (double)((const float *)w->data)[i];
+    uint16_t h = ((const uint16_t *)w->data)[i];
+    return (double)(w->dtype == FT_BF16 ? ft_bf16_to_f32(h) : ft_f16_to_f32(h));
+}
+
+static void check_logits(const char *name, struct ft_job *j, const struct ft_st *golden)
+{
+    const struct ft_tensor *head = ft_model_head(j->model);
+    const float *h = j->hidden->data;
+    int64_t n, row = 0;
+    double *want = read_values(golden, "logits", &n), largest = 0, worst = 0;
+    for (int64_t i = 0; i < n; i++)
+        largest = fmax(largest, fabs(want[i]));
+    run_all(j, FT_EVAL);
+    for (int64_t d = 0; d < j->held.n_docs; d++) {
+        const struct ft_document *doc = &j->held.docs[d];
+        for (int64_t t = 0; t < doc->length; t++, row++)
+            for (int64_t v = 0; v < head->rows; v++) {
+                double sum = 0;
+                for (int64_t c = 0; c < head->cols; c++)
+                    sum += (double)h[row * head->cols + c] * widened(head, v * head->cols + c);
+                worst = fmax(worst, fabs(sum - want[(doc->start + t) * head->rows + v]));
+            }
+    }
+    printf("  logits %.1e", worst / largest);
+    if (!(worst <= 1e-5 * largest))
+        check_fail(name, 0, "logits are off by %.2e of the largest", worst / largest);
+    ft_free(want);
+}
+
+static double norm_of(const double *v, int64_t n)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += v[i] * v[i];
+    return sqrt(sum);
+}
+
+/* The adapter's tensor names, as PEFT's file has them, through the file the case came with. */
+static void check_gradients(const char *name, struct ft_job *j, const struct ft_st *golden,
+                            double tokens)
+{
+    struct ft_st *adapter = open_golden(name, "adapter_model.safetensors");
+    const float *grad = ft_adapter_gradients(j->adapter)->data;
+    const float *value = ft_adapter_values(j->adapter)->data;
+    double largest = 0, worst = 0;
+    for (int round = 0; round < 2; round++)
+        for (int i = 0; i < ft_st_count(adapter); i++) {
+            const struct ft_st_entry *e = ft_st_at(adapter, i);
+            char key[512];
+            int64_t n, m;
+            snprintf(key, sizeof key, "grad.%s", e->name);
+            double *want = read_values(golden, key, &n);
+            double *mine = read_values(adapter, e->name, &m), off = 0;
+            if (round == 0) {
+                largest = fmax(largest, norm_of(want, n));
+            } else {
+                /* where it lies in the flat block: its values are unique */
+                int64_t at = 0, all = ft_adapter_parameters(j->adapter);
+                while (at + n <= all && !(value[at] == (float)mine[0] &&
+                                          (n == 1 || value[at + 1] == (float)mine[1])))
+                    at++;
+                CHECK(at + n <= all);
+                for (int64_t k = 0; k < n && at + n <= all; k++) {
+                    double d = (double)grad[at + k] / tokens - want[k];
+                    off += d * d;
+                }
+                off = sqrt(off) / fmax(norm_of(want, n), 1e-3 * largest);
+                worst = fmax(worst, off);
+                if (!(off <= 2e-5))
+                    check_fail(name, 0, "gradient of %s is off by %.2e", e->name, off);
+            }
+            ft_free(want);
+            ft_free(mine);
+        }
+    printf(", gradients %.1e", worst);
+    ft_st_close(adapter);
+}
+
+static void check_one_pass(const char *name, const struct ft_st *golden)
+{
+    struct setup s = {0};
+    struct opened o = {0};
+    int64_t n;
+    setup_golden(&s, name);
+    setup_add(&s, "sample_packing=true"); /* all documents in one pass */
+    setup_add(&s, "test_datasets.0.path=" FT_ROOT "/tests/golden/%s/data.safetensors", name);
+    if (!open_setup(&o, &s))
+        return;
+    check_logits(name, &o.job, golden);
+    run_all(&o.job, FT_PASS);
+    const double *sc = o.job.batch.scalars->data;
+    double *want = read_values(golden, "loss", &n), loss = sc[FT_S_LOSS_SUM] / sc[FT_S_TRAINED];
+    printf(", loss %.1e", fabs(loss - want[0]) / want[0]);
+    CHECK_NEAR(loss, want[0], 1e-6 * want[0]);
+    check_gradients(name, &o.job, golden, sc[FT_S_TRAINED]);
+    ft_free(want);
+    close_setup(&o);
+}
+
+static void check_change(const char *name, const char *folder, const struct ft_st *golden)
+{
+    char path[512];
+    struct ft_st *before = open_golden(name, "adapter_model.safetensors"), *after = NULL;
+    double off = 0, change = 0;
+    snprintf(path, sizeof path, "%s/adapter_model.safetensors", folder);
+    if (ft_st_open(&after, path))
+        check_fail(name, 0, "%s", ft_status_report());
+    CHECK_INT(ft_st_count(after), ft_st_count(before));
+    for (int i = 0; i < ft_st_count(before); i++) {
+        const char *tensor = ft_st_at(before, i)->name;
+        char key[512];
+        int64_t n;
+        snprintf(key, sizeof key, "after.%s", tensor);
+        double *was = read_values(before, tensor, &n), *want = read_values(golden, key, &n);
+        double *got = read_values(after, tensor, &n);
+        for (int64_t k = 0; got && k < n; k++) {
+            off += (got[k] - want[k]) * (got[k] - want[k]);
+            change += (want[k] - was[k]) * (want[k] - was[k]);
+        }
+        ft_free(was);
+        ft_free(want);
+        ft_free(got);
+    }
+    printf(", change %.1e\n", sqrt(off / change));
+    CHECK(sqrt(off / change) <= 5e-4);
+    ft_st_close(before);
+    ft_st_close(after);
+}
+
+static void check_trajectory(const char *name, const struct ft_st *golden)
+{
+    struct setup s = {0};
+    struct ft_train_result r;
+    char folder[256];
+    double losses[32];
+    int64_t n;
+    setup_golden(&s, name);
+    if (!train_setup(&s, folder, &r))
+        return;
+    double *want = read_values(golden, "losses", &n);
+    CHECK_INT(read_losses(folder, losses, 32), n);
+    for (int64_t i = 0; i < n; i++)
+        CHECK_NEAR(losses[i], want[i], 1e-5 * want[i]);
+    check_change(name, folder, golden);
+    ft_free(want);
+    remove_folder(folder);
+}
+
+CASE(tiny_models_match_transformers_and_peft)
+{
+    char names[64][64];
+    int n = golden_cases(names);
+    CHECK(n >= 15);
+    for (int i = 0; i < n; i++) {
+        struct ft_st *golden = open_golden(names[i], "golden.safetensors");
+        printf("  %-18s", names[i]);
+        check_one_pass(names[i], golden);
+        check_trajectory(names[i], golden);
+        ft_st_close(golden);
+    }
+}
