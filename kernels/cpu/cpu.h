@@ -114,7 +114,7 @@ struct ft_operand {
 };
 
 /* C (m,n) = [C or add] + bias + A1 B1 + A2 B2.  A[i][l] = a[i*rs + l*cs], with rs or cs 1. Each
- * element is one chain of fused multiply-adds over k1 and then k2, whatever the blocking. */
+ * element sums 384 products at a time, first those of A1 B1, then those of A2 B2, in order. */
 struct ft_gemm {
     int64_t m, n, k[2]; /* k[1] = 0: no second product */
     const float *a[2];

@@ -18,7 +18,7 @@ enum { VW = 4, MR = 4, NV = 2 };
 #endif
 enum {
     NR = VW * NV,
-    KC = 384,       /* products summed before a tile goes back to memory */
+    KC = 384,       /* products summed in registers before they are added to memory */
     TILE_ROWS = 64, /* rows and panels of one piece: A and B blocks stay in the second-level cache */
     TILE_PANELS = 192 / NR,
 };
@@ -39,7 +39,7 @@ FT_INLINE void tile(const int mr, const int nv, int64_t k, const float *a, int64
     for (int i = 0; i < mr; i++)
 #pragma GCC unroll 3
         for (int j = 0; j < nv; j++)
-            acc[i][j] = accumulate ? (vf) * (const vfu *)(c + i * ldc + j * VW) : (vf){0};
+            acc[i][j] = (vf){0};
     for (int64_t l = 0; l < k; l++) {
         vf bv[NV];
 #pragma GCC unroll 3
@@ -57,8 +57,10 @@ FT_INLINE void tile(const int mr, const int nv, int64_t k, const float *a, int64
 #pragma GCC unroll 8
     for (int i = 0; i < mr; i++)
 #pragma GCC unroll 3
-        for (int j = 0; j < nv; j++)
-            *(vfu *)(c + i * ldc + j * VW) = (vfu)acc[i][j];
+        for (int j = 0; j < nv; j++) {
+            vfu *to = (vfu *)(c + i * ldc + j * VW);
+            *to = (vfu)(accumulate ? (vf)*to + acc[i][j] : acc[i][j]);
+        }
 }
 
 /* stride is rs when rows of A lie in memory (cs 1), else cs (rs 1) */
@@ -301,7 +303,7 @@ static void mul_piece(void *arg, int64_t piece, void *scratch)
 void K(gemm)(struct ft_pool *pool, void *scratch, const struct ft_gemm *g)
 {
     const int64_t room = (int64_t)(FT_GEMM_SCRATCH / sizeof(float)), k_all = g->k[0] + g->k[1];
-    const int64_t most_k = room / (4 * NR);
+    const int64_t most_k = 28 * KC; /* the same in every instruction set, whatever its NR */
     struct block b = {.g = g, .packed = scratch};
     b.row_pieces = (g->m + TILE_ROWS - 1) / TILE_ROWS;
     if (g->m <= 0)

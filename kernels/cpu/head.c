@@ -42,21 +42,25 @@ static void softmax_loss(void *arg, int64_t i, void *scratch)
     for (int64_t c = whole; c < n; c++)
         max = x[c] > max ? x[c] : max;
     const float at_target = x[target];
-    double tail = 0;
+    double total = 0;
     /* NaN or infinite logits must not hide behind exp's clamp: they poison the loss */
     const float poison = max - max;
     for (int64_t c = 0; c < whole; c += 16) {
         v16 e = v16_exp(v16_load(x + c) - max);
         sum += e;
         v16_store(x + c, e);
+        if (c % 4096 == 4080) { /* long vocabularies: sum the sums in double */
+            total += (double)v16_sum(sum);
+            sum = v16_set(0);
+        }
     }
     if (whole < n) {
         v16 e = v16_exp(v16_load_part(x + whole, n - whole) - max);
         v16_store_part(x + whole, e, n - whole);
         for (int64_t c = whole; c < n; c++)
-            tail += (double)x[c];
+            total += (double)x[c];
     }
-    double total = (double)v16_sum(sum) + tail;
+    total += (double)v16_sum(sum);
     j->loss[i] = __builtin_log(total) + (double)max - (double)at_target + (double)poison;
     if (!j->a->dh)
         return;

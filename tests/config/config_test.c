@@ -1,0 +1,243 @@
+/* The config: types, ranges, places, overrides, notices, refusals. */
+#include "config/config.h"
+#include "config/options.h"
+#include "tests/check.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define NEEDED "base_model: m\noutput_dir: o\ndatasets:\n  - path: d.safetensors\n"
+
+static char path[64];
+
+/* Reads a config with this text; the report and notices stay. */
+static int read_text(struct ft_config *c, const char *text, size_t n)
+{
+    strcpy(path, "/tmp/ft-config-XXXXXX");
+    int fd = mkstemp(path);
+    FT_ASSERT(fd >= 0 && write(fd, text, n) == (ssize_t)n);
+    close(fd);
+    ft_status_clear();
+    int rc = ft_config_read(c, path, NULL, 0);
+    unlink(path);
+    return rc;
+}
+
+static void expect_error(const char *text, const char *place, const char *part)
+{
+    struct ft_config c;
+    char where[96];
+    CHECK_INT(read_text(&c, text, strlen(text)), FT_ECONFIG);
+    snprintf(where, sizeof where, "%s%s", path, place);
+    CHECK_HAS(ft_status_report(), where);
+    CHECK_HAS(ft_status_report(), part);
+    ft_config_fini(&c);
+}
+
+CASE(values_of_every_type)
+{
+    struct ft_config c;
+    static const char text[] = NEEDED
+        "learning_rate: 2e-5\nlora_r: 8\nlora_dropout: 0.1\nsample_packing: yes\n"
+        "lora_target_modules: [q_proj, v_proj]\npeft_layers_to_transform: 3\n"
+        "lora_rank_pattern: {q_proj: 4}\noptimizer: adamw_torch\nlr_scheduler: linear\n"
+        "gradient_checkpointing: auto\nwarmup_ratio:\nmax_steps: null\nval_set_size: 0.05\n"
+        "bf16: auto\nseed: ~\n";
+    CHECK_INT(read_text(&c, text, sizeof text - 1), FT_OK);
+    CHECK_NEAR(c.learning_rate, 2e-5, 0);
+    CHECK_INT(c.lora_r, 8);
+    CHECK_INT(c.lora_alpha, 16); /* follows the rank */
+    CHECK_NEAR(c.lora_dropout, 0.1, 0);
+    CHECK(c.sample_packing);
+    CHECK_TEXT(c.lora_target_modules[1], "v_proj");
+    CHECK(c.lora_target_modules[2] == NULL && !c.lora_target_linear);
+    CHECK(c.peft_layers_to_transform[0] == 3 && c.peft_layers_to_transform[1] == -1);
+    CHECK_TEXT(c.lora_rank_pattern[0].key, "q_proj");
+    CHECK_INT(c.lora_rank_pattern[0].value, 4);
+    CHECK_INT(c.lr_scheduler, FT_LINEAR);
+    CHECK_INT(c.gradient_checkpointing, FT_AUTO);
+    CHECK(isnan(c.warmup_ratio) && c.max_steps == -1);
+    CHECK_INT(c.seed, 42);
+    CHECK(ft_config_is_set(&c, "lora_r") && !ft_config_is_set(&c, "seed"));
+    CHECK_INT(ft_config_where(&c, "lora_r").line, 6);
+    ft_config_fini(&c);
+}
+
+CASE(errors_name_the_place_the_value_and_the_range)
+{
+    expect_error(NEEDED "lora_r: 0\n", ":5:9", "'lora_r' is '0', allowed 1..1024");
+    expect_error(NEEDED "lora_r: 0\n", "", "ft config --explain lora_r");
+    expect_error(NEEDED "lora_r: sixteen\n", ":5:9", "'sixteen'");
+    expect_error(NEEDED "lora_r: 1.5\n", ":5:9", "'1.5'");
+    expect_error(NEEDED "lora_r: [1]\n", ":5:9", "a list");
+    expect_error(NEEDED "learning_rate: .nan\n", ":5:16", "'.nan'");
+    expect_error(NEEDED "learning_rate: nan\n", ":5:16", "'nan'");
+    expect_error(NEEDED "learning_rate: inf\n", ":5:16", "'inf'");
+    expect_error(NEEDED "learning_rate: -1\n", ":5:16", "from 0");
+    expect_error(NEEDED "lora_dropout: 1\n", ":5:15", "below 1");
+    expect_error(NEEDED "sample_packing: maybe\n", ":5:17", "true or false");
+    expect_error(NEEDED "optimizer: adam\n", ":5:12", "adamw");
+    expect_error(NEEDED "lora_rnak: 8\n", ":5:1", "did you mean 'lora_r");
+    expect_error(NEEDED "learning_rte: 1\n", ":5:1", "did you mean 'learning_rate'");
+    expect_error("base_model: m\noutput_dir: o\ndatasets:\n  - pth: x\n", ":4:5", "'pth'");
+    expect_error("base_model: m\noutput_dir: o\ndatasets: x\n", ":3:11", "a list of entries");
+    expect_error("output_dir: o\n", "", "'base_model' is missing");
+}
+
+CASE(all_problems_in_one_pass)
+{
+    struct ft_config c;
+    static const char text[] = NEEDED "lora_r: 0\nlearning_rate: x\nlora_rnak: 1\n";
+    CHECK_INT(read_text(&c, text, sizeof text - 1), FT_ECONFIG);
+    CHECK_INT(ft_status_errors(), 3);
+    ft_config_fini(&c);
+}
+
+CASE(yaml_that_is_refused)
+{
+    struct ft_config c;
+    expect_error(NEEDED "lora_r: 8\nlora_r: 9\n", ":6:1", "first in line 5");
+    expect_error(NEEDED "a: &x 1\n", ":5", "anchors");
+    expect_error(NEEDED "lora_target_modules: [*x]\n", ":5", "anchors");
+    expect_error("\xef\xbb\xbf" NEEDED, ":1:1", "byte order mark");
+    expect_error(NEEDED "\tlora_r: 8\n", ":5:1", "tab");
+    expect_error(NEEDED "seed: \xff\n", ":5:7", "not UTF-8");
+    expect_error(NEEDED "---\n" NEEDED, ":5:1", "second document");
+    expect_error(NEEDED "x: [[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]\n", ":5", "nested");
+    expect_error(NEEDED "lora_r: [1\n", "", "not valid YAML");
+    expect_error("- a\n", ":1:1", "'key: value'");
+    CHECK_INT(read_text(&c, "", 0), FT_ECONFIG);
+    CHECK_HAS(ft_status_report(), "is empty");
+    ft_config_fini(&c);
+    ft_status_clear();
+    CHECK_INT(ft_config_read(&c, "/nonexistent/x.yaml", NULL, 0), FT_ECONFIG);
+    CHECK_HAS(ft_status_report(), "/nonexistent/x.yaml: error: cannot open: No such file");
+    ft_config_fini(&c);
+    ft_status_clear();
+    CHECK_INT(ft_config_read(&c, "/tmp", NULL, 0), FT_ECONFIG);
+    CHECK_HAS(ft_status_report(), "a folder");
+    ft_config_fini(&c);
+}
+
+CASE(options_that_contradict_each_other)
+{
+    expect_error(NEEDED "warmup_steps: 1\nwarmup_ratio: 0.1\n", ":6:15", "exclude");
+    expect_error(NEEDED "lora_target_modules: q.*\npeft_layers_to_transform: [1]\n", ":6:27", "list");
+    expect_error(NEEDED "eval_steps: 1\nevals_per_epoch: 2\n", ":6:18", "exclude");
+    expect_error(NEEDED "val_set_size: 1.5\n", ":5:15", "share below 1");
+    expect_error(NEEDED "adapter: qlora\n", ":5:10", "not supported yet");
+    expect_error(NEEDED "device: cuda\n", ":5:9", "not supported yet");
+    expect_error(NEEDED "load_in_4bit: true\n", ":5:1", "not supported yet");
+    expect_error(NEEDED "peft_use_dora: true\n", ":5:1", "not supported yet");
+    expect_error(NEEDED "rl: dpo\n", ":5:1", "not supported");
+    expect_error(NEEDED "plugins: [mine.Plugin]\n", ":5:11", "mine.Plugin");
+    expect_error("base_model: m\noutput_dir: o\ndatasets:\n  - {path: x.jsonl, type: alpaca}\n", ":4",
+                 "not there yet");
+}
+
+CASE(switches_of_others_are_noticed)
+{
+    struct ft_config c;
+    static const char text[] = NEEDED
+        "tf32: true\nflash_attention: true\nwandb_project: x\nload_in_8bit: false\nfsdp:\n"
+        "plugins: [axolotl.integrations.liger.LigerPlugin]\noptimizer: adamw_bnb_8bit\n"
+        "early_stopping_patience:\nsaves_per_epoch: 1\nbf16: true\n";
+    CHECK_INT(read_text(&c, text, sizeof text - 1), FT_OK);
+    CHECK_HAS(ft_status_notices(), ":5:1: notice: 'tf32'");
+    CHECK_HAS(ft_status_notices(), "'wandb_project'");
+    CHECK_HAS(ft_status_notices(), "'saves_per_epoch'");
+    CHECK_HAS(ft_status_notices(), "fp32");
+    CHECK(strstr(ft_status_notices(), "load_in_8bit") == NULL);
+    ft_config_fini(&c);
+}
+
+CASE(overrides_win_and_nest)
+{
+    struct ft_config c;
+    const char *list[] = {"base_model=m",           "output_dir=o",      "datasets.0.path=a.safetensors",
+                          "datasets.1.path=b.safetensors", "lora_r=32",  "lora_target_modules=[q_proj]",
+                          "learning_rate=1e-4"};
+    ft_status_clear();
+    CHECK_INT(ft_config_read(&c, NULL, list, 7), FT_OK);
+    CHECK_INT(c.n_datasets, 2);
+    CHECK_TEXT(c.datasets[1].path, "b.safetensors");
+    CHECK_INT(c.lora_r, 32);
+    CHECK_TEXT(c.lora_target_modules[0], "q_proj");
+    CHECK_TEXT(ft_config_where(&c, "lora_r").file, "command line");
+    ft_config_fini(&c);
+    const char *bad[] = {"base_model=m", "datasets.3.path=x", "lora_r", "=1", "lora_r=0"};
+    CHECK_INT(ft_config_read(&c, NULL, bad, 5), FT_ECONFIG);
+    CHECK_HAS(ft_status_report(), "'lora_r' is not an override");
+    CHECK_HAS(ft_status_report(), "command line: error: 'lora_r' is '0'");
+    ft_config_fini(&c);
+}
+
+CASE(every_row_is_sound)
+{
+    for (int i = 0; i < ft_option_count; i++) {
+        const struct ft_option *o = &ft_options[i];
+        CHECK(o->help && o->help[0] && o->group[0]);
+        CHECK_INT(ft_option_find(o->key), i); /* no key twice */
+        FILE *f = fopen("/dev/null", "w");
+        CHECK_INT(ft_config_explain(f, o->key), FT_OK);
+        fclose(f);
+    }
+    CHECK_INT(ft_config_explain(stdout, "lora_rank"), FT_ECONFIG);
+    CHECK_HAS(ft_status_report(), "did you mean");
+}
+
+static char *printed(int (*print)(FILE *f, const struct ft_config *c), const struct ft_config *c)
+{
+    char *text = NULL;
+    size_t n;
+    FILE *f = open_memstream(&text, &n);
+    CHECK_INT(print(f, c), FT_OK);
+    fclose(f);
+    return text;
+}
+
+static int print_schema(FILE *f, const struct ft_config *c)
+{
+    (void)c;
+    return ft_config_schema(f);
+}
+
+CASE(schema_and_dump)
+{
+    struct ft_config c;
+    CHECK_INT(read_text(&c, NEEDED "lora_r: 8\n", strlen(NEEDED) + 10), FT_OK);
+    char *text = printed(print_schema, &c);
+    json_t *schema = json_loads(text, 0, NULL), *properties = json_object_get(schema, "properties");
+    CHECK_INT(json_object_size(properties), ft_option_count);
+    CHECK_INT(json_integer_value(json_array_get(
+                  json_object_get(json_object_get(properties, "lora_r"), "type"), 0)),
+              0);
+    json_decref(schema);
+    free(text);
+    text = printed(ft_config_dump, &c);
+    CHECK_HAS(text, "lora_r: 8");
+    CHECK_HAS(text, ":5\n");
+    CHECK_HAS(text, "seed: 42");
+    CHECK_HAS(text, "# default");
+    free(text);
+    ft_config_fini(&c);
+}
+
+CASE(random_bytes_never_crash)
+{
+    static const char seed[] = NEEDED "lora_r: 8\nlora_rank_pattern: {a: 1}\nx: [1, {y: 2}]\n";
+    unsigned state = 1;
+    for (int round = 0; round < 3000; round++) {
+        char text[sizeof seed];
+        struct ft_config c;
+        memcpy(text, seed, sizeof seed);
+        for (int k = 0; k < 3; k++) {
+            state = state * 1664525u + 1013904223u;
+            text[(state >> 8) % (sizeof seed - 1)] = "\n :-[]{},&*#|>'\"%@`!?\xff\t x1"[state >> 27];
+        }
+        int rc = read_text(&c, text, sizeof seed - 1);
+        CHECK(rc == FT_OK || (rc == FT_ECONFIG && ft_status_errors() > 0));
+        ft_config_fini(&c);
+    }
+}
