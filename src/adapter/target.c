@@ -152,6 +152,8 @@ int ft_adapter_resolve(struct ft_adapter *a, const struct ft_pattern *ranks,
 {
     FT_TRY(apply_patterns(a, "lora_rank_pattern", ranks, true));
     FT_TRY(apply_patterns(a, "lora_alpha_pattern", alphas, false));
+    const struct ft_slot *first = NULL;
+    int above = 0;
     a->parameters = 0;
     for (int i = 0; i < a->n_slots; i++) {
         struct ft_slot *s = &a->slots[i];
@@ -159,10 +161,15 @@ int ft_adapter_resolve(struct ft_adapter *a, const struct ft_pattern *ranks,
         s->alpha = s->alpha ? s->alpha : a->alpha;
         s->scale = (float)((double)s->alpha / (a->rslora ? sqrt((double)s->r) : (double)s->r));
         a->parameters += s->r * (s->in + s->out);
-        int64_t least = s->in < s->out ? s->in : s->out;
-        if (s->r > least)
-            ft_notice((struct ft_where){0}, "'%s': rank %lld is above the module's own %lld",
-                      s->name, (long long)s->r, (long long)least);
+        bool is_above = s->r > s->in || s->r > s->out;
+        above += is_above;
+        first = !first && is_above ? s : first;
     }
+    if (first)
+        ft_notice((struct ft_where){0},
+                  "rank %lld is above the rank of the module itself for %d modules, such as '%s' "
+                  "(%lld x %lld)",
+                  (long long)first->r, above, first->name, (long long)first->out,
+                  (long long)first->in);
     return FT_OK;
 }

@@ -55,9 +55,9 @@ static void step_line(char *out, size_t room, const struct ft_event *e)
     else
         snprintf(loss, sizeof loss, "not finite");
     snprintf(out, room,
-             "step %lld/%lld  loss %s  lr %.2e  norm %.3f  %.0f tok/s  %.2f GB  eta %s%s",
+             "step %lld/%lld  loss %s  lr %.2e  norm %.3f  %.0f tok/s  %.0f MB  eta %s%s",
              (long long)e->step, (long long)e->steps, loss, e->learning_rate, e->grad_norm,
-             e->tokens_per_second, (double)e->resident_bytes / 1e9,
+             e->tokens_per_second, (double)e->resident_bytes / 1e6,
              ft_duration_text(eta, e->eta_seconds), e->skipped ? "  (update skipped)" : "");
 }
 

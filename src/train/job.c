@@ -39,13 +39,13 @@ static void report_left_out(const struct ft_dataset *d, const char *what)
     const struct {
         int64_t n;
         const char *why;
-    } counts[] = {{d->empty, "empty"},
-                  {d->untrained, "with nothing to train on, left out"},
-                  {d->dropped, "longer than 'sequence_len', dropped"},
-                  {d->truncated, "longer than 'sequence_len', cut"}};
+    } counts[] = {{d->empty, "are empty and left out"},
+                  {d->untrained, "have nothing to train on and are left out"},
+                  {d->dropped, "are longer than 'sequence_len' and dropped"},
+                  {d->truncated, "are longer than 'sequence_len' and cut"}};
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
         if (counts[i].n)
-            ft_notice((struct ft_where){0}, "%s: %lld of %lld documents are %s", what,
+            ft_notice((struct ft_where){0}, "%s: %lld of %lld documents %s", what,
                       (long long)counts[i].n, (long long)d->read, counts[i].why);
 }
 

@@ -1,0 +1,247 @@
+/* The faults that a user's files, machine and habits bring: each must end with its exit code and a
+ * message that names the thing, and leave no half-written output. The numbers are those of the fault
+ * table in docs/faults.md. */
+#include "tests/cli/cli.h"
+
+#include "core/file.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+/* The output folder was never made, or is empty. */
+static void check_no_output(void)
+{
+    CHECK_INT(shell("test ! -e @D/out || test -z \"$(ls -A @D/out)\""), 0);
+}
+
+/* A one-tensor edit of the config: replaces a line's value in model/config.json. */
+static void set_model_config(const char *key, const char *value)
+{
+    shell("sed -i -E 's|\"%s\": [^,]*(,?)$|\"%s\": %s\\1|' @D/model/config.json", key, key, value);
+}
+
+CASE(f01_config_missing_or_a_folder)
+{
+    fresh_folder();
+    EXPECT(2, "No such file", "@FT train @D/none.yaml 2>&1");
+    EXPECT(2, "a folder", "@FT train @D 2>&1");
+    EXPECT(2, "needs a config file", "@FT train 2>&1");
+}
+
+CASE(f02_to_f07_bad_configs_are_refused_by_the_program_too)
+{
+    fresh_folder();
+    EXPECT(2, "did you mean 'lora_r'", "@FT train @D/ok.yaml lorar=3 2>&1");
+    EXPECT(2, "first in line 1", "echo 'base_model: x' >> @D/ok.yaml; @FT train @D/ok.yaml 2>&1");
+    fresh_folder();
+    EXPECT(2, "allowed 1..1024", "@FT plan @D/ok.yaml lora_r=0 2>&1");
+    EXPECT(2, "not a flag", "@FT train @D/ok.yaml --fast 2>&1");
+    EXPECT(2, "did you mean 'ft train'", "@FT trian 2>&1");
+    EXPECT(2, "usage", "@FT 2>&1");
+    check_no_output();
+}
+
+CASE(f08_model_folder_lacks_things)
+{
+    fresh_folder();
+    EXPECT(3, "does not exist", "@FT train @D/ok.yaml base_model=@D/nothing/at/all 2>&1");
+    EXPECT(3, "hf download org/name", "@FT train @D/ok.yaml base_model=org/name 2>&1");
+    EXPECT(3, "not a model folder", "@FT train @D/ok.yaml base_model=@D/ok.yaml 2>&1");
+    EXPECT(3, "config.json", "rm @D/model/config.json; @FT train @D/ok.yaml 2>&1");
+    fresh_folder();
+    EXPECT(3, "neither 'model.safetensors' nor", "rm @D/model/model.safetensors; @FT train @D/ok.yaml 2>&1");
+    EXPECT(3, "unpickling", "touch @D/model/pytorch_model.bin; @FT train @D/ok.yaml 2>&1");
+    check_no_output();
+}
+
+CASE(f09_unknown_architecture_rope_or_quantisation)
+{
+    fresh_folder();
+    shell("sed -i s/LlamaForCausalLM/LlamoForCausalLM/ @D/model/config.json");
+    EXPECT(3, "'LlamoForCausalLM'", "@FT train @D/ok.yaml 2>&1");
+    CHECK_HAS(shell_output, "nearest supported one is 'LlamaForCausalLM'");
+    fresh_folder();
+    set_model_config("rope_type", "\"spiral\"");
+    EXPECT(3, "'rope_type' is 'spiral'", "@FT train @D/ok.yaml 2>&1");
+    fresh_folder();
+    set_model_config("hidden_act", "\"gelu\"");
+    EXPECT(3, "'hidden_act' is 'gelu'", "@FT train @D/ok.yaml 2>&1");
+    fresh_folder();
+    shell("sed -i 's|^{|{\"quantization_config\": {\"quant_method\": \"gptq\"},|' @D/model/config.json");
+    EXPECT(3, "'gptq'", "@FT train @D/ok.yaml 2>&1");
+    fresh_folder();
+    EXPECT(3, "not valid JSON", "echo x >> @D/model/config.json; @FT train @D/ok.yaml 2>&1");
+    fresh_folder();
+    set_model_config("num_attention_heads", "3");
+    EXPECT(3, "num_attention_heads", "@FT train @D/ok.yaml 2>&1");
+    check_no_output();
+}
+
+CASE(f10_git_lfs_pointer)
+{
+    fresh_folder();
+    EXPECT(3, "Git LFS pointer",
+           "printf 'version https://git-lfs.github.com/spec/v1\\noid sha256:00\\nsize 1\\n' > "
+           "@D/model/model.safetensors; @FT train @D/ok.yaml 2>&1");
+}
+
+CASE(f11_f12_cut_extended_and_overlapping_weights)
+{
+    fresh_folder();
+    EXPECT(3, "is cut", "truncate -s -10 @D/model/model.safetensors; @FT train @D/ok.yaml 2>&1");
+    fresh_folder();
+    EXPECT(3, "behind its tensors", "echo x >> @D/model/model.safetensors; @FT train @D/ok.yaml 2>&1");
+    fresh_folder();
+    EXPECT(3, "model.norm.weight",
+           "sed -i 's/model.norm.weight/model.norm.weighs/' @D/model/model.safetensors; "
+           "@FT train @D/ok.yaml 2>&1");
+    CHECK_HAS(shell_output, "'model.norm.weighs' is not part of");
+    check_no_output();
+}
+
+CASE(f13_index_names_missing_or_escaping_shards)
+{
+    fresh_folder();
+    shell("rm -rf @D/model; cp -r " FT_ROOT "/tests/golden/f16-sharded @D/model; chmod -R u+w @D/model");
+    EXPECT(0, "loss", "@FT train @D/ok.yaml 2>&1");
+    EXPECT(3, "model-00002-of-00003.safetensors",
+           "mv @D/model/model-00002-of-00003.safetensors @D/x.safetensors; "
+           "@FT train @D/ok.yaml output_dir=@D/out2 2>&1");
+    EXPECT(3, "'../x.safetensors'",
+           "sed -i s,model-00002-of-00003,../x, @D/model/model.safetensors.index.json; "
+           "@FT train @D/ok.yaml output_dir=@D/out2 2>&1");
+    CHECK_INT(shell("test ! -e @D/out2"), 0);
+}
+
+CASE(f14_wrong_shapes_are_all_listed)
+{
+    fresh_folder();
+    set_model_config("intermediate_size", "45");
+    EXPECT(3, "'model.layers.0.mlp.gate_proj.weight' has shape (44, 32), config.json implies (45, 32)",
+           "@FT train @D/ok.yaml 2>&1");
+    CHECK_HAS(shell_output, "'model.layers.1.mlp.down_proj.weight'");
+    check_no_output();
+}
+
+CASE(f15_unsupported_dtype)
+{
+    fresh_folder();
+    /* I16 has BF16's size, so only the dtype is wrong */
+    EXPECT(3, "I16; ft reads",
+           "sed -i 's/\"BF16\"/\"I16\" /' @D/model/model.safetensors; @FT train @D/ok.yaml 2>&1");
+}
+
+CASE(f16_nan_in_weights)
+{
+    fresh_folder();
+    shell("printf '\\377\\377' | dd of=@D/model/model.safetensors bs=1 conv=notrunc "
+          "seek=$(($(stat -c %%s @D/model/model.safetensors) - 40)) 2>/dev/null");
+    EXPECT(3, "NaN or infinite", "@FT train @D/ok.yaml 2>&1");
+    check_no_output();
+    EXPECT(5, "not finite", "@FT train @D/ok.yaml allow_nonfinite_weights=true max_steps=9 2>&1");
+}
+
+CASE(f19_tokenizer_beyond_the_embedding)
+{
+    fresh_folder();
+    EXPECT(3, "'<x>' 61",
+           "echo '{\"model\": {\"vocab\": {\"a\": 0, \"<x>\": 61}}, \"added_tokens\": [{\"id\": 99, "
+           "\"content\": \"<y>\"}]}' > @D/model/tokenizer.json; @FT train @D/ok.yaml 2>&1");
+    CHECK_HAS(shell_output, "'<y>' 99");
+}
+
+CASE(f24_long_documents_follow_the_policy)
+{
+    fresh_folder();
+    EXPECT(0, "longer than 'sequence_len' and dropped", "@FT train @D/ok.yaml sequence_len=10 2>&1");
+    EXPECT(0, "longer than 'sequence_len' and cut",
+           "@FT train @D/ok.yaml sequence_len=10 excess_length_strategy=truncate "
+           "output_dir=@D/out2 2>&1");
+    EXPECT(3, "more than 'sequence_len'",
+           "@FT train @D/ok.yaml sequence_len=10 excess_length_strategy=raise output_dir=@D/out3 2>&1");
+    EXPECT(3, "nothing to train on", "@FT train @D/ok.yaml sequence_len=2 output_dir=@D/out3 2>&1");
+    CHECK_INT(shell("test ! -e @D/out3"), 0);
+}
+
+CASE(f26_targets_that_match_nothing)
+{
+    fresh_folder();
+    EXPECT(2, "'query_proj' matches no module",
+           "@FT train @D/ok.yaml 'lora_target_modules=[query_proj,v_proj]' 2>&1");
+    CHECK_HAS(shell_output, "q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj");
+    EXPECT(2, "matches no module", "@FT train @D/ok.yaml 'lora_target_modules=.*query.*' 2>&1");
+    EXPECT(2, "not a valid regular expression", "@FT train @D/ok.yaml 'lora_target_modules=\"(\"' 2>&1");
+    EXPECT(2, "layers are 0 to 1", "@FT train @D/ok.yaml peft_layers_to_transform=7 2>&1");
+    EXPECT(2, "matches no adapted module", "@FT train @D/ok.yaml 'lora_rank_pattern={nope: 3}' 2>&1");
+    EXPECT(2, "'lm_head' is not supported yet",
+           "@FT train @D/ok.yaml 'lora_target_modules=[lm_head]' 2>&1");
+    check_no_output();
+}
+
+CASE(f27_rank_above_the_module)
+{
+    fresh_folder();
+    EXPECT(0, "rank 40 is above the rank of the module itself for 2 modules",
+           "@FT train @D/ok.yaml lora_r=40 'lora_target_modules=[q_proj]' 2>&1");
+}
+
+CASE(f28_divergence_is_skipped_then_ends_with_5)
+{
+    fresh_folder();
+    /* the last norm's weights near the largest bf16: finite, but the logits are not */
+    shell("head -c 40 /dev/zero | tr '\\0' '\\177' | dd of=@D/model/model.safetensors bs=1 "
+          "conv=notrunc seek=$(($(stat -c %%s @D/model/model.safetensors) - 40)) 2>/dev/null");
+    EXPECT(5, "step 3: loss or gradient is not finite", "@FT train @D/ok.yaml max_steps=60 2>&1");
+    CHECK_INT(shell("test ! -e @D/out/adapter_model.safetensors"), 0);
+    CHECK_INT(shell("grep -q '\"loss\": null' @D/out/metrics.jsonl"), 0);
+    CHECK_INT(shell("grep -qi nan @D/out/metrics.jsonl"), 1);
+}
+
+CASE(f30_memory_that_is_not_there)
+{
+#if defined(__SANITIZE_ADDRESS__)
+    check_skip("the sanitizer needs address space of its own");
+#endif
+    fresh_folder();
+    EXPECT(4, "training needs", "ulimit -v 33000; @FT train @D/ok.yaml lora_r=1024 threads=1 2>&1");
+    CHECK_HAS(shell_output, "are available");
+    check_no_output();
+}
+
+CASE(f34_disk_full_and_unwritable_folders)
+{
+    fresh_folder();
+    EXPECT(4, "cannot create", "@FT train @D/ok.yaml output_dir=/proc/nothing 2>&1");
+    EXPECT(4, "Not a directory", "@FT train @D/ok.yaml output_dir=@D/ok.yaml/out 2>&1");
+    /* a limit on the file's size stands for a full disk: the log survives, the adapter does not */
+    EXPECT(4, "cannot write",
+           "trap '' XFSZ; ulimit -f 8; @FT train @D/ok.yaml lora_r=64 2>&1");
+    CHECK_INT(shell("ls @D/out | grep -q tmp"), 1);
+    CHECK_INT(shell("test ! -e @D/out/adapter_model.safetensors"), 0);
+}
+
+CASE(f38_output_in_use_or_not_empty)
+{
+    fresh_folder();
+    EXPECT(0, "adapter in", "@FT train @D/ok.yaml 2>&1");
+    EXPECT(2, "is not empty", "@FT train @D/ok.yaml 2>&1");
+    EXPECT(0, "adapter in", "@FT train @D/ok.yaml overwrite_output_dir=true 2>&1");
+    EXPECT(2, "is in use by process",
+           "@FT train @D/ok.yaml output_dir=@D/busy max_steps=20000 >/dev/null 2>&1 & "
+           "for i in $(seq 100); do test -s @D/busy/metrics.jsonl && break; sleep 0.1; done; "
+           "@FT train @D/ok.yaml output_dir=@D/busy overwrite_output_dir=true 2>&1; code=$?; "
+           "kill $!; wait $! 2>/dev/null; exit $code");
+    CHECK_HAS(shell_output, "overwrite");
+}
+
+CASE(f43_a_closed_terminal_does_not_stop_training)
+{
+    fresh_folder();
+    CHECK_INT(shell("@FT train @D/ok.yaml max_steps=50 2>/dev/null | head -n 1 >/dev/null; "
+                    "for i in $(seq 100); do test -e @D/out/run.json && exit 0; sleep 0.1; done; exit 1"),
+              0);
+    CHECK_INT(shell("test $(grep -c loss @D/out/metrics.jsonl) -eq 50"), 0);
+    CHECK_INT(shell("@FT train @D/ok.yaml output_dir=@D/out2 >&- 2>&-"), 0);
+    CHECK_INT(shell("test -e @D/out2/adapter_model.safetensors"), 0);
+    remove_fresh_folder();
+}
