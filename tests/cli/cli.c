@@ -14,7 +14,7 @@ static void expand(char *out, size_t room, const char *cmd)
     size_t n = 0;
     while (*cmd && n < room - 600) {
         if (strncmp(cmd, "@FT", 3) == 0) {
-            n += (size_t)snprintf(out + n, room - n, "%s", ft ? ft : "build/ft");
+            n += (size_t)snprintf(out + n, room - n, "%s", ft ? ft : "build/release/ft");
             cmd += 3;
         } else if (strncmp(cmd, "@D", 2) == 0) {
             n += (size_t)snprintf(out + n, room - n, "%s", folder);
