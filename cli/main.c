@@ -21,8 +21,7 @@ static const struct ft_command commands[] = {
      "metrics.jsonl (one line a step) and run.json (what was trained, from what, how).\n\n"
      "  --quiet      no progress\n"
      "  --profile    time every kind of op and print a table at the end\n"
-     "  --json       print the result as one JSON object on the last line\n\n"
-     OVERRIDES
+     "  --json       print the result as one JSON object on the last line\n\n" OVERRIDES
      "A first config:\n\n"
      "  base_model: path/to/a/hugging/face/folder\n"
      "  datasets:\n"
@@ -31,15 +30,16 @@ static const struct ft_command commands[] = {
      "'ft config --explain' lists every option, 'ft plan' says what a run will need.\n",
      ft_cmd_train},
     {"plan", "CONFIG.yaml [KEY=VALUE ...]", "what a run will need: memory, steps, time",
-     "Opens and checks everything that a run would, without reading a weight: parameters, documents,\n"
+     "Opens and checks everything that a run would, without reading a weight: parameters, "
+     "documents,\n"
      "steps, every block of memory by the code that will place it, the time by this machine's\n"
      "measured rates, and the #SBATCH lines for a Slurm job.\n\n"
-     "  --json       as one JSON object\n\n"
-     OVERRIDES,
+     "  --json       as one JSON object\n\n" OVERRIDES,
      ft_cmd_plan},
     {"config", "--explain [KEY] | --schema | --dump CONFIG.yaml [KEY=VALUE ...]",
      "options: what they mean, and what a file resolves to",
-     "  --explain KEY   what an option means, its type, range and default; without KEY: all options\n"
+     "  --explain KEY   what an option means, its type, range and default; without KEY: all "
+     "options\n"
      "  --schema        a JSON schema of the config, for editors\n"
      "  --dump FILE     every option's value after defaults and overrides, and where it was set\n",
      ft_cmd_config},
@@ -48,12 +48,14 @@ enum { COMMANDS = sizeof commands / sizeof *commands };
 
 static void usage(FILE *out)
 {
-    fprintf(out, "ft " FT_VERSION ": fine-tunes open-weight language models with low-rank adapters\n\n"
-                 "usage: ft COMMAND ...\n\n");
+    fprintf(out,
+            "ft " FT_VERSION ": fine-tunes open-weight language models with low-rank adapters\n\n"
+            "usage: ft COMMAND ...\n\n");
     for (int i = 0; i < COMMANDS; i++)
         fprintf(out, "  %-8s %s\n", commands[i].name, commands[i].summary);
-    fprintf(out, "\n'ft COMMAND --help' tells more. Exit codes: 0 done, 2 usage or config, 3 model or "
-                 "data\ninvalid, 4 resources or I/O, 5 diverged, 70 a bug in ft.\n");
+    fprintf(out,
+            "\n'ft COMMAND --help' tells more. Exit codes: 0 done, 2 usage or config, 3 model or "
+            "data\ninvalid, 4 resources or I/O, 5 diverged, 70 a bug in ft.\n");
 }
 
 void ft_command_help(FILE *out, const struct ft_command *c)

@@ -48,8 +48,10 @@ static void print_end(FILE *out, const struct ft_job *j, const struct ft_train_r
     if (ft_adapter_is_uneven(j->adapter))
         fprintf(out, "  vLLM       ignores rank and alpha patterns: merge the adapter first\n");
     else if (rank)
-        fprintf(out, "  vLLM       vllm serve %s --enable-lora --max-lora-rank %d --lora-modules "
-                     "name=%s\n", base, rank, dir);
+        fprintf(out,
+                "  vLLM       vllm serve %s --enable-lora --max-lora-rank %d --lora-modules "
+                "name=%s\n",
+                base, rank, dir);
     else
         fprintf(out, "  vLLM       loads ranks up to 512 only\n");
     if (is.rslora || ft_adapter_is_uneven(j->adapter))

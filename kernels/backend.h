@@ -13,7 +13,8 @@ struct ft_backend {
 };
 
 /* The CPU backend for an instruction set: "auto" (the best this machine has), "avx512", "avx2" or
- * "generic". FT_ERESOURCE if this machine or this build lacks it. avx2 and avx512 give the same bits. */
+ * "generic". FT_ERESOURCE if this machine or this build lacks it. avx2 and avx512 give the same
+ * bits. */
 int ft_cpu_backend(const struct ft_backend **out, const char *isa);
 
 /* The processor's own name, "" if unknown. */

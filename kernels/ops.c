@@ -299,7 +299,10 @@ enum {
 #undef X
 };
 
-#define END {-1, -1}
+#define END                                                                                        \
+    {                                                                                              \
+        -1, -1                                                                                     \
+    }
 #define ROW(op, scratch, ...)                                                                      \
     [FT_OP_##op] = {#op, INS_##op, OUTS_##op, {__VA_ARGS__}, scratch, op##_cost, op##_check}
 

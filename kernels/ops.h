@@ -2,13 +2,13 @@
  *
  * An op's arguments are a struct whose first members are pointers to tensors: the inputs, then the
  * outputs, in the order the row counts them; a member marked ? may be NULL. Scalars follow. Shapes:
- * T is the token capacity (activations are (T, C), whatever the number of documents), and an op reads
- * and writes only the rows below the batch's live count. Activations are f32; frozen weights may be
- * f32, bf16 or f16; trained ones are f32. Nothing is allocated, nothing fails: shapes were checked
- * when the graph was built (ft_op_check), and an op that disagrees is a bug.
+ * T is the token capacity (activations are (T, C), whatever the number of documents), and an op
+ * reads and writes only the rows below the batch's live count. Activations are f32; frozen weights
+ * may be f32, bf16 or f16; trained ones are f32. Nothing is allocated, nothing fails: shapes were
+ * checked when the graph was built (ft_op_check), and an op that disagrees is a bug.
  *
- * Aliasing: an output may share memory with an input only where the row's `overwrites` says so; only
- * the memory plan makes use of it.
+ * Aliasing: an output may share memory with an input only where the row's `overwrites` says so;
+ * only the memory plan makes use of it.
  *
  * Every op gives the same bits for any number of threads: work is cut by shape, each output element
  * is summed in one fixed order. */
@@ -66,8 +66,9 @@ struct ft_rmsnorm_dx {
 };
 
 /* y = alpha x w^T + bias + add + beta u b^T
- * x (T,K); w (N,K); bias (1,N); add, y (T,N); u (T,R); b (N,R). The low-rank pair u, b comes together;
- * it is summed behind the K products of w, so that fusing it changes no bit. y may overwrite add. */
+ * x (T,K); w (N,K); bias (1,N); add, y (T,N); u (T,R); b (N,R). The low-rank pair u, b comes
+ * together; it is summed behind the K products of w, so that fusing it changes no bit. y may
+ * overwrite add. */
 struct ft_linear {
     struct ft_tensor *x, *w, *bias /*?*/, *add /*?*/, *u /*?*/, *b /*?*/, *y;
     float alpha, beta;
@@ -86,9 +87,9 @@ struct ft_linear_dw {
     float alpha;
 };
 
-/* Rotates pairs (i, i + R/2) of the first R = 2 * cos.cols columns of each head by the row's angles;
- * sign -1 undoes it (backward). x, y (T, heads*head_dim); cos, sin (T, R/2). Su et al. 2021,
- * arXiv 2104.09864, in the half-split layout. y may overwrite x. */
+/* Rotates pairs (i, i + R/2) of the first R = 2 * cos.cols columns of each head by the row's
+ * angles; sign -1 undoes it (backward). x, y (T, heads*head_dim); cos, sin (T, R/2). Su et al.
+ * 2021, arXiv 2104.09864, in the half-split layout. y may overwrite x. */
 struct ft_rope {
     struct ft_tensor *x, *cos, *sin, *y;
     int heads, head_dim;
@@ -161,7 +162,8 @@ enum ft_scalar {
 };
 
 /* NORM, FACTOR and FINITE from the summed gradient (1,P) and the window's sums:
- * NORM = |grad| / TRAINED; FACTOR = min(1, max_norm / (NORM + 1e-6)) / TRAINED (max_norm 0: no clip).
+ * NORM = |grad| / TRAINED; FACTOR = min(1, max_norm / (NORM + 1e-6)) / TRAINED (max_norm 0: no
+ * clip).
  */
 struct ft_grad_norm {
     struct ft_tensor *grad, *scalars;
@@ -175,8 +177,8 @@ struct ft_adamw {
     float beta1, beta2, eps, weight_decay;
 };
 
-/* b = momentum b + g; p -= lr (b + decay p ...) as torch's SGD (no dampening, no Nesterov); mom may be
- * NULL when momentum is 0. grad is zeroed after use. */
+/* b = momentum b + g; p -= lr (b + decay p ...) as torch's SGD (no dampening, no Nesterov); mom may
+ * be NULL when momentum is 0. grad is zeroed after use. */
 struct ft_sgd {
     struct ft_tensor *scalars, *grad, *p, *mom /*?*/;
     float momentum, weight_decay;

@@ -1,8 +1,8 @@
 /* Where every tolerance of an op test comes from.
  *
  * A sum of n f32 products is off by at most about n ulps of the sum of magnitudes, and by about
- * sqrt(n) for random data; 4 sqrt(n) + 8 leaves room for the tail and for the few roundings around the
- * sum. */
+ * sqrt(n) for random data; 4 sqrt(n) + 8 leaves room for the tail and for the few roundings around
+ * the sum. */
 #ifndef FT_TESTS_TOLERANCE_H
 #define FT_TESTS_TOLERANCE_H
 

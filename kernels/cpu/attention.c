@@ -4,7 +4,11 @@
  * key head in one piece, so that dq, dk and dv each have one writer and one order of sums. */
 #include "kernels/cpu/cpu.h"
 
-enum { QB = 64, KB = 96, MAX_DIM = FT_HEAD_DIM_MAX }; /* rows of queries and keys at a time; widest head */
+enum {
+    QB = 64,
+    KB = 96,
+    MAX_DIM = FT_HEAD_DIM_MAX
+}; /* rows of queries and keys at a time; widest head */
 
 /* A piece's private memory; all of it fits FT_THREAD_SCRATCH. */
 struct room {
@@ -14,7 +18,7 @@ struct room {
     float dk[KB * MAX_DIM], dv[KB * MAX_DIM];
     float q[QB * (MAX_DIM + 16)];
 };
-_Static_assert(FT_HEAD_GROUP_MAX * QB <= KB * MAX_DIM, "forward keeps its sums in dk and dv");
+_Static_assert(FT_HEAD_GROUP_MAX *QB <= KB * MAX_DIM, "forward keeps its sums in dk and dv");
 _Static_assert(sizeof(struct room) <= FT_THREAD_SCRATCH, "a piece's memory must fit");
 
 struct job {
@@ -194,8 +198,8 @@ static void backward_block(const struct job *j, struct room *r, int64_t base, in
     K(gemm_mul)(nk, d, nq, r->s, 1, KB, r->q, r->dv, d, true);
     K(gemm_pack)(r->q, &qo, nq, d);
     K(gemm_mul)(nk, d, nq, r->ds, 1, KB, r->q, r->dk, d, true);
-    K(gemm_mul)(nq, d, nk, r->ds, KB, 1, r->keys, (float *)a->dq->data + row * qcols + col, qcols,
-                true);
+    K(gemm_mul)
+    (nq, d, nk, r->ds, KB, 1, r->keys, (float *)a->dq->data + row * qcols + col, qcols, true);
 }
 
 static void backward(void *arg, int64_t piece, void *scratch)

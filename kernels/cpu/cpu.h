@@ -14,7 +14,7 @@
 #define FT_CAT_(a, b, c, d) a##b##c##d
 #define FT_CAT(a, b, c, d)  FT_CAT_(a, b, c, d)
 /* The name of a kernel in this instruction set's object: ft_cpu_avx2_rmsnorm */
-#define K(name) FT_CAT(ft_cpu_, FT_ISA, _, name)
+#define K(name)             FT_CAT(ft_cpu_, FT_ISA, _, name)
 
 #define FT_INLINE static inline __attribute__((always_inline))
 

@@ -127,8 +127,8 @@ static void dropout_rows(const union ft_op_args *args, int64_t t0, int64_t t1)
         const int32_t *key = (const int32_t *)a->keys->data + t * 3;
         uint64_t seed = a->seed + ((uint64_t)(uint32_t)key[0] << 32 | FT_RNG_DROPOUT);
         for (int64_t c = 0; c < cols; c += 4) {
-            uint32_t bits[4], at[4] = {(uint32_t)(c / 4), (uint32_t)key[1], (uint32_t)key[2],
-                                       a->site};
+            uint32_t bits[4],
+                at[4] = {(uint32_t)(c / 4), (uint32_t)key[1], (uint32_t)key[2], a->site};
             ft_philox(at, seed, bits);
             for (int64_t l = 0; l < 4 && c + l < cols; l++) {
                 float kept = bits[l] >= least ? x[c + l] * scale : 0;

@@ -1,5 +1,5 @@
-/* Matrix products. The weight side is widened and packed into panels of NR columns, once per product;
- * the activation side is read in place. The register tile is MR rows by NV vectors.
+/* Matrix products. The weight side is widened and packed into panels of NR columns, once per
+ * product; the activation side is read in place. The register tile is MR rows by NV vectors.
  *
  * Layout and loop order after Goto & van de Geijn, "Anatomy of high-performance matrix
  * multiplication" (2008), less the packing of A: with few columns a tile and A read by broadcast,
@@ -18,9 +18,11 @@ enum { VW = 4, MR = 4, NV = 2 };
 #endif
 enum {
     NR = VW * NV,
-    KC = 384,       /* products summed in registers before they are added to memory */
-    TILE_ROWS = 64, /* rows and panels of one piece: A and B blocks stay in the second-level cache */
+    KC = 384, /* products summed in registers before they are added to memory */
+    TILE_ROWS =
+        64, /* rows and panels of one piece: A and B blocks stay in the second-level cache */
     TILE_PANELS = 192 / NR,
+    MIN_PIECES = 16, /* fewer would leave threads waiting for one another */
 };
 
 typedef float vf __attribute__((vector_size(VBYTES)));
@@ -79,13 +81,14 @@ typedef void tile_fn(int64_t k, const float *a, int64_t stride, const float *b, 
         tile(mr, nv, k, a, 1, s, b, c, ldc, acc);                                                  \
     }
 #if defined(__AVX512F__)
-#define TILES(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8)
+#define TILES(X)        X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8)
 #define TILE_ALL_NV(mr) TILE(mr, 1) TILE(mr, 2) TILE(mr, 3)
-#define ENTRY(mr) {{row_##mr##_1, row_##mr##_2, row_##mr##_3}, {col_##mr##_1, col_##mr##_2, col_##mr##_3}},
+#define ENTRY(mr)                                                                                  \
+    {{row_##mr##_1, row_##mr##_2, row_##mr##_3}, {col_##mr##_1, col_##mr##_2, col_##mr##_3}},
 #else
-#define TILES(X) X(1) X(2) X(3) X(4) X(5) X(6)
+#define TILES(X)        X(1) X(2) X(3) X(4) X(5) X(6)
 #define TILE_ALL_NV(mr) TILE(mr, 1) TILE(mr, 2)
-#define ENTRY(mr) {{row_##mr##_1, row_##mr##_2}, {col_##mr##_1, col_##mr##_2}},
+#define ENTRY(mr)       {{row_##mr##_1, row_##mr##_2}, {col_##mr##_1, col_##mr##_2}},
 #endif
 TILES(TILE_ALL_NV)
 static tile_fn *const tiles[][2][NV] = {TILES(ENTRY)};
@@ -239,6 +242,7 @@ struct block {
     int64_t j0, j1; /* columns */
     int64_t k0, k1; /* of the k[0] + k[1] products */
     int64_t row_pieces;
+    int64_t group; /* panels of a piece */
 };
 
 static void pack_piece(void *arg, int64_t piece, void *scratch)
@@ -278,10 +282,10 @@ static void mul_piece(void *arg, int64_t piece, void *scratch)
     const struct ft_gemm *g = b->g;
     const int64_t i0 = piece % b->row_pieces * TILE_ROWS;
     const int64_t rows = g->m - i0 < TILE_ROWS ? g->m - i0 : TILE_ROWS;
-    const int64_t p0 = piece / b->row_pieces * TILE_PANELS, depth = b->k1 - b->k0;
+    const int64_t p0 = piece / b->row_pieces * b->group, depth = b->k1 - b->k0;
     bool started = b->k0 > 0 || g->add || g->bias;
     if (b->k0 == 0 && started) {
-        int64_t j = b->j0 + p0 * NR, w = (int64_t)TILE_PANELS * NR;
+        int64_t j = b->j0 + p0 * NR, w = b->group * NR;
         begin_rows(g, i0, rows, j, b->j1 - j < w ? b->j1 - j : w);
     }
     for (int64_t k = b->k0, next; k < b->k1; k = next, started = true) {
@@ -292,10 +296,11 @@ static void mul_piece(void *arg, int64_t piece, void *scratch)
             next = b->k1;
         const int64_t rs = g->a_rs[part], cs = g->a_cs[part];
         const float *a = g->a[part] + i0 * rs + (k - (part ? g->k[0] : 0)) * cs;
-        for (int64_t p = p0; p < p0 + TILE_PANELS && b->j0 + p * NR < b->j1; p++) {
+        for (int64_t p = p0; p < p0 + b->group && b->j0 + p * NR < b->j1; p++) {
             int64_t j = b->j0 + p * NR, w = b->j1 - j < NR ? b->j1 - j : NR;
             const float *packed = b->packed + p * NR * depth + (k - b->k0) * K(gemm_padded)(w);
-            panel_mul(rows, w, next - k, a, rs, cs, packed, g->c + i0 * g->ldc + j, g->ldc, started);
+            panel_mul(rows, w, next - k, a, rs, cs, packed, g->c + i0 * g->ldc + j, g->ldc,
+                      started);
         }
     }
 }
@@ -314,7 +319,10 @@ void K(gemm)(struct ft_pool *pool, void *scratch, const struct ft_gemm *g)
     for (b.j0 = 0; b.j0 < g->n; b.j0 = b.j1) {
         b.j1 = b.j0 + width < g->n ? b.j0 + width : g->n;
         int64_t panels = (b.j1 - b.j0 + NR - 1) / NR;
-        int64_t pieces = (panels + TILE_PANELS - 1) / TILE_PANELS * b.row_pieces;
+        b.group = TILE_PANELS;
+        while (b.group > 1 && (panels + b.group - 1) / b.group * b.row_pieces < MIN_PIECES)
+            b.group /= 2;
+        int64_t pieces = (panels + b.group - 1) / b.group * b.row_pieces;
         b.k0 = 0;
         do {
             b.k1 = b.k0 + depth < k_all ? b.k0 + depth : k_all;

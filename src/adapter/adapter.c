@@ -127,10 +127,8 @@ bool ft_adapter_is_uneven(const struct ft_adapter *a)
 int ft_adapter_declare(struct ft_adapter *a, struct ft_graph *g)
 {
     char name[320];
-    a->values =
-        ft_graph_value(g, FT_M_ADAPTER, "adapter parameters", FT_F32, 1, a->parameters);
-    a->gradients =
-        ft_graph_value(g, FT_M_GRADIENT, "adapter gradients", FT_F32, 1, a->parameters);
+    a->values = ft_graph_value(g, FT_M_ADAPTER, "adapter parameters", FT_F32, 1, a->parameters);
+    a->gradients = ft_graph_value(g, FT_M_GRADIENT, "adapter gradients", FT_F32, 1, a->parameters);
     int64_t at = 0;
     for (int i = 0; i < a->n_slots; i++) {
         struct ft_slot *s = &a->slots[i];
@@ -157,8 +155,9 @@ struct ft_tensor *ft_adapter_gradients(const struct ft_adapter *a)
 }
 
 struct ft_tensor *ft_adapter_linear(struct ft_adapter *a, struct ft_graph *g, int site,
-                                    struct ft_tensor *x, struct ft_tensor *w, struct ft_tensor *bias,
-                                    struct ft_tensor *add, struct ft_tensor *keys)
+                                    struct ft_tensor *x, struct ft_tensor *w,
+                                    struct ft_tensor *bias, struct ft_tensor *add,
+                                    struct ft_tensor *keys)
 {
     int i = a->slot_of_site[site];
     if (i < 0)

@@ -19,16 +19,16 @@ struct ft_pattern {
 };
 
 struct ft_adapter_options {
-    const char *method;               /* a row of the method table: "lora" */
-    int64_t r, alpha;                 /* alpha 0 with no patterns: 2 r */
-    double dropout;                   /* on the way into A, training only */
-    bool rslora;                      /* alpha / sqrt(r) instead of alpha / r */
-    const char *const *targets;       /* names, or ".suffix" matches; NULL ends; NULL: none */
-    const char *target_regex;         /* instead of targets: matched as a whole */
-    bool target_linear;               /* every linear module but the output head */
+    const char *method;         /* a row of the method table: "lora" */
+    int64_t r, alpha;           /* alpha 0 with no patterns: 2 r */
+    double dropout;             /* on the way into A, training only */
+    bool rslora;                /* alpha / sqrt(r) instead of alpha / r */
+    const char *const *targets; /* names, or ".suffix" matches; NULL ends; NULL: none */
+    const char *target_regex;   /* instead of targets: matched as a whole */
+    bool target_linear;         /* every linear module but the output head */
     const struct ft_pattern *rank_pattern, *alpha_pattern; /* key NULL ends; may be NULL */
-    const int64_t *layers;            /* -1 ends; NULL: all */
-    uint64_t seed;                    /* of initialisation and dropout */
+    const int64_t *layers;                                 /* -1 ends; NULL: all */
+    uint64_t seed;                                         /* of initialisation and dropout */
 };
 
 struct ft_adapter;
@@ -60,8 +60,9 @@ struct ft_tensor *ft_adapter_gradients(const struct ft_adapter *a);
 /* The linear module `site` with its adapter, if it has one: base product + low-rank product. keys:
  * the dropout keys of the batch, or NULL for no dropout. */
 struct ft_tensor *ft_adapter_linear(struct ft_adapter *a, struct ft_graph *g, int site,
-                                    struct ft_tensor *x, struct ft_tensor *w, struct ft_tensor *bias,
-                                    struct ft_tensor *add, struct ft_tensor *keys);
+                                    struct ft_tensor *x, struct ft_tensor *w,
+                                    struct ft_tensor *bias, struct ft_tensor *add,
+                                    struct ft_tensor *keys);
 
 /* After the graph is placed: fresh values (A Kaiming-uniform with a = sqrt 5, B zero, as PEFT), or
  * those of the folder it was opened from. */

@@ -44,16 +44,16 @@ int ft_adapter_describe(struct ft_adapter *a, const struct ft_adapter_options *o
             json_array_append_new(layers, json_integer(*l));
     }
     json_t *targets = o->target_regex ? json_string(o->target_regex) : target_names(a, o);
-    a->peft = json_pack("{s:n, s:s, s:o, s:n, s:b, s:b, s:b, s:o, s:I, s:f, s:n, s:n, s:s, s:I,"
-                        " s:o, s:n, s:o, s:s, s:b, s:b}",
-                        "base_model_name_or_path", "bias", "none", "alpha_pattern",
-                        pattern_object(o->alpha_pattern), "exclude_modules", "fan_in_fan_out", 0,
-                        "inference_mode", 1, "init_lora_weights", 1, "layers_to_transform", layers,
-                        "lora_alpha", (json_int_t)a->alpha, "lora_dropout", a->dropout,
-                        "layers_pattern", "modules_to_save", "peft_type", a->method->peft_type, "r",
-                        (json_int_t)a->r, "rank_pattern", pattern_object(o->rank_pattern),
-                        "revision", "target_modules", targets, "task_type", "CAUSAL_LM", "use_dora",
-                        0, "use_rslora", a->rslora);
+    a->peft =
+        json_pack("{s:n, s:s, s:o, s:n, s:b, s:b, s:b, s:o, s:I, s:f, s:n, s:n, s:s, s:I,"
+                  " s:o, s:n, s:o, s:s, s:b, s:b}",
+                  "base_model_name_or_path", "bias", "none", "alpha_pattern",
+                  pattern_object(o->alpha_pattern), "exclude_modules", "fan_in_fan_out", 0,
+                  "inference_mode", 1, "init_lora_weights", 1, "layers_to_transform", layers,
+                  "lora_alpha", (json_int_t)a->alpha, "lora_dropout", a->dropout, "layers_pattern",
+                  "modules_to_save", "peft_type", a->method->peft_type, "r", (json_int_t)a->r,
+                  "rank_pattern", pattern_object(o->rank_pattern), "revision", "target_modules",
+                  targets, "task_type", "CAUSAL_LM", "use_dora", 0, "use_rslora", a->rslora);
     return a->peft ? FT_OK : ft_fail(FT_ERESOURCE, "out of memory");
 }
 
@@ -115,8 +115,8 @@ static int refuse(const struct import *m, const char *key, const char *why)
 /* Keys that change what the adapter computes, and the value that ft supports. */
 static int check_features(const struct import *m)
 {
-    static const char *const flags[] = {"use_dora",   "lora_bias",   "fan_in_fan_out",
-                                        "use_qalora", "use_bdlora"};
+    static const char *const flags[] = {"use_dora", "lora_bias", "fan_in_fan_out", "use_qalora",
+                                        "use_bdlora"};
     static const char *const objects[] = {"modules_to_save",   "trainable_token_indices",
                                           "target_parameters", "layer_replication",
                                           "arrow_config",      "alora_invocation_tokens"};
@@ -181,9 +181,10 @@ static int find_slots(struct import *m, const struct ft_site *sites, int n, cons
             return ft_fail_at(at, FT_EDATA, "tensor '%s' is missing", name[e[0] ? 1 : 0]);
         if (e[0]->n_dims != 2 || e[1]->n_dims != 2 || e[0]->dims[1] != sites[i].in ||
             e[1]->dims[0] != sites[i].out || e[0]->dims[0] != e[1]->dims[1] || e[0]->dims[0] < 1)
-            return ft_fail_at(at, FT_EDATA, "'%s': the shapes of lora_A and lora_B do not fit this "
-                              "model's module (%lld to %lld)", sites[i].name,
-                              (long long)sites[i].in, (long long)sites[i].out);
+            return ft_fail_at(at, FT_EDATA,
+                              "'%s': the shapes of lora_A and lora_B do not fit this "
+                              "model's module (%lld to %lld)",
+                              sites[i].name, (long long)sites[i].in, (long long)sites[i].out);
         for (int k = 0; k < 2; k++)
             if (e[k]->dtype != FT_F32 && e[k]->dtype != FT_BF16 && e[k]->dtype != FT_F16)
                 return ft_fail_at(at, FT_EDATA, "tensor '%s' is %s; ft reads F32, F16 and BF16",

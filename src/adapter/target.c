@@ -76,8 +76,10 @@ static int check_targets(const struct ft_site *sites, int n, const char *const *
         if (hit)
             continue;
         if (strcmp(*targets, "lm_head") == 0 || strcmp(*targets, "embed_tokens") == 0)
-            rc = ft_fail(FT_ECONFIG, "'lora_target_modules': '%s' is not supported yet; ft adapts "
-                         "the linear modules of the layers", *targets);
+            rc = ft_fail(FT_ECONFIG,
+                         "'lora_target_modules': '%s' is not supported yet; ft adapts "
+                         "the linear modules of the layers",
+                         *targets);
         else
             rc = ft_fail(FT_ECONFIG, "'lora_target_modules': '%s' matches no module", *targets);
     }
@@ -118,7 +120,7 @@ int ft_adapter_match(struct ft_adapter *a, const struct ft_site *sites, int n,
         ft_fail(FT_ECONFIG, "'lora_target_modules': '%s' matches no module", o->target_regex);
     else
         ft_fail(FT_ECONFIG, "no module is chosen for the adapter: set 'lora_target_modules' or "
-                "'lora_target_linear: true'");
+                            "'lora_target_linear: true'");
     list_candidates(sites, n);
     return FT_ECONFIG;
 }

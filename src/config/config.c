@@ -170,10 +170,20 @@ static int read_patterns(struct ft_config *c, const struct ft_option *o, const s
 /* Keys of a dataset entry that text formats use; a tokenized file needs none of them. */
 static bool is_text_key(const char *key)
 {
-    static const char *const keys[] = {
-        "ds_type",      "data_files", "split",          "name",         "shards",
-        "chat_template", "roles",     "roles_to_train", "train_on_eos", "message_property_mappings",
-        "conversation", "revision",   "trust_remote_code", "preprocess_shards"};
+    static const char *const keys[] = {"ds_type",
+                                       "data_files",
+                                       "split",
+                                       "name",
+                                       "shards",
+                                       "chat_template",
+                                       "roles",
+                                       "roles_to_train",
+                                       "train_on_eos",
+                                       "message_property_mappings",
+                                       "conversation",
+                                       "revision",
+                                       "trust_remote_code",
+                                       "preprocess_shards"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         if (strcmp(keys[i], key) == 0)
             return true;
@@ -262,8 +272,8 @@ static int read_value(struct ft_config *c, const struct ft_option *o, const stru
     case FT_T_PATTERNS:
         return read_patterns(c, o, n, to);
     case FT_T_DATASETS:
-        return read_datasets(c, o, n, to,
-                             strcmp(o->key, "datasets") == 0 ? &c->n_datasets : &c->n_test_datasets);
+        return read_datasets(
+            c, o, n, to, strcmp(o->key, "datasets") == 0 ? &c->n_datasets : &c->n_test_datasets);
     case FT_T_ANY:
         return FT_OK;
     }
@@ -381,7 +391,8 @@ static int check_together(struct ft_config *c)
     if (!c->output_dir)
         rc = conflict(c, "output_dir", "'output_dir' is missing: where the adapter goes");
     if (strcmp(c->adapter, "qlora") == 0)
-        rc = conflict(c, "adapter", "'adapter: qlora' is not supported yet: 4-bit bases are to come");
+        rc = conflict(c, "adapter",
+                      "'adapter: qlora' is not supported yet: 4-bit bases are to come");
     if (c->device == FT_DEVICE_CUDA) {
         rc = conflict(c, "device", "'device: cuda' is not supported yet");
         ft_hint("'device: cpu' trains on this machine's processor");
@@ -402,7 +413,8 @@ static int check_together(struct ft_config *c)
     if (c->warmup_steps >= 0 && !isnan(c->warmup_ratio))
         rc = conflict(c, "warmup_ratio", "'warmup_ratio' and 'warmup_steps' exclude each other");
     if (!isnan(c->eval_steps) && c->evals_per_epoch > 0)
-        rc = conflict(c, "evals_per_epoch", "'evals_per_epoch' and 'eval_steps' exclude each other");
+        rc =
+            conflict(c, "evals_per_epoch", "'evals_per_epoch' and 'eval_steps' exclude each other");
     if (!isnan(c->eval_steps) && c->eval_steps > 1 && c->eval_steps != floor(c->eval_steps))
         rc = conflict(c, "eval_steps", "'eval_steps' is a share below 1 or a whole number");
     return rc;

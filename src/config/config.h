@@ -1,8 +1,8 @@
 /* The config: one table of options, and the checked struct it fills.
  *
  * Every option is one row of ft_options[] (options.c), which drives parsing, type and range checks,
- * defaults, suggestions, --explain, the JSON schema and the dump. Only cli/ and train/ see the whole
- * struct. */
+ * defaults, suggestions, --explain, the JSON schema and the dump. Only cli/ and train/ see the
+ * whole struct. */
 #ifndef FT_CONFIG_CONFIG_H
 #define FT_CONFIG_CONFIG_H
 
@@ -29,8 +29,8 @@ struct ft_pattern_config {
     int64_t value;
 };
 
-/* Members are named as their keys. Strings and lists live in arena; an unset string is NULL, an unset
- * list has length 0. Numbers without a fixed default hold NAN or -1 until resolved. */
+/* Members are named as their keys. Strings and lists live in arena; an unset string is NULL, an
+ * unset list has length 0. Numbers without a fixed default hold NAN or -1 until resolved. */
 struct ft_config {
     struct ft_arena arena;
     /* model */
@@ -43,7 +43,7 @@ struct ft_config {
     const char **lora_target_modules; /* NULL-terminated, or NULL */
     const char *lora_target_regex;    /* lora_target_modules given as one text */
     bool lora_target_linear, peft_use_rslora;
-    int64_t *peft_layers_to_transform; /* -1 ends, or NULL */
+    int64_t *peft_layers_to_transform;                                /* -1 ends, or NULL */
     struct ft_pattern_config *lora_rank_pattern, *lora_alpha_pattern; /* key NULL ends, or NULL */
     const char *lora_model_dir;
     /* data */
@@ -58,9 +58,9 @@ struct ft_config {
     double num_epochs;
     int64_t max_steps; /* -1: unset */
     double learning_rate;
-    int lr_scheduler; /* enum ft_schedule */
-    int64_t warmup_steps;   /* -1: unset */
-    double warmup_ratio;    /* NAN: unset */
+    int lr_scheduler;     /* enum ft_schedule */
+    int64_t warmup_steps; /* -1: unset */
+    double warmup_ratio;  /* NAN: unset */
     double cosine_min_lr_ratio;
     int optimizer; /* enum ft_optimizer */
     double weight_decay, adam_beta1, adam_beta2, adam_epsilon, momentum, max_grad_norm;
@@ -70,8 +70,8 @@ struct ft_config {
     double eval_steps;       /* NAN: unset */
     int64_t evals_per_epoch; /* -1: unset */
     /* machine */
-    int device; /* enum ft_device */
-    int bf16;   /* enum ft_auto */
+    int device;      /* enum ft_device */
+    int bf16;        /* enum ft_auto */
     int64_t threads; /* 0: as many as the process may use */
     const char *cpu_isa;
     /* output */

@@ -132,8 +132,8 @@ static json_t *schema_of(const struct ft_option *o)
         types = json_array();
         for (const struct ft_choice *c = o->choices; c->name; c++) {
             bool is_bool = strcmp(c->name, "true") == 0 || strcmp(c->name, "false") == 0;
-            json_array_append_new(types, is_bool ? json_boolean(c->name[0] == 't')
-                                                 : json_string(c->name));
+            json_array_append_new(types,
+                                  is_bool ? json_boolean(c->name[0] == 't') : json_string(c->name));
         }
         json_array_append_new(types, json_null());
         json_object_set_new(s, "enum", types);
@@ -171,11 +171,10 @@ int ft_config_schema(FILE *out)
     json_t *properties = json_object();
     for (int i = 0; i < ft_option_count; i++)
         json_object_set_new(properties, ft_options[i].key, schema_of(&ft_options[i]));
-    json_t *root = json_pack("{ss ss ss sb s[sss] so}", "$schema",
-                             "https://json-schema.org/draft/2020-12/schema", "title",
-                             "ft train config", "type", "object", "additionalProperties", 0,
-                             "required", "base_model", "datasets", "output_dir", "properties",
-                             properties);
+    json_t *root = json_pack(
+        "{ss ss ss sb s[sss] so}", "$schema", "https://json-schema.org/draft/2020-12/schema",
+        "title", "ft train config", "type", "object", "additionalProperties", 0, "required",
+        "base_model", "datasets", "output_dir", "properties", properties);
     int rc = root ? json_dumpf(root, out, JSON_INDENT(1) | JSON_REAL_PRECISION(12)) : -1;
     json_decref(root);
     fputc('\n', out);

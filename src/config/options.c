@@ -10,30 +10,27 @@ static const struct ft_choice devices[] = {{"auto", FT_DEVICE_AUTO, NULL},
                                            {"cpu", FT_DEVICE_CPU, NULL},
                                            {"cuda", FT_DEVICE_CUDA, NULL},
                                            {NULL, 0, NULL}};
-static const struct ft_choice tristate[] = {{"false", FT_FALSE, NULL},
-                                            {"true", FT_TRUE, NULL},
-                                            {"auto", FT_AUTO, NULL},
-                                            {NULL, 0, NULL}};
+static const struct ft_choice tristate[] = {
+    {"false", FT_FALSE, NULL}, {"true", FT_TRUE, NULL}, {"auto", FT_AUTO, NULL}, {NULL, 0, NULL}};
 static const struct ft_choice adapters[] = {{"lora", 0, NULL}, {"qlora", 1, NULL}, {NULL, 0, NULL}};
-static const struct ft_choice isas[] = {{"auto", 0, NULL},    {"generic", 1, NULL},
-                                        {"avx2", 2, NULL},    {"avx512", 3, NULL},
-                                        {"amx", 4, NULL},     {NULL, 0, NULL}};
+static const struct ft_choice isas[] = {{"auto", 0, NULL}, {"generic", 1, NULL},
+                                        {"avx2", 2, NULL}, {"avx512", 3, NULL},
+                                        {"amx", 4, NULL},  {NULL, 0, NULL}};
 #define MOMENTS "adapters are small: its moments are kept in fp32"
-static const struct ft_choice optimizers[] = {
-    {"adamw", FT_ADAMW, NULL},
-    {"adamw_torch", FT_ADAMW, NULL},
-    {"adamw_torch_fused", FT_ADAMW, NULL},
-    {"adamw_hf", FT_ADAMW, NULL},
-    {"paged_adamw_32bit", FT_ADAMW, NULL},
-    {"adamw_8bit", FT_ADAMW, MOMENTS},
-    {"adamw_bnb_8bit", FT_ADAMW, MOMENTS},
-    {"paged_adamw_8bit", FT_ADAMW, MOMENTS},
-    {"adamw_torch_8bit", FT_ADAMW, MOMENTS},
-    {"adamw_torch_4bit", FT_ADAMW, MOMENTS},
-    {"ao_adamw_8bit", FT_ADAMW, MOMENTS},
-    {"ao_adamw_4bit", FT_ADAMW, MOMENTS},
-    {"sgd", FT_SGD, NULL},
-    {NULL, 0, NULL}};
+static const struct ft_choice optimizers[] = {{"adamw", FT_ADAMW, NULL},
+                                              {"adamw_torch", FT_ADAMW, NULL},
+                                              {"adamw_torch_fused", FT_ADAMW, NULL},
+                                              {"adamw_hf", FT_ADAMW, NULL},
+                                              {"paged_adamw_32bit", FT_ADAMW, NULL},
+                                              {"adamw_8bit", FT_ADAMW, MOMENTS},
+                                              {"adamw_bnb_8bit", FT_ADAMW, MOMENTS},
+                                              {"paged_adamw_8bit", FT_ADAMW, MOMENTS},
+                                              {"adamw_torch_8bit", FT_ADAMW, MOMENTS},
+                                              {"adamw_torch_4bit", FT_ADAMW, MOMENTS},
+                                              {"ao_adamw_8bit", FT_ADAMW, MOMENTS},
+                                              {"ao_adamw_4bit", FT_ADAMW, MOMENTS},
+                                              {"sgd", FT_SGD, NULL},
+                                              {NULL, 0, NULL}};
 static const struct ft_choice schedules[] = {{"cosine", FT_COSINE, NULL},
                                              {"linear", FT_LINEAR, NULL},
                                              {"constant", FT_CONSTANT, NULL},
@@ -42,19 +39,33 @@ static const struct ft_choice schedules[] = {{"cosine", FT_COSINE, NULL},
 
 #define AT(member) offsetof(struct ft_config, member)
 #define INT(key, lo, hi, def, group, help)                                                         \
-    {#key, FT_T_INT, FT_HERE, AT(key), lo, hi, false, false, def, NULL, group, help}
+    {                                                                                              \
+#key, FT_T_INT, FT_HERE, AT(key), lo, hi, false, false, def, NULL, group, help             \
+    }
 #define REAL(key, lo, hi, def, group, help)                                                        \
-    {#key, FT_T_REAL, FT_HERE, AT(key), lo, hi, false, false, def, NULL, group, help}
+    {                                                                                              \
+#key, FT_T_REAL, FT_HERE, AT(key), lo, hi, false, false, def, NULL, group, help            \
+    }
 #define BOOL(key, def, group, help)                                                                \
-    {#key, FT_T_BOOL, FT_HERE, AT(key), 0, 0, false, false, def, NULL, group, help}
+    {                                                                                              \
+#key, FT_T_BOOL, FT_HERE, AT(key), 0, 0, false, false, def, NULL, group, help              \
+    }
 #define TEXT(key, group, help)                                                                     \
-    {#key, FT_T_TEXT, FT_HERE, AT(key), 0, 0, false, false, NULL, NULL, group, help}
+    {                                                                                              \
+#key, FT_T_TEXT, FT_HERE, AT(key), 0, 0, false, false, NULL, NULL, group, help             \
+    }
 #define CHOICE(key, choices, def, group, help)                                                     \
-    {#key, FT_T_CHOICE, FT_HERE, AT(key), 0, 0, false, false, def, choices, group, help}
+    {                                                                                              \
+#key, FT_T_CHOICE, FT_HERE, AT(key), 0, 0, false, false, def, choices, group, help         \
+    }
 #define OTHER(key, type, group, help)                                                              \
-    {#key, type, FT_HERE, AT(key), 0, 0, false, false, NULL, NULL, group, help}
+    {                                                                                              \
+#key, type, FT_HERE, AT(key), 0, 0, false, false, NULL, NULL, group, help                  \
+    }
 #define NOT(key, state, help)                                                                      \
-    {key, FT_T_ANY, state, 0, 0, 0, false, false, NULL, NULL, "other", help}
+    {                                                                                              \
+        key, FT_T_ANY, state, 0, 0, 0, false, false, NULL, NULL, "other", help                     \
+    }
 #define LATER(key, help)    NOT(key, FT_LATER, help)
 #define LATER_OK(key, help) NOT(key, FT_LATER_OK, help)
 #define NOTICE(key, help)   NOT(key, FT_NOTICE, help)
@@ -62,7 +73,8 @@ static const struct ft_choice schedules[] = {{"cosine", FT_COSINE, NULL},
 
 const struct ft_option ft_options[] = {
     TEXT(base_model, "model",
-         "The model to adapt: a Hugging Face folder with config.json and .safetensors files, or an id "
+         "The model to adapt: a Hugging Face folder with config.json and .safetensors files, or an "
+         "id "
          "like org/name, which is looked up in the local Hugging Face cache (never the network)."),
     BOOL(allow_nonfinite_weights, "false", "model",
          "Load weights that hold NaN or infinite values instead of refusing them."),
@@ -70,7 +82,8 @@ const struct ft_option ft_options[] = {
     {"adapter", FT_T_WORD, FT_HERE, AT(adapter), 0, 0, false, false, "lora", adapters, "adapter",
      "The adapter method. qlora (a 4-bit base) is not there yet."},
     INT(lora_r, 1, 1024, "16", "adapter",
-        "Rank of the low-rank update: how many directions each module may learn. vLLM loads at most "
+        "Rank of the low-rank update: how many directions each module may learn. vLLM loads at "
+        "most "
         "--max-lora-rank (16 unless raised)."),
     INT(lora_alpha, 1, 1048576, "32", "adapter",
         "The update is scaled by lora_alpha / lora_r (or / sqrt(lora_r) with peft_use_rslora)."),
@@ -83,23 +96,26 @@ const struct ft_option ft_options[] = {
     BOOL(lora_target_linear, "false", "adapter",
          "Adapt every linear module but the output head, together with lora_target_modules if both "
          "are given. True when neither is given."),
-    OTHER(lora_rank_pattern, FT_T_PATTERNS, "adapter",
-          "Ranks that differ: a map from regular expressions (matched against the end of a module's "
-          "path) to ranks. vLLM and llama.cpp's alpha do not know it."),
+    OTHER(
+        lora_rank_pattern, FT_T_PATTERNS, "adapter",
+        "Ranks that differ: a map from regular expressions (matched against the end of a module's "
+        "path) to ranks. vLLM and llama.cpp's alpha do not know it."),
     OTHER(lora_alpha_pattern, FT_T_PATTERNS, "adapter",
           "Alphas that differ, like lora_rank_pattern."),
     OTHER(peft_layers_to_transform, FT_T_INTS, "adapter",
           "Adapt only these layers: a list of indices from 0, or one index."),
     BOOL(peft_use_rslora, "false", "adapter",
-         "Scale by lora_alpha / sqrt(lora_r) (rank-stabilised LoRA). SGLang and llama.cpp ignore it."),
+         "Scale by lora_alpha / sqrt(lora_r) (rank-stabilised LoRA). SGLang and llama.cpp ignore "
+         "it."),
     TEXT(lora_model_dir, "adapter",
          "Continue from this PEFT LoRA adapter folder. Its adapter_config.json gives method, rank, "
          "alpha, dropout, targets and patterns; a lora_* key that contradicts it is an error."),
 
-    OTHER(datasets, FT_T_DATASETS, "data",
-          "What to train on: a list of entries with 'path', a tokenized .safetensors file "
-          "(input_ids I32, offsets I64, loss_mask U8; see datasets/README.md). Text formats are not "
-          "there yet."),
+    OTHER(
+        datasets, FT_T_DATASETS, "data",
+        "What to train on: a list of entries with 'path', a tokenized .safetensors file "
+        "(input_ids I32, offsets I64, loss_mask U8; see datasets/README.md). Text formats are not "
+        "there yet."),
     OTHER(test_datasets, FT_T_DATASETS, "data", "What to evaluate on, as datasets."),
     REAL(val_set_size, 0, 2147483647, "0", "data",
          "Hold out this share (below 1) or number of documents for evaluation, from the end of the "
@@ -116,7 +132,8 @@ const struct ft_option ft_options[] = {
     INT(micro_batch_size, 1, 1048576, "1", "training",
         "Documents a micro-batch (with sample_packing: its size in units of sequence_len)."),
     INT(gradient_accumulation_steps, 1, 1048576, "1", "training",
-        "Micro-batches an optimizer step. The loss is the mean over all trained tokens of the step."),
+        "Micro-batches an optimizer step. The loss is the mean over all trained tokens of the "
+        "step."),
     {"num_epochs", FT_T_REAL, FT_HERE, AT(num_epochs), 0, 1e6, true, false, "1", NULL, "training",
      "How often to go through the data; may be fractional."},
     INT(max_steps, 1, 1000000000, NULL, "training",
@@ -132,7 +149,8 @@ const struct ft_option ft_options[] = {
          "Where cosine ends, as a share of learning_rate."),
     CHOICE(optimizer, optimizers, "adamw", "training",
            "adamw (and torch's, paged and 8-bit names for it), or sgd."),
-    REAL(weight_decay, 0, 1e3, "0", "training", "Decoupled for adamw, added to the gradient for sgd."),
+    REAL(weight_decay, 0, 1e3, "0", "training",
+         "Decoupled for adamw, added to the gradient for sgd."),
     {"adam_beta1", FT_T_REAL, FT_HERE, AT(adam_beta1), 0, 1, false, true, "0.9", NULL, "training",
      "adamw: decay of the mean gradient."},
     {"adam_beta2", FT_T_REAL, FT_HERE, AT(adam_beta2), 0, 1, false, true, "0.999", NULL, "training",
@@ -141,25 +159,30 @@ const struct ft_option ft_options[] = {
      "training", "adamw: added to the root of the mean square."},
     {"momentum", FT_T_REAL, FT_HERE, AT(momentum), 0, 1, false, true, "0", NULL, "training",
      "sgd: momentum."},
-    REAL(max_grad_norm, 0, 1e9, "1.0", "training", "Clip the gradient to this norm; 0: no clipping."),
-    CHOICE(gradient_checkpointing, tristate, "false", "training",
-           "Recompute each layer in backward instead of keeping its activations: less memory, about a "
-           "third more time, the same bits. auto: keep them if they fit, else recompute. Norms and "
-           "activations functions are always recomputed, which costs next to nothing."),
+    REAL(max_grad_norm, 0, 1e9, "1.0", "training",
+         "Clip the gradient to this norm; 0: no clipping."),
+    CHOICE(
+        gradient_checkpointing, tristate, "false", "training",
+        "Recompute each layer in backward instead of keeping its activations: less memory, about a "
+        "third more time, the same bits. auto: keep them if they fit, else recompute. Norms and "
+        "activations functions are always recomputed, which costs next to nothing."),
     INT(seed, 0, 9007199254740991, "42", "training",
         "Seed of initialisation, shuffling and dropout."),
 
-    {"eval_steps", FT_T_REAL, FT_HERE, AT(eval_steps), 0, 1e9, true, false, NULL, NULL, "evaluation",
+    {"eval_steps", FT_T_REAL, FT_HERE, AT(eval_steps), 0, 1e9, true, false, NULL, NULL,
+     "evaluation",
      "Evaluate every so many steps; below 1: a share of the run. Unset: once an epoch."},
     INT(evals_per_epoch, 1, 1000000, NULL, "evaluation", "Evaluations an epoch."),
 
     CHOICE(device, devices, "auto", "machine",
            "Where to train. auto: the CPU (cuda is not there yet)."),
-    CHOICE(bf16, tristate, "auto", "machine",
-           "bf16 arithmetic. auto: fp32 on the CPU. true: not there yet on the CPU, which computes in "
-           "fp32. Weights stay in their stored type either way."),
+    CHOICE(
+        bf16, tristate, "auto", "machine",
+        "bf16 arithmetic. auto: fp32 on the CPU. true: not there yet on the CPU, which computes in "
+        "fp32. Weights stay in their stored type either way."),
     INT(threads, 0, 4096, "0", "machine",
-        "Threads; 0: what affinity, the cgroup's quota and SLURM_CPUS_PER_TASK allow. The results do "
+        "Threads; 0: what affinity, the cgroup's quota and SLURM_CPUS_PER_TASK allow. The results "
+        "do "
         "not depend on it."),
     {"cpu_isa", FT_T_WORD, FT_HERE, AT(cpu_isa), 0, 0, false, false, "auto", isas, "machine",
      "The instruction set of the CPU kernels. avx2 and avx512 give the same bits. amx is not there "
@@ -168,7 +191,8 @@ const struct ft_option ft_options[] = {
     TEXT(output_dir, "output", "Folder for the adapter, metrics.jsonl and run.json."),
     BOOL(overwrite_output_dir, "false", "output",
          "Train into a folder that holds an earlier run, replacing its files."),
-    INT(logging_steps, 1, 1000000000, "1", "output", "Write a line of metrics every so many steps."),
+    INT(logging_steps, 1, 1000000000, "1", "output",
+        "Write a line of metrics every so many steps."),
 
     /* known to ft's plans, not there yet */
     LATER("resume_from_checkpoint", "Continue from a checkpoint. Not there yet."),
@@ -189,19 +213,24 @@ const struct ft_option ft_options[] = {
     LATER("float16", "fp16 arithmetic. Not there yet."),
     LATER("fp8", "fp8 arithmetic. Not there yet."),
     LATER("world_size", "Several ranks. Not there yet."),
-    LATER_OK("save_steps", "Checkpoints every so many steps. Not there yet: the adapter is written at "
-                           "the end."),
-    LATER_OK("saves_per_epoch", "Checkpoints an epoch. Not there yet: the adapter is written at the "
-                                "end."),
-    LATER_OK("save_strategy", "When to write checkpoints. Not there yet: the adapter is written at the "
-                              "end."),
+    LATER_OK("save_steps",
+             "Checkpoints every so many steps. Not there yet: the adapter is written at "
+             "the end."),
+    LATER_OK("saves_per_epoch",
+             "Checkpoints an epoch. Not there yet: the adapter is written at the "
+             "end."),
+    LATER_OK("save_strategy",
+             "When to write checkpoints. Not there yet: the adapter is written at the "
+             "end."),
     LATER_OK("save_total_limit", "How many checkpoints to keep. Not there yet."),
     LATER_OK("save_only_model", "Checkpoints without optimizer state. Not there yet."),
-    LATER_OK("auto_resume_from_checkpoints", "Continue from the newest checkpoint of output_dir. Not "
-                                             "there yet: the run starts from the beginning."),
+    LATER_OK("auto_resume_from_checkpoints",
+             "Continue from the newest checkpoint of output_dir. Not "
+             "there yet: the run starts from the beginning."),
     LATER_OK("dataset_prepared_path", "Where tokenized text is kept. Not there yet."),
-    LATER_OK("train_on_inputs", "For text formats, which are not there yet; a tokenized dataset brings "
-                                "its own mask."),
+    LATER_OK("train_on_inputs",
+             "For text formats, which are not there yet; a tokenized dataset brings "
+             "its own mask."),
     LATER_OK("roles_to_train", "For text formats, which are not there yet."),
     LATER_OK("train_on_eos", "For text formats, which are not there yet."),
     LATER_OK("chat_template", "For text formats, which are not there yet."),

@@ -21,11 +21,11 @@ enum ft_option_type {
 };
 
 enum ft_option_state {
-    FT_HERE,    /* works */
-    FT_LATER,   /* known, not there yet: an error when set to anything but false, 0 or empty */
+    FT_HERE,     /* works */
+    FT_LATER,    /* known, not there yet: an error when set to anything but false, 0 or empty */
     FT_LATER_OK, /* known, not there yet, and a run without it is still right: a notice */
-    FT_NOTICE,  /* another program's switch that changes nothing here: a notice */
-    FT_REFUSED, /* would change the mathematics: an error, like FT_LATER, with its reason */
+    FT_NOTICE,   /* another program's switch that changes nothing here: a notice */
+    FT_REFUSED,  /* would change the mathematics: an error, like FT_LATER, with its reason */
 };
 
 struct ft_choice {
@@ -40,7 +40,7 @@ struct ft_option {
     enum ft_option_state state;
     size_t offset; /* of the member in struct ft_config */
     double lo, hi;
-    bool open_lo;  /* lo itself is not allowed */
+    bool open_lo; /* lo itself is not allowed */
     bool open_hi;
     const char *fallback; /* the default as text, NULL: unset */
     const struct ft_choice *choices;

@@ -68,8 +68,9 @@ static int build_map(struct reader *r, int depth, struct ft_yaml *map)
         if (key->kind != FT_YAML_SCALAR)
             return ft_fail_at(key->at, FT_ECONFIG, "a key must be plain text");
         if ((twin = ft_yaml_get(map, key->text)))
-            return ft_fail_at(key->at, FT_ECONFIG, "'%s' stands here a second time; first in line %d",
-                              key->text, twin->key_at.line);
+            return ft_fail_at(key->at, FT_ECONFIG,
+                              "'%s' stands here a second time; first in line %d", key->text,
+                              twin->key_at.line);
         FT_TRY(next(r, &e));
         FT_TRY(build(r, &e, depth + 1, &value));
         value->key = key->text;
@@ -223,7 +224,8 @@ int ft_yaml_file(struct ft_yaml **out, struct ft_arena *arena, const char *path)
     return rc;
 }
 
-int ft_yaml_value(struct ft_yaml **out, struct ft_arena *arena, const char *text, const char *origin)
+int ft_yaml_value(struct ft_yaml **out, struct ft_arena *arena, const char *text,
+                  const char *origin)
 {
     struct reader r = {.arena = arena, .file = origin, .command_line = true};
     FT_TRY(check_bytes(origin, text, strlen(text)));
@@ -300,7 +302,8 @@ int ft_yaml_set(struct ft_yaml *root, struct ft_arena *arena, const char *path,
             return ft_fail_at(value->at, FT_ECONFIG, "'%s' is not the name of an option", path);
         FT_TRY(step(n, part, len, &child));
         const char *key = child ? child->key : NULL;
-        if (!child && n->kind == FT_YAML_MAP && !(key = ft_arena_format(arena, "%.*s", (int)len, part)))
+        if (!child && n->kind == FT_YAML_MAP &&
+            !(key = ft_arena_format(arena, "%.*s", (int)len, part)))
             return FT_ERESOURCE;
         if (is_last) {
             value->key = key;

@@ -18,8 +18,8 @@ int ft_file_read(const char *path, size_t most, enum ft_code code, char **data, 
 /* Exactly n bytes at offset; FT_ERESOURCE if the file is shorter by now or cannot be read. */
 int ft_pread(int fd, const char *path, void *buf, size_t n, int64_t offset);
 
-/* Writes path by way of a temporary file beside it, fsynced and renamed, then fsyncs the folder: the
- * file is either the old one or the whole new one. FT_ERESOURCE; the temporary is removed. */
+/* Writes path by way of a temporary file beside it, fsynced and renamed, then fsyncs the folder:
+ * the file is either the old one or the whole new one. FT_ERESOURCE; the temporary is removed. */
 int ft_file_write(const char *path, const void *data, size_t len);
 
 /* The same in parts, for contents too large to hold: */

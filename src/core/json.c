@@ -12,7 +12,8 @@ int ft_json_text(const char *text, size_t len, const char *name, enum ft_code co
     *out = json_loadb(text, len, JSON_REJECT_DUPLICATES, &e);
     if (*out)
         return FT_OK;
-    return ft_fail_at((struct ft_where){name, e.line, e.column}, code, "not valid JSON: %s", e.text);
+    return ft_fail_at((struct ft_where){name, e.line, e.column}, code, "not valid JSON: %s",
+                      e.text);
 }
 
 int ft_json_file(const char *path, enum ft_code code, json_t **out)

@@ -1,6 +1,6 @@
-/* Counter-based random numbers: Philox 4x32, ten rounds (Salmon et al., "Parallel random numbers: as
- * easy as 1, 2, 3", SC 2011). The same key and counter always give the same numbers, on every device
- * and in any order. */
+/* Counter-based random numbers: Philox 4x32, ten rounds (Salmon et al., "Parallel random numbers:
+ * as easy as 1, 2, 3", SC 2011). The same key and counter always give the same numbers, on every
+ * device and in any order. */
 #ifndef FT_CORE_RNG_H
 #define FT_CORE_RNG_H
 

@@ -16,8 +16,7 @@ struct report {
 
 static _Thread_local struct report errors, notices;
 
-static void put(struct report *r, struct ft_where at, const char *kind,
-                const char *fmt, va_list ap)
+static void put(struct report *r, struct ft_where at, const char *kind, const char *fmt, va_list ap)
 {
     char line[2048];
     size_t n = 0;

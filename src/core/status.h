@@ -1,9 +1,9 @@
 /* Status codes and the message that goes with them.
  *
- * A function that can fail returns int: 0, or one of the codes below, which are also ft's exit codes.
- * It records what went wrong with ft_fail(), which appends one "error:" line to a thread-local
- * report; several problems may be reported before a function returns. Nothing below cli/ prints the
- * report or exits. */
+ * A function that can fail returns int: 0, or one of the codes below, which are also ft's exit
+ * codes. It records what went wrong with ft_fail(), which appends one "error:" line to a
+ * thread-local report; several problems may be reported before a function returns. Nothing below
+ * cli/ prints the report or exits. */
 #ifndef FT_CORE_STATUS_H
 #define FT_CORE_STATUS_H
 

@@ -19,8 +19,8 @@ int ft_pool_new(struct ft_pool **out, int n);
 void ft_pool_free(struct ft_pool *p);
 int ft_pool_size(const struct ft_pool *p);
 
-/* One piece of work. scratch is FT_THREAD_SCRATCH bytes, 64-byte aligned, private to the thread while
- * the piece runs; its content at entry is arbitrary. */
+/* One piece of work. scratch is FT_THREAD_SCRATCH bytes, 64-byte aligned, private to the thread
+ * while the piece runs; its content at entry is arbitrary. */
 typedef void ft_piece_fn(void *arg, int64_t piece, void *scratch);
 
 /* Runs fn for pieces 0..n-1, in any order, and returns when all are done. Pieces must not depend on

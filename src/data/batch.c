@@ -101,8 +101,7 @@ static void fill_packed(struct ft_epoch *e, const struct ft_dataset *d, const st
                         uint32_t epoch)
 {
     int64_t room = b->micro_batch_size * b->sequence_len, n = d->n_docs, at = 0;
-    int32_t bins =
-        assign_bins(e, d, room > INT32_MAX ? INT32_MAX : (int32_t)room, b->file_order);
+    int32_t bins = assign_bins(e, d, room > INT32_MAX ? INT32_MAX : (int32_t)room, b->file_order);
     /* the tree has done its work: its memory holds the bins' sequence and each one's rank in it */
     int32_t *sequence = e->tree, *rank = e->tree + n, *sorted = e->bin_of + n;
     for (int32_t i = 0; i < bins; i++)

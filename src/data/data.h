@@ -28,13 +28,14 @@ struct ft_dataset {
 };
 
 /* One safetensors file: input_ids I32 (N), offsets I64 (D+1), loss_mask U8 (N). Appends to d, which
- * starts zeroed. Every id, offset and mask is checked; FT_EDATA names file, document and position. */
+ * starts zeroed. Every id, offset and mask is checked; FT_EDATA names file, document and position.
+ */
 int ft_dataset_read(struct ft_dataset *d, const char *path, int64_t vocab, int64_t sequence_len,
                     enum ft_excess excess);
 void ft_dataset_fini(struct ft_dataset *d);
 
-/* Moves documents of d to `held`, which shares d's tokens: share < 1 of them, or that many, from the
- * end of the shuffle by seed. Both keep file order. */
+/* Moves documents of d to `held`, which shares d's tokens: share < 1 of them, or that many, from
+ * the end of the shuffle by seed. Both keep file order. */
 int ft_dataset_split(struct ft_dataset *d, struct ft_dataset *held, double share, uint64_t seed);
 
 /* A micro-batch: docs[first] to docs[first + count - 1] of the plan's order. */
@@ -68,13 +69,14 @@ void ft_epoch_fini(struct ft_epoch *e);
 void ft_epoch_fill(struct ft_epoch *e, const struct ft_dataset *d, const struct ft_batching *b,
                    uint32_t epoch);
 
-/* A pass: whole documents of one micro-batch, flat. The arrays are the batch values of the graph. */
+/* A pass: whole documents of one micro-batch, flat. The arrays are the batch values of the graph.
+ */
 struct ft_pass_arrays {
     int32_t *ids, *targets, *offsets, *keys; /* keys (T,3): epoch, document, position */
 };
 
-/* Writes documents docs[0..n) end to end; target -1 where the next token is not trained. Returns the
- * rows written. */
+/* Writes documents docs[0..n) end to end; target -1 where the next token is not trained. Returns
+ * the rows written. */
 int64_t ft_pass_fill(const struct ft_pass_arrays *p, const struct ft_dataset *d,
                      const int32_t *docs, int64_t n, uint32_t epoch);
 

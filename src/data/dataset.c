@@ -23,14 +23,15 @@ static int invalid(const struct reader *r, const char *fmt, long long a, long lo
     return ft_fail_at((struct ft_where){.file = r->path}, FT_EDATA, "%s", text);
 }
 
-static int find(const struct reader *r, const struct ft_st *f, const char *name, enum ft_dtype dtype,
-                const struct ft_st_entry **out)
+static int find(const struct reader *r, const struct ft_st *f, const char *name,
+                enum ft_dtype dtype, const struct ft_st_entry **out)
 {
     const struct ft_where at = {.file = r->path};
     *out = ft_st_find(f, name);
     if (!*out) {
         ft_fail_at(at, FT_EDATA, "has no tensor '%s'", name);
-        ft_hint("a tokenized dataset has input_ids I32 (N), offsets I64 (D+1) and loss_mask U8 (N)");
+        ft_hint(
+            "a tokenized dataset has input_ids I32 (N), offsets I64 (D+1) and loss_mask U8 (N)");
         return FT_EDATA;
     }
     if ((*out)->dtype != dtype || (*out)->n_dims != 1)
@@ -129,7 +130,8 @@ static int read_all(struct reader *r, const struct ft_st *f)
     if (mask->dims[0] != n)
         return invalid(r, "loss_mask has %lld elements, input_ids %lld", mask->dims[0], n);
     if (docs < 0)
-        return invalid(r, "offsets is empty; it has one element more than there are documents", 0, 0);
+        return invalid(r, "offsets is empty; it has one element more than there are documents", 0,
+                       0);
     if (d->read + docs > INT32_MAX)
         return invalid(r, "%lld documents are too many (at most %lld)", d->read + docs, INT32_MAX);
     r->first_token = d->n_tokens;

@@ -188,8 +188,7 @@ static void swiglu_backward(struct backward *b, const struct ft_node *n, struct 
     const struct ft_swiglu *s = &n->args.swiglu;
     struct ft_tensor *dgate = grad_like(b, s->gate), *dup = grad_like(b, s->up);
     emit(b, FT_OP_swiglu_dx,
-         (union ft_op_args){
-             .swiglu_dx = {saved(b, s->gate), saved(b, s->up), dy, dgate, dup}});
+         (union ft_op_args){.swiglu_dx = {saved(b, s->gate), saved(b, s->up), dy, dgate, dup}});
     if (wants(s->gate))
         contribute(b, s->gate, dgate);
     if (wants(s->up))

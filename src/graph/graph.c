@@ -182,8 +182,8 @@ struct ft_tensor *ft_embed(struct ft_graph *g, struct ft_tensor *ids, struct ft_
     return emit(g, FT_OP_embed, &(union ft_op_args){.embed = {ids, w, y, scale}});
 }
 
-struct ft_tensor *ft_rmsnorm(struct ft_graph *g, struct ft_tensor *x, struct ft_tensor *w, float eps,
-                             float offset)
+struct ft_tensor *ft_rmsnorm(struct ft_graph *g, struct ft_tensor *x, struct ft_tensor *w,
+                             float eps, float offset)
 {
     struct ft_tensor *y = ft_graph_like(g, "norm", x);
     struct ft_tensor *rstd = ft_graph_temp(g, "norm.rstd", x->rows, 1);
@@ -204,8 +204,7 @@ struct ft_tensor *ft_rope(struct ft_graph *g, struct ft_tensor *x, struct ft_ten
                           struct ft_tensor *sin, int heads, int head_dim)
 {
     struct ft_tensor *y = ft_graph_like(g, "rope", x);
-    return emit(g, FT_OP_rope,
-                &(union ft_op_args){.rope = {x, cos, sin, y, heads, head_dim, 1.f}});
+    return emit(g, FT_OP_rope, &(union ft_op_args){.rope = {x, cos, sin, y, heads, head_dim, 1.f}});
 }
 
 struct ft_tensor *ft_attention(struct ft_graph *g, struct ft_attention a)

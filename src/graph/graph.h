@@ -2,11 +2,11 @@
  *
  * A model is built once with builder calls; ft_graph_backward() appends the backward ops; then
  * ft_graph_plan() gives every value a place in one block of memory, and ft_graph_run() walks a
- * program's list. Builder calls never fail on the spot: the graph remembers the first failure, hands
- * out a stand-in tensor, and ft_graph_plan() returns the failure.
+ * program's list. Builder calls never fail on the spot: the graph remembers the first failure,
+ * hands out a stand-in tensor, and ft_graph_plan() returns the failure.
  *
- * Three programs share one plan and overlap in pass memory: FT_PASS adds un-normalised sums into the
- * window values, FT_EVAL is a forward pass, FT_UPDATE applies the optimizer. */
+ * Three programs share one plan and overlap in pass memory: FT_PASS adds un-normalised sums into
+ * the window values, FT_EVAL is a forward pass, FT_UPDATE applies the optimizer. */
 #ifndef FT_GRAPH_GRAPH_H
 #define FT_GRAPH_GRAPH_H
 
@@ -57,7 +57,8 @@ struct ft_tensor *ft_graph_view(struct ft_graph *g, struct ft_tensor *parent, co
 /* From now on w is a trained parameter, whose gradient is summed into grad (same shape). */
 void ft_graph_train(struct ft_graph *g, struct ft_tensor *w, struct ft_tensor *grad);
 
-/* --- building: ops go to the current program; layer labels say what FT_RECOMPUTE_LAYER drops --- */
+/* --- building: ops go to the current program; layer labels say what FT_RECOMPUTE_LAYER drops ---
+ */
 
 void ft_graph_begin(struct ft_graph *g, enum ft_program p);
 /* Values built from here belong to this layer; h, its input, is always kept. */
@@ -67,8 +68,8 @@ struct ft_tensor *ft_graph_name(struct ft_graph *g, struct ft_tensor *t, const c
 
 struct ft_tensor *ft_embed(struct ft_graph *g, struct ft_tensor *ids, struct ft_tensor *w,
                            float scale);
-struct ft_tensor *ft_rmsnorm(struct ft_graph *g, struct ft_tensor *x, struct ft_tensor *w, float eps,
-                             float offset);
+struct ft_tensor *ft_rmsnorm(struct ft_graph *g, struct ft_tensor *x, struct ft_tensor *w,
+                             float eps, float offset);
 /* alpha x w^T + bias + add; bias and add may be NULL */
 struct ft_tensor *ft_linear(struct ft_graph *g, struct ft_tensor *x, struct ft_tensor *w,
                             struct ft_tensor *bias, struct ft_tensor *add, float alpha);
@@ -97,9 +98,9 @@ void ft_graph_backward(struct ft_graph *g, enum ft_recompute policy);
 /* --- placing and running --- */
 
 struct ft_plan {
-    size_t total;                  /* bytes of the block */
-    size_t used[FT_MEMORY_COUNT];  /* PASS: the peak of activations and scratch together less the
-                                      scratch at that peak; SCRATCH: that scratch */
+    size_t total;                 /* bytes of the block */
+    size_t used[FT_MEMORY_COUNT]; /* PASS: the peak of activations and scratch together less the
+                                     scratch at that peak; SCRATCH: that scratch */
     int values, nodes[FT_PROGRAMS];
 };
 

@@ -13,17 +13,17 @@
 struct ft_value {
     struct ft_tensor t; /* first: a tensor of the graph is its value */
     enum ft_memory use;
-    int layer;         /* -1 outside the layers */
-    int producer;      /* node of FT_PASS that writes it; -1: none */
-    bool keep;         /* a layer's input: never recomputed */
-    bool needs_grad;   /* a trained parameter, or computed from one */
+    int layer;               /* -1 outside the layers */
+    int producer;            /* node of FT_PASS that writes it; -1: none */
+    bool keep;               /* a layer's input: never recomputed */
+    bool needs_grad;         /* a trained parameter, or computed from one */
     struct ft_tensor *grad;  /* parameter: where to sum; else: the gradient so far in backward */
     struct ft_tensor *again; /* its recomputed twin, once there is one */
     /* views */
     struct ft_value *parent;
     int64_t first_element;
     /* the plan */
-    int first, last; /* positions in the concatenated programs; -1: never used */
+    int first, last;       /* positions in the concatenated programs; -1: never used */
     struct ft_value *root; /* the value whose place it shares; itself if none */
     size_t offset, bytes;
 };

@@ -22,7 +22,8 @@ static void touch(struct ft_tensor *t, int at)
     v->last = at;
 }
 
-/* Positions count through all programs, so that values of different programs never live together. */
+/* Positions count through all programs, so that values of different programs never live together.
+ */
 static void find_lifetimes(struct ft_graph *g)
 {
     int at = 0;
@@ -209,8 +210,8 @@ int ft_graph_place(struct ft_graph *g, const struct ft_backend *b)
         struct ft_value *v = g->values[i];
         const struct ft_value *r = v->root;
         if (v->parent)
-            v->t.data = base + v->parent->offset +
-                        (size_t)v->first_element * ft_dtype_size(v->t.dtype);
+            v->t.data =
+                base + v->parent->offset + (size_t)v->first_element * ft_dtype_size(v->t.dtype);
         else
             v->t.data = base + r->offset + (is_placed_by_lifetime(v) ? g->pass_begin : 0);
     }

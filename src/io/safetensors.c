@@ -28,12 +28,11 @@ struct ft_st {
 static const struct {
     const char *name;
     int bits;
-} format_dtypes[] = {{"BOOL", 8},     {"F4", 4},      {"F6_E2M3", 6}, {"F6_E3M2", 6},
-                     {"U8", 8},       {"I8", 8},      {"F8_E5M2", 8}, {"F8_E4M3", 8},
-                     {"F8_E8M0", 8},  {"I16", 16},    {"U16", 16},    {"F8_E4M3FNUZ", 8},
-                     {"F16", 16},     {"BF16", 16},   {"I32", 32},    {"U32", 32},
-                     {"F32", 32},     {"C64", 64},    {"F64", 64},    {"I64", 64},
-                     {"U64", 64},     {"F8_E5M2FNUZ", 8}};
+} format_dtypes[] = {{"BOOL", 8}, {"F4", 4},          {"F6_E2M3", 6}, {"F6_E3M2", 6}, {"U8", 8},
+                     {"I8", 8},   {"F8_E5M2", 8},     {"F8_E4M3", 8}, {"F8_E8M0", 8}, {"I16", 16},
+                     {"U16", 16}, {"F8_E4M3FNUZ", 8}, {"F16", 16},    {"BF16", 16},   {"I32", 32},
+                     {"U32", 32}, {"F32", 32},        {"C64", 64},    {"F64", 64},    {"I64", 64},
+                     {"U64", 64}, {"F8_E5M2FNUZ", 8}};
 
 static struct ft_where here(const struct ft_st *f)
 {
@@ -76,7 +75,8 @@ static int parse_entry(const struct ft_st *f, const char *name, const json_t *in
         if (strcmp(format_dtypes[i].name, e->dtype_name) == 0)
             bits = format_dtypes[i].bits;
     if (!bits)
-        return ft_fail_at(here(f), FT_EDATA, "tensor '%s': unknown dtype '%s'", name, e->dtype_name);
+        return ft_fail_at(here(f), FT_EDATA, "tensor '%s': unknown dtype '%s'", name,
+                          e->dtype_name);
     if (!ft_dtype_parse(e->dtype_name, &e->dtype))
         e->dtype = FT_DTYPE_COUNT;
     if (json_array_size(shape) > FT_ST_MAX_DIMS)
@@ -150,8 +150,9 @@ static int parse_header(struct ft_st *f, int64_t data, int64_t size)
     if (meta) {
         if (!json_is_object(meta))
             return ft_fail_at(here(f), FT_EDATA, "'__metadata__' is not an object");
-        json_object_foreach((json_t *)meta, name, info) if (!json_is_string(info)) return ft_fail_at(
-            here(f), FT_EDATA, "'__metadata__': '%s' is not a string", name);
+        json_object_foreach((json_t *)meta, name, info) if (
+            !json_is_string(info)) return ft_fail_at(here(f), FT_EDATA,
+                                                     "'__metadata__': '%s' is not a string", name);
     }
     FT_TRY(ft_alloc(&f->entries, json_object_size(f->header), sizeof *f->entries));
     FT_TRY(ft_alloc(&f->by_name, json_object_size(f->header), sizeof *f->by_name));
@@ -190,7 +191,8 @@ static int read_header(struct ft_st *f)
     for (int i = 7; i >= 0; i--)
         n = n << 8 | head[i];
     if (n > MAX_HEADER)
-        return ft_fail_at(here(f), FT_EDATA, "its header would be %llu bytes, at most %d are allowed",
+        return ft_fail_at(here(f), FT_EDATA,
+                          "its header would be %llu bytes, at most %d are allowed",
                           (unsigned long long)n, MAX_HEADER);
     if ((int64_t)n + 8 > st.st_size)
         return ft_fail_at(here(f), FT_EDATA, "is cut: %lld bytes, its header alone needs %lld",
@@ -272,7 +274,8 @@ const char *ft_st_metadata(const struct ft_st *f, const char *key)
     return json_string_value(json_object_get(json_object_get(f->header, "__metadata__"), key));
 }
 
-int ft_st_read(const struct ft_st *f, const struct ft_st_entry *e, int64_t from, size_t n, void *out)
+int ft_st_read(const struct ft_st *f, const struct ft_st_entry *e, int64_t from, size_t n,
+               void *out)
 {
     FT_ASSERT(from >= 0 && from + (int64_t)n <= e->end - e->begin);
     return ft_pread(f->fd, f->path, out, n, e->begin + from);

@@ -27,7 +27,7 @@ const char *ft_st_path(const struct ft_st *f);
 int ft_st_count(const struct ft_st *f);
 const struct ft_st_entry *ft_st_at(const struct ft_st *f, int i); /* sorted by place in the file */
 const struct ft_st_entry *ft_st_find(const struct ft_st *f, const char *name); /* NULL if absent */
-const char *ft_st_metadata(const struct ft_st *f, const char *key);             /* NULL if absent */
+const char *ft_st_metadata(const struct ft_st *f, const char *key);            /* NULL if absent */
 
 /* Bytes [from, from + n) of a tensor; FT_ERESOURCE if the file has shrunk meanwhile. */
 int ft_st_read(const struct ft_st *f, const struct ft_st_entry *e, int64_t from, size_t n,

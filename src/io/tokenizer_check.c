@@ -5,6 +5,7 @@
 #include "core/json.h"
 #include "core/mem.h"
 
+#include <malloc.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -59,6 +60,7 @@ int ft_tokenizer_check(const char *folder, int64_t rows)
                         "%d token ids lie beyond the model's %lld embedding rows: %s%s", b.count,
                         (long long)rows, b.text, b.count > 4 ? ", ..." : "");
     json_decref(root);
+    malloc_trim(0); /* a vocabulary's tree is large, and the heap would keep it */
     ft_free(path);
     return rc;
 }

@@ -188,8 +188,8 @@ static int read_rope(const json_t *root, const char *file, struct ft_model_confi
         o = root;
     const char *type = "default";
     double partial = 1, theta = 10000;
-    if (o != root && (!ft_json_str(o, file, "type", &type) ||
-                      !ft_json_str(o, file, "rope_type", &type)))
+    if (o != root &&
+        (!ft_json_str(o, file, "type", &type) || !ft_json_str(o, file, "rope_type", &type)))
         return FT_EDATA;
     if (!ft_json_real(root, file, "rope_theta", &theta) ||
         !ft_json_real(o, file, "rope_theta", &theta) ||
@@ -227,13 +227,15 @@ static int check_shape(const char *file, struct ft_model_config *c)
         c->kv_heads = c->heads;
     if (c->head_dim == 0) {
         if (c->hidden % c->heads)
-            return ft_fail_at(at, FT_EDATA, "'hidden_size' %lld is not a multiple of "
+            return ft_fail_at(at, FT_EDATA,
+                              "'hidden_size' %lld is not a multiple of "
                               "'num_attention_heads' %lld, and there is no 'head_dim'",
                               (long long)c->hidden, (long long)c->heads);
         c->head_dim = c->hidden / c->heads;
     }
     if (c->heads % c->kv_heads)
-        return ft_fail_at(at, FT_EDATA, "'num_attention_heads' %lld is not a multiple of "
+        return ft_fail_at(at, FT_EDATA,
+                          "'num_attention_heads' %lld is not a multiple of "
                           "'num_key_value_heads' %lld",
                           (long long)c->heads, (long long)c->kv_heads);
     if (c->head_dim % 2 || c->head_dim > FT_HEAD_DIM_MAX)
@@ -270,9 +272,10 @@ int ft_llama_config(const json_t *root, const char *file, struct ft_model_config
     if (!ft_json_real(root, file, "attention_dropout", &dropout))
         return FT_EDATA;
     if (dropout != 0)
-        ft_notice((struct ft_where){.file = file},
-                  "'attention_dropout' %g is not applied: ft trains with dropout in the adapter only",
-                  dropout);
+        ft_notice(
+            (struct ft_where){.file = file},
+            "'attention_dropout' %g is not applied: ft trains with dropout in the adapter only",
+            dropout);
     FT_TRY(check_shape(file, c));
     c->bos_id = token_id(root, "bos_token_id");
     c->eos_id = token_id(root, "eos_token_id");

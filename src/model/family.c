@@ -19,7 +19,8 @@ static void role_shape(const struct ft_model_config *c, int role, int64_t *out, 
 {
     const int64_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
     const int64_t outs[FT_ROLES] = {q, kv, kv, c->hidden, c->ffn, c->ffn, c->hidden};
-    const int64_t ins[FT_ROLES] = {c->hidden, c->hidden, c->hidden, q, c->hidden, c->hidden, c->ffn};
+    const int64_t ins[FT_ROLES] = {c->hidden, c->hidden, c->hidden, q,
+                                   c->hidden, c->hidden, c->ffn};
     *out = outs[role];
     *in = ins[role];
 }

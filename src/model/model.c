@@ -284,8 +284,8 @@ static int find_tensors(struct ft_model *m)
     for (int f = 0; f < m->n_files; f++)
         for (int i = 0; i < ft_st_count(m->files[f]); i++) {
             struct ft_weight key = {.name = ft_st_at(m->files[f], i)->name};
-            if (!is_harmless(m, key.name) && !bsearch(&key, m->weights, (size_t)m->n_weights,
-                                                      sizeof key, weight_by_name))
+            if (!is_harmless(m, key.name) &&
+                !bsearch(&key, m->weights, (size_t)m->n_weights, sizeof key, weight_by_name))
                 rc = ft_fail_at((struct ft_where){.file = ft_st_path(m->files[f])}, FT_EDATA,
                                 "tensor '%s' is not part of a '%s'", key.name,
                                 m->family->architecture);
@@ -468,8 +468,10 @@ static int load_failed(const struct load *l)
     const struct ft_weight *w = weight_of(l, chunk, &from, &bytes);
     const struct ft_where at = {.file = ft_st_path(w->file)};
     if (l->failed >= 0)
-        return ft_fail_at(at, FT_ERESOURCE, "tensor '%s' cannot be read: the file has changed or "
-                          "the disk has failed", w->name);
+        return ft_fail_at(at, FT_ERESOURCE,
+                          "tensor '%s' cannot be read: the file has changed or "
+                          "the disk has failed",
+                          w->name);
     ft_fail_at(at, FT_EDATA, "tensor '%s' holds NaN or infinite values", w->name);
     ft_hint("the file is damaged; download it again, or set 'allow_nonfinite_weights: true'");
     return FT_EDATA;

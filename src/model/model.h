@@ -21,10 +21,10 @@ struct ft_rope_spec {
     enum ft_rope_type type;
     int dim; /* rotated columns of a head */
     double theta, factor;
-    double low_freq_factor, high_freq_factor;         /* llama3 */
-    double attention_factor;                          /* yarn, longrope: multiplies cos and sin */
-    double beta_fast, beta_slow;                      /* yarn */
-    bool truncate;                                    /* yarn */
+    double low_freq_factor, high_freq_factor; /* llama3 */
+    double attention_factor;                  /* yarn, longrope: multiplies cos and sin */
+    double beta_fast, beta_slow;              /* yarn */
+    bool truncate;                            /* yarn */
     double max_positions, original_max_positions;
     float short_factor[FT_ROPE_MAX_HALF], long_factor[FT_ROPE_MAX_HALF]; /* longrope */
 };
@@ -33,8 +33,8 @@ struct ft_rope_spec {
 void ft_rope_frequencies(const struct ft_rope_spec *s, int64_t length, float *inv_freq);
 /* cos, sin (rows, dim/2) for documents packed end to end: document d is rows offsets[d] to
  * offsets[d+1]-1, positions from 0; types that depend on length look at each document's own. */
-void ft_rope_fill(const struct ft_rope_spec *s, const int32_t *offsets, int64_t docs, float *cos_out,
-                  float *sin_out);
+void ft_rope_fill(const struct ft_rope_spec *s, const int32_t *offsets, int64_t docs,
+                  float *cos_out, float *sin_out);
 
 struct ft_model_config {
     int64_t vocab, hidden, layers, heads, kv_heads, head_dim, ffn, max_positions;

@@ -92,8 +92,8 @@ void ft_rope_frequencies(const struct ft_rope_spec *s, int64_t length, float *in
     types[s->type](s, length, inv_freq);
 }
 
-void ft_rope_fill(const struct ft_rope_spec *s, const int32_t *offsets, int64_t docs, float *cos_out,
-                  float *sin_out)
+void ft_rope_fill(const struct ft_rope_spec *s, const int32_t *offsets, int64_t docs,
+                  float *cos_out, float *sin_out)
 {
     float inv[FT_ROPE_MAX_HALF];
     const int half = s->dim / 2;

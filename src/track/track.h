@@ -30,10 +30,11 @@ struct ft_event {
 
 struct ft_track;
 
-/* The console sink writes to `console` (a live line if it is a terminal, else plain lines); the jsonl
- * sink appends to metrics_path, one object a line, flushed each. Either may be NULL. */
+/* The console sink writes to `console` (a live line if it is a terminal, else plain lines); the
+ * jsonl sink appends to metrics_path, one object a line, flushed each. Either may be NULL. */
 int ft_track_open(struct ft_track **out, FILE *console, const char *metrics_path);
-/* Never fails: a sink that cannot write is reported once as a notice, and left. Allocates nothing. */
+/* Never fails: a sink that cannot write is reported once as a notice, and left. Allocates nothing.
+ */
 void ft_track_event(struct ft_track *t, const struct ft_event *e);
 void ft_track_close(struct ft_track *t);
 

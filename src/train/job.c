@@ -9,8 +9,8 @@
 #include <math.h>
 #include <string.h>
 
-/* What the program and its libraries keep resident beside the planned memory: measured with an empty
- * job, see docs/performance.md. */
+/* What the program and its libraries keep resident beside the planned memory: measured with an
+ * empty job, see docs/performance.md. */
 enum { LIBRARY_BYTES = 6 << 20 };
 
 /* --- data --- */
@@ -54,14 +54,16 @@ static int check_enough(const struct ft_job *j)
     const struct ft_dataset *d = &j->train;
     const struct ft_where at = ft_config_where(j->config, "datasets");
     if (d->n_docs == 0) {
-        ft_fail_at(at, FT_EDATA, "nothing to train on: of %lld documents %lld are empty, %lld have no "
+        ft_fail_at(at, FT_EDATA,
+                   "nothing to train on: of %lld documents %lld are empty, %lld have no "
                    "trained token, %lld are too long",
                    (long long)d->read, (long long)d->empty, (long long)d->untrained,
                    (long long)d->dropped);
         if (d->dropped)
             ft_hint("raise 'sequence_len', or set 'excess_length_strategy: truncate'");
         else if (d->untrained)
-            ft_hint("loss_mask is 1 for the tokens to learn; a document's first token never counts");
+            ft_hint(
+                "loss_mask is 1 for the tokens to learn; a document's first token never counts");
         return FT_EDATA;
     }
     if (!j->batching.packing && d->n_docs < j->batching.micro_batch_size) {
@@ -119,8 +121,7 @@ static void measure_first_epoch(struct ft_job *j)
     for (int64_t i = 0; i < j->epoch.n_batches; i++)
         tokens += j->epoch.batches[i].tokens;
     l->first_epoch_batches = j->epoch.n_batches;
-    l->first_epoch_steps =
-        steps_of(j->epoch.n_batches, j->config->gradient_accumulation_steps);
+    l->first_epoch_steps = steps_of(j->epoch.n_batches, j->config->gradient_accumulation_steps);
     l->docs_per_step = (double)j->train.n_docs / (double)l->first_epoch_steps;
     l->tokens_per_step = (double)tokens / (double)l->first_epoch_steps;
     double room = (double)(j->batching.micro_batch_size * j->batching.sequence_len);
@@ -175,7 +176,7 @@ static void find_length(struct ft_job *j)
 static int check_continued(const struct ft_job *j)
 {
     const struct ft_config *c = j->config;
-    static const char *const targets[] = {"lora_target_modules",      "lora_target_linear",
+    static const char *const targets[] = {"lora_target_modules", "lora_target_linear",
                                           "peft_layers_to_transform", "lora_rank_pattern",
                                           "lora_alpha_pattern"};
     struct ft_adapter_options is;
@@ -211,8 +212,8 @@ static int open_adapter(struct ft_job *j)
     struct ft_site *sites;
     FT_TRY(ft_alloc(&sites, (size_t)n, sizeof *sites));
     for (int i = 0; i < n; i++)
-        sites[i] = (struct ft_site){modules[i].name, modules[i].in, modules[i].out,
-                                    modules[i].layer};
+        sites[i] =
+            (struct ft_site){modules[i].name, modules[i].in, modules[i].out, modules[i].layer};
     int rc;
     if (c->lora_model_dir) {
         char *path = ft_config_path(c, c->lora_model_dir);
@@ -221,7 +222,8 @@ static int open_adapter(struct ft_job *j)
         if (!rc)
             rc = check_continued(j);
     } else {
-        _Static_assert(sizeof(struct ft_pattern) == sizeof(struct ft_pattern_config), "same layout");
+        _Static_assert(sizeof(struct ft_pattern) == sizeof(struct ft_pattern_config),
+                       "same layout");
         const struct ft_adapter_options o = {
             .method = c->adapter,
             .r = c->lora_r,
@@ -282,18 +284,19 @@ static void build_update(struct ft_job *j)
         struct ft_tensor *m = NULL;
         if (c->momentum > 0)
             m = ft_graph_value(j->graph, FT_M_OPTIMIZER, "momentum", FT_F32, 1, p->cols);
-        ft_graph_emit(j->graph, FT_OP_sgd,
-                      &(union ft_op_args){.sgd = {s, g, p, m, (float)c->momentum,
-                                                  (float)c->weight_decay}});
+        ft_graph_emit(
+            j->graph, FT_OP_sgd,
+            &(union ft_op_args){.sgd = {s, g, p, m, (float)c->momentum, (float)c->weight_decay}});
         return;
     }
-    struct ft_tensor *m = ft_graph_value(j->graph, FT_M_OPTIMIZER, "adamw mean", FT_F32, 1, p->cols);
+    struct ft_tensor *m =
+        ft_graph_value(j->graph, FT_M_OPTIMIZER, "adamw mean", FT_F32, 1, p->cols);
     struct ft_tensor *v =
         ft_graph_value(j->graph, FT_M_OPTIMIZER, "adamw mean square", FT_F32, 1, p->cols);
-    ft_graph_emit(j->graph, FT_OP_adamw,
-                  &(union ft_op_args){.adamw = {s, g, p, m, v, (float)c->adam_beta1,
-                                                (float)c->adam_beta2, (float)c->adam_epsilon,
-                                                (float)c->weight_decay}});
+    ft_graph_emit(
+        j->graph, FT_OP_adamw,
+        &(union ft_op_args){.adamw = {s, g, p, m, v, (float)c->adam_beta1, (float)c->adam_beta2,
+                                      (float)c->adam_epsilon, (float)c->weight_decay}});
 }
 
 static int build_graph(struct ft_job *j, enum ft_recompute recompute)

@@ -10,12 +10,12 @@
 /* How long a run is, before it starts. */
 struct ft_run_length {
     int64_t steps, warmup_steps;
-    double epochs;               /* the run's end, in epochs */
-    int64_t first_epoch_steps;   /* optimizer steps of epoch 0 */
-    int64_t first_epoch_batches; /* micro-batches of epoch 0 */
+    double epochs;                         /* the run's end, in epochs */
+    int64_t first_epoch_steps;             /* optimizer steps of epoch 0 */
+    int64_t first_epoch_batches;           /* micro-batches of epoch 0 */
     double docs_per_step, tokens_per_step; /* means over epoch 0 */
-    double packing_efficiency;   /* tokens over bin room, epoch 0; 0 without packing */
-    int64_t eval_every;          /* steps between evaluations; 0: at epoch ends; -1: none */
+    double packing_efficiency;             /* tokens over bin room, epoch 0; 0 without packing */
+    int64_t eval_every; /* steps between evaluations; 0: at epoch ends; -1: none */
 };
 
 /* The batch values of the graph, which a pass fills. */
@@ -31,7 +31,7 @@ struct ft_job {
     struct ft_dataset train, held;
     bool held_shares_tokens; /* held is a split of train */
     struct ft_batching batching;
-    struct ft_epoch epoch;   /* space for one epoch's order */
+    struct ft_epoch epoch; /* space for one epoch's order */
     struct ft_run_length length;
     int64_t capacity; /* rows of a pass */
     const struct ft_backend *backend;
@@ -53,8 +53,8 @@ void ft_job_close(struct ft_job *j);
 /* All the memory the run will have resident, in bytes. */
 size_t ft_job_memory(const struct ft_job *j);
 
-/* Memory this process may still take: the least of what the system has available, the cgroup's limit
- * and the resource limits. */
+/* Memory this process may still take: the least of what the system has available, the cgroup's
+ * limit and the resource limits. */
 size_t ft_memory_available(void);
 /* Bytes resident now. */
 size_t ft_memory_resident(void);

@@ -13,10 +13,10 @@ struct loop {
     struct ft_train_result *r;
     struct ft_track *track;
     double *scalars;
-    double began, last;  /* clock at the first step, at the last event */
-    int64_t step;        /* finished steps */
-    uint32_t epoch;      /* the one being trained */
-    int64_t batch;       /* next micro-batch of it */
+    double began, last;              /* clock at the first step, at the last event */
+    int64_t step;                    /* finished steps */
+    uint32_t epoch;                  /* the one being trained */
+    int64_t batch;                   /* next micro-batch of it */
     int64_t epoch_steps, epoch_step; /* steps of this epoch, finished ones of it */
     int skipped_in_a_row;
 };
@@ -142,9 +142,10 @@ static int train_step(struct loop *l)
         return FT_OK;
     ft_fail(FT_EDIVERGED, "step %lld: loss or gradient is not finite for the %d. time in a row",
             (long long)l->step, FT_MAX_SKIPPED);
-    ft_hint("lower 'learning_rate' (%g), lengthen the warmup, or look at the data of these steps; no "
-            "adapter was written",
-            j->config->learning_rate);
+    ft_hint(
+        "lower 'learning_rate' (%g), lengthen the warmup, or look at the data of these steps; no "
+        "adapter was written",
+        j->config->learning_rate);
     return FT_EDIVERGED;
 }
 

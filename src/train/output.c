@@ -20,9 +20,8 @@
 static const char *const own_files[] = {"adapter_model.safetensors", "adapter_config.json",
                                         "metrics.jsonl", "run.json", "README.md"};
 static const char *const tokenizer_files[] = {
-    "tokenizer.json",          "tokenizer_config.json", "tokenizer.model", "vocab.json",
-    "merges.txt",              "added_tokens.json",     "chat_template.jinja",
-    "special_tokens_map.json",
+    "tokenizer.json", "tokenizer_config.json", "tokenizer.model",     "vocab.json",
+    "merges.txt",     "added_tokens.json",     "chat_template.jinja", "special_tokens_map.json",
 };
 #define COUNT(a) (int)(sizeof(a) / sizeof *(a))
 
@@ -88,8 +87,9 @@ int ft_output_open(struct ft_output *o, const struct ft_config *c)
     if (!entry[0] || c->overwrite_output_dir)
         return FT_OK;
     ft_fail_at(at, FT_ECONFIG, "'%s' is not empty (it has '%s')", o->folder, entry);
-    ft_hint("choose another 'output_dir', or set 'overwrite_output_dir: true' to replace an earlier "
-            "run's files");
+    ft_hint(
+        "choose another 'output_dir', or set 'overwrite_output_dir: true' to replace an earlier "
+        "run's files");
     return FT_ECONFIG;
 }
 
@@ -202,14 +202,13 @@ static json_t *real_or_null(double v)
 
 static json_t *result_json(const struct ft_train_result *r)
 {
-    return json_pack("{sI sI sI sI sf sf sf so so so so sI}", "steps", (json_int_t)r->steps,
-                     "tokens", (json_int_t)r->tokens, "trained_tokens",
-                     (json_int_t)r->trained_tokens, "skipped_steps", (json_int_t)r->skipped,
-                     "seconds", r->seconds, "startup_seconds", r->startup_seconds,
-                     "tokens_per_second", r->tokens_per_second, "first_loss",
-                     real_or_null(r->first_loss), "last_loss", real_or_null(r->last_loss),
-                     "first_eval_loss", real_or_null(r->first_eval), "last_eval_loss",
-                     real_or_null(r->last_eval), "peak_bytes", (json_int_t)r->peak_bytes);
+    return json_pack(
+        "{sI sI sI sI sf sf sf so so so so sI}", "steps", (json_int_t)r->steps, "tokens",
+        (json_int_t)r->tokens, "trained_tokens", (json_int_t)r->trained_tokens, "skipped_steps",
+        (json_int_t)r->skipped, "seconds", r->seconds, "startup_seconds", r->startup_seconds,
+        "tokens_per_second", r->tokens_per_second, "first_loss", real_or_null(r->first_loss),
+        "last_loss", real_or_null(r->last_loss), "first_eval_loss", real_or_null(r->first_eval),
+        "last_eval_loss", real_or_null(r->last_eval), "peak_bytes", (json_int_t)r->peak_bytes);
 }
 
 int ft_output_run_json(const struct ft_output *o, const struct ft_job *j,
@@ -226,8 +225,7 @@ int ft_output_run_json(const struct ft_output *o, const struct ft_job *j,
     base_licence(j, licence);
     json_t *hashes = ft_hashes_json(h);
     if (ft_sha256_file(adapter, hex))
-        json_object_set_new(hashes, "adapter",
-                            json_pack("{ss}", "adapter_model.safetensors", hex));
+        json_object_set_new(hashes, "adapter", json_pack("{ss}", "adapter_model.safetensors", hex));
     json_t *root = json_pack(
         "{ss ss ss ss si s{ss ss so} so so so sI sI}", "ft_version", FT_VERSION, "device",
         j->backend->device, "cpu", ft_cpu_model(), "cpu_isa", j->backend->isa, "threads",
@@ -237,7 +235,8 @@ int ft_output_run_json(const struct ft_output *o, const struct ft_job *j,
         "trained_parameters", (json_int_t)ft_adapter_parameters(j->adapter), "planned_bytes",
         (json_int_t)ft_job_memory(j));
     char *text = root ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(10)) : NULL;
-    int rc = text ? ft_file_write(path, text, strlen(text)) : ft_fail(FT_ERESOURCE, "out of memory");
+    int rc =
+        text ? ft_file_write(path, text, strlen(text)) : ft_fail(FT_ERESOURCE, "out of memory");
     free(text);
     json_decref(root);
     ft_free(path);

@@ -5,15 +5,15 @@
 #include "train/job.h"
 
 struct ft_train_options {
-    FILE *console; /* progress; NULL: none */
-    bool profile;  /* time every op */
+    FILE *console;  /* progress; NULL: none */
+    bool profile;   /* time every op */
     double started; /* ft_now() when the program began */
 };
 
 struct ft_train_result {
     int64_t steps, tokens, trained_tokens, skipped;
-    double seconds;          /* of training and evaluation */
-    double startup_seconds;  /* from the program's start to the first step's */
+    double seconds;         /* of training and evaluation */
+    double startup_seconds; /* from the program's start to the first step's */
     double tokens_per_second;
     double first_loss, last_loss;
     double first_eval, last_eval; /* NAN without evaluation */

@@ -4,8 +4,8 @@
 
 #include "tests/check.h"
 
-/* The exit code of a shell command; its output (both streams) is in shell_output. @FT stands for the
- * program, @D for the test's own folder. -signal if it was killed by one. */
+/* The exit code of a shell command; its output (both streams) is in shell_output. @FT stands for
+ * the program, @D for the test's own folder. -signal if it was killed by one. */
 int shell(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 extern char shell_output[65536];
 

@@ -1,6 +1,6 @@
 /* The faults that a user's files, machine and habits bring: each must end with its exit code and a
- * message that names the thing, and leave no half-written output. The numbers are those of the fault
- * table in docs/faults.md. */
+ * message that names the thing, and leave no half-written output. The numbers are those of the
+ * fault table in docs/faults.md. */
 #include "tests/cli/cli.h"
 
 #include "core/file.h"
@@ -49,7 +49,8 @@ CASE(f08_model_folder_lacks_things)
     EXPECT(3, "not a model folder", "@FT train @D/ok.yaml base_model=@D/ok.yaml 2>&1");
     EXPECT(3, "config.json", "rm @D/model/config.json; @FT train @D/ok.yaml 2>&1");
     fresh_folder();
-    EXPECT(3, "neither 'model.safetensors' nor", "rm @D/model/model.safetensors; @FT train @D/ok.yaml 2>&1");
+    EXPECT(3, "neither 'model.safetensors' nor",
+           "rm @D/model/model.safetensors; @FT train @D/ok.yaml 2>&1");
     EXPECT(3, "unpickling", "touch @D/model/pytorch_model.bin; @FT train @D/ok.yaml 2>&1");
     check_no_output();
 }
@@ -67,7 +68,8 @@ CASE(f09_unknown_architecture_rope_or_quantisation)
     set_model_config("hidden_act", "\"gelu\"");
     EXPECT(3, "'hidden_act' is 'gelu'", "@FT train @D/ok.yaml 2>&1");
     fresh_folder();
-    shell("sed -i 's|^{|{\"quantization_config\": {\"quant_method\": \"gptq\"},|' @D/model/config.json");
+    shell("sed -i 's|^{|{\"quantization_config\": {\"quant_method\": \"gptq\"},|' "
+          "@D/model/config.json");
     EXPECT(3, "'gptq'", "@FT train @D/ok.yaml 2>&1");
     fresh_folder();
     EXPECT(3, "not valid JSON", "echo x >> @D/model/config.json; @FT train @D/ok.yaml 2>&1");
@@ -90,7 +92,8 @@ CASE(f11_f12_cut_extended_and_overlapping_weights)
     fresh_folder();
     EXPECT(3, "is cut", "truncate -s -10 @D/model/model.safetensors; @FT train @D/ok.yaml 2>&1");
     fresh_folder();
-    EXPECT(3, "behind its tensors", "echo x >> @D/model/model.safetensors; @FT train @D/ok.yaml 2>&1");
+    EXPECT(3, "behind its tensors",
+           "echo x >> @D/model/model.safetensors; @FT train @D/ok.yaml 2>&1");
     fresh_folder();
     EXPECT(3, "model.norm.weight",
            "sed -i 's/model.norm.weight/model.norm.weighs/' @D/model/model.safetensors; "
@@ -102,7 +105,8 @@ CASE(f11_f12_cut_extended_and_overlapping_weights)
 CASE(f13_index_names_missing_or_escaping_shards)
 {
     fresh_folder();
-    shell("rm -rf @D/model; cp -r " FT_ROOT "/tests/golden/f16-sharded @D/model; chmod -R u+w @D/model");
+    shell("rm -rf @D/model; cp -r " FT_ROOT
+          "/tests/golden/f16-sharded @D/model; chmod -R u+w @D/model");
     EXPECT(0, "loss", "@FT train @D/ok.yaml 2>&1");
     EXPECT(3, "model-00002-of-00003.safetensors",
            "mv @D/model/model-00002-of-00003.safetensors @D/x.safetensors; "
@@ -117,7 +121,8 @@ CASE(f14_wrong_shapes_are_all_listed)
 {
     fresh_folder();
     set_model_config("intermediate_size", "45");
-    EXPECT(3, "'model.layers.0.mlp.gate_proj.weight' has shape (44, 32), config.json implies (45, 32)",
+    EXPECT(3,
+           "'model.layers.0.mlp.gate_proj.weight' has shape (44, 32), config.json implies (45, 32)",
            "@FT train @D/ok.yaml 2>&1");
     CHECK_HAS(shell_output, "'model.layers.1.mlp.down_proj.weight'");
     check_no_output();
@@ -144,21 +149,24 @@ CASE(f16_nan_in_weights)
 CASE(f19_tokenizer_beyond_the_embedding)
 {
     fresh_folder();
-    EXPECT(3, "'<x>' 61",
-           "echo '{\"model\": {\"vocab\": {\"a\": 0, \"<x>\": 61}}, \"added_tokens\": [{\"id\": 99, "
-           "\"content\": \"<y>\"}]}' > @D/model/tokenizer.json; @FT train @D/ok.yaml 2>&1");
+    EXPECT(
+        3, "'<x>' 61",
+        "echo '{\"model\": {\"vocab\": {\"a\": 0, \"<x>\": 61}}, \"added_tokens\": [{\"id\": 99, "
+        "\"content\": \"<y>\"}]}' > @D/model/tokenizer.json; @FT train @D/ok.yaml 2>&1");
     CHECK_HAS(shell_output, "'<y>' 99");
 }
 
 CASE(f24_long_documents_follow_the_policy)
 {
     fresh_folder();
-    EXPECT(0, "longer than 'sequence_len' and dropped", "@FT train @D/ok.yaml sequence_len=10 2>&1");
+    EXPECT(0, "longer than 'sequence_len' and dropped",
+           "@FT train @D/ok.yaml sequence_len=10 2>&1");
     EXPECT(0, "longer than 'sequence_len' and cut",
            "@FT train @D/ok.yaml sequence_len=10 excess_length_strategy=truncate "
            "output_dir=@D/out2 2>&1");
     EXPECT(3, "more than 'sequence_len'",
-           "@FT train @D/ok.yaml sequence_len=10 excess_length_strategy=raise output_dir=@D/out3 2>&1");
+           "@FT train @D/ok.yaml sequence_len=10 excess_length_strategy=raise output_dir=@D/out3 "
+           "2>&1");
     EXPECT(3, "nothing to train on", "@FT train @D/ok.yaml sequence_len=2 output_dir=@D/out3 2>&1");
     CHECK_INT(shell("test ! -e @D/out3"), 0);
 }
@@ -170,9 +178,11 @@ CASE(f26_targets_that_match_nothing)
            "@FT train @D/ok.yaml 'lora_target_modules=[query_proj,v_proj]' 2>&1");
     CHECK_HAS(shell_output, "q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj");
     EXPECT(2, "matches no module", "@FT train @D/ok.yaml 'lora_target_modules=.*query.*' 2>&1");
-    EXPECT(2, "not a valid regular expression", "@FT train @D/ok.yaml 'lora_target_modules=\"(\"' 2>&1");
+    EXPECT(2, "not a valid regular expression",
+           "@FT train @D/ok.yaml 'lora_target_modules=\"(\"' 2>&1");
     EXPECT(2, "layers are 0 to 1", "@FT train @D/ok.yaml peft_layers_to_transform=7 2>&1");
-    EXPECT(2, "matches no adapted module", "@FT train @D/ok.yaml 'lora_rank_pattern={nope: 3}' 2>&1");
+    EXPECT(2, "matches no adapted module",
+           "@FT train @D/ok.yaml 'lora_rank_pattern={nope: 3}' 2>&1");
     EXPECT(2, "'lm_head' is not supported yet",
            "@FT train @D/ok.yaml 'lora_target_modules=[lm_head]' 2>&1");
     check_no_output();
@@ -214,8 +224,7 @@ CASE(f34_disk_full_and_unwritable_folders)
     EXPECT(4, "cannot create", "@FT train @D/ok.yaml output_dir=/proc/nothing 2>&1");
     EXPECT(4, "Not a directory", "@FT train @D/ok.yaml output_dir=@D/ok.yaml/out 2>&1");
     /* a limit on the file's size stands for a full disk: the log survives, the adapter does not */
-    EXPECT(4, "cannot write",
-           "trap '' XFSZ; ulimit -f 8; @FT train @D/ok.yaml lora_r=64 2>&1");
+    EXPECT(4, "cannot write", "trap '' XFSZ; ulimit -f 8; @FT train @D/ok.yaml lora_r=64 2>&1");
     CHECK_INT(shell("ls @D/out | grep -q tmp"), 1);
     CHECK_INT(shell("test ! -e @D/out/adapter_model.safetensors"), 0);
 }
@@ -236,9 +245,10 @@ CASE(f38_output_in_use_or_not_empty)
 CASE(f43_a_closed_terminal_does_not_stop_training)
 {
     fresh_folder();
-    CHECK_INT(shell("@FT train @D/ok.yaml max_steps=50 2>/dev/null | head -n 1 >/dev/null; "
-                    "for i in $(seq 100); do test -e @D/out/run.json && exit 0; sleep 0.1; done; exit 1"),
-              0);
+    CHECK_INT(
+        shell("@FT train @D/ok.yaml max_steps=50 2>/dev/null | head -n 1 >/dev/null; "
+              "for i in $(seq 100); do test -e @D/out/run.json && exit 0; sleep 0.1; done; exit 1"),
+        0);
     CHECK_INT(shell("test $(grep -c loss @D/out/metrics.jsonl) -eq 50"), 0);
     CHECK_INT(shell("@FT train @D/ok.yaml output_dir=@D/out2 >&- 2>&-"), 0);
     CHECK_INT(shell("test -e @D/out2/adapter_model.safetensors"), 0);

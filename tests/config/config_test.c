@@ -38,12 +38,12 @@ static void expect_error(const char *text, const char *place, const char *part)
 CASE(values_of_every_type)
 {
     struct ft_config c;
-    static const char text[] = NEEDED
-        "learning_rate: 2e-5\nlora_r: 8\nlora_dropout: 0.1\nsample_packing: yes\n"
-        "lora_target_modules: [q_proj, v_proj]\npeft_layers_to_transform: 3\n"
-        "lora_rank_pattern: {q_proj: 4}\noptimizer: adamw_torch\nlr_scheduler: linear\n"
-        "gradient_checkpointing: auto\nwarmup_ratio:\nmax_steps: null\nval_set_size: 0.05\n"
-        "bf16: auto\nseed: ~\n";
+    static const char text[] =
+        NEEDED "learning_rate: 2e-5\nlora_r: 8\nlora_dropout: 0.1\nsample_packing: yes\n"
+               "lora_target_modules: [q_proj, v_proj]\npeft_layers_to_transform: 3\n"
+               "lora_rank_pattern: {q_proj: 4}\noptimizer: adamw_torch\nlr_scheduler: linear\n"
+               "gradient_checkpointing: auto\nwarmup_ratio:\nmax_steps: null\nval_set_size: 0.05\n"
+               "bf16: auto\nseed: ~\n";
     CHECK_INT(read_text(&c, text, sizeof text - 1), FT_OK);
     CHECK_NEAR(c.learning_rate, 2e-5, 0);
     CHECK_INT(c.lora_r, 8);
@@ -123,7 +123,8 @@ CASE(yaml_that_is_refused)
 CASE(options_that_contradict_each_other)
 {
     expect_error(NEEDED "warmup_steps: 1\nwarmup_ratio: 0.1\n", ":6:15", "exclude");
-    expect_error(NEEDED "lora_target_modules: q.*\npeft_layers_to_transform: [1]\n", ":6:27", "list");
+    expect_error(NEEDED "lora_target_modules: q.*\npeft_layers_to_transform: [1]\n", ":6:27",
+                 "list");
     expect_error(NEEDED "eval_steps: 1\nevals_per_epoch: 2\n", ":6:18", "exclude");
     expect_error(NEEDED "val_set_size: 1.5\n", ":5:15", "share below 1");
     expect_error(NEEDED "adapter: qlora\n", ":5:10", "not supported yet");
@@ -132,17 +133,17 @@ CASE(options_that_contradict_each_other)
     expect_error(NEEDED "peft_use_dora: true\n", ":5:1", "not supported yet");
     expect_error(NEEDED "rl: dpo\n", ":5:1", "not supported");
     expect_error(NEEDED "plugins: [mine.Plugin]\n", ":5:11", "mine.Plugin");
-    expect_error("base_model: m\noutput_dir: o\ndatasets:\n  - {path: x.jsonl, type: alpaca}\n", ":4",
-                 "not there yet");
+    expect_error("base_model: m\noutput_dir: o\ndatasets:\n  - {path: x.jsonl, type: alpaca}\n",
+                 ":4", "not there yet");
 }
 
 CASE(switches_of_others_are_noticed)
 {
     struct ft_config c;
-    static const char text[] = NEEDED
-        "tf32: true\nflash_attention: true\nwandb_project: x\nload_in_8bit: false\nfsdp:\n"
-        "plugins: [axolotl.integrations.liger.LigerPlugin]\noptimizer: adamw_bnb_8bit\n"
-        "early_stopping_patience:\nsaves_per_epoch: 1\nbf16: true\n";
+    static const char text[] =
+        NEEDED "tf32: true\nflash_attention: true\nwandb_project: x\nload_in_8bit: false\nfsdp:\n"
+               "plugins: [axolotl.integrations.liger.LigerPlugin]\noptimizer: adamw_bnb_8bit\n"
+               "early_stopping_patience:\nsaves_per_epoch: 1\nbf16: true\n";
     CHECK_INT(read_text(&c, text, sizeof text - 1), FT_OK);
     CHECK_HAS(ft_status_notices(), ":5:1: notice: 'tf32'");
     CHECK_HAS(ft_status_notices(), "'wandb_project'");
@@ -155,8 +156,12 @@ CASE(switches_of_others_are_noticed)
 CASE(overrides_win_and_nest)
 {
     struct ft_config c;
-    const char *list[] = {"base_model=m",           "output_dir=o",      "datasets.0.path=a.safetensors",
-                          "datasets.1.path=b.safetensors", "lora_r=32",  "lora_target_modules=[q_proj]",
+    const char *list[] = {"base_model=m",
+                          "output_dir=o",
+                          "datasets.0.path=a.safetensors",
+                          "datasets.1.path=b.safetensors",
+                          "lora_r=32",
+                          "lora_target_modules=[q_proj]",
                           "learning_rate=1e-4"};
     ft_status_clear();
     CHECK_INT(ft_config_read(&c, NULL, list, 7), FT_OK);

@@ -50,7 +50,8 @@ CASE(f20_every_id_offset_and_mask_is_checked)
     expect_bad(high, good, 2, ones, 8, "document 1, position 2: token id 10 is outside");
     expect_bad(low, good, 2, ones, 8, "document 1, position 4: token id -1 is outside");
     expect_bad(ids, good, 2, two, 8, "document 0, position 2: loss_mask is 2");
-    expect_bad(ids, (int64_t[]){0, 5, 3, 8}, 3, ones, 8, "offsets[2] is 3, less than the one before");
+    expect_bad(ids, (int64_t[]){0, 5, 3, 8}, 3, ones, 8,
+               "offsets[2] is 3, less than the one before");
     expect_bad(ids, (int64_t[]){1, 3, 8}, 2, ones, 8, "offsets[0] is 1");
     expect_bad(ids, (int64_t[]){0, 3, 7}, 2, ones, 8, "the last offset is 7, input_ids has 8");
     expect_bad(ids, (int64_t[]){0, 3, 9}, 2, ones, 8, "the last offset is 9");
@@ -163,11 +164,12 @@ CASE(every_document_once_an_epoch)
         random_dataset(&d, sizes[i], 64, (uint32_t)i);
         for (int mode = 0; mode < 4; mode++)
             for (uint32_t epoch = 0; epoch < 3; epoch++)
-                check_epoch(&d, &(struct ft_batching){.micro_batch_size = 4,
-                                                      .sequence_len = 64,
-                                                      .packing = mode & 1,
-                                                      .file_order = mode & 2,
-                                                      .seed = 5},
+                check_epoch(&d,
+                            &(struct ft_batching){.micro_batch_size = 4,
+                                                  .sequence_len = 64,
+                                                  .packing = mode & 1,
+                                                  .file_order = mode & 2,
+                                                  .seed = 5},
                             epoch);
         ft_dataset_fini(&d);
     }
@@ -178,7 +180,8 @@ CASE(packing_is_dense_and_orders_differ_by_epoch_and_seed)
     struct ft_dataset d;
     struct ft_epoch a, b;
     random_dataset(&d, 2000, 500, 1);
-    const struct ft_batching packed = {.micro_batch_size = 4, .sequence_len = 512, .packing = true, .seed = 1};
+    const struct ft_batching packed = {
+        .micro_batch_size = 4, .sequence_len = 512, .packing = true, .seed = 1};
     int64_t bins = check_epoch(&d, &packed, 0);
     CHECK((double)d.n_tokens / (double)(bins * 4 * 512) > 0.97);
     FT_ASSERT(ft_epoch_init(&a, d.n_docs) == FT_OK && ft_epoch_init(&b, d.n_docs) == FT_OK);

@@ -140,8 +140,8 @@ bool same_files(const char *a, const char *b)
 {
     char *x = NULL, *y = NULL;
     size_t n = 0, m = 1;
-    int bad = ft_file_read(a, 1 << 28, FT_EDATA, &x, &n) ||
-              ft_file_read(b, 1 << 28, FT_EDATA, &y, &m);
+    int bad =
+        ft_file_read(a, 1 << 28, FT_EDATA, &x, &n) || ft_file_read(b, 1 << 28, FT_EDATA, &y, &m);
     bool same = !bad && n == m && memcmp(x, y, n) == 0;
     ft_free(x);
     ft_free(y);

@@ -1,7 +1,7 @@
-/* Every golden case against what transformers and PEFT computed: logits, loss, each adapter gradient,
- * and the adapter's change after 20 steps. The limits are those of fp32 noise with room (measured
- * noise in brackets): logits 1e-5 of the largest (1.3e-6), loss 1e-6 (2e-7), gradients 2e-5 of
- * max(own norm, 1e-3 of the largest) (2.5e-6), change 5e-4 (2.4e-5). */
+/* Every golden case against what transformers and PEFT computed: logits, loss, each adapter
+ * gradient, and the adapter's change after 20 steps. The limits are those of fp32 noise with room
+ * (measured noise in brackets): logits 1e-5 of the largest (1.3e-6), loss 1e-6 (2e-7), gradients
+ * 2e-5 of max(own norm, 1e-3 of the largest) (2.5e-6), change 5e-4 (2.4e-5). */
 #include "tests/golden/golden.h"
 
 #include "core/mem.h"

@@ -43,7 +43,8 @@ static void expect(int code, const char *part)
 }
 
 #define T(name, dtype, shape, from, to)                                                            \
-    "\"" name "\":{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":[" #from "," #to "]}"
+    "\"" name "\":{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":[" #from "," #to   \
+    "]}"
 
 CASE(valid_files_are_read)
 {
@@ -151,7 +152,8 @@ CASE(what_is_written_is_read_back)
 
 CASE(a_failed_write_leaves_the_old_file)
 {
-    struct ft_st_item item = {.name = "a", .dtype = FT_F32, .n_dims = 1, .dims = {1}, .data = "1234"};
+    struct ft_st_item item = {
+        .name = "a", .dtype = FT_F32, .n_dims = 1, .dims = {1}, .data = "1234"};
     ft_status_clear();
     CHECK_INT(ft_st_write("/dev/null/x", &item, 1, NULL, 0), FT_ERESOURCE);
     CHECK_HAS(ft_status_report(), "/dev/null/x");
@@ -159,7 +161,8 @@ CASE(a_failed_write_leaves_the_old_file)
 
 CASE(damaged_files_never_crash)
 {
-    static const char header[] = "{" T("a", "F32", "[2,3]", 0, 24) "," T("b", "U8", "[5]", 24, 29) "}";
+    static const char header[] =
+        "{" T("a", "F32", "[2,3]", 0, 24) "," T("b", "U8", "[5]", 24, 29) "}";
     struct ft_rng rng = ft_rng_init(1, FT_RNG_TEST, 2, 3);
     for (int round = 0; round < 3000; round++) {
         unsigned char buf[256];

@@ -36,9 +36,8 @@ static void store(struct ft_tensor *t, int64_t i, float v)
     } else { /* the nearest f16 below, by its exponent and ten bits */
         int e;
         float m = frexpf(fabsf(v), &e); /* m in [0.5, 1) */
-        uint16_t h = v == 0 || e < -12 ? 0
-                                       : (uint16_t)((e + 14) << 10 |
-                                                    ((uint32_t)(m * 2048) & 0x3ff));
+        uint16_t h =
+            v == 0 || e < -12 ? 0 : (uint16_t)((e + 14) << 10 | ((uint32_t)(m * 2048) & 0x3ff));
         ((uint16_t *)t->data)[i] = (uint16_t)(h | (v < 0 ? 0x8000 : 0));
     }
 }

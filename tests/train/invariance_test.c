@@ -1,5 +1,5 @@
-/* What must not change the result: threads, instruction set, recompute (bits); the split of a window,
- * packing (to rounding). And what must not happen: allocation after the first step. */
+/* What must not change the result: threads, instruction set, recompute (bits); the split of a
+ * window, packing (to rounding). And what must not happen: allocation after the first step. */
 #include "tests/golden/golden.h"
 
 #include "core/mem.h"

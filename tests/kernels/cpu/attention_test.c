@@ -6,11 +6,10 @@ struct shape {
     int docs[6]; /* lengths, 0 ends */
 };
 static const struct shape shapes[] = {
-    {1, 1, 2, 0, {1}},          {2, 1, 4, 0, {2, 1, 3}},      {4, 2, 10, 0, {5, 64, 7}},
-    {9, 3, 64, 0, {96, 97, 1}}, {6, 2, 32, 0, {200, 65}},     {3, 3, 16, 0, {300}},
+    {1, 1, 2, 0, {1}},          {2, 1, 4, 0, {2, 1, 3}},       {4, 2, 10, 0, {5, 64, 7}},
+    {9, 3, 64, 0, {96, 97, 1}}, {6, 2, 32, 0, {200, 65}},      {3, 3, 16, 0, {300}},
     {4, 1, 8, 5, {33, 2, 130}}, {2, 2, 128, 70, {150, 33, 9}}, {2, 1, 256, 0, {40}},
 };
-
 
 /* One document, one head, in doubles; rows from base. */
 static void head_in_double(const struct ft_attention_dx *a, int64_t base, int len, int head,
@@ -34,7 +33,8 @@ static void head_in_double(const struct ft_attention_dx *a, int64_t base, int le
             p[t] /= sum;
             dp[t] = 0;
             for (int c = 0; c < d; c++) {
-                o[(base + i) * a->heads * d + head * d + c] += p[t] * at(a->v, base + t, kv * d + c);
+                o[(base + i) * a->heads * d + head * d + c] +=
+                    p[t] * at(a->v, base + t, kv * d + c);
                 dp[t] += at(a->dout, base + i, head * d + c) * at(a->v, base + t, kv * d + c);
             }
             delta += p[t] * dp[t];
@@ -91,8 +91,8 @@ static void one_shape(struct bench *b, const struct shape *s)
                                 .window = s->window,
                                 .scale = (float)(1.5 / sqrt(s->d))};
     run_op(b, FT_OP_attention,
-           &(union ft_op_args){.attention = {a.q, a.k, a.v, offsets, a.o, a.lse, a.heads, a.kv_heads,
-                                             a.head_dim, a.window, a.scale}});
+           &(union ft_op_args){.attention = {a.q, a.k, a.v, offsets, a.o, a.lse, a.heads,
+                                             a.kv_heads, a.head_dim, a.window, a.scale}});
     run_op(b, FT_OP_attention_dx, &(union ft_op_args){.attention_dx = a});
     size_t n = (size_t)b->live * (size_t)(3 * q + 2 * kv);
     double *o = calloc(n, sizeof *o), *lse = o + b->live * q, *dq = lse + b->live * q;

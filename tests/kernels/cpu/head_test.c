@@ -10,7 +10,8 @@ static struct ft_tensor *scalars_tensor(double *values)
 
 static void head_case(struct bench *b)
 {
-    static const int64_t shapes[][3] = {{1, 1, 1}, {5, 8, 3}, {33, 20, 37}, {70, 64, 1000}, {9, 7, 16}};
+    static const int64_t shapes[][3] = {
+        {1, 1, 1}, {5, 8, 3}, {33, 20, 37}, {70, 64, 1000}, {9, 7, 16}};
     for (int s = 0; s < 5; s++)
         for (int every = 1; every <= 3; every++) {
             const int64_t c = shapes[s][1], v = shapes[s][2];

@@ -14,8 +14,10 @@ static void linear_case(struct bench *b)
     for (int d = 0; d < 3; d++) {
         const int64_t *n = shapes[s];
         b->live = n[0];
-        struct ft_tensor *x = random_tensor(b, n[1], 1), *w = random_weight(n[2], n[1], dtypes[d], 2);
-        struct ft_tensor *bias = random_weight(1, n[2], dtypes[d], 3), *add = random_tensor(b, n[2], 4);
+        struct ft_tensor *x = random_tensor(b, n[1], 1),
+                         *w = random_weight(n[2], n[1], dtypes[d], 2);
+        struct ft_tensor *bias = random_weight(1, n[2], dtypes[d], 3),
+                         *add = random_tensor(b, n[2], 4);
         struct ft_tensor *u = random_tensor(b, n[3], 5), *lb = random_weight(n[2], n[3], FT_F32, 6);
         struct ft_tensor *y = empty_tensor(b, n[2]);
         run_op(b, FT_OP_linear,
@@ -50,7 +52,8 @@ static void linear_dx_case(struct bench *b)
     {
         const int64_t *n = shapes[s];
         b->live = n[0];
-        struct ft_tensor *dy = random_tensor(b, n[2], 1), *w = random_weight(n[2], n[1], FT_BF16, 2);
+        struct ft_tensor *dy = random_tensor(b, n[2], 1),
+                         *w = random_weight(n[2], n[1], FT_BF16, 2);
         struct ft_tensor *add = random_tensor(b, n[1], 3), *du = random_tensor(b, n[3], 4);
         struct ft_tensor *a = random_weight(n[3], n[1], FT_F32, 5), *dx = empty_tensor(b, n[1]);
         run_op(b, FT_OP_linear_dx,

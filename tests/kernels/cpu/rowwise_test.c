@@ -30,7 +30,8 @@ static void rmsnorm_case(struct bench *b)
                 row[c] = at(x, t, c);
             for (int64_t c = 0; c < n; c++) {
                 double want = norm_in_double(row, w, n, (double)1e-5f, offset, c);
-                check_element("rmsnorm", b, t, c, at(y, t, c), want, tol_f32(fabs(want), (double)n));
+                check_element("rmsnorm", b, t, c, at(y, t, c), want,
+                              tol_f32(fabs(want), (double)n));
             }
         }
         check_poison(b, y);
@@ -84,7 +85,8 @@ CASE(rmsnorm_dx_matches_finite_differences)
 
 static void rope_case(struct bench *b)
 {
-    static const int dims[][3] = {{1, 2, 1}, {3, 6, 2}, {2, 64, 32}, {5, 16, 8}}; /* heads, dim, half */
+    static const int dims[][3] = {
+        {1, 2, 1}, {3, 6, 2}, {2, 64, 32}, {5, 16, 8}}; /* heads, dim, half */
     for (int i = 0; i < 4; i++) {
         const int heads = dims[i][0], d = dims[i][1], half = dims[i][2];
         b->live = 9;
@@ -211,7 +213,8 @@ static void embed_case(struct bench *b)
 {
     b->live = 5;
     struct ft_tensor *w = random_weight(11, 37, FT_BF16, 1), *ids = int_tensor(8, 1, true);
-    struct ft_tensor *y = empty_tensor(b, 37), *z = empty_tensor(b, 37), *x = random_tensor(b, 37, 2);
+    struct ft_tensor *y = empty_tensor(b, 37), *z = empty_tensor(b, 37),
+                     *x = random_tensor(b, 37, 2);
     for (int i = 0; i < 5; i++)
         ((int32_t *)ids->data)[i] = i * 7 % 11;
     run_op(b, FT_OP_embed, &(union ft_op_args){.embed = {ids, w, y, 2.f}});
