@@ -146,3 +146,18 @@ CASE(killed_at_any_moment_nothing_is_half_written)
     }
     remove_fresh_folder();
 }
+
+CASE(valgrind_finds_nothing)
+{
+#if defined(__SANITIZE_ADDRESS__)
+    check_skip("the sanitizers look already");
+#endif
+    if (shell("command -v valgrind >/dev/null"))
+        check_skip("valgrind is not installed");
+    fresh_folder();
+    CHECK_INT(shell("valgrind -q --error-exitcode=9 --leak-check=full "
+                    "--errors-for-leak-kinds=definite,indirect @FT train @D/ok.yaml val_set_size=1 "
+                    "gradient_checkpointing=true lora_dropout=0.1 2>&1"),
+              0);
+    remove_fresh_folder();
+}
