@@ -12,7 +12,7 @@ static void print_start(FILE *out, const struct ft_job *j)
     char a[32];
     const struct ft_run_length *l = &j->length;
     fprintf(out, "%s: %.1f M parameters, adapter on %d modules with %.2f M (%.2f %%)\n",
-            j->config->base_model, (double)ft_model_parameters(j->model) / 1e6,
+            j->base_name, (double)ft_model_parameters(j->model) / 1e6,
             ft_adapter_modules(j->adapter), (double)ft_adapter_parameters(j->adapter) / 1e6,
             100.0 * (double)ft_adapter_parameters(j->adapter) /
                 (double)ft_model_parameters(j->model));
@@ -36,7 +36,7 @@ static int vllm_rank(int64_t r)
 
 static void print_end(FILE *out, const struct ft_job *j, const struct ft_train_result *r)
 {
-    const char *dir = j->config->output_dir, *base = j->config->base_model;
+    const char *dir = j->config->output_dir, *base = j->base_name;
     int rank = vllm_rank(ft_adapter_max_rank(j->adapter));
     struct ft_adapter_options is;
     ft_adapter_config(j->adapter, &is);

@@ -67,9 +67,10 @@ static int snapshot(char **out, const char *repo)
     return rc;
 }
 
-int ft_hub_model(char **out, const char *name, const char *folder)
+int ft_hub_model(char **out, bool *cached, const char *name, const char *folder)
 {
     *out = NULL;
+    *cached = false;
     if (ft_file_exists(name))
         return (*out = ft_strdup(name)) ? FT_OK : FT_ERESOURCE;
     if (folder && name[0] != '/') {
@@ -82,6 +83,7 @@ int ft_hub_model(char **out, const char *name, const char *folder)
         return ft_fail(FT_EDATA, "'%s' does not exist", name);
     char *cache = cache_folder(), *repo = cache ? repository(cache, name) : NULL;
     int rc = repo ? snapshot(out, repo) : FT_ERESOURCE;
+    *cached = !rc && *out;
     if (!rc && !*out) {
         rc = ft_fail(FT_EDATA, "'%s' is neither a folder nor in the Hugging Face cache (%s)", name,
                      cache);

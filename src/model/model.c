@@ -491,8 +491,9 @@ int ft_model_load(struct ft_model *m, struct ft_pool *pool, bool allow_nonfinite
     const int64_t round = 64; /* chunks between two looks at the progress */
     for (l.base = 0; l.base < at && l.failed < 0 && l.nonfinite < 0; l.base += round) {
         ft_pool_run(pool, at - l.base < round ? at - l.base : round, load_piece, &l);
+        int64_t done = l.base + round < at ? l.base + round : at;
         if (progress)
-            progress(ctx, (uint64_t)(l.base < at ? l.base : at) * CHUNK, (uint64_t)at * CHUNK);
+            progress(ctx, (uint64_t)done * CHUNK, (uint64_t)at * CHUNK);
     }
     int rc = l.failed >= 0 || l.nonfinite >= 0 ? load_failed(&l) : FT_OK;
     ft_free(first);

@@ -354,7 +354,9 @@ int ft_job_open(struct ft_job *j, const struct ft_config *c)
 {
     *j = (struct ft_job){.config = c};
     FT_TRY(ft_cpu_backend(&j->backend, c->cpu_isa));
-    FT_TRY(ft_hub_model(&j->model_path, c->base_model, c->folder));
+    bool cached;
+    FT_TRY(ft_hub_model(&j->model_path, &cached, c->base_model, c->folder));
+    j->base_name = cached ? c->base_model : j->model_path;
     FT_TRY(ft_model_open(&j->model, j->model_path));
     FT_TRY(ft_tokenizer_check(j->model_path, ft_model_config(j->model)->vocab));
     FT_TRY(open_adapter(j));

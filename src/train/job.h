@@ -26,6 +26,7 @@ struct ft_batch {
 struct ft_job {
     const struct ft_config *config;
     char *model_path;
+    const char *base_name; /* as the adapter records it: the path, or the id in the cache */
     struct ft_model *model;
     struct ft_adapter *adapter;
     struct ft_dataset train, held;

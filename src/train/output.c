@@ -176,8 +176,8 @@ static int write_card(const struct ft_output *o, const struct ft_job *j)
                            "of everything it was trained from, `metrics.jsonl` the losses.\n\n"
                            "```python\nfrom peft import AutoPeftModelForCausalLM\n"
                            "model = AutoPeftModelForCausalLM.from_pretrained(\"%s\")\n```\n",
-                           j->config->base_model, licence[0] ? "license: " : "", licence,
-                           licence[0] ? "\n" : "", j->config->base_model,
+                           j->base_name, licence[0] ? "license: " : "", licence,
+                           licence[0] ? "\n" : "", j->base_name,
                            (long long)ft_adapter_max_rank(j->adapter),
                            ft_adapter_modules(j->adapter), o->folder);
     int rc = path && text ? ft_file_write(path, text, strlen(text)) : FT_ERESOURCE;
@@ -190,7 +190,7 @@ int ft_output_write(const struct ft_output *o, const struct ft_job *j)
 {
     FT_TRY(copy_tokenizer(j->model_path, o->folder));
     FT_TRY(write_card(o, j));
-    return ft_adapter_save(j->adapter, o->folder, j->config->base_model);
+    return ft_adapter_save(j->adapter, o->folder, j->base_name);
 }
 
 /* --- run.json --- */
@@ -229,7 +229,7 @@ int ft_output_run_json(const struct ft_output *o, const struct ft_job *j,
     json_t *root = json_pack(
         "{ss ss ss ss si s{ss ss so} so so so sI sI}", "ft_version", FT_VERSION, "device",
         j->backend->device, "cpu", ft_cpu_model(), "cpu_isa", j->backend->isa, "threads",
-        ft_pool_size(j->pool), "base_model", "name", j->config->base_model, "architecture",
+        ft_pool_size(j->pool), "base_model", "name", j->base_name, "architecture",
         ft_model_architecture(j->model), "licence", licence[0] ? json_string(licence) : json_null(),
         "config", ft_config_json(j->config), "sha256", hashes, "result", result_json(r),
         "trained_parameters", (json_int_t)ft_adapter_parameters(j->adapter), "planned_bytes",

@@ -4,6 +4,7 @@
 #include "tests/cli/cli.h"
 
 #include "core/file.h"
+#include "io/safetensors.h"
 
 #include <stdlib.h>
 #include <unistd.h>
@@ -154,6 +155,49 @@ CASE(f19_tokenizer_beyond_the_embedding)
         "echo '{\"model\": {\"vocab\": {\"a\": 0, \"<x>\": 61}}, \"added_tokens\": [{\"id\": 99, "
         "\"content\": \"<y>\"}]}' > @D/model/tokenizer.json; @FT train @D/ok.yaml 2>&1");
     CHECK_HAS(shell_output, "'<y>' 99");
+}
+
+/* A dataset of `docs` documents of four tokens at @D/bad.safetensors. */
+static void write_dataset(int docs, int32_t last_id, uint8_t mask)
+{
+    int32_t ids[64] = {0};
+    int64_t offsets[17] = {0};
+    uint8_t masks[64];
+    char path[128];
+    memset(masks, mask, sizeof masks);
+    for (int i = 0; i < docs; i++)
+        offsets[i + 1] = 4 * (i + 1);
+    if (docs)
+        ids[4 * docs - 1] = last_id;
+    struct ft_st_item items[] = {
+        {.name = "input_ids", .dtype = FT_I32, .n_dims = 1, .dims = {4 * docs}, .data = ids},
+        {.name = "offsets", .dtype = FT_I64, .n_dims = 1, .dims = {docs + 1}, .data = offsets},
+        {.name = "loss_mask", .dtype = FT_U8, .n_dims = 1, .dims = {4 * docs}, .data = masks}};
+    shell("echo @D/bad.safetensors");
+    shell_output[strcspn(shell_output, "\n")] = 0;
+    snprintf(path, sizeof path, "%.100s", shell_output);
+    CHECK_INT(ft_st_write(path, items, 3, NULL, 0), FT_OK);
+}
+
+CASE(f20_to_f22_data_that_cannot_be_trained_on)
+{
+    fresh_folder();
+    write_dataset(3, 61, 1);
+    EXPECT(3, "bad.safetensors: error: document 2, position 3: token id 61 is outside",
+           "@FT train @D/ok.yaml datasets.0.path=@D/bad.safetensors 2>&1");
+    write_dataset(3, 1, 0);
+    EXPECT(3, "nothing to train on: of 3 documents 0 are empty, 3 have no trained token",
+           "@FT train @D/ok.yaml datasets.0.path=@D/bad.safetensors 2>&1");
+    write_dataset(0, 0, 1);
+    EXPECT(3, "nothing to train on: of 0 documents",
+           "@FT train @D/ok.yaml datasets.0.path=@D/bad.safetensors 2>&1");
+    write_dataset(3, 1, 1);
+    EXPECT(3, "3 documents are fewer than one micro-batch of 4",
+           "@FT train @D/ok.yaml datasets.0.path=@D/bad.safetensors micro_batch_size=4 2>&1");
+    EXPECT(3, "none.safetensors' does not exist",
+           "@FT train @D/ok.yaml datasets.0.path=@D/none.safetensors 2>&1");
+    check_no_output();
+    EXPECT(0, "adapter in", "@FT train @D/ok.yaml datasets.0.path=@D/bad.safetensors 2>&1");
 }
 
 CASE(f24_long_documents_follow_the_policy)
