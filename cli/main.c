@@ -130,6 +130,9 @@ int main(int argc, char **argv)
     ft_started = ft_now();
     signal(SIGPIPE, SIG_IGN); /* a closed terminal is no reason to lose a run */
     int rc = run(argc, argv);
+    bool trains = argc > 1 && strcmp(argv[1], "train") == 0; /* whose output is the folder */
+    if ((fflush(stdout) || ferror(stdout)) && !rc && !trains)
+        rc = ft_fail(FT_ERESOURCE, "the output cannot be written");
     ft_print_notices();
     fputs(ft_status_report(), stderr);
     return rc;

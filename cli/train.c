@@ -73,15 +73,22 @@ static void print_profile(FILE *out, const struct ft_profile *p)
                     p->flops[i] / p->seconds[i] * 1e-9);
 }
 
+static const char *number(char out[32], double v)
+{
+    snprintf(out, 32, isfinite(v) ? "%.9g" : "null", v);
+    return out;
+}
+
 static void print_json(FILE *out, const struct ft_job *j, const struct ft_train_result *r)
 {
+    char a[32], b[32];
     fprintf(out,
             "{\"steps\": %lld, \"tokens\": %lld, \"seconds\": %.6f, \"startup_seconds\": %.6f, "
-            "\"tokens_per_second\": %.3f, \"first_loss\": %.9g, \"last_loss\": %.9g, "
+            "\"tokens_per_second\": %.3f, \"first_loss\": %s, \"last_loss\": %s, "
             "\"peak_bytes\": %zu, \"planned_bytes\": %zu, \"flops_per_token\": %.6g}\n",
             (long long)r->steps, (long long)r->tokens, r->seconds, r->startup_seconds,
-            r->tokens_per_second, r->first_loss, r->last_loss, r->peak_bytes, ft_job_memory(j),
-            ft_job_flops_per_token(j));
+            r->tokens_per_second, number(a, r->first_loss), number(b, r->last_loss), r->peak_bytes,
+            ft_job_memory(j), ft_job_flops_per_token(j));
 }
 
 int ft_cmd_train(const struct ft_command *self, int n, char **words)

@@ -31,7 +31,8 @@ int ft_read_config_words(struct ft_config *c, const struct ft_command *self, int
     int first = 0;
     *c = (struct ft_config){0};
     FT_TRY(ft_refuse_flags(self, n, words));
-    if (n > 0 && !strchr(words[0], '=')) {
+    /* a first word with a "/" before its "=" is a path: runs/lr=1e-4/config.yaml */
+    if (n > 0 && strcspn(words[0], "/") <= strcspn(words[0], "=")) {
         path = words[0];
         first = 1;
     }

@@ -49,6 +49,7 @@ static void rmsnorm_check(const union ft_op_args *a)
 {
     const struct ft_rmsnorm *r = &a->rmsnorm;
     FT_ASSERT(same(r->x, r->y) && is(r->w, 1, r->x->cols) && is(r->rstd, r->x->rows, 1));
+    FT_ASSERT(r->x->cols <= FT_NORM_COLS_MAX);
 }
 
 static struct ft_cost rmsnorm_cost(const union ft_op_args *a, int64_t n)

@@ -228,6 +228,8 @@ int64_t ft_head_chunk_rows(int64_t tokens, int64_t vocab);
 /* Limits of the attention ops. */
 #define FT_HEAD_DIM_MAX   256
 #define FT_HEAD_GROUP_MAX 64
+/* Of the norms: weights that are not f32 are widened into a thread's scratch. */
+#define FT_NORM_COLS_MAX  262144
 
 /* Bytes of shared scratch that a product needs for its packed weight panel. */
 #define FT_GEMM_SCRATCH ((size_t)8 << 20)

@@ -116,6 +116,20 @@ void ft_adapter_config(const struct ft_adapter *a, struct ft_adapter_options *ou
                                        .rslora = a->rslora};
 }
 
+const char *ft_adapter_difference(const struct ft_adapter *a, const struct ft_adapter *b,
+                                  bool ranks)
+{
+    for (int i = 0; i < a->n_sites; i++) {
+        const struct ft_slot *s = a->slot_of_site[i] < 0 ? NULL : &a->slots[a->slot_of_site[i]];
+        const struct ft_slot *t = b->slot_of_site[i] < 0 ? NULL : &b->slots[b->slot_of_site[i]];
+        if (!s != !t)
+            return s ? s->name : t->name;
+        if (s && ranks && (s->r != t->r || s->alpha != t->alpha))
+            return s->name;
+    }
+    return NULL;
+}
+
 bool ft_adapter_is_uneven(const struct ft_adapter *a)
 {
     for (int i = 1; i < a->n_slots; i++)

@@ -49,6 +49,10 @@ int64_t ft_adapter_max_rank(const struct ft_adapter *a);
 double ft_adapter_dropout(const struct ft_adapter *a);
 /* What the adapter's own config says, for checking options against: r, alpha, rslora. */
 void ft_adapter_config(const struct ft_adapter *a, struct ft_adapter_options *out);
+/* The first module that only one of the two has, or (ranks) whose rank or alpha differs; NULL:
+ * none. */
+const char *ft_adapter_difference(const struct ft_adapter *a, const struct ft_adapter *b,
+                                  bool ranks);
 /* Whether patterns make ranks or alphas differ between modules, which vLLM and others ignore. */
 bool ft_adapter_is_uneven(const struct ft_adapter *a);
 
@@ -68,7 +72,8 @@ struct ft_tensor *ft_adapter_linear(struct ft_adapter *a, struct ft_graph *g, in
  * those of the folder it was opened from. */
 int ft_adapter_fill(struct ft_adapter *a);
 
-/* Writes adapter_model.safetensors and adapter_config.json into folder, each atomically. */
+/* Writes adapter_model.safetensors and adapter_config.json into folder, each atomically.
+ * FT_EDIVERGED, and nothing written, if a value is not finite. */
 int ft_adapter_save(const struct ft_adapter *a, const char *folder, const char *base_model);
 
 #endif

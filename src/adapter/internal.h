@@ -29,8 +29,10 @@ struct ft_adapter {
     double dropout;
     bool rslora;
     uint64_t seed;
-    json_t *peft; /* adapter_config.json as it will be written */
-    char *folder; /* opened from, or NULL */
+    bool imported; /* from PEFT's files, whose patterns may match nothing */
+    bool overlap;  /* patterns give a module two values: the first one counts */
+    json_t *peft;  /* adapter_config.json as it will be written */
+    char *folder;  /* opened from, or NULL */
     struct ft_tensor *values, *gradients;
 };
 

@@ -26,9 +26,18 @@ static json_t *target_names(const struct ft_adapter *a, const struct ft_adapter_
     return list;
 }
 
-static json_t *pattern_object(const struct ft_pattern *p)
+/* The patterns as given; or, where they overlap, each module's own value under its whole name,
+ * since the file's order of keys is not the config's. */
+static json_t *pattern_object(const struct ft_adapter *a, const struct ft_pattern *p, bool ranks)
 {
     json_t *o = json_object();
+    for (int i = 0; p && a->overlap && i < a->n_slots; i++) {
+        int64_t v = ranks ? a->slots[i].r : a->slots[i].alpha;
+        if (v != (ranks ? a->r : a->alpha))
+            json_object_set_new(o, a->slots[i].name, json_integer(v));
+    }
+    if (a->overlap)
+        return o;
     for (; p && p->key; p++)
         if (!json_object_get(o, p->key))
             json_object_set_new(o, p->key, json_integer(p->value));
@@ -43,17 +52,18 @@ int ft_adapter_describe(struct ft_adapter *a, const struct ft_adapter_options *o
         for (const int64_t *l = o->layers; *l >= 0; l++)
             json_array_append_new(layers, json_integer(*l));
     }
-    json_t *targets = o->target_regex ? json_string(o->target_regex) : target_names(a, o);
-    a->peft =
-        json_pack("{s:n, s:s, s:o, s:n, s:b, s:b, s:b, s:o, s:I, s:f, s:n, s:n, s:s, s:I,"
-                  " s:o, s:n, s:o, s:s, s:b, s:b}",
-                  "base_model_name_or_path", "bias", "none", "alpha_pattern",
-                  pattern_object(o->alpha_pattern), "exclude_modules", "fan_in_fan_out", 0,
-                  "inference_mode", 1, "init_lora_weights", 1, "layers_to_transform", layers,
-                  "lora_alpha", (json_int_t)a->alpha, "lora_dropout", a->dropout, "layers_pattern",
-                  "modules_to_save", "peft_type", a->method->peft_type, "r", (json_int_t)a->r,
-                  "rank_pattern", pattern_object(o->rank_pattern), "revision", "target_modules",
-                  targets, "task_type", "CAUSAL_LM", "use_dora", 0, "use_rslora", a->rslora);
+    json_t *targets =
+        o->target_regex && !o->target_linear ? json_string(o->target_regex) : target_names(a, o);
+    a->peft = json_pack("{s:n, s:s, s:o, s:n, s:b, s:b, s:b, s:o, s:I, s:f, s:n, s:n, s:s, s:I,"
+                        " s:o, s:n, s:o, s:s, s:b, s:b}",
+                        "base_model_name_or_path", "bias", "none", "alpha_pattern",
+                        pattern_object(a, o->alpha_pattern, false), "exclude_modules",
+                        "fan_in_fan_out", 0, "inference_mode", 1, "init_lora_weights", 1,
+                        "layers_to_transform", layers, "lora_alpha", (json_int_t)a->alpha,
+                        "lora_dropout", a->dropout, "layers_pattern", "modules_to_save",
+                        "peft_type", a->method->peft_type, "r", (json_int_t)a->r, "rank_pattern",
+                        pattern_object(a, o->rank_pattern, true), "revision", "target_modules",
+                        targets, "task_type", "CAUSAL_LM", "use_dora", 0, "use_rslora", a->rslora);
     return a->peft ? FT_OK : ft_fail(FT_ERESOURCE, "out of memory");
 }
 
@@ -69,8 +79,19 @@ static int write_config(const struct ft_adapter *a, const char *folder, const ch
     return rc;
 }
 
+static int check_finite(const struct ft_adapter *a)
+{
+    const float *p = a->values->data;
+    for (int64_t i = 0; i < a->parameters; i++)
+        if (!isfinite(p[i]))
+            return ft_fail(FT_EDIVERGED,
+                           "the adapter holds NaN or infinite values: it is not written");
+    return FT_OK;
+}
+
 int ft_adapter_save(const struct ft_adapter *a, const char *folder, const char *base_model)
 {
+    FT_TRY(check_finite(a));
     static const char *const meta[][2] = {{"format", "pt"}};
     struct ft_arena arena = {0};
     int n = 2 * a->n_slots;
@@ -129,6 +150,13 @@ static int check_features(const struct import *m)
                           "'peft_type' is '%s'; ft continues from 'LORA' adapters", type);
     if (strcmp(bias, "none") != 0)
         return refuse(m, "bias", "other than 'none' is not supported");
+    /* initialisations that also change the base weights, unless PEFT converted them on saving */
+    const char *init = json_string_value(json_object_get(m->root, "init_lora_weights"));
+    if (init && strcmp(init, "gaussian") != 0 && strcmp(init, "eva") != 0 &&
+        strcmp(init, "orthogonal") != 0)
+        return ft_fail_at(
+            (struct ft_where){.file = m->file}, FT_EDATA,
+            "'init_lora_weights' is '%s': the adapter belongs to changed base weights", init);
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
         if (json_is_true(json_object_get(m->root, flags[i])))
             return refuse(m, flags[i], "is not supported");
@@ -238,8 +266,8 @@ static int read_fields(struct import *m)
         return refuse(m, "r", "is out of range");
     if (!(alpha >= 1) || alpha != floor(alpha) || alpha > 1 << 20)
         return refuse(m, "lora_alpha", "is not a whole number from 1");
-    if (!(a->dropout >= 0) || a->dropout >= 1)
-        return refuse(m, "lora_dropout", "is not in [0, 1)");
+    if (!(a->dropout >= 0) || a->dropout > 0.999)
+        return refuse(m, "lora_dropout", "is not within 0 to 0.999");
     a->r = r;
     a->alpha = (int64_t)alpha;
     return FT_OK;
@@ -252,6 +280,7 @@ int ft_adapter_import(struct ft_adapter *a, const struct ft_site *sites, int n, 
     struct ft_st *f = NULL;
     struct ft_pattern *ranks, *alphas;
     struct import m = {a, config, NULL};
+    a->imported = true;
     int rc = config && tensors && (a->folder = ft_strdup(folder)) ? FT_OK : FT_ERESOURCE;
     if (!rc)
         FT_GO(ft_json_file(config, FT_EDATA, &a->peft));

@@ -58,10 +58,12 @@ static bool layer_chosen(const int64_t *layers, int layer)
     return false;
 }
 
-static bool in_list(const char *module, const char *const *targets)
+/* As PEFT: a target that is the whole name is not subject to the choice of layers. */
+static bool in_list(const struct ft_site *site, const char *const *targets, const int64_t *layers)
 {
     for (; targets && *targets; targets++)
-        if (name_matches(module, *targets))
+        if (strcmp(site->name, *targets) == 0 ||
+            (name_matches(site->name, *targets) && layer_chosen(layers, site->layer)))
             return true;
     return false;
 }
@@ -108,9 +110,10 @@ int ft_adapter_match(struct ft_adapter *a, const struct ft_site *sites, int n,
         FT_TRY(ft_regex_new(&re, FT_ECONFIG, "", o->target_regex, ""));
     int rc = FT_OK;
     for (int i = 0; i < n && !rc; i++) {
-        bool hit = o->target_linear || in_list(sites[i].name, o->targets) ||
+        bool hit = (o->target_linear && layer_chosen(o->layers, sites[i].layer)) ||
+                   in_list(&sites[i], o->targets, o->layers) ||
                    (re && ft_regex_matches_all(re, sites[i].name));
-        if (hit && layer_chosen(o->layers, sites[i].layer))
+        if (hit)
             rc = ft_adapter_add_slot(a, sites, i);
     }
     ft_regex_free(re);
@@ -141,9 +144,11 @@ static int apply_patterns(struct ft_adapter *a, const char *key, const struct ft
             int64_t *to = is_rank ? &s->r : &s->alpha;
             if (*to == 0)
                 *to = p->value;
+            else
+                a->overlap |= *to != p->value;
         }
         ft_regex_free(re);
-        if (!hit)
+        if (!hit && !a->imported)
             return ft_fail(FT_ECONFIG, "'%s': '%s' matches no adapted module", key, p->key);
     }
     return FT_OK;

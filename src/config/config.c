@@ -384,11 +384,11 @@ static int conflict(const struct ft_config *c, const char *key, const char *text
 static int check_together(struct ft_config *c)
 {
     int rc = FT_OK;
-    if (!c->base_model)
+    if (!c->base_model || !c->base_model[0])
         rc = conflict(c, "base_model", "'base_model' is missing: the model to adapt");
     if (!c->n_datasets && !ft_config_is_set(c, "datasets"))
         rc = conflict(c, "datasets", "'datasets' is missing: what to train on");
-    if (!c->output_dir)
+    if (!c->output_dir || !c->output_dir[0])
         rc = conflict(c, "output_dir", "'output_dir' is missing: where the adapter goes");
     if (strcmp(c->adapter, "qlora") == 0)
         rc = conflict(c, "adapter",
@@ -423,7 +423,8 @@ static int check_together(struct ft_config *c)
 /* Defaults that depend on other options. */
 static void resolve(struct ft_config *c)
 {
-    if (!c->lora_target_modules && !c->lora_target_regex && !c->lora_model_dir)
+    if (!c->lora_target_modules && !c->lora_target_regex && !c->lora_model_dir &&
+        !ft_config_is_set(c, "lora_target_linear"))
         c->lora_target_linear = true;
     if (!ft_config_is_set(c, "lora_alpha") && ft_config_is_set(c, "lora_r"))
         c->lora_alpha = 2 * c->lora_r;

@@ -29,7 +29,7 @@ int ft_file_read(const char *path, size_t most, enum ft_code code, char **data, 
     struct stat st;
     struct ft_where at = {.file = path};
     *data = NULL;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
         return ft_fail_at(at, code, "cannot open: %s", strerror(errno));
     int rc = FT_OK;

@@ -141,7 +141,7 @@ void ft_sha256_hex(struct ft_sha256 *s, char out[65])
         snprintf(out + 8 * i, 9, "%08x", s->h[i]);
 }
 
-bool ft_sha256_file(const char *path, char out[65])
+bool ft_sha256_file(const char *path, char out[65], const _Atomic bool *stop)
 {
     struct ft_sha256 s;
     uint8_t buf[65536];
@@ -155,9 +155,9 @@ bool ft_sha256_file(const char *path, char out[65])
         n = read(fd, buf, sizeof buf);
         if (n > 0)
             ft_sha256_add(&s, buf, (size_t)n);
-    } while (n > 0 || (n < 0 && errno == EINTR));
+    } while ((n > 0 || (n < 0 && errno == EINTR)) && !(stop && *stop));
     close(fd);
-    if (n < 0)
+    if (n != 0)
         return false;
     ft_sha256_hex(&s, out);
     return true;

@@ -17,7 +17,7 @@ void ft_sha256_add(struct ft_sha256 *s, const void *data, size_t n);
 /* 64 hex digits and a zero byte. */
 void ft_sha256_hex(struct ft_sha256 *s, char out[65]);
 
-/* Of a file; false if it cannot be read. Allocates nothing. */
-bool ft_sha256_file(const char *path, char out[65]);
+/* Of a file; false if it cannot be read, or *stop becomes true (stop may be NULL). */
+bool ft_sha256_file(const char *path, char out[65], const _Atomic bool *stop);
 
 #endif

@@ -212,7 +212,7 @@ int ft_st_open(struct ft_st **out, const char *path)
     *out = NULL;
     FT_TRY(ft_alloc(&f, 1, sizeof *f));
     f->path = ft_strdup(path);
-    f->fd = open(path, O_RDONLY | O_CLOEXEC);
+    f->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     int rc = f->path ? FT_OK : FT_ERESOURCE;
     if (!rc && f->fd < 0)
         rc = ft_fail_at(here(f), FT_EDATA, "cannot open: %s", strerror(errno));

@@ -129,6 +129,10 @@ static int yarn_fields(const json_t *o, const char *file, struct ft_rope_spec *s
     s->beta_fast = fast != 0 ? fast : 32;
     s->beta_slow = slow != 0 ? slow : 1;
     s->truncate = truncate;
+    if (!(s->beta_fast > 0) || !(s->beta_slow > 0))
+        return ft_fail_at((struct ft_where){.file = file}, FT_EDATA,
+                          "'beta_fast' %g and 'beta_slow' %g must be above 0", s->beta_fast,
+                          s->beta_slow);
     if (ft_json_get(o, "attention_factor"))
         s->attention_factor = attention;
     else if (mscale != 0 && mscale_all != 0)
@@ -158,6 +162,9 @@ static int rope_fields(const json_t *root, const json_t *o, const char *file, co
         !ft_json_real(root, file, "original_max_position_embeddings", &original))
         return FT_EDATA;
     s->original_max_positions = original;
+    if (s->type != FT_ROPE_DEFAULT && (!(original > 1) || !isfinite(original)))
+        return ft_fail_at((struct ft_where){.file = file}, FT_EDATA,
+                          "'original_max_position_embeddings' is %g, allowed above 1", original);
     switch (s->type) {
     case FT_ROPE_DEFAULT:
         return FT_OK;
@@ -181,10 +188,10 @@ static int rope_fields(const json_t *root, const json_t *o, const char *file, co
 static int read_rope(const json_t *root, const char *file, struct ft_model_config *c)
 {
     struct ft_rope_spec *s = &c->rope;
-    const json_t *o = ft_json_get(root, "rope_parameters");
-    if (!o)
-        o = ft_json_get(root, "rope_scaling");
-    if (!o)
+    const json_t *o = ft_json_get(root, "rope_scaling"); /* transformers' order, too */
+    if (json_object_size(o) == 0)
+        o = ft_json_get(root, "rope_parameters");
+    if (json_object_size(o) == 0)
         o = root;
     const char *type = "default";
     double partial = 1, theta = 10000;
@@ -217,7 +224,12 @@ static int read_rope(const json_t *root, const char *file, struct ft_model_confi
     if (s->type == FT_ROPE_DYNAMIC && s->dim <= 2)
         return ft_fail_at((struct ft_where){.file = file}, FT_EDATA,
                           "rope type 'dynamic' needs a head_dim above 2");
-    return rope_fields(root, o, file, type, s);
+    FT_TRY(rope_fields(root, o, file, type, s));
+    if (!(s->attention_factor > 0) || !isfinite(s->attention_factor) || !isfinite(s->factor))
+        return ft_fail_at((struct ft_where){.file = file}, FT_EDATA,
+                          "rope: 'attention_factor' %g or 'factor' %g is out of range",
+                          s->attention_factor, s->factor);
+    return FT_OK;
 }
 
 static int check_shape(const char *file, struct ft_model_config *c)
@@ -244,6 +256,12 @@ static int check_shape(const char *file, struct ft_model_config *c)
     if (c->heads / c->kv_heads > FT_HEAD_GROUP_MAX)
         return ft_fail_at(at, FT_EDATA, "%lld heads share a key head, ft supports up to %d",
                           (long long)(c->heads / c->kv_heads), FT_HEAD_GROUP_MAX);
+    if (c->hidden > FT_NORM_COLS_MAX)
+        return ft_fail_at(at, FT_EDATA, "'hidden_size' is %lld, ft supports up to %d",
+                          (long long)c->hidden, FT_NORM_COLS_MAX);
+    if (c->layers > FT_LAYERS_MAX)
+        return ft_fail_at(at, FT_EDATA, "'num_hidden_layers' is %lld, ft supports up to %d",
+                          (long long)c->layers, FT_LAYERS_MAX);
     if (!(c->norm_eps > 0))
         return ft_fail_at(at, FT_EDATA, "'rms_norm_eps' is %g, allowed above 0", c->norm_eps);
     return FT_OK;

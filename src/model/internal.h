@@ -8,6 +8,9 @@
 #include "core/mem.h"
 #include "io/safetensors.h"
 
+/* Far above any model; a config that asks for more is hostile or broken. */
+#define FT_LAYERS_MAX 4096
+
 /* The linear modules of one layer, in the order they run. */
 enum ft_role { FT_Q, FT_K, FT_V, FT_O, FT_GATE, FT_UP, FT_DOWN, FT_ROLES };
 

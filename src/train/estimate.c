@@ -25,7 +25,7 @@ static double fastest(const struct ft_job *j, enum ft_op op, const union ft_op_a
 int ft_rates_measure(struct ft_rates *r, const struct ft_job *j)
 {
     const struct ft_model_config *c = ft_model_config(j->model);
-    const int64_t t = j->capacity;
+    const int64_t t = j->capacity < 512 ? j->capacity : 512;
     size_t floats = (size_t)t * (size_t)(c->hidden + 3 * c->ffn), w = (size_t)(c->hidden * c->ffn);
     size_t bytes = floats * 4 + w * 2 + FT_GEMM_SCRATCH;
     void *block;

@@ -19,6 +19,7 @@ struct item {
 struct ft_hashes {
     pthread_t thread;
     bool running;
+    _Atomic bool stop; /* nobody waits for the result any more */
     struct item *items;
     int n;
 };
@@ -29,7 +30,7 @@ static void *work(void *arg)
     /* behind the training in the scheduler's eyes */
     setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 19);
     for (int i = 0; i < h->n; i++)
-        ft_sha256_file(h->items[i].path, h->items[i].hex);
+        ft_sha256_file(h->items[i].path, h->items[i].hex, &h->stop);
     return NULL;
 }
 
@@ -88,7 +89,9 @@ json_t *ft_hashes_json(struct ft_hashes *h)
     h->running = false;
     for (int i = 0; i < h->n; i++) {
         json_t *kind = json_object_get(root, h->items[i].kind);
-        const char *slash = strrchr(h->items[i].path, '/');
+        /* datasets by their paths; the model's files by their names */
+        bool whole = strcmp(h->items[i].kind, "dataset") == 0;
+        const char *slash = whole ? NULL : strrchr(h->items[i].path, '/');
         if (!kind) {
             kind = json_object();
             json_object_set_new(root, h->items[i].kind, kind);
@@ -103,6 +106,7 @@ void ft_hashes_free(struct ft_hashes *h)
 {
     if (!h)
         return;
+    h->stop = true;
     if (h->running)
         pthread_join(h->thread, NULL);
     for (int i = 0; i < h->n; i++)

@@ -15,8 +15,9 @@ struct ft_output {
     bool made_folder; /* by us: removed again if nothing was written */
 };
 
-/* Creates and locks output_dir; refuses one that is in use or holds an earlier run (FT_ECONFIG). */
-int ft_output_open(struct ft_output *o, const struct ft_config *c);
+/* Creates and locks output_dir; refuses one that is in use, holds an earlier run, or is a folder
+ * that the run reads (FT_ECONFIG). */
+int ft_output_open(struct ft_output *o, const struct ft_job *j);
 /* Removes what an earlier run left there, once this one is about to begin. */
 int ft_output_begin(struct ft_output *o);
 void ft_output_close(struct ft_output *o);

@@ -138,10 +138,10 @@ static int train_step(struct loop *l)
         l->r->first_loss = loss;
     l->r->last_loss = loss;
     report_step(l, tokens, loss, skipped);
-    if (l->skipped_in_a_row < FT_MAX_SKIPPED)
+    if (l->skipped_in_a_row < FT_MAX_SKIPPED && !(skipped && l->step == j->length.steps))
         return FT_OK;
-    ft_fail(FT_EDIVERGED, "step %lld: loss or gradient is not finite for the %d. time in a row",
-            (long long)l->step, FT_MAX_SKIPPED);
+    ft_fail(FT_EDIVERGED, "step %lld: loss or gradient is not finite (%d in a row)",
+            (long long)l->step, l->skipped_in_a_row);
     ft_hint(
         "lower 'learning_rate' (%g), lengthen the warmup, or look at the data of these steps; no "
         "adapter was written",
@@ -229,7 +229,7 @@ int ft_train(struct ft_job *j, const struct ft_train_options *o, struct ft_train
     struct ft_hashes *hashes = NULL;
     *r = (struct ft_train_result){
         .first_loss = NAN, .last_loss = NAN, .first_eval = NAN, .last_eval = NAN};
-    int rc = ft_output_open(&out, j->config);
+    int rc = ft_output_open(&out, j);
     if (rc)
         goto out;
     FT_GO(ft_track_open(&l.track, o->console, NULL));

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define LOCK_NAME ".ft.lock"
@@ -71,15 +72,38 @@ static int take_lock(struct ft_output *o, struct ft_where at)
     return rc;
 }
 
-int ft_output_open(struct ft_output *o, const struct ft_config *c)
+static bool same_folder(const char *a, const char *b)
+{
+    struct stat x, y;
+    return a && b && stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev &&
+           x.st_ino == y.st_ino;
+}
+
+/* A run must not overwrite what it reads. */
+static int check_inputs(const struct ft_job *j, struct ft_where at)
+{
+    const struct ft_config *c = j->config;
+    char *adapter = c->lora_model_dir ? ft_config_path(c, c->lora_model_dir) : NULL;
+    int rc = FT_OK;
+    if (same_folder(c->output_dir, j->model_path))
+        rc = ft_fail_at(at, FT_ECONFIG, "'output_dir' is the folder of 'base_model'");
+    if (same_folder(c->output_dir, adapter))
+        rc = ft_fail_at(at, FT_ECONFIG, "'output_dir' is the folder of 'lora_model_dir'");
+    ft_free(adapter);
+    return rc;
+}
+
+int ft_output_open(struct ft_output *o, const struct ft_job *j)
 {
     char entry[256];
+    const struct ft_config *c = j->config;
     const struct ft_where at = ft_config_where(c, "output_dir");
     *o = (struct ft_output){.lock = -1};
     o->folder = ft_strdup(c->output_dir);
     o->metrics = o->folder ? ft_path_join(o->folder, "metrics.jsonl") : NULL;
     if (!o->metrics)
         return FT_ERESOURCE;
+    FT_TRY(check_inputs(j, at));
     o->made_folder = !ft_file_exists(o->folder);
     FT_TRY(ft_make_folders(o->folder));
     FT_TRY(take_lock(o, at));
@@ -93,11 +117,11 @@ int ft_output_open(struct ft_output *o, const struct ft_config *c)
     return FT_ECONFIG;
 }
 
-int ft_output_begin(struct ft_output *o)
+static int remove_files(const char *folder, const char *const *names, int n)
 {
     int rc = FT_OK;
-    for (int i = 0; i < COUNT(own_files); i++) {
-        char *path = ft_path_join(o->folder, own_files[i]);
+    for (int i = 0; i < n; i++) {
+        char *path = ft_path_join(folder, names[i]);
         if (!path)
             return FT_ERESOURCE;
         if (unlink(path) && errno != ENOENT)
@@ -105,6 +129,12 @@ int ft_output_begin(struct ft_output *o)
         ft_free(path);
     }
     return rc;
+}
+
+int ft_output_begin(struct ft_output *o)
+{
+    FT_TRY(remove_files(o->folder, tokenizer_files, COUNT(tokenizer_files)));
+    return remove_files(o->folder, own_files, COUNT(own_files));
 }
 
 void ft_output_close(struct ft_output *o)
@@ -147,21 +177,22 @@ static int copy_tokenizer(const char *from, const char *to)
     return FT_OK;
 }
 
-/* The "license:" line of the base model's card, "" if it has none. */
+/* The "license:" line of the base model's card; "" if it has none, or not a plain name. */
 static void base_licence(const struct ft_job *j, char out[128])
 {
-    char *path = ft_path_join(j->model_path, "README.md"), *text = NULL;
-    size_t len;
+    char line[256], *path = ft_path_join(j->model_path, "README.md");
+    FILE *f = path ? fopen(path, "re") : NULL;
+    bool inside = f && fgets(line, sizeof line, f) && strcmp(line, "---\n") == 0;
     out[0] = 0;
-    if (path && ft_file_exists(path) &&
-        ft_file_read(path, (size_t)1 << 24, FT_EDATA, &text, &len) == FT_OK &&
-        strncmp(text, "---\n", 4) == 0) {
-        const char *end = strstr(text + 4, "\n---"), *at = strstr(text, "\nlicense:");
-        if (at && end && at < end)
-            snprintf(out, 128, "%.*s", (int)strcspn(at + 9 + strspn(at + 9, " "), "\r\n"),
-                     at + 9 + strspn(at + 9, " "));
+    while (inside && fgets(line, sizeof line, f) && strncmp(line, "---", 3) != 0) {
+        const char *value = line + 8 + strspn(line + 8, " ");
+        size_t n =
+            strspn(value, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.+-");
+        if (strncmp(line, "license:", 8) == 0 && n > 0 && n < 128 && strchr("\r\n", value[n]))
+            snprintf(out, 128, "%.*s", (int)n, value);
     }
-    ft_free(text);
+    if (f)
+        fclose(f);
     ft_free(path);
 }
 
@@ -170,16 +201,15 @@ static int write_card(const struct ft_output *o, const struct ft_job *j)
     char licence[128];
     base_licence(j, licence);
     char *path = ft_path_join(o->folder, "README.md");
-    char *text = ft_format("---\nbase_model: %s\nlibrary_name: peft\n%s%s%stags:\n- lora\n---\n\n"
-                           "A LoRA adapter for `%s`, trained with ft " FT_VERSION
-                           ": rank %lld on %d modules.\n\n`run.json` has the config and the hashes "
-                           "of everything it was trained from, `metrics.jsonl` the losses.\n\n"
-                           "```python\nfrom peft import AutoPeftModelForCausalLM\n"
-                           "model = AutoPeftModelForCausalLM.from_pretrained(\"%s\")\n```\n",
-                           j->base_name, licence[0] ? "license: " : "", licence,
-                           licence[0] ? "\n" : "", j->base_name,
-                           (long long)ft_adapter_max_rank(j->adapter),
-                           ft_adapter_modules(j->adapter), o->folder);
+    char *text = ft_format(
+        "---\nbase_model: %s\nlibrary_name: peft\n%s%s%stags:\n- lora\n---\n\n"
+        "A LoRA adapter for `%s`, trained with ft " FT_VERSION
+        ": rank %lld on %d modules.\n\n`run.json` has the config and the hashes "
+        "of everything it was trained from, `metrics.jsonl` the losses.\n\n"
+        "```python\nfrom peft import AutoPeftModelForCausalLM\n"
+        "model = AutoPeftModelForCausalLM.from_pretrained(\"%s\")\n```\n",
+        j->base_name, licence[0] ? "license: " : "", licence, licence[0] ? "\n" : "", j->base_name,
+        (long long)ft_adapter_max_rank(j->adapter), ft_adapter_modules(j->adapter), o->folder);
     int rc = path && text ? ft_file_write(path, text, strlen(text)) : FT_ERESOURCE;
     ft_free(text);
     ft_free(path);
@@ -188,9 +218,9 @@ static int write_card(const struct ft_output *o, const struct ft_job *j)
 
 int ft_output_write(const struct ft_output *o, const struct ft_job *j)
 {
-    FT_TRY(copy_tokenizer(j->model_path, o->folder));
+    FT_TRY(ft_adapter_save(j->adapter, o->folder, j->base_name)); /* first: it is what cost time */
     FT_TRY(write_card(o, j));
-    return ft_adapter_save(j->adapter, o->folder, j->base_name);
+    return copy_tokenizer(j->model_path, o->folder);
 }
 
 /* --- run.json --- */
@@ -224,7 +254,7 @@ int ft_output_run_json(const struct ft_output *o, const struct ft_job *j,
     }
     base_licence(j, licence);
     json_t *hashes = ft_hashes_json(h);
-    if (ft_sha256_file(adapter, hex))
+    if (ft_sha256_file(adapter, hex, NULL))
         json_object_set_new(hashes, "adapter", json_pack("{ss}", "adapter_model.safetensors", hex));
     json_t *root = json_pack(
         "{ss ss ss ss si s{ss ss so} so so so sI sI}", "ft_version", FT_VERSION, "device",

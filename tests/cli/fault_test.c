@@ -286,6 +286,34 @@ CASE(f38_output_in_use_or_not_empty)
            "kill $!; wait $! 2>/dev/null; exit $code");
 }
 
+CASE(f38_a_run_never_overwrites_what_it_reads)
+{
+    fresh_folder();
+    EXPECT(2, "is the folder of 'base_model'",
+           "@FT train @D/ok.yaml output_dir=@D/model overwrite_output_dir=true 2>&1");
+    EXPECT(0, "adapter in", "@FT train @D/ok.yaml 2>&1");
+    EXPECT(2, "is the folder of 'lora_model_dir'",
+           "@FT train @D/ok.yaml lora_model_dir=@D/out overwrite_output_dir=true 2>&1");
+    EXPECT(2, "contradict the adapter",
+           "@FT train @D/ok.yaml lora_model_dir=@D/out output_dir=@D/out2 "
+           "'lora_target_modules=[q_proj]' 2>&1");
+    EXPECT(2, "'output_dir' is missing", "@FT train @D/ok.yaml output_dir= 2>&1");
+    CHECK_INT(shell("test -e @D/out/adapter_model.safetensors && test ! -e @D/out2"), 0);
+}
+
+CASE(huge_shapes_are_refused_not_attempted)
+{
+    fresh_folder();
+    set_model_config("num_hidden_layers", "16000000");
+    EXPECT(3, "'num_hidden_layers' is 16000000", "@FT train @D/ok.yaml 2>&1");
+    fresh_folder();
+    set_model_config("hidden_size", "300000");
+    EXPECT(3, "'hidden_size' is 300000", "@FT train @D/ok.yaml 2>&1");
+    EXPECT(
+        2, "'datasets' is missing",
+        "mkdir -p @D/lr=1; cp @D/ok.yaml @D/lr=1/c.yaml; @FT train @D/lr=1/c.yaml datasets= 2>&1");
+}
+
 CASE(f43_a_closed_terminal_does_not_stop_training)
 {
     fresh_folder();

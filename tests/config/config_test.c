@@ -75,7 +75,7 @@ CASE(errors_name_the_place_the_value_and_the_range)
     expect_error(NEEDED "learning_rate: nan\n", ":5:16", "'nan'");
     expect_error(NEEDED "learning_rate: inf\n", ":5:16", "'inf'");
     expect_error(NEEDED "learning_rate: -1\n", ":5:16", "from 0");
-    expect_error(NEEDED "lora_dropout: 1\n", ":5:15", "below 1");
+    expect_error(NEEDED "lora_dropout: 1\n", ":5:15", "up to 0.999");
     expect_error(NEEDED "sample_packing: maybe\n", ":5:17", "true or false");
     expect_error(NEEDED "optimizer: adam\n", ":5:12", "adamw");
     expect_error(NEEDED "lora_rnak: 8\n", ":5:1", "did you mean 'lora_r");
