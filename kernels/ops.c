@@ -117,6 +117,12 @@ static struct ft_cost linear_dx_cost(const union ft_op_args *a, int64_t n)
                 size_of(l->dx, n) + size_of(l->dy, n) + stored(l->w) + stored(l->a));
 }
 
+/* A tall product's result is summed aside and then added transposed. */
+static size_t linear_dw_scratch(const union ft_op_args *a)
+{
+    return FT_GEMM_SCRATCH + ft_tensor_bytes(a->linear_dw.dw);
+}
+
 static void linear_dw_check(const union ft_op_args *a)
 {
     const struct ft_linear_dw *l = &a->linear_dw;
@@ -225,7 +231,7 @@ static struct ft_cost add_cost(const union ft_op_args *a, int64_t n)
 
 int64_t ft_head_chunk_rows(int64_t tokens, int64_t vocab)
 {
-    int64_t most = ((int64_t)64 << 20) / (4 * vocab);
+    int64_t most = ((int64_t)128 << 20) / (4 * vocab);
     if (most < 64)
         most = 64;
     if (most >= tokens)
@@ -313,7 +319,7 @@ const struct ft_op_row ft_op_rows[FT_OP_COUNT] = {
     ROW(rmsnorm_dx, NULL, {0, 4}, {0, 0}, END),
     ROW(linear, linear_scratch, {0, 3}, END),
     ROW(linear_dx, gemm_scratch, {0, 2}, END),
-    ROW(linear_dw, gemm_scratch, END),
+    ROW(linear_dw, linear_dw_scratch, END),
     ROW(rope, NULL, {0, 0}, END),
     ROW(attention, NULL, END),
     ROW(attention_dx, attention_dx_scratch, END),

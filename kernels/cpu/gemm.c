@@ -22,6 +22,7 @@ enum {
     TILE_ROWS =
         64, /* rows and panels of one piece: A and B blocks stay in the second-level cache */
     TILE_PANELS = 192 / NR,
+    MIN_DEPTH = 4 * KC,
     MIN_PIECES = 16, /* fewer would leave threads waiting for one another */
 };
 
@@ -158,6 +159,12 @@ FT_INLINE void transpose(vf r[VW])
     }
 }
 
+/* Weights come from memory in strides that the processor does not foresee. */
+FT_INLINE void fetch_ahead(const struct ft_operand *b, int64_t at)
+{
+    __builtin_prefetch((const char *)b->data + at * (b->dtype == FT_F32 ? 4 : 2));
+}
+
 /* Rows k0..k1-1 of one panel: columns j0..j0+w-1 of B. */
 FT_INLINE void pack_trans(float *out, const struct ft_operand *b, enum ft_dtype dtype, int64_t k0,
                           int64_t k1, int64_t j0, int64_t w)
@@ -169,8 +176,10 @@ FT_INLINE void pack_trans(float *out, const struct ft_operand *b, enum ft_dtype 
             for (; k + VW <= k1; k += VW) {
                 vf r[VW];
 #pragma GCC unroll 16
-                for (int i = 0; i < VW; i++)
+                for (int i = 0; i < VW; i++) {
+                    fetch_ahead(b, (j0 + j + VW + i) * b->ld + k);
                     r[i] = widen_vec(b->data, dtype, (j0 + j + i) * b->ld + k) * b->alpha;
+                }
                 transpose(r);
 #pragma GCC unroll 16
                 for (int i = 0; i < VW; i++)
@@ -189,6 +198,8 @@ FT_INLINE void pack_plain(float *out, const struct ft_operand *b, enum ft_dtype 
     const int64_t width = (w + VW - 1) / VW * VW;
     for (int64_t k = k0; k < k1; k++, out += width) {
         int64_t at = k * b->ld + j0, j = 0;
+        fetch_ahead(b, at + 12 * b->ld);
+        fetch_ahead(b, at + 12 * b->ld + 32);
         for (; j + VW <= w; j += VW)
             *(vfu *)(out + j) = (vfu)(widen_vec(b->data, dtype, at + j) * b->alpha);
         for (; j < width; j++)
@@ -308,13 +319,15 @@ static void mul_piece(void *arg, int64_t piece, void *scratch)
 void K(gemm)(struct ft_pool *pool, void *scratch, const struct ft_gemm *g)
 {
     const int64_t room = (int64_t)(FT_GEMM_SCRATCH / sizeof(float)), k_all = g->k[0] + g->k[1];
-    const int64_t most_k = 28 * KC; /* the same in every instruction set, whatever its NR */
     struct block b = {.g = g, .packed = scratch};
     b.row_pieces = (g->m + TILE_ROWS - 1) / TILE_ROWS;
     if (g->m <= 0)
         return;
-    /* all of k where four panels of it fit, else as much as does */
-    int64_t depth = k_all < most_k ? k_all : most_k;
+    /* all columns at a time where a good depth of them fits, so that A is read once; the depth is a
+     * multiple of KC, so that the sums are the same in every instruction set */
+    int64_t depth = room / g->n / KC * KC;
+    depth = depth < MIN_DEPTH ? MIN_DEPTH : depth;
+    depth = depth < k_all ? depth : k_all;
     int64_t width = depth > 0 ? room / depth / NR * NR : g->n;
     for (b.j0 = 0; b.j0 < g->n; b.j0 = b.j1) {
         b.j1 = b.j0 + width < g->n ? b.j0 + width : g->n;

@@ -59,20 +59,27 @@ void K(linear_dx)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
     K(gemm)(ctx->pool, ctx->scratch, &g);
 }
 
+/* The larger side of dw is taken as the rows, read in place; the smaller one is packed. */
 void K(linear_dw)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
 {
     const struct ft_linear_dw *l = &args->linear_dw;
+    const bool flip = l->dw->cols > l->dw->rows;
+    const struct ft_tensor *rows = flip ? l->x : l->dy, *cols = flip ? l->dy : l->x;
+    float *dw = l->dw->data, *aside = (float *)((char *)ctx->scratch + FT_GEMM_SCRATCH);
     struct ft_gemm g = {
-        .m = l->dw->rows,
-        .n = l->dw->cols,
+        .m = rows->cols,
+        .n = cols->cols,
         .k = {ft_live_rows(ctx, l->x)},
-        .a = {l->dy->data},
+        .a = {rows->data},
         .a_rs = {1},
-        .a_cs = {l->dy->cols},
-        .b = {{l->x->data, FT_F32, l->x->cols, false, l->alpha}},
-        .add = l->dw->data,
-        .c = l->dw->data,
-        .ldc = l->dw->cols,
+        .a_cs = {rows->cols},
+        .b = {{cols->data, FT_F32, cols->cols, false, l->alpha}},
+        .add = flip ? NULL : dw,
+        .c = flip ? aside : dw,
+        .ldc = cols->cols,
     };
     K(gemm)(ctx->pool, ctx->scratch, &g);
+    for (int64_t n = 0; flip && g.k[0] > 0 && n < l->dw->rows; n++)
+        for (int64_t k = 0; k < l->dw->cols; k++)
+            dw[n * l->dw->cols + k] += aside[k * l->dw->rows + n];
 }
