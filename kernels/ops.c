@@ -40,8 +40,9 @@ static void embed_check(const union ft_op_args *a)
     FT_ASSERT(is(e->ids, e->y->rows, 1) && e->ids->dtype == FT_I32 && e->y->cols == e->w->cols);
 }
 
-static struct ft_cost embed_cost(const union ft_op_args *a, int64_t n)
+static struct ft_cost embed_cost(const union ft_op_args *a, int64_t n, int64_t docs)
 {
+    (void)docs;
     return cost(0, 1.5 * size_of(a->embed.y, n));
 }
 
@@ -52,8 +53,9 @@ static void rmsnorm_check(const union ft_op_args *a)
     FT_ASSERT(r->x->cols <= FT_NORM_COLS_MAX);
 }
 
-static struct ft_cost rmsnorm_cost(const union ft_op_args *a, int64_t n)
+static struct ft_cost rmsnorm_cost(const union ft_op_args *a, int64_t n, int64_t docs)
 {
+    (void)docs;
     return cost(4 * size_of(a->rmsnorm.x, n), 2 * size_of(a->rmsnorm.x, n));
 }
 
@@ -64,8 +66,9 @@ static void rmsnorm_dx_check(const union ft_op_args *a)
     FT_ASSERT(is(r->rstd, r->x->rows, 1) && (!r->add || same(r->add, r->x)));
 }
 
-static struct ft_cost rmsnorm_dx_cost(const union ft_op_args *a, int64_t n)
+static struct ft_cost rmsnorm_dx_cost(const union ft_op_args *a, int64_t n, int64_t docs)
 {
+    (void)docs;
     return cost(9 * size_of(a->rmsnorm_dx.x, n), 4 * size_of(a->rmsnorm_dx.x, n));
 }
 
@@ -92,8 +95,9 @@ static void linear_check(const union ft_op_args *a)
     FT_ASSERT(!l->u || (is(l->b, l->y->cols, l->u->cols) && l->u->rows == l->y->rows));
 }
 
-static struct ft_cost linear_cost(const union ft_op_args *a, int64_t n)
+static struct ft_cost linear_cost(const union ft_op_args *a, int64_t n, int64_t docs)
 {
+    (void)docs;
     const struct ft_linear *l = &a->linear;
     double k = (double)l->x->cols + (l->u ? (double)l->u->cols : 0);
     return cost(2 * size_of(l->y, n) * k,
@@ -109,8 +113,9 @@ static void linear_dx_check(const union ft_op_args *a)
     FT_ASSERT(!l->du || (is(l->a, l->du->cols, l->dx->cols) && l->du->rows == l->dx->rows));
 }
 
-static struct ft_cost linear_dx_cost(const union ft_op_args *a, int64_t n)
+static struct ft_cost linear_dx_cost(const union ft_op_args *a, int64_t n, int64_t docs)
 {
+    (void)docs;
     const struct ft_linear_dx *l = &a->linear_dx;
     double k = (double)l->dy->cols + (l->du ? (double)l->du->cols : 0);
     return cost(2 * size_of(l->dx, n) * k,
@@ -130,8 +135,9 @@ static void linear_dw_check(const union ft_op_args *a)
     FT_ASSERT(l->dw->dtype == FT_F32);
 }
 
-static struct ft_cost linear_dw_cost(const union ft_op_args *a, int64_t n)
+static struct ft_cost linear_dw_cost(const union ft_op_args *a, int64_t n, int64_t docs)
 {
+    (void)docs;
     const struct ft_linear_dw *l = &a->linear_dw;
     return cost(2 * size_of(l->x, n) * (double)l->dy->cols,
                 size_of(l->x, n) + size_of(l->dy, n) + 2 * stored(l->dw));
@@ -145,8 +151,9 @@ static void rope_check(const union ft_op_args *a)
     FT_ASSERT(r->cos->cols >= 1 && 2 * r->cos->cols <= r->head_dim);
 }
 
-static struct ft_cost rope_cost(const union ft_op_args *a, int64_t n)
+static struct ft_cost rope_cost(const union ft_op_args *a, int64_t n, int64_t docs)
 {
+    (void)docs;
     return cost(3 * size_of(a->rope.x, n), 2 * size_of(a->rope.x, n));
 }
 
@@ -159,11 +166,17 @@ static void attention_check(const union ft_op_args *a)
     FT_ASSERT(t->k->cols == (int64_t)t->kv_heads * t->head_dim && is(t->lse, t->q->rows, t->heads));
 }
 
-/* As one causal document of all rows: the bound. */
-static struct ft_cost attention_cost(const union ft_op_args *a, int64_t n)
+/* Keys that a row sees on average, where all documents are of one length. */
+static double seen_keys(int64_t rows, int64_t docs, int window)
+{
+    double half = (double)rows / (double)(docs > 0 ? docs : 1) / 2;
+    return window > 0 && window < half ? window : half;
+}
+
+static struct ft_cost attention_cost(const union ft_op_args *a, int64_t n, int64_t docs)
 {
     const struct ft_attention *t = &a->attention;
-    double seen = t->window > 0 && t->window < n ? t->window : (double)n / 2;
+    double seen = seen_keys(n, docs, t->window);
     return cost(4 * size_of(t->q, n) * seen, 2 * (size_of(t->q, n) + size_of(t->k, n)));
 }
 
@@ -180,10 +193,10 @@ static void attention_dx_check(const union ft_op_args *a)
     FT_ASSERT(same(t->dk, t->k) && same(t->dv, t->v) && is(t->lse, t->q->rows, t->heads));
 }
 
-static struct ft_cost attention_dx_cost(const union ft_op_args *a, int64_t n)
+static struct ft_cost attention_dx_cost(const union ft_op_args *a, int64_t n, int64_t docs)
 {
     const struct ft_attention_dx *t = &a->attention_dx;
-    double seen = t->window > 0 && t->window < n ? t->window : (double)n / 2;
+    double seen = seen_keys(n, docs, t->window);
     return cost(10 * size_of(t->q, n) * seen, 4 * size_of(t->q, n) + 4 * size_of(t->k, n));
 }
 
@@ -192,8 +205,9 @@ static void swiglu_check(const union ft_op_args *a)
     FT_ASSERT(same(a->swiglu.gate, a->swiglu.up) && same(a->swiglu.gate, a->swiglu.y));
 }
 
-static struct ft_cost swiglu_cost(const union ft_op_args *a, int64_t n)
+static struct ft_cost swiglu_cost(const union ft_op_args *a, int64_t n, int64_t docs)
 {
+    (void)docs;
     return cost(12 * size_of(a->swiglu.y, n), 3 * size_of(a->swiglu.y, n));
 }
 
@@ -204,8 +218,9 @@ static void swiglu_dx_check(const union ft_op_args *a)
               same(s->gate, s->dup));
 }
 
-static struct ft_cost swiglu_dx_cost(const union ft_op_args *a, int64_t n)
+static struct ft_cost swiglu_dx_cost(const union ft_op_args *a, int64_t n, int64_t docs)
 {
+    (void)docs;
     return cost(20 * size_of(a->swiglu_dx.dy, n), 5 * size_of(a->swiglu_dx.dy, n));
 }
 
@@ -214,8 +229,9 @@ static void dropout_check(const union ft_op_args *a)
     FT_ASSERT(same(a->dropout.x, a->dropout.y) && is(a->dropout.keys, a->dropout.x->rows, 3));
 }
 
-static struct ft_cost dropout_cost(const union ft_op_args *a, int64_t n)
+static struct ft_cost dropout_cost(const union ft_op_args *a, int64_t n, int64_t docs)
 {
+    (void)docs;
     return cost(20 * size_of(a->dropout.x, n), 2 * size_of(a->dropout.x, n));
 }
 
@@ -224,8 +240,9 @@ static void add_check(const union ft_op_args *a)
     FT_ASSERT(same(a->add.a, a->add.b) && same(a->add.a, a->add.y));
 }
 
-static struct ft_cost add_cost(const union ft_op_args *a, int64_t n)
+static struct ft_cost add_cost(const union ft_op_args *a, int64_t n, int64_t docs)
 {
+    (void)docs;
     return cost(size_of(a->add.y, n), 3 * size_of(a->add.y, n));
 }
 
@@ -256,8 +273,9 @@ static void head_loss_check(const union ft_op_args *a)
     FT_ASSERT((!h->dh || same(h->dh, h->h)) && h->scalars->cols == FT_SCALARS);
 }
 
-static struct ft_cost head_loss_cost(const union ft_op_args *a, int64_t n)
+static struct ft_cost head_loss_cost(const union ft_op_args *a, int64_t n, int64_t docs)
 {
+    (void)docs;
     const struct ft_head_loss *h = &a->head_loss;
     double logits = (double)rows_of(h->h, n) * (double)h->w->rows;
     double products = 2 * logits * (double)h->h->cols;
@@ -274,8 +292,9 @@ static void grad_norm_check(const union ft_op_args *a)
     FT_ASSERT(a->grad_norm.grad->rows == 1 && a->grad_norm.scalars->cols == FT_SCALARS);
 }
 
-static struct ft_cost grad_norm_cost(const union ft_op_args *a, int64_t n)
+static struct ft_cost grad_norm_cost(const union ft_op_args *a, int64_t n, int64_t docs)
 {
+    (void)docs;
     return cost(2 * size_of(a->grad_norm.grad, n), size_of(a->grad_norm.grad, n));
 }
 
@@ -285,8 +304,9 @@ static void adamw_check(const union ft_op_args *a)
     FT_ASSERT(same(o->p, o->grad) && same(o->p, o->m) && same(o->p, o->v));
 }
 
-static struct ft_cost adamw_cost(const union ft_op_args *a, int64_t n)
+static struct ft_cost adamw_cost(const union ft_op_args *a, int64_t n, int64_t docs)
 {
+    (void)docs;
     return cost(15 * size_of(a->adamw.p, n), 8 * size_of(a->adamw.p, n));
 }
 
@@ -295,8 +315,9 @@ static void sgd_check(const union ft_op_args *a)
     FT_ASSERT(same(a->sgd.p, a->sgd.grad) && (!a->sgd.mom || same(a->sgd.p, a->sgd.mom)));
 }
 
-static struct ft_cost sgd_cost(const union ft_op_args *a, int64_t n)
+static struct ft_cost sgd_cost(const union ft_op_args *a, int64_t n, int64_t docs)
 {
+    (void)docs;
     return cost(6 * size_of(a->sgd.p, n), 6 * size_of(a->sgd.p, n));
 }
 

@@ -201,7 +201,7 @@ struct ft_kernel_ctx {
 typedef void ft_op_fn(const struct ft_kernel_ctx *ctx, const union ft_op_args *args);
 
 struct ft_cost {
-    double flops, bytes; /* of one run with all rows live; products count 2 a multiply-add */
+    double flops, bytes; /* of one run; products count 2 a multiply-add */
 };
 
 struct ft_op_row {
@@ -210,7 +210,7 @@ struct ft_op_row {
     /* pairs {output, input}, both counted among their kind; {-1,-1} ends */
     signed char overwrites[4][2];
     size_t (*scratch)(const union ft_op_args *); /* NULL: none */
-    struct ft_cost (*cost)(const union ft_op_args *, int64_t rows);
+    struct ft_cost (*cost)(const union ft_op_args *, int64_t rows, int64_t docs);
     void (*check)(const union ft_op_args *); /* asserts the shapes */
 };
 

@@ -119,9 +119,10 @@ struct ft_profile {
 void ft_graph_run(struct ft_graph *g, enum ft_program p, struct ft_pool *pool, int64_t rows,
                   int64_t docs, struct ft_profile *profile);
 
-/* Summed cost of a program with this many live rows, by op kind into flops (may be NULL). */
+/* Summed cost of a program with this many live rows in docs documents, by op kind into flops (may
+ * be NULL). */
 struct ft_cost ft_graph_cost(const struct ft_graph *g, enum ft_program p, int64_t rows,
-                             double flops[FT_OP_COUNT]);
+                             int64_t docs, double flops[FT_OP_COUNT]);
 
 /* The largest values of pass memory that live at its peak: for the memory table. */
 struct ft_plan_line {

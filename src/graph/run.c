@@ -18,20 +18,20 @@ void ft_graph_run(struct ft_graph *g, enum ft_program p, struct ft_pool *pool, i
         if (!profile)
             continue;
         profile->seconds[n->op] += ft_now() - start;
-        profile->flops[n->op] += ft_op_rows[n->op].cost(&n->args, rows).flops;
+        profile->flops[n->op] += ft_op_rows[n->op].cost(&n->args, rows, docs).flops;
         profile->runs[n->op]++;
     }
 }
 
 struct ft_cost ft_graph_cost(const struct ft_graph *g, enum ft_program p, int64_t rows,
-                             double flops[FT_OP_COUNT])
+                             int64_t docs, double flops[FT_OP_COUNT])
 {
     struct ft_cost sum = {0};
     for (int i = 0; i < g->programs[p].n; i++) {
         const struct ft_node *n = &g->programs[p].v[i];
         if (n->removed)
             continue;
-        struct ft_cost c = ft_op_rows[n->op].cost(&n->args, rows);
+        struct ft_cost c = ft_op_rows[n->op].cost(&n->args, rows, docs);
         sum.flops += c.flops;
         sum.bytes += c.bytes;
         if (flops)

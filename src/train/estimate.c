@@ -42,8 +42,8 @@ int ft_rates_measure(struct ft_rates *r, const struct ft_job *j)
     const union ft_op_args swiglu = {.swiglu = {&gate, &up, &y}};
     double a = fastest(j, FT_OP_linear, &product, t, scratch);
     double b = fastest(j, FT_OP_swiglu, &swiglu, t, scratch);
-    r->flops = ft_op_rows[FT_OP_linear].cost(&product, t).flops / a;
-    r->bytes = ft_op_rows[FT_OP_swiglu].cost(&swiglu, t).bytes / b;
+    r->flops = ft_op_rows[FT_OP_linear].cost(&product, t, 1).flops / a;
+    r->bytes = ft_op_rows[FT_OP_swiglu].cost(&swiglu, t, 1).bytes / b;
     j->backend->free(block, bytes);
     return FT_OK;
 }
@@ -54,22 +54,29 @@ static bool is_product(int op)
            op == FT_OP_head_loss || op == FT_OP_attention || op == FT_OP_attention_dx;
 }
 
-/* Seconds of one run of a program with all rows live. */
-static double program_seconds(const struct ft_job *j, enum ft_program p, const struct ft_rates *r)
-{
-    double flops[FT_OP_COUNT] = {0}, products = 0;
-    struct ft_cost all = ft_graph_cost(j->graph, p, j->capacity, flops);
-    for (int i = 0; i < FT_OP_COUNT; i++)
-        products += is_product(i) ? flops[i] : 0;
-    return products / r->flops + (all.bytes / r->bytes) / 4; /* products stream most of the bytes */
-}
-
 static double tokens_of(const struct ft_dataset *d)
 {
     double n = 0;
     for (int64_t i = 0; i < d->n_docs; i++)
         n += d->docs[i].length;
     return n;
+}
+
+/* How many documents of the data's mean length a full pass holds. */
+static int64_t documents(const struct ft_job *j)
+{
+    double n = (double)j->capacity * (double)j->train.n_docs / tokens_of(&j->train);
+    return n > 1 ? (int64_t)(n + 0.5) : 1;
+}
+
+/* Seconds of one run of a program with all rows live. */
+static double program_seconds(const struct ft_job *j, enum ft_program p, const struct ft_rates *r)
+{
+    double flops[FT_OP_COUNT] = {0}, products = 0;
+    struct ft_cost all = ft_graph_cost(j->graph, p, j->capacity, documents(j), flops);
+    for (int i = 0; i < FT_OP_COUNT; i++)
+        products += is_product(i) ? flops[i] : 0;
+    return products / r->flops + (all.bytes / r->bytes) / 4; /* products stream most of the bytes */
 }
 
 double ft_job_seconds(const struct ft_job *j, const struct ft_rates *r)
@@ -90,7 +97,7 @@ double ft_job_seconds(const struct ft_job *j, const struct ft_rates *r)
 double ft_job_flops_per_token(const struct ft_job *j)
 {
     double flops[FT_OP_COUNT] = {0}, products = 0;
-    ft_graph_cost(j->graph, FT_PASS, j->capacity, flops);
+    ft_graph_cost(j->graph, FT_PASS, j->capacity, documents(j), flops);
     for (int i = 0; i < FT_OP_COUNT; i++)
         products += is_product(i) ? flops[i] : 0;
     return products / (double)j->capacity;

@@ -141,7 +141,7 @@ CASE(nothing_is_computed_below_the_first_adapter)
     struct tiny t = {0};
     double flops[FT_OP_COUNT] = {0};
     build(&t, FT_KEEP_ALL, true);
-    ft_graph_cost(t.g, FT_PASS, T, flops);
+    ft_graph_cost(t.g, FT_PASS, T, 1, flops);
     CHECK(flops[FT_OP_rmsnorm_dx] == 9.0 * T * C * 2); /* the last norm's and the second layer's */
     ft_graph_free(t.g);
 }
