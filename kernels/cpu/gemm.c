@@ -9,12 +9,24 @@
 #if defined(__AVX512F__)
 enum { VW = 16, MR = 8, NV = 3 };
 #define VBYTES 64
+#define SPLAT(x)                                                                                   \
+    {                                                                                              \
+        x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x                                             \
+    }
 #elif defined(__AVX2__)
 enum { VW = 8, MR = 6, NV = 2 };
 #define VBYTES 32
+#define SPLAT(x)                                                                                   \
+    {                                                                                              \
+        x, x, x, x, x, x, x, x                                                                     \
+    }
 #else
 enum { VW = 4, MR = 4, NV = 2 };
 #define VBYTES 16
+#define SPLAT(x)                                                                                   \
+    {                                                                                              \
+        x, x, x, x                                                                                 \
+    }
 #endif
 enum {
     NR = VW * NV,
@@ -51,7 +63,8 @@ FT_INLINE void tile(const int mr, const int nv, int64_t k, const float *a, int64
         b += nv * VW;
 #pragma GCC unroll 8
         for (int i = 0; i < mr; i++) {
-            vf av = (vf){0} + a[i * rs + l * cs];
+            const float one = a[i * rs + l * cs];
+            const vf av = SPLAT(one); /* a broadcast from memory */
 #pragma GCC unroll 3
             for (int j = 0; j < nv; j++)
                 acc[i][j] += av * bv[j];

@@ -49,6 +49,16 @@ static void report_left_out(const struct ft_dataset *d, const char *what)
                       (long long)counts[i].n, (long long)d->read, counts[i].why);
 }
 
+static void report_context(const struct ft_job *j)
+{
+    int64_t longest = j->train.longest > j->held.longest ? j->train.longest : j->held.longest;
+    int64_t context = ft_model_config(j->model)->max_positions;
+    if (longest > context)
+        ft_notice((struct ft_where){0},
+                  "the longest document has %lld tokens, more than the model's context of %lld",
+                  (long long)longest, (long long)context);
+}
+
 static int check_enough(const struct ft_job *j)
 {
     const struct ft_dataset *d = &j->train;
@@ -98,6 +108,7 @@ static int open_data(struct ft_job *j)
         j->held_shares_tokens = true;
         FT_TRY(check_enough(j));
     }
+    report_context(j);
     j->capacity = ft_pass_capacity(&j->train, &j->held, &j->batching);
     FT_TRY(ft_epoch_init(&j->epoch, j->train.n_docs));
     j->dataset_bytes = (size_t)j->train.n_tokens * 5 + (size_t)j->train.read * 16;
