@@ -165,7 +165,7 @@ const struct ft_option ft_options[] = {
         gradient_checkpointing, tristate, "false", "training",
         "Recompute each layer in backward instead of keeping its activations: less memory, about a "
         "third more time, the same bits. auto: keep them if they fit, else recompute. Norms and "
-        "activations functions are always recomputed, which costs next to nothing."),
+        "activation functions are always recomputed, which costs next to nothing."),
     INT(seed, 0, 9007199254740991, "42", "training",
         "Seed of initialisation, shuffling and dropout."),
 

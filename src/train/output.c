@@ -46,13 +46,25 @@ static void first_entry(const char *folder, char out[256])
         closedir(d);
 }
 
+static bool is_same_file(int fd, const char *path)
+{
+    struct stat x, y;
+    return fstat(fd, &x) == 0 && stat(path, &y) == 0 && x.st_dev == y.st_dev &&
+           x.st_ino == y.st_ino;
+}
+
 static int take_lock(struct ft_output *o, struct ft_where at)
 {
     char *path = ft_path_join(o->folder, LOCK_NAME), pid[32] = "";
     if (!path)
         return FT_ERESOURCE;
-    o->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     int rc = FT_OK;
+    o->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    /* a run that ends removes its lock: the one just opened may be gone by the time it is ours */
+    while (o->lock >= 0 && flock(o->lock, LOCK_EX | LOCK_NB) == 0 && !is_same_file(o->lock, path)) {
+        close(o->lock);
+        o->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    }
     if (o->lock < 0)
         rc = ft_fail_at(in(path), FT_ERESOURCE, "cannot create: %s", strerror(errno));
     else if (flock(o->lock, LOCK_EX | LOCK_NB)) {
