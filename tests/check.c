@@ -35,11 +35,6 @@ void check_skip(const char *why)
     longjmp(skip_point, 1);
 }
 
-int check_failures(void)
-{
-    return failures;
-}
-
 static bool wanted(const char *name, int n, char **words)
 {
     for (int i = 1; i < n; i++)

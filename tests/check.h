@@ -17,7 +17,6 @@ void check_fail(const char *file, int line, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 /* Ends the running case as skipped. */
 void check_skip(const char *why);
-int check_failures(void);
 
 #define CASE(name)                                                                                 \
     static void case_##name(void);                                                                 \

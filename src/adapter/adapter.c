@@ -102,11 +102,6 @@ int64_t ft_adapter_max_rank(const struct ft_adapter *a)
     return most;
 }
 
-double ft_adapter_dropout(const struct ft_adapter *a)
-{
-    return a->dropout;
-}
-
 void ft_adapter_config(const struct ft_adapter *a, struct ft_adapter_options *out)
 {
     *out = (struct ft_adapter_options){.method = a->method->name,

@@ -10,11 +10,10 @@
 #include <string.h>
 #include <sys/mman.h>
 
-static _Atomic uint64_t alloc_count, alloc_fail_in;
+static _Atomic uint64_t alloc_fail_in;
 
 static bool must_fail(void)
 {
-    atomic_fetch_add_explicit(&alloc_count, 1, memory_order_relaxed);
     return atomic_load_explicit(&alloc_fail_in, memory_order_relaxed) &&
            atomic_fetch_sub(&alloc_fail_in, 1) == 1;
 }
@@ -127,11 +126,6 @@ void ft_arena_fini(struct ft_arena *a)
         ft_free(c);
     }
     a->chunks = NULL;
-}
-
-uint64_t ft_alloc_count(void)
-{
-    return atomic_load(&alloc_count);
 }
 
 void ft_alloc_fail_at(uint64_t n)

@@ -24,8 +24,6 @@ char *ft_arena_format(struct ft_arena *a, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 void ft_arena_fini(struct ft_arena *a);
 
-/* Allocations made so far by this process, for the test that training makes none. */
-uint64_t ft_alloc_count(void);
 /* The n-th allocation from now fails (1 = the next); 0 switches this off. Tests only. */
 void ft_alloc_fail_at(uint64_t n);
 

@@ -339,11 +339,6 @@ const struct ft_model_config *ft_model_config(const struct ft_model *m)
     return &m->config;
 }
 
-const char *ft_model_folder(const struct ft_model *m)
-{
-    return m->folder;
-}
-
 const char *ft_model_architecture(const struct ft_model *m)
 {
     return m->family->architecture;
@@ -371,14 +366,6 @@ int ft_model_files(const struct ft_model *m)
 const char *ft_model_file(const struct ft_model *m, int i)
 {
     return ft_st_path(m->files[i]);
-}
-
-uint64_t ft_model_weight_bytes(const struct ft_model *m)
-{
-    uint64_t n = 0;
-    for (int i = 0; i < m->n_weights; i++)
-        n += (uint64_t)(m->weights[i].entry->end - m->weights[i].entry->begin);
-    return n;
 }
 
 int ft_model_declare(struct ft_model *m, struct ft_graph *g)

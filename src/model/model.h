@@ -60,14 +60,12 @@ int ft_model_open(struct ft_model **out, const char *folder);
 void ft_model_close(struct ft_model *m);
 
 const struct ft_model_config *ft_model_config(const struct ft_model *m);
-const char *ft_model_folder(const struct ft_model *m);
 const char *ft_model_architecture(const struct ft_model *m);
 int ft_model_modules(const struct ft_model *m, const struct ft_module **out);
 int64_t ft_model_parameters(const struct ft_model *m);
 /* The weight files' paths, for hashing. */
 int ft_model_files(const struct ft_model *m);
 const char *ft_model_file(const struct ft_model *m, int i);
-uint64_t ft_model_weight_bytes(const struct ft_model *m);
 
 /* Declares the weights as values of the graph, once per graph. */
 int ft_model_declare(struct ft_model *m, struct ft_graph *g);

@@ -46,11 +46,15 @@ static void first_entry(const char *folder, char out[256])
         closedir(d);
 }
 
+static bool same_inode(const struct stat *x, const struct stat *y)
+{
+    return x->st_dev == y->st_dev && x->st_ino == y->st_ino;
+}
+
 static bool is_same_file(int fd, const char *path)
 {
     struct stat x, y;
-    return fstat(fd, &x) == 0 && stat(path, &y) == 0 && x.st_dev == y.st_dev &&
-           x.st_ino == y.st_ino;
+    return fstat(fd, &x) == 0 && stat(path, &y) == 0 && same_inode(&x, &y);
 }
 
 static int take_lock(struct ft_output *o, struct ft_where at)
@@ -87,8 +91,7 @@ static int take_lock(struct ft_output *o, struct ft_where at)
 static bool same_folder(const char *a, const char *b)
 {
     struct stat x, y;
-    return a && b && stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev &&
-           x.st_ino == y.st_ino;
+    return a && b && stat(a, &x) == 0 && stat(b, &y) == 0 && same_inode(&x, &y);
 }
 
 /* A run must not overwrite what it reads. */

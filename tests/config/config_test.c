@@ -215,9 +215,11 @@ CASE(schema_and_dump)
     char *text = printed(print_schema, &c);
     json_t *schema = json_loads(text, 0, NULL), *properties = json_object_get(schema, "properties");
     CHECK_INT(json_object_size(properties), ft_option_count);
-    CHECK_INT(json_integer_value(json_array_get(
-                  json_object_get(json_object_get(properties, "lora_r"), "type"), 0)),
-              0);
+    const json_t *rank = json_object_get(properties, "lora_r");
+    CHECK_TEXT(json_string_value(json_array_get(json_object_get(rank, "type"), 0)), "integer");
+    CHECK_NEAR(json_number_value(json_object_get(rank, "maximum")), 1024, 0);
+    const json_t *entry = json_object_get(json_object_get(properties, "datasets"), "items");
+    CHECK_TEXT(json_string_value(json_array_get(json_object_get(entry, "required"), 0)), "path");
     json_decref(schema);
     free(text);
     text = printed(ft_config_dump, &c);
