@@ -9,8 +9,8 @@
 #include <math.h>
 #include <string.h>
 
-/* What the program and its libraries keep resident beside the planned memory: an allowance with which
- * the total fits what was measured, see docs/performance.md. */
+/* What the program and its libraries keep resident beside the planned memory: an allowance with
+ * which the total fits what was measured, see docs/performance.md. */
 enum { LIBRARY_BYTES = 6 << 20 };
 
 /* --- data --- */
