@@ -4,12 +4,48 @@
 
 #include "kernels/ops.h"
 
+/* What a device adds to a backend: memory of its own, and a queue that runs behind the host's back.
+ * Functions that return int give 0, or -1 with the reason in error(). Errors of queued work surface
+ * in the next call that waits. */
+struct ft_device_fns {
+    /* What the device reports: its name, bytes free now and in all. */
+    char name[128];
+    int (*memory)(const struct ft_backend *b, size_t *free_bytes, size_t *total_bytes);
+    /* Host memory that copies run from at full speed. */
+    int (*host_alloc)(const struct ft_backend *b, void **out, size_t bytes);
+    void (*host_free)(const struct ft_backend *b, void *ptr);
+    /* Queues a copy of `rows` rows to the device; src must stay as it is until a mark behind it has
+     * been waited for. */
+    int (*copy_in)(const struct ft_backend *b, void *dst, size_t dst_pitch, const void *src,
+                   size_t src_pitch, size_t row_bytes, size_t rows);
+    /* Waits for everything queued, then copies to the host. */
+    int (*copy_out)(const struct ft_backend *b, void *dst, const void *src, size_t bytes);
+    /* A place in the queue, one of FT_DEVICE_MARKS, and waiting for it to be reached. */
+    int (*mark)(const struct ft_backend *b, int mark);
+    int (*wait)(const struct ft_backend *b, int mark);
+    int (*sync)(const struct ft_backend *b); /* waits for everything */
+    /* Between begin and end, ops are recorded instead of run; end gives a recording to replay. */
+    int (*record_begin)(const struct ft_backend *b);
+    int (*record_end)(const struct ft_backend *b, void **recording);
+    int (*replay)(const struct ft_backend *b, void *recording);
+    void (*record_free)(const struct ft_backend *b, void *recording);
+    /* The first failure: what failed; and the node that ran last. */
+    const char *(*error)(const struct ft_backend *b);
+    int (*last_node)(const struct ft_backend *b);
+    void (*close)(const struct ft_backend *b);
+};
+enum { FT_DEVICE_MARKS = 8 };
+
 struct ft_backend {
-    const char *device; /* "cpu" */
-    const char *isa;    /* what its kernels were compiled for: "avx512", ... */
+    const char *device; /* "cpu", "cuda" */
+    const char *isa;    /* what its kernels were compiled for: "avx512", "sm_90", "emulated" */
+    enum ft_dtype act;  /* of activations */
     ft_op_fn *ops[FT_OP_COUNT];
-    int (*alloc)(void **out, size_t bytes); /* zeroed; FT_ERESOURCE */
-    void (*free)(void *ptr, size_t bytes);
+    /* bytes of scratch an op needs; NULL: none */
+    size_t (*scratch[FT_OP_COUNT])(const union ft_op_args *);
+    int (*alloc)(const struct ft_backend *b, void **out, size_t bytes); /* zeroed; FT_ERESOURCE */
+    void (*free)(const struct ft_backend *b, void *ptr, size_t bytes);
+    const struct ft_device_fns *dev; /* NULL: tensors lie in the host's memory, ops run at once */
 };
 
 /* The CPU backend for an instruction set: "auto" (the best this machine has), "avx512", "avx2" or
@@ -19,5 +55,20 @@ int ft_cpu_backend(const struct ft_backend **out, const char *isa);
 
 /* The processor's own name, "" if unknown. */
 const char *ft_cpu_model(void);
+
+/* Opens a CUDA device by number (-1: the first one visible), from the shared object ft_cuda beside
+ * the program or in ../lib/ft, or the file that FT_CUDA_LIBRARY names. FT_ERESOURCE with what is
+ * missing. Close with ft_backend_close. */
+int ft_cuda_backend(const struct ft_backend **out, int device);
+void ft_backend_close(const struct ft_backend *b); /* NULL and host backends: nothing */
+
+/* What the shared object exports as "ft_cuda_open": NULL with a reason in why. The struct's layout
+ * is guarded by the version. */
+#define FT_CUDA_INTERFACE 1
+typedef const struct ft_backend *ft_cuda_open_fn(int interface, int device, char *why,
+                                                 size_t why_room);
+
+/* Rows of logits that head_loss holds at a time, for a buffer of at most `bytes` of f32. */
+int64_t ft_head_chunk_rows(int64_t tokens, int64_t vocab, int64_t bytes);
 
 #endif

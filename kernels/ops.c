@@ -1,5 +1,5 @@
-/* Owns the op table: what each op may overwrite, its scratch, cost and shape checks. */
-#include "kernels/ops.h"
+/* Owns the op table: what each op may overwrite, its cost and shape checks. */
+#include "kernels/backend.h"
 
 #include "core/status.h"
 
@@ -72,19 +72,6 @@ static struct ft_cost rmsnorm_dx_cost(const union ft_op_args *a, int64_t n, int6
     return cost(9 * size_of(a->rmsnorm_dx.x, n), 4 * size_of(a->rmsnorm_dx.x, n));
 }
 
-static size_t gemm_scratch(const union ft_op_args *a)
-{
-    (void)a;
-    return FT_GEMM_SCRATCH;
-}
-
-/* A bias that is not f32 is widened behind the panel. */
-static size_t linear_scratch(const union ft_op_args *a)
-{
-    const struct ft_tensor *bias = a->linear.bias;
-    return FT_GEMM_SCRATCH + (bias && bias->dtype != FT_F32 ? (size_t)bias->cols * 4 : 0);
-}
-
 static void linear_check(const union ft_op_args *a)
 {
     const struct ft_linear *l = &a->linear;
@@ -122,12 +109,6 @@ static struct ft_cost linear_dx_cost(const union ft_op_args *a, int64_t n, int64
                 size_of(l->dx, n) + size_of(l->dy, n) + stored(l->w) + stored(l->a));
 }
 
-/* A tall product's result is summed aside and then added transposed. */
-static size_t linear_dw_scratch(const union ft_op_args *a)
-{
-    return FT_GEMM_SCRATCH + ft_tensor_bytes(a->linear_dw.dw);
-}
-
 static void linear_dw_check(const union ft_op_args *a)
 {
     const struct ft_linear_dw *l = &a->linear_dw;
@@ -146,8 +127,8 @@ static struct ft_cost linear_dw_cost(const union ft_op_args *a, int64_t n, int64
 static void rope_check(const union ft_op_args *a)
 {
     const struct ft_rope *r = &a->rope;
-    FT_ASSERT(same(r->x, r->y) && r->x->cols == (int64_t)r->heads * r->head_dim);
-    FT_ASSERT(same(r->cos, r->sin) && r->cos->rows == r->x->rows);
+    FT_ASSERT(same(r->x, r->y) && r->x->cols >= (int64_t)r->heads * r->head_dim);
+    FT_ASSERT(same(r->cos, r->sin) && is(r->angles, r->x->rows, 1));
     FT_ASSERT(r->cos->cols >= 1 && 2 * r->cos->cols <= r->head_dim);
 }
 
@@ -163,7 +144,8 @@ static void attention_check(const union ft_op_args *a)
     FT_ASSERT(same(t->q, t->o) && same(t->k, t->v) && t->heads % t->kv_heads == 0);
     FT_ASSERT(is(t->q, t->k->rows, (int64_t)t->heads * t->head_dim));
     FT_ASSERT(t->head_dim <= FT_HEAD_DIM_MAX && t->heads / t->kv_heads <= FT_HEAD_GROUP_MAX);
-    FT_ASSERT(t->k->cols == (int64_t)t->kv_heads * t->head_dim && is(t->lse, t->q->rows, t->heads));
+    FT_ASSERT(t->k->cols == (int64_t)t->kv_heads * t->head_dim &&
+              is(t->lse, t->q->rows, t->heads) && is(t->spans, t->q->rows, 2));
 }
 
 /* Keys that a row sees on average, where all documents are of one length. */
@@ -178,12 +160,6 @@ static struct ft_cost attention_cost(const union ft_op_args *a, int64_t n, int64
     const struct ft_attention *t = &a->attention;
     double seen = seen_keys(n, docs, t->window);
     return cost(4 * size_of(t->q, n) * seen, 2 * (size_of(t->q, n) + size_of(t->k, n)));
-}
-
-static size_t attention_dx_scratch(const union ft_op_args *a)
-{
-    const struct ft_attention_dx *t = &a->attention_dx;
-    return (size_t)t->q->rows * (size_t)t->heads * sizeof(float);
 }
 
 static void attention_dx_check(const union ft_op_args *a)
@@ -246,30 +222,11 @@ static struct ft_cost add_cost(const union ft_op_args *a, int64_t n, int64_t doc
     return cost(size_of(a->add.y, n), 3 * size_of(a->add.y, n));
 }
 
-int64_t ft_head_chunk_rows(int64_t tokens, int64_t vocab)
-{
-    int64_t most = ((int64_t)128 << 20) / (4 * vocab);
-    if (most < 64)
-        most = 64;
-    if (most >= tokens)
-        return tokens;
-    int64_t chunks = (tokens + most - 1) / most; /* equal ones, whole register tiles */
-    return ((tokens + chunks - 1) / chunks + 7) / 8 * 8;
-}
-
-static size_t head_loss_scratch(const union ft_op_args *a)
-{
-    const struct ft_head_loss *h = &a->head_loss;
-    size_t rows = (size_t)ft_head_chunk_rows(h->h->rows, h->w->rows);
-    size_t floats = rows * (size_t)h->w->rows + rows * (size_t)h->h->cols;
-    return FT_GEMM_SCRATCH + (floats * sizeof(float) + 63) / 64 * 64 + rows * sizeof(double) +
-           (size_t)h->h->rows * sizeof(int32_t) + 128;
-}
-
 static void head_loss_check(const union ft_op_args *a)
 {
     const struct ft_head_loss *h = &a->head_loss;
-    FT_ASSERT(h->w->cols == h->h->cols && is(h->targets, h->h->rows, 1));
+    FT_ASSERT(h->w->cols == h->h->cols && is(h->targets, h->h->rows, 1) &&
+              is(h->picked, h->h->rows, 1));
     FT_ASSERT((!h->dh || same(h->dh, h->h)) && h->scalars->cols == FT_SCALARS);
 }
 
@@ -280,11 +237,6 @@ static struct ft_cost head_loss_cost(const union ft_op_args *a, int64_t n, int64
     double logits = (double)rows_of(h->h, n) * (double)h->w->rows;
     double products = 2 * logits * (double)h->h->cols;
     return cost((h->dh ? 2 : 1) * products + 15 * logits, stored(h->w) * 2 + 4 * logits);
-}
-
-static size_t grad_norm_scratch(const union ft_op_args *a)
-{
-    return ((size_t)a->grad_norm.grad->cols / 16384 + 1) * sizeof(double);
 }
 
 static void grad_norm_check(const union ft_op_args *a)
@@ -315,6 +267,17 @@ static void sgd_check(const union ft_op_args *a)
     FT_ASSERT(same(a->sgd.p, a->sgd.grad) && (!a->sgd.mom || same(a->sgd.p, a->sgd.mom)));
 }
 
+static void refresh_check(const union ft_op_args *a)
+{
+    FT_ASSERT(a->refresh.values->dtype == FT_F32 && a->refresh.table->cols == FT_SEGMENT);
+}
+
+static struct ft_cost refresh_cost(const union ft_op_args *a, int64_t n, int64_t docs)
+{
+    (void)docs;
+    return cost(0, 1.5 * size_of(a->refresh.values, n));
+}
+
 static struct ft_cost sgd_cost(const union ft_op_args *a, int64_t n, int64_t docs)
 {
     (void)docs;
@@ -331,25 +294,36 @@ enum {
     {                                                                                              \
         -1, -1                                                                                     \
     }
-#define ROW(op, scratch, ...)                                                                      \
-    [FT_OP_##op] = {#op, INS_##op, OUTS_##op, {__VA_ARGS__}, scratch, op##_cost, op##_check}
+#define ROW(op, ...) [FT_OP_##op] = {#op, INS_##op, OUTS_##op, {__VA_ARGS__}, op##_cost, op##_check}
 
 const struct ft_op_row ft_op_rows[FT_OP_COUNT] = {
-    ROW(embed, NULL, END),
-    ROW(rmsnorm, NULL, END),
-    ROW(rmsnorm_dx, NULL, {0, 4}, {0, 0}, END),
-    ROW(linear, linear_scratch, {0, 3}, END),
-    ROW(linear_dx, gemm_scratch, {0, 2}, END),
-    ROW(linear_dw, linear_dw_scratch, END),
-    ROW(rope, NULL, {0, 0}, END),
-    ROW(attention, NULL, END),
-    ROW(attention_dx, attention_dx_scratch, END),
-    ROW(swiglu, NULL, {0, 0}, {0, 1}, END),
-    ROW(swiglu_dx, NULL, {0, 0}, {1, 1}, END),
-    ROW(dropout, NULL, {0, 0}, {0, 2}, END),
-    ROW(add, NULL, {0, 0}, {0, 1}, END),
-    ROW(head_loss, head_loss_scratch, END),
-    ROW(grad_norm, grad_norm_scratch, END),
-    ROW(adamw, NULL, END),
-    ROW(sgd, NULL, END),
+    ROW(embed, END),
+    ROW(rmsnorm, END),
+    ROW(rmsnorm_dx, {0, 4}, {0, 0}, END),
+    ROW(linear, {0, 3}, END),
+    ROW(linear_dx, {0, 2}, END),
+    ROW(linear_dw, END),
+    ROW(rope, {0, 0}, END),
+    ROW(attention, END),
+    ROW(attention_dx, END),
+    ROW(swiglu, {0, 0}, {0, 1}, END),
+    ROW(swiglu_dx, {0, 0}, {1, 1}, END),
+    ROW(dropout, {0, 0}, {0, 2}, END),
+    ROW(add, {0, 0}, {0, 1}, END),
+    ROW(head_loss, END),
+    ROW(grad_norm, END),
+    ROW(adamw, END),
+    ROW(sgd, END),
+    ROW(refresh, END),
 };
+
+int64_t ft_head_chunk_rows(int64_t tokens, int64_t vocab, int64_t bytes)
+{
+    int64_t most = bytes / (4 * vocab);
+    if (most < 64)
+        most = 64;
+    if (most >= tokens)
+        return tokens;
+    int64_t chunks = (tokens + most - 1) / most; /* equal ones, whole register tiles */
+    return ((tokens + chunks - 1) / chunks + 7) / 8 * 8;
+}

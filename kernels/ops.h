@@ -3,9 +3,13 @@
  * An op's arguments are a struct whose first members are pointers to tensors: the inputs, then the
  * outputs, in the order the row counts them; a member marked ? may be NULL. Scalars follow. Shapes:
  * T is the token capacity (activations are (T, C), whatever the number of documents), and an op
- * reads and writes only the rows below the batch's live count. Activations are f32; frozen weights
- * may be f32, bf16 or f16; trained ones are f32. Nothing is allocated, nothing fails: shapes were
- * checked when the graph was built (ft_op_check), and an op that disagrees is a bug.
+ * reads and writes only the rows below the batch's live count (a device may round that count up,
+ * see ft_kernel_ctx). "act" is the backend's dtype of activations: f32 on the CPU, bf16 on CUDA.
+ * Frozen weights may be f32, bf16 or f16 on the CPU and are bf16 on CUDA; trained ones are f32 on
+ * the CPU and on CUDA bf16 copies of f32 masters, which `refresh` makes. Nothing is allocated,
+ * nothing fails: shapes were checked when the graph was built, and an op that disagrees is a bug.
+ * On the CPU every tensor is contiguous; on CUDA activations and weights may have rows further
+ * apart (ft_tensor.ld).
  *
  * Aliasing: an output may share memory with an input only where the row's `overwrites` says so;
  * only the memory plan makes use of it.
@@ -26,17 +30,18 @@
     X(linear, 6, 1)                                                                                \
     X(linear_dx, 5, 1)                                                                             \
     X(linear_dw, 2, 1)                                                                             \
-    X(rope, 3, 1)                                                                                  \
+    X(rope, 4, 1)                                                                                  \
     X(attention, 4, 2)                                                                             \
     X(attention_dx, 7, 3)                                                                          \
     X(swiglu, 2, 1)                                                                                \
     X(swiglu_dx, 3, 2)                                                                             \
     X(dropout, 3, 1)                                                                               \
     X(add, 2, 1)                                                                                   \
-    X(head_loss, 3, 2)                                                                             \
+    X(head_loss, 4, 2)                                                                             \
     X(grad_norm, 1, 1)                                                                             \
     X(adamw, 1, 4)                                                                                 \
-    X(sgd, 1, 3)
+    X(sgd, 1, 3)                                                                                   \
+    X(refresh, 2, 0)
 
 enum ft_op {
 #define X(name, ins, outs) FT_OP_##name,
@@ -87,28 +92,29 @@ struct ft_linear_dw {
     float alpha;
 };
 
-/* Rotates pairs (i, i + R/2) of the first R = 2 * cos.cols columns of each head by the row's
- * angles; sign -1 undoes it (backward). x, y (T, heads*head_dim); cos, sin (T, R/2). Su et al.
- * 2021, arXiv 2104.09864, in the half-split layout. y may overwrite x. */
+/* Rotates pairs (i, i + R/2) of the first R = 2 * cos.cols columns of each of the first `heads`
+ * heads by the angles of table row angles[t]; sign -1 undoes it (backward). Columns behind those
+ * heads are copied. x, y (T, C), C >= heads*head_dim; cos, sin (P, R/2) f32; angles I32 (T,1), in
+ * [0, P). Su et al. 2021, arXiv 2104.09864, in the half-split layout. y may overwrite x. */
 struct ft_rope {
-    struct ft_tensor *x, *cos, *sin, *y;
+    struct ft_tensor *x, *cos, *sin, *angles, *y;
     int heads, head_dim;
     float sign;
 };
 
 /* o = softmax(scale q k^T + mask) v within each document, causal.
- * q, o (T, heads*head_dim); k, v (T, kv_heads*head_dim); offsets I32 (docs+1,1): document d is rows
- * offsets[d] to offsets[d+1]-1; lse (T, heads) = log of the softmax's denominator, for backward.
- * Head h reads key head h / (heads/kv_heads). window > 0: a row sees itself and window-1 before it.
- * Dao 2023, arXiv 2307.08691. */
+ * q, o (T, heads*head_dim); k, v (T, kv_heads*head_dim); spans I32 (T,2): the first row of the
+ * row's document and the row behind its last; lse (T, heads) f32 = log of the softmax's
+ * denominator, for backward. Head h reads key head h / (heads/kv_heads). window > 0: a row sees
+ * itself and window-1 before it. Dao 2023, arXiv 2307.08691. */
 struct ft_attention {
-    struct ft_tensor *q, *k, *v, *offsets, *o, *lse;
+    struct ft_tensor *q, *k, *v, *spans, *o, *lse;
     int heads, kv_heads, head_dim, window;
     float scale;
 };
 
 struct ft_attention_dx {
-    struct ft_tensor *q, *k, *v, *o, *lse, *dout, *offsets, *dq, *dk, *dv;
+    struct ft_tensor *q, *k, *v, *o, *lse, *dout, *spans, *dq, *dk, *dv;
     int heads, kv_heads, head_dim, window;
     float scale;
 };
@@ -138,33 +144,37 @@ struct ft_add {
     struct ft_tensor *a, *b, *y;
 };
 
-/* Cross-entropy of the output head, on trained rows only (targets[t] >= 0), in chunks of rows:
+/* Cross-entropy of the output head, on trained rows only, in chunks of rows; `picked` lists them,
+ * ascending, and ctx.trained counts them:
  *   logits = h w^T (never whole);  scalars[LOSS_SUM] += sum_t -log softmax(logits[t])[targets[t]];
  *   scalars[TRAINED] += number of trained rows;  dh = d LOSS_SUM / d h (0 on other rows).
- * h, dh (T,C); w (V,C); targets I32 (T,1). dh NULL: forward only, into EVAL_SUM and EVAL_COUNT.
- * Chunking as Liger's fused linear cross-entropy, arXiv 2410.10989. */
+ * h, dh (T,C); w (V,C); targets, picked I32 (T,1). dh NULL: forward only, into EVAL_SUM and
+ * EVAL_COUNT. Chunking as Liger's fused linear cross-entropy, arXiv 2410.10989. */
 struct ft_head_loss {
-    struct ft_tensor *h, *w, *targets, *dh /*?*/, *scalars;
+    struct ft_tensor *h, *w, *targets, *picked, *dh /*?*/, *scalars;
 };
 
 /* What changes between steps, in one F64 tensor (1, FT_SCALARS). */
 enum ft_scalar {
-    FT_S_LR,         /* in */
-    FT_S_STEP,       /* in: number of this optimizer step, from 1 */
-    FT_S_LOSS_SUM,   /* summed by head_loss over the window */
-    FT_S_TRAINED,    /* likewise */
-    FT_S_EVAL_SUM,   /* summed by an evaluating head_loss */
-    FT_S_EVAL_COUNT, /* likewise */
-    FT_S_NORM,       /* norm of the mean gradient, before clipping */
-    FT_S_FACTOR,     /* what the optimizer multiplies the summed gradient with */
-    FT_S_FINITE,     /* 1 if loss and gradient are finite; else the optimizer changes nothing */
+    FT_S_LR,             /* in */
+    FT_S_STEP,           /* updates made so far, counted by grad_norm */
+    FT_S_LOSS_SUM,       /* summed by head_loss over the window; grad_norm clears it */
+    FT_S_TRAINED,        /* likewise */
+    FT_S_EVAL_SUM,       /* summed by an evaluating head_loss */
+    FT_S_EVAL_COUNT,     /* likewise */
+    FT_S_LOSS,           /* of the finished window: mean over its trained tokens */
+    FT_S_TOKENS,         /* of the finished window: its trained tokens */
+    FT_S_NORM,           /* norm of the mean gradient, before clipping */
+    FT_S_FACTOR,         /* what the optimizer multiplies the summed gradient with */
+    FT_S_FINITE,         /* 1 if loss and gradient are finite; else the optimizer changes nothing */
+    FT_S_SKIPPED,        /* windows that were not finite, so far */
+    FT_S_SKIPPED_IN_ROW, /* ... since the last update */
     FT_SCALARS = 16
 };
 
-/* NORM, FACTOR and FINITE from the summed gradient (1,P) and the window's sums:
+/* Ends a window: LOSS, TOKENS, NORM, FACTOR and FINITE from the summed gradient (1,P) and the sums:
  * NORM = |grad| / TRAINED; FACTOR = min(1, max_norm / (NORM + 1e-6)) / TRAINED (max_norm 0: no
- * clip).
- */
+ * clip). Counts the update or the skip, and clears the sums. */
 struct ft_grad_norm {
     struct ft_tensor *grad, *scalars;
     float max_norm;
@@ -184,6 +194,14 @@ struct ft_sgd {
     float momentum, weight_decay;
 };
 
+/* The copies that products read, from the f32 masters `values` (1,P): for each row of the table I64
+ * (S, FT_SEGMENT): rows x cols elements from values[first] become, times scale, the bf16 matrix at
+ * `address` whose rows are ld elements apart. */
+enum ft_segment { FT_G_FIRST, FT_G_ADDRESS, FT_G_ROWS, FT_G_COLS, FT_G_LD, FT_G_SCALE, FT_SEGMENT };
+struct ft_refresh {
+    struct ft_tensor *values, *table; /* FT_G_SCALE holds the bits of a double */
+};
+
 union ft_op_args {
 #define X(name, ins, outs) struct ft_##name name;
     FT_OPS(X)
@@ -191,11 +209,17 @@ union ft_op_args {
     struct ft_tensor *slots[10];
 };
 
-/* How an op is run. rows and docs are the batch's live counts. */
+/* How an op is run. rows, docs and trained are the batch's live counts. A device whose launches are
+ * recorded gets them rounded up to a bucket, and finds the true ones in `live`; then activations of
+ * rows between the two hold zeros or finite values, and gradients hold zeros. */
+struct ft_backend;
 struct ft_kernel_ctx {
+    const struct ft_backend *backend;
     struct ft_pool *pool;
-    int64_t rows, docs;
-    void *scratch; /* as many bytes as the row's scratch() asked for, 64-byte aligned */
+    int64_t rows, docs, trained;
+    const int32_t *live; /* device memory: rows, docs, trained; NULL on the CPU */
+    void *scratch;       /* as many bytes as the backend's scratch() asked for, 64-byte aligned */
+    int node;            /* position in the program, for messages */
 };
 
 typedef void ft_op_fn(const struct ft_kernel_ctx *ctx, const union ft_op_args *args);
@@ -209,7 +233,6 @@ struct ft_op_row {
     int n_in, n_out;
     /* pairs {output, input}, both counted among their kind; {-1,-1} ends */
     signed char overwrites[4][2];
-    size_t (*scratch)(const union ft_op_args *); /* NULL: none */
     struct ft_cost (*cost)(const union ft_op_args *, int64_t rows, int64_t docs);
     void (*check)(const union ft_op_args *); /* asserts the shapes */
 };
@@ -222,16 +245,10 @@ static inline int64_t ft_live_rows(const struct ft_kernel_ctx *ctx, const struct
     return t->live ? ctx->rows : t->rows;
 }
 
-/* Rows of logits that head_loss holds at a time, from the shapes alone. */
-int64_t ft_head_chunk_rows(int64_t tokens, int64_t vocab);
-
 /* Limits of the attention ops. */
 #define FT_HEAD_DIM_MAX   256
 #define FT_HEAD_GROUP_MAX 64
 /* Of the norms: weights that are not f32 are widened into a thread's scratch. */
 #define FT_NORM_COLS_MAX  262144
-
-/* Bytes of shared scratch that a product needs for its packed weight panel. */
-#define FT_GEMM_SCRATCH ((size_t)8 << 20)
 
 #endif

@@ -13,4 +13,10 @@ static inline double tol_f32(double magnitude, double n)
     return magnitude * 0x1p-24 * (8 + 4 * sqrt(n)) + 1e-30;
 }
 
+/* A result that is rounded to bf16 (8 bits) once or twice, or a sum of factors that were. */
+static inline double tol_bf16(double magnitude)
+{
+    return magnitude * 0x1p-7;
+}
+
 #endif

@@ -24,32 +24,56 @@ _Static_assert(sizeof(struct room) <= FT_THREAD_SCRATCH, "a piece's memory must 
 struct job {
     const struct ft_attention *f;
     const struct ft_attention_dx *b;
-    const int32_t *offsets;
-    int64_t docs;
+    const int32_t *spans; /* (T,2) */
+    int64_t rows;
     int heads, kv_heads, d, window, group;
     float scale;
     float *delta; /* backward: sum_c dout*o, (T, heads) */
 };
 
-static void find_block(const struct job *j, int64_t n, int64_t *doc, int64_t *block)
+/* The row behind the document that starts at row t. */
+static int64_t end_of(const struct job *j, int64_t t)
 {
-    for (int64_t i = 0;; i++) {
-        int64_t blocks = (j->offsets[i + 1] - j->offsets[i] + QB - 1) / QB;
-        if (n < blocks) {
-            *doc = i;
-            *block = n;
-            return;
-        }
-        n -= blocks;
-    }
+    return j->spans[2 * t + 1];
 }
 
-static int64_t count_blocks(const int32_t *offsets, int64_t docs)
+static int64_t blocks_of(const struct job *j, int64_t t)
+{
+    return (end_of(j, t) - t + QB - 1) / QB;
+}
+
+/* Block n of all documents' blocks: its document's first row, its place in the document. */
+static void find_block(const struct job *j, int64_t n, int64_t *base, int64_t *block)
+{
+    int64_t t = 0;
+    for (; n >= blocks_of(j, t); t = end_of(j, t))
+        n -= blocks_of(j, t);
+    *base = t;
+    *block = n;
+}
+
+static int64_t count_blocks(const struct job *j)
 {
     int64_t n = 0;
-    for (int64_t i = 0; i < docs; i++)
-        n += (offsets[i + 1] - offsets[i] + QB - 1) / QB;
+    for (int64_t t = 0; t < j->rows; t = end_of(j, t))
+        n += blocks_of(j, t);
     return n;
+}
+
+static int64_t count_documents(const struct job *j)
+{
+    int64_t n = 0;
+    for (int64_t t = 0; t < j->rows; t = end_of(j, t))
+        n++;
+    return n;
+}
+
+static int64_t find_document(const struct job *j, int64_t n)
+{
+    int64_t t = 0;
+    while (n-- > 0)
+        t = end_of(j, t);
+    return t;
 }
 
 /* First key that a query at position i of its document sees. */
@@ -124,9 +148,9 @@ static void forward(void *arg, int64_t piece, void *scratch)
     struct room *r = scratch;
     const int64_t d = j->d, qcols = (int64_t)j->heads * d;
     const int kv = (int)(piece % j->kv_heads);
-    int64_t doc, block;
-    find_block(j, piece / j->kv_heads, &doc, &block);
-    const int64_t base = j->offsets[doc], len = j->offsets[doc + 1] - base, i0 = block * QB;
+    int64_t base, block;
+    find_block(j, piece / j->kv_heads, &base, &block);
+    const int64_t len = end_of(j, base) - base, i0 = block * QB;
     const int64_t nq = len - i0 < QB ? len - i0 : QB;
     float *max = r->dk, *sum = r->dv; /* (group, QB) */
     for (int64_t i = 0; i < j->group * QB; i++) {
@@ -208,8 +232,7 @@ static void backward(void *arg, int64_t piece, void *scratch)
     const struct ft_attention_dx *a = j->b;
     struct room *r = scratch;
     const int64_t d = j->d, qcols = (int64_t)j->heads * d, kcols = (int64_t)j->kv_heads * d;
-    const int64_t doc = piece / j->kv_heads, base = j->offsets[doc];
-    const int64_t len = j->offsets[doc + 1] - base;
+    const int64_t base = find_document(j, piece / j->kv_heads), len = end_of(j, base) - base;
     const int kv = (int)(piece % j->kv_heads);
     for (int64_t i = 0; i < len; i++)
         memset((float *)a->dq->data + (base + i) * qcols + kv * j->group * d, 0,
@@ -262,23 +285,23 @@ void K(attention)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
 {
     const struct ft_attention *a = &args->attention;
     struct job j = {.f = a,
-                    .offsets = a->offsets->data,
-                    .docs = ctx->docs,
+                    .spans = a->spans->data,
+                    .rows = ft_live_rows(ctx, a->q),
                     .heads = a->heads,
                     .kv_heads = a->kv_heads,
                     .d = a->head_dim,
                     .window = a->window,
                     .group = a->heads / a->kv_heads,
                     .scale = a->scale};
-    ft_pool_run(ctx->pool, count_blocks(j.offsets, j.docs) * j.kv_heads, forward, &j);
+    ft_pool_run(ctx->pool, count_blocks(&j) * j.kv_heads, forward, &j);
 }
 
 void K(attention_dx)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
 {
     const struct ft_attention_dx *a = &args->attention_dx;
     struct job j = {.b = a,
-                    .offsets = a->offsets->data,
-                    .docs = ctx->docs,
+                    .spans = a->spans->data,
+                    .rows = ft_live_rows(ctx, a->q),
                     .heads = a->heads,
                     .kv_heads = a->kv_heads,
                     .d = a->head_dim,
@@ -286,6 +309,6 @@ void K(attention_dx)(const struct ft_kernel_ctx *ctx, const union ft_op_args *ar
                     .group = a->heads / a->kv_heads,
                     .scale = a->scale,
                     .delta = ctx->scratch};
-    ft_pool_run(ctx->pool, ft_live_rows(ctx, a->q), delta_piece, &j);
-    ft_pool_run(ctx->pool, j.docs * j.kv_heads, backward, &j);
+    ft_pool_run(ctx->pool, j.rows, delta_piece, &j);
+    ft_pool_run(ctx->pool, count_documents(&j) * j.kv_heads, backward, &j);
 }

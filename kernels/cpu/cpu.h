@@ -6,7 +6,7 @@
 #ifndef FT_KERNELS_CPU_H
 #define FT_KERNELS_CPU_H
 
-#include "kernels/ops.h"
+#include "kernels/backend.h"
 
 #include <stdint.h>
 #include <string.h>
@@ -126,6 +126,9 @@ struct ft_gemm {
     int64_t ldc;
 };
 
+/* Bytes of shared scratch that a product needs for its packed weight panel. */
+#define FT_GEMM_SCRATCH ((size_t)8 << 20)
+
 /* In parallel; scratch is FT_GEMM_SCRATCH bytes. */
 void K(gemm)(struct ft_pool *pool, void *scratch, const struct ft_gemm *g);
 
@@ -138,6 +141,15 @@ void K(gemm_mul)(int64_t m, int64_t n, int64_t k, const float *a, int64_t rs, in
 
 /* Row i of a stored matrix (ld elements a row), widened. */
 void K(widen_row)(float *out, const struct ft_tensor *w, int64_t row);
+
+/* scratch.c: compiled once */
+size_t ft_cpu_scratch_product(const union ft_op_args *a);
+size_t ft_cpu_scratch_linear(const union ft_op_args *a);
+size_t ft_cpu_scratch_linear_dw(const union ft_op_args *a);
+size_t ft_cpu_scratch_attention_dx(const union ft_op_args *a);
+size_t ft_cpu_scratch_head_loss(const union ft_op_args *a);
+size_t ft_cpu_scratch_grad_norm(const union ft_op_args *a);
+int64_t ft_cpu_head_rows(const struct ft_head_loss *h);
 
 #define X(name, ins, outs) ft_op_fn K(name);
 FT_OPS(X)

@@ -42,12 +42,14 @@ static void embed_rows(const union ft_op_args *args, int64_t t0, int64_t t1)
 static void rope_rows(const union ft_op_args *args, int64_t t0, int64_t t1)
 {
     const struct ft_rope *a = &args->rope;
-    const int64_t half = a->cos->cols, d = a->head_dim;
+    const int64_t half = a->cos->cols, d = a->head_dim, cols = a->x->cols;
+    const int64_t rest = cols - a->heads * d;
     for (int64_t t = t0; t < t1; t++) {
-        const float *x = (const float *)a->x->data + t * a->x->cols;
-        const float *co = (const float *)a->cos->data + t * half;
-        const float *si = (const float *)a->sin->data + t * half;
-        float *y = (float *)a->y->data + t * a->x->cols;
+        const int64_t row = ((const int32_t *)a->angles->data)[t];
+        const float *x = (const float *)a->x->data + t * cols;
+        const float *co = (const float *)a->cos->data + row * half;
+        const float *si = (const float *)a->sin->data + row * half;
+        float *y = (float *)a->y->data + t * cols;
         for (int h = 0; h < a->heads; h++, x += d, y += d) {
             for (int64_t i = 0; i < half; i++) {
                 float x0 = x[i], x1 = x[i + half], s = a->sign * si[i];
@@ -57,6 +59,8 @@ static void rope_rows(const union ft_op_args *args, int64_t t0, int64_t t1)
             if (y != x && 2 * half < d)
                 memcpy(y + 2 * half, x + 2 * half, (size_t)(d - 2 * half) * sizeof *y);
         }
+        if (y != x && rest > 0)
+            memcpy(y, x, (size_t)rest * sizeof *y);
     }
 }
 

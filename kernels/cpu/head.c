@@ -110,19 +110,14 @@ static void chunk(const struct ft_kernel_ctx *ctx, struct job *j)
 void K(head_loss)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
 {
     const struct ft_head_loss *a = &args->head_loss;
-    const int64_t live = ft_live_rows(ctx, a->h), step = ft_head_chunk_rows(a->h->rows, a->w->rows);
-    const int32_t *targets = a->targets->data;
+    const int64_t live = ft_live_rows(ctx, a->h), step = ft_cpu_head_rows(a);
+    const int64_t n = ctx->trained;
     double *scalars = a->scalars->data, loss = 0;
     struct job j = {.a = a, .h = (float *)((char *)ctx->scratch + FT_GEMM_SCRATCH)};
     j.logits = j.h + step * a->h->cols;
     size_t used = (size_t)((char *)(j.logits + step * a->w->rows) - (char *)ctx->scratch);
     j.loss = (double *)((char *)ctx->scratch + (used + 63) / 64 * 64);
-    int32_t *rows = (int32_t *)(j.loss + step);
-    int64_t n = 0;
-    for (int64_t t = 0; t < live; t++)
-        if (targets[t] >= 0)
-            rows[n++] = (int32_t)t;
-    j.rows = rows;
+    j.rows = a->picked->data;
     if (a->dh)
         memset(a->dh->data, 0, (size_t)(live * a->h->cols) * sizeof(float));
     for (j.r0 = 0; j.r0 < n; j.r0 = j.r1) {

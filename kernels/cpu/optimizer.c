@@ -36,9 +36,15 @@ void K(grad_norm)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
     double tokens = s[FT_S_TRAINED], norm = __builtin_sqrt(total) / tokens;
     bool finite = tokens > 0 && __builtin_isfinite(norm) && __builtin_isfinite(s[FT_S_LOSS_SUM]);
     double clip = a->max_norm > 0 ? (double)a->max_norm / (norm + 1e-6) : 1;
+    s[FT_S_LOSS] = s[FT_S_LOSS_SUM] / tokens;
+    s[FT_S_TOKENS] = tokens;
     s[FT_S_NORM] = norm;
     s[FT_S_FINITE] = finite;
     s[FT_S_FACTOR] = (clip < 1 ? clip : 1) / tokens;
+    s[FT_S_STEP] += finite;
+    s[FT_S_SKIPPED] += !finite;
+    s[FT_S_SKIPPED_IN_ROW] = finite ? 0 : s[FT_S_SKIPPED_IN_ROW] + 1;
+    s[FT_S_LOSS_SUM] = s[FT_S_TRAINED] = 0;
 }
 
 static void adamw_piece(void *arg, int64_t piece, void *scratch)
@@ -107,4 +113,24 @@ void K(sgd)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
     struct job j = {.args = args};
     if (begin(&j, args->sgd.scalars, args->sgd.grad))
         ft_pool_run(ctx->pool, (j.n + PIECE - 1) / PIECE, sgd_piece, &j);
+}
+
+static void refresh_segment(void *arg, int64_t i, void *scratch)
+{
+    (void)scratch;
+    const struct ft_refresh *a = arg;
+    const int64_t *s = (const int64_t *)a->table->data + i * FT_SEGMENT;
+    const float *from = (const float *)a->values->data + s[FT_G_FIRST];
+    uint16_t *to = (uint16_t *)(uintptr_t)s[FT_G_ADDRESS];
+    double scale;
+    memcpy(&scale, &s[FT_G_SCALE], sizeof scale);
+    for (int64_t r = 0; r < s[FT_G_ROWS]; r++)
+        for (int64_t c = 0; c < s[FT_G_COLS]; c++)
+            to[r * s[FT_G_LD] + c] = ft_f32_to_bf16(from[r * s[FT_G_COLS] + c] * (float)scale);
+}
+
+void K(refresh)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
+{
+    struct ft_refresh a = args->refresh;
+    ft_pool_run(ctx->pool, a.table->rows, refresh_segment, &a);
 }

@@ -7,16 +7,38 @@
 #define STR_(x) #x
 #define STR(x)  STR_(x)
 
+static int take(const struct ft_backend *b, void **out, size_t bytes)
+{
+    (void)b;
+    return ft_pages_alloc(out, bytes);
+}
+
+static void give(const struct ft_backend *b, void *ptr, size_t bytes)
+{
+    (void)b;
+    ft_pages_free(ptr, bytes);
+}
+
 extern const struct ft_backend FT_CAT(ft_cpu_, FT_ISA, _, backend);
 const struct ft_backend FT_CAT(ft_cpu_, FT_ISA, _, backend) = {
     .device = "cpu",
     .isa = STR(FT_ISA),
+    .act = FT_F32,
     .ops =
         {
 #define X(name, ins, outs) [FT_OP_##name] = K(name),
             FT_OPS(X)
 #undef X
         },
-    .alloc = ft_pages_alloc,
-    .free = ft_pages_free,
+    .scratch =
+        {
+            [FT_OP_linear] = ft_cpu_scratch_linear,
+            [FT_OP_linear_dx] = ft_cpu_scratch_product,
+            [FT_OP_linear_dw] = ft_cpu_scratch_linear_dw,
+            [FT_OP_attention_dx] = ft_cpu_scratch_attention_dx,
+            [FT_OP_head_loss] = ft_cpu_scratch_head_loss,
+            [FT_OP_grad_norm] = ft_cpu_scratch_grad_norm,
+        },
+    .alloc = take,
+    .free = give,
 };

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-static int begin(struct ft_adapter **out, int n_sites)
+static int begin(struct ft_adapter **out, const struct ft_site *sites, int n_sites)
 {
     struct ft_adapter *a;
     FT_TRY(ft_alloc(&a, 1, sizeof *a));
@@ -11,12 +11,16 @@ static int begin(struct ft_adapter **out, int n_sites)
     int rc = ft_alloc(&a->slots, (size_t)n_sites, sizeof *a->slots);
     if (!rc)
         rc = ft_alloc(&a->slot_of_site, (size_t)n_sites, sizeof *a->slot_of_site);
+    if (!rc)
+        rc = ft_alloc(&a->sites_out, (size_t)n_sites, sizeof *a->sites_out);
     if (rc) {
         ft_adapter_free(a);
         return rc;
     }
-    for (int i = 0; i < n_sites; i++)
+    for (int i = 0; i < n_sites; i++) {
         a->slot_of_site[i] = -1;
+        a->sites_out[i] = sites[i].out;
+    }
     *out = a;
     return FT_OK;
 }
@@ -34,7 +38,7 @@ int ft_adapter_new(struct ft_adapter **out, const struct ft_site *sites, int n_s
 {
     struct ft_adapter *a;
     *out = NULL;
-    FT_TRY(begin(&a, n_sites));
+    FT_TRY(begin(&a, sites, n_sites));
     a->method = find_method(o->method);
     FT_ASSERT(a->method);
     a->r = o->r;
@@ -60,7 +64,7 @@ int ft_adapter_open(struct ft_adapter **out, const struct ft_site *sites, int n_
 {
     struct ft_adapter *a;
     *out = NULL;
-    FT_TRY(begin(&a, n_sites));
+    FT_TRY(begin(&a, sites, n_sites));
     a->method = &ft_adapter_methods[0];
     a->seed = seed;
     int rc = ft_adapter_import(a, sites, n_sites, folder);
@@ -80,6 +84,7 @@ void ft_adapter_free(struct ft_adapter *a)
     ft_free(a->folder);
     ft_free(a->slots);
     ft_free(a->slot_of_site);
+    ft_free(a->sites_out);
     ft_arena_fini(&a->arena);
     ft_free(a);
 }
@@ -133,23 +138,50 @@ bool ft_adapter_is_uneven(const struct ft_adapter *a)
     return false;
 }
 
-int ft_adapter_declare(struct ft_adapter *a, struct ft_graph *g)
+/* Dropout gives each module an input of its own, so that their products cannot be folded. */
+static bool can_stack(const struct ft_adapter *a)
+{
+    return a->dropout == 0;
+}
+
+int64_t ft_adapter_stack_rank(const struct ft_adapter *a, int first, int n)
+{
+    int64_t rank = 0;
+    for (int i = first; i < first + n; i++)
+        rank += a->slot_of_site[i] < 0 ? 0 : a->slots[a->slot_of_site[i]].r;
+    return can_stack(a) ? (rank + 7) / 8 * 8 : 0;
+}
+
+/* What a slot's products read, and where its gradients go. */
+static void declare_slot(struct ft_adapter *a, struct ft_graph *g, struct ft_slot *s,
+                         struct ft_tensor *from)
 {
     char name[320];
-    a->values = ft_graph_value(g, FT_M_ADAPTER, "adapter parameters", FT_F32, 1, a->parameters);
-    a->gradients = ft_graph_value(g, FT_M_GRADIENT, "adapter gradients", FT_F32, 1, a->parameters);
-    int64_t at = 0;
+    snprintf(name, sizeof name, "%s.lora_A", s->name);
+    s->a = ft_graph_view(g, from, name, s->r, s->in, s->a_at);
+    ft_graph_train(g, s->a, ft_graph_view(g, a->gradients, name, s->r, s->in, s->a_at));
+    snprintf(name, sizeof name, "%s.lora_B", s->name);
+    s->b = ft_graph_view(g, from, name, s->out, s->r, s->b_at);
+    ft_graph_train(g, s->b, ft_graph_view(g, a->gradients, name, s->out, s->r, s->b_at));
+}
+
+int ft_adapter_declare(struct ft_adapter *a, struct ft_graph *g)
+{
+    const bool narrow = ft_graph_backend(g)->act != FT_F32, stack = narrow && can_stack(a);
+    const int64_t p = a->parameters;
+    a->values = ft_graph_value(g, FT_M_ADAPTER, "adapter parameters", FT_F32, 1, p);
+    a->gradients = ft_graph_value(g, FT_M_GRADIENT, "adapter gradients", FT_F32, 1, p);
+    a->copies = a->table = NULL;
+    if (narrow && !stack)
+        a->copies = ft_graph_value(g, FT_M_ADAPTER, "adapter copies", FT_BF16, 1, p);
     for (int i = 0; i < a->n_slots; i++) {
-        struct ft_slot *s = &a->slots[i];
-        snprintf(name, sizeof name, "%s.lora_A", s->name);
-        s->a = ft_graph_view(g, a->values, name, s->r, s->in, at);
-        ft_graph_train(g, s->a, ft_graph_view(g, a->gradients, name, s->r, s->in, at));
-        at += s->r * s->in;
-        snprintf(name, sizeof name, "%s.lora_B", s->name);
-        s->b = ft_graph_view(g, a->values, name, s->out, s->r, at);
-        ft_graph_train(g, s->b, ft_graph_view(g, a->gradients, name, s->out, s->r, at));
-        at += s->out * s->r;
+        a->slots[i].a = a->slots[i].b = a->slots[i].stack = NULL;
+        if (!stack)
+            declare_slot(a, g, &a->slots[i], narrow ? a->copies : a->values);
     }
+    if (narrow)
+        a->table = ft_graph_value(g, FT_M_ADAPTER, "adapter copies", FT_I64,
+                                  stack ? 2 * a->n_slots : 1, FT_SEGMENT);
     return FT_OK;
 }
 
@@ -174,11 +206,93 @@ struct ft_tensor *ft_adapter_linear(struct ft_adapter *a, struct ft_graph *g, in
     return a->method->linear(a, g, &a->slots[i], x, w, bias, add, keys);
 }
 
-int ft_adapter_fill(struct ft_adapter *a)
+/* The part of the stack that is module i's adapter. */
+static void add_part(struct ft_adapter *a, struct ft_graph *g, struct ft_stack *stack, int i,
+                     int64_t first_out, int64_t *rank)
+{
+    struct ft_slot *s = &a->slots[a->slot_of_site[i]];
+    FT_ASSERT(stack->parts < FT_STACK_PARTS);
+    stack->part[stack->parts++] = (struct ft_stack_part){
+        .grad_b = ft_graph_view(g, a->gradients, s->name, s->out, s->r, s->b_at),
+        .first_out = first_out,
+        .first_rank = *rank,
+        .scale = s->scale,
+    };
+    s->stack = stack->w;
+    s->stack_out = stack->out;
+    s->stack_in = stack->in;
+    s->first_out = first_out;
+    s->first_rank = *rank;
+    *rank += s->r;
+}
+
+struct ft_tensor *ft_adapter_linear_stack(struct ft_adapter *a, struct ft_graph *g, int first,
+                                          int n, const struct ft_stack *base, struct ft_tensor *x,
+                                          struct ft_tensor *add)
+{
+    struct ft_stack stack = *base;
+    int64_t out = 0, rank = 0, a_at = -1;
+    const char *name = stack.w->name;
+    for (int i = first; i < first + n; i++) {
+        const struct ft_slot *s = a->slot_of_site[i] < 0 ? NULL : &a->slots[a->slot_of_site[i]];
+        if (s && a_at < 0)
+            a_at = s->a_at;
+        if (s)
+            add_part(a, g, &stack, i, out, &rank);
+        out += a->sites_out[i];
+    }
+    if (rank)
+        stack.grad_a = ft_graph_view(g, a->gradients, name, rank, stack.in, a_at);
+    return ft_linear_stack(g, &stack, name, x, add);
+}
+
+int ft_adapter_emit_refresh(struct ft_adapter *a, struct ft_graph *g)
+{
+    if (a->table)
+        ft_graph_emit(g, FT_OP_refresh,
+                      &(union ft_op_args){.refresh = {.values = a->values, .table = a->table}});
+    return FT_OK;
+}
+
+static void segment(int64_t *row, int64_t first, char *to, int64_t rows, int64_t cols, int64_t ld,
+                    float scale)
+{
+    const double wide = (double)scale;
+    row[FT_G_FIRST] = first;
+    row[FT_G_ADDRESS] = (int64_t)(uintptr_t)to;
+    row[FT_G_ROWS] = rows;
+    row[FT_G_COLS] = cols;
+    row[FT_G_LD] = ld;
+    memcpy(&row[FT_G_SCALE], &wide, sizeof wide);
+}
+
+int ft_adapter_place(struct ft_adapter *a, struct ft_graph *g)
+{
+    int64_t *rows;
+    if (!a->table)
+        return FT_OK;
+    FT_TRY(ft_alloc(&rows, (size_t)a->table->rows * FT_SEGMENT, sizeof *rows));
+    if (a->copies)
+        segment(rows, 0, a->copies->data, 1, a->parameters, a->parameters, 1);
+    for (int i = 0; !a->copies && i < a->n_slots; i++) {
+        const struct ft_slot *s = &a->slots[i];
+        const int64_t ld = ft_tensor_ld(s->stack), row = s->stack_out + s->first_rank;
+        char *base = s->stack->data;
+        segment(rows + (2 * i) * FT_SEGMENT, s->a_at, base + 2 * row * ld, s->r, s->in, ld, 1);
+        segment(rows + (2 * i + 1) * FT_SEGMENT, s->b_at,
+                base + 2 * (s->first_out * ld + s->stack_in + s->first_rank), s->out, s->r, ld,
+                s->scale);
+    }
+    int rc = ft_graph_write(g, a->table, rows);
+    ft_free(rows);
+    return rc;
+}
+
+int ft_adapter_fill(const struct ft_adapter *a, float *values)
 {
     if (a->folder)
-        return ft_adapter_read_values(a);
+        return ft_adapter_read_values(a, values);
     for (int i = 0; i < a->n_slots; i++)
-        a->method->init(a, &a->slots[i]);
+        a->method->init(a, &a->slots[i], values);
     return FT_OK;
 }

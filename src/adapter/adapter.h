@@ -10,6 +10,7 @@ struct ft_site {
     const char *name; /* "model.layers.0.self_attn.q_proj" */
     int64_t in, out;
     int layer;
+    int group; /* the first of the sites that read the same input and follow each other */
 };
 
 /* An entry of rank_pattern or alpha_pattern. */
@@ -55,7 +56,12 @@ const char *ft_adapter_difference(const struct ft_adapter *a, const struct ft_ad
 /* Whether patterns make ranks or alphas differ between modules, which vLLM and others ignore. */
 bool ft_adapter_is_uneven(const struct ft_adapter *a);
 
-/* Parameters and their summed gradients, flat: (1, P) each. Call once a graph, before building. */
+/* The modules first..first+n-1 read the same input: the sum of their ranks, rounded up to 8; 0 if
+ * none has an adapter, or if this adapter's products cannot be folded into stacked ones. */
+int64_t ft_adapter_stack_rank(const struct ft_adapter *a, int first, int n);
+
+/* Parameters and their summed gradients, flat f32: (1, P) each; on a backend with bf16 activations
+ * also the copies that products read. Call once a graph, before building. */
 int ft_adapter_declare(struct ft_adapter *a, struct ft_graph *g);
 struct ft_tensor *ft_adapter_values(const struct ft_adapter *a);
 struct ft_tensor *ft_adapter_gradients(const struct ft_adapter *a);
@@ -66,13 +72,23 @@ struct ft_tensor *ft_adapter_linear(struct ft_adapter *a, struct ft_graph *g, in
                                     struct ft_tensor *x, struct ft_tensor *w,
                                     struct ft_tensor *bias, struct ft_tensor *add,
                                     struct ft_tensor *keys);
+/* Modules first..first+n-1 as one product whose base weights are in `stack` (struct ft_stack). */
+struct ft_tensor *ft_adapter_linear_stack(struct ft_adapter *a, struct ft_graph *g, int first,
+                                          int n, const struct ft_stack *stack, struct ft_tensor *x,
+                                          struct ft_tensor *add);
 
-/* After the graph is placed: fresh values (A Kaiming-uniform with a = sqrt 5, B zero, as PEFT), or
- * those of the folder it was opened from. */
-int ft_adapter_fill(struct ft_adapter *a);
+/* Ends FT_UPDATE: makes the copies that products read. Nothing where they read the masters. */
+int ft_adapter_emit_refresh(struct ft_adapter *a, struct ft_graph *g);
+/* After the graph is placed: where the copies lie. */
+int ft_adapter_place(struct ft_adapter *a, struct ft_graph *g);
+
+/* Fresh values for ft_adapter_values (A Kaiming-uniform with a = sqrt 5, B zero, as PEFT), or those
+ * of the folder it was opened from, into P floats. */
+int ft_adapter_fill(const struct ft_adapter *a, float *values);
 
 /* Writes adapter_model.safetensors and adapter_config.json into folder, each atomically.
- * FT_EDIVERGED, and nothing written, if a value is not finite. */
-int ft_adapter_save(const struct ft_adapter *a, const char *folder, const char *base_model);
+ * FT_EDIVERGED, and nothing written, if one of the P values is not finite. */
+int ft_adapter_save(const struct ft_adapter *a, const float *values, const char *folder,
+                    const char *base_model);
 
 #endif

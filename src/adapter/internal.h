@@ -14,7 +14,11 @@ struct ft_slot {
     char *name;
     int64_t in, out, r, alpha;
     float scale;
-    struct ft_tensor *a, *b; /* (r,in), (out,r) once declared */
+    int group;
+    int64_t a_at, b_at;      /* where A (r,in) and B (out,r) begin in the flat block */
+    struct ft_tensor *a, *b; /* what products read: the masters, or bf16 copies; NULL: stacked */
+    struct ft_tensor *stack; /* the matrix that holds the copies: see struct ft_stack; or NULL */
+    int64_t stack_out, stack_in, first_out, first_rank;
 };
 
 struct ft_adapter {
@@ -22,7 +26,8 @@ struct ft_adapter {
     struct ft_arena arena;
     struct ft_slot *slots;
     int n_slots;
-    int *slot_of_site; /* -1: none */
+    int *slot_of_site;  /* -1: none */
+    int64_t *sites_out; /* columns of every site's output */
     int n_sites;
     int64_t parameters;
     int64_t r, alpha; /* the config's own, before patterns */
@@ -34,6 +39,8 @@ struct ft_adapter {
     json_t *peft;  /* adapter_config.json as it will be written */
     char *folder;  /* opened from, or NULL */
     struct ft_tensor *values, *gradients;
+    struct ft_tensor *copies; /* (1,P) bf16, where products are not stacked; or NULL */
+    struct ft_tensor *table;  /* of the refresh op; or NULL */
 };
 
 /* An adapter method: one row. */
@@ -44,7 +51,7 @@ struct ft_adapter_method {
                                 const struct ft_slot *s, struct ft_tensor *x, struct ft_tensor *w,
                                 struct ft_tensor *bias, struct ft_tensor *add,
                                 struct ft_tensor *keys);
-    void (*init)(const struct ft_adapter *a, const struct ft_slot *s);
+    void (*init)(const struct ft_adapter *a, const struct ft_slot *s, float *values);
 };
 extern const struct ft_adapter_method ft_adapter_methods[];
 extern const int ft_adapter_method_count;
@@ -60,6 +67,6 @@ int ft_adapter_resolve(struct ft_adapter *a, const struct ft_pattern *ranks,
 int ft_adapter_describe(struct ft_adapter *a, const struct ft_adapter_options *o);
 /* From PEFT's files: everything but the values. */
 int ft_adapter_import(struct ft_adapter *a, const struct ft_site *sites, int n, const char *folder);
-int ft_adapter_read_values(struct ft_adapter *a);
+int ft_adapter_read_values(const struct ft_adapter *a, float *values);
 
 #endif

@@ -19,13 +19,13 @@ static struct ft_tensor *lora_linear(const struct ft_adapter *a, struct ft_graph
 }
 
 /* PEFT's: kaiming_uniform_(A, a=sqrt(5)), which is uniform in +-1/sqrt(in); B zero. */
-static void lora_init(const struct ft_adapter *a, const struct ft_slot *s)
+static void lora_init(const struct ft_adapter *a, const struct ft_slot *s, float *values)
 {
     struct ft_rng rng = ft_rng_init(a->seed, FT_RNG_INIT, (uint32_t)s->site, 0);
-    float *p = s->a->data, bound = (float)(1 / sqrt((double)s->in));
+    float *p = values + s->a_at, bound = (float)(1 / sqrt((double)s->in));
     for (int64_t i = 0; i < s->r * s->in; i++)
         p[i] = (2 * ft_rng_f32(&rng) - 1) * bound;
-    float *q = s->b->data;
+    float *q = values + s->b_at;
     for (int64_t i = 0; i < s->out * s->r; i++)
         q[i] = 0;
 }

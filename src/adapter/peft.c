@@ -79,9 +79,8 @@ static int write_config(const struct ft_adapter *a, const char *folder, const ch
     return rc;
 }
 
-static int check_finite(const struct ft_adapter *a)
+static int check_finite(const struct ft_adapter *a, const float *p)
 {
-    const float *p = a->values->data;
     for (int64_t i = 0; i < a->parameters; i++)
         if (!isfinite(p[i]))
             return ft_fail(FT_EDIVERGED,
@@ -89,9 +88,10 @@ static int check_finite(const struct ft_adapter *a)
     return FT_OK;
 }
 
-int ft_adapter_save(const struct ft_adapter *a, const char *folder, const char *base_model)
+int ft_adapter_save(const struct ft_adapter *a, const float *values, const char *folder,
+                    const char *base_model)
 {
-    FT_TRY(check_finite(a));
+    FT_TRY(check_finite(a, values));
     static const char *const meta[][2] = {{"format", "pt"}};
     struct ft_arena arena = {0};
     int n = 2 * a->n_slots;
@@ -100,14 +100,13 @@ int ft_adapter_save(const struct ft_adapter *a, const char *folder, const char *
     int rc = items && path ? FT_OK : FT_ERESOURCE;
     for (int i = 0; i < n && !rc; i++) {
         const struct ft_slot *s = &a->slots[i / 2];
-        const struct ft_tensor *t = i % 2 ? s->b : s->a;
         items[i] = (struct ft_st_item){
             .name = ft_arena_format(&arena, "base_model.model.%s.lora_%c.weight", s->name,
                                     i % 2 ? 'B' : 'A'),
             .dtype = FT_F32,
             .n_dims = 2,
-            .dims = {t->rows, t->cols},
-            .data = t->data,
+            .dims = {i % 2 ? s->out : s->r, i % 2 ? s->r : s->in},
+            .data = values + (i % 2 ? s->b_at : s->a_at),
         };
         rc = items[i].name ? FT_OK : FT_ERESOURCE;
     }
@@ -302,13 +301,11 @@ out:
     return rc;
 }
 
-static int read_tensor(const struct ft_st *f, const char *module, char which, struct ft_tensor *to)
+static int read_tensor(const struct ft_st *f, const char *module, char which, int64_t n, float *out)
 {
     char name[512];
     snprintf(name, sizeof name, "base_model.model.%s.lora_%c.weight", module, which);
     const struct ft_st_entry *e = ft_st_find(f, name);
-    float *out = to->data;
-    int64_t n = to->rows * to->cols;
     uint16_t *half;
     if (!e)
         return ft_fail_at((struct ft_where){.file = ft_st_path(f)}, FT_EDATA,
@@ -330,15 +327,16 @@ static int read_tensor(const struct ft_st *f, const char *module, char which, st
     return FT_OK;
 }
 
-int ft_adapter_read_values(struct ft_adapter *a)
+int ft_adapter_read_values(const struct ft_adapter *a, float *values)
 {
     char *path = ft_path_join(a->folder, "adapter_model.safetensors");
     struct ft_st *f = NULL;
     int rc = path ? ft_st_open(&f, path) : FT_ERESOURCE;
     for (int i = 0; i < a->n_slots && !rc; i++) {
-        rc = read_tensor(f, a->slots[i].name, 'A', a->slots[i].a);
+        const struct ft_slot *s = &a->slots[i];
+        rc = read_tensor(f, s->name, 'A', s->r * s->in, values + s->a_at);
         if (!rc)
-            rc = read_tensor(f, a->slots[i].name, 'B', a->slots[i].b);
+            rc = read_tensor(f, s->name, 'B', s->out * s->r, values + s->b_at);
     }
     ft_st_close(f);
     ft_free(path);

@@ -40,7 +40,8 @@ static void list_candidates(const struct ft_site *sites, int n)
 int ft_adapter_add_slot(struct ft_adapter *a, const struct ft_site *sites, int site)
 {
     struct ft_slot *s = &a->slots[a->n_slots];
-    *s = (struct ft_slot){.site = site, .in = sites[site].in, .out = sites[site].out};
+    *s = (struct ft_slot){
+        .site = site, .in = sites[site].in, .out = sites[site].out, .group = sites[site].group};
     s->name = ft_arena_format(&a->arena, "%s", sites[site].name);
     if (!s->name)
         return FT_ERESOURCE;
@@ -154,6 +155,22 @@ static int apply_patterns(struct ft_adapter *a, const char *key, const struct ft
     return FT_OK;
 }
 
+/* Every group's A's, then its B's: so that a group's A's are one matrix. */
+static void lay_out(struct ft_adapter *a)
+{
+    int64_t at = 0;
+    for (int i = 0, end; i < a->n_slots; i = end) {
+        for (end = i; end < a->n_slots && a->slots[end].group == a->slots[i].group; end++) {
+            a->slots[end].a_at = at;
+            at += a->slots[end].r * a->slots[end].in;
+        }
+        for (int k = i; k < end; k++) {
+            a->slots[k].b_at = at;
+            at += a->slots[k].out * a->slots[k].r;
+        }
+    }
+}
+
 int ft_adapter_resolve(struct ft_adapter *a, const struct ft_pattern *ranks,
                        const struct ft_pattern *alphas)
 {
@@ -172,6 +189,7 @@ int ft_adapter_resolve(struct ft_adapter *a, const struct ft_pattern *ranks,
         above += is_above;
         first = !first && is_above ? s : first;
     }
+    lay_out(a);
     if (first)
         ft_notice((struct ft_where){0},
                   "rank %lld is above the rank of the module itself for %d modules, such as '%s' "

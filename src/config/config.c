@@ -393,13 +393,15 @@ static int check_together(struct ft_config *c)
     if (strcmp(c->adapter, "qlora") == 0)
         rc = conflict(c, "adapter",
                       "'adapter: qlora' is not supported yet: 4-bit bases are to come");
-    if (c->device == FT_DEVICE_CUDA) {
-        rc = conflict(c, "device", "'device: cuda' is not supported yet");
-        ft_hint("'device: cpu' trains on this machine's processor");
+    if (c->device == FT_DEVICE_CUDA && c->bf16 == FT_FALSE) {
+        rc = conflict(c, "bf16",
+                      "'bf16: false' and 'device: cuda' exclude each other: CUDA "
+                      "arithmetic is bf16 with fp32 sums");
+        ft_hint("remove 'bf16', or train in fp32 with 'device: cpu'");
     }
     if (strcmp(c->cpu_isa, "amx") == 0)
         rc = conflict(c, "cpu_isa", "'cpu_isa: amx' is not supported yet");
-    if (c->bf16 == FT_TRUE)
+    if (c->bf16 == FT_TRUE && c->device == FT_DEVICE_CPU)
         ft_notice(ft_config_where(c, "bf16"),
                   "'bf16: true' is not there yet on the CPU: products are computed in fp32");
     if (c->lora_target_regex && c->peft_layers_to_transform)

@@ -162,10 +162,11 @@ const struct ft_option ft_options[] = {
     REAL(max_grad_norm, 0, 1e9, "1.0", "training",
          "Clip the gradient to this norm; 0: no clipping."),
     CHOICE(
-        gradient_checkpointing, tristate, "false", "training",
+        gradient_checkpointing, tristate, "auto", "training",
         "Recompute each layer in backward instead of keeping its activations: less memory, about a "
-        "third more time, the same bits. auto: keep them if they fit, else recompute. Norms and "
-        "activation functions are always recomputed, which costs next to nothing."),
+        "third more time, the same bits. auto: keep them if they fit, else recompute norms and "
+        "activation functions, else whole layers. On the CPU norms and activation functions are "
+        "always recomputed, which costs next to nothing."),
     INT(seed, 0, 9007199254740991, "42", "training",
         "Seed of initialisation, shuffling and dropout."),
 
@@ -174,12 +175,13 @@ const struct ft_option ft_options[] = {
      "Evaluate every so many steps; below 1: a share of the run. Unset: once an epoch."},
     INT(evals_per_epoch, 1, 1000000, NULL, "evaluation", "Evaluations an epoch."),
 
-    CHOICE(device, devices, "auto", "machine",
-           "Where to train. auto: the CPU (cuda is not there yet)."),
     CHOICE(
-        bf16, tristate, "auto", "machine",
-        "bf16 arithmetic. auto: fp32 on the CPU. true: not there yet on the CPU, which computes in "
-        "fp32. Weights stay in their stored type either way."),
+        device, devices, "auto", "machine",
+        "Where to train. cuda: the first visible NVIDIA GPU, bf16 with fp32 sums. auto: the GPU if "
+        "there is one that works, else the CPU."),
+    CHOICE(bf16, tristate, "auto", "machine",
+           "bf16 arithmetic with fp32 sums. auto: on a GPU. true: not there yet on the CPU, which "
+           "computes in fp32, with weights in their stored type."),
     INT(threads, 0, 4096, "0", "machine",
         "Threads; 0: what affinity, the cgroup's quota and SLURM_CPUS_PER_TASK allow. The results "
         "do "

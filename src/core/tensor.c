@@ -38,7 +38,7 @@ bool ft_dtype_parse(const char *name, enum ft_dtype *out)
 
 size_t ft_tensor_bytes(const struct ft_tensor *t)
 {
-    return (size_t)t->rows * (size_t)t->cols * ft_dtype_size(t->dtype);
+    return (size_t)t->rows * (size_t)ft_tensor_ld(t) * ft_dtype_size(t->dtype);
 }
 
 float ft_bf16_to_f32(uint16_t h)

@@ -38,8 +38,15 @@ struct ft_tensor {
     bool live;
     int id;           /* index among the graph's values, -1 outside a graph */
     const char *name; /* for the memory table and messages */
+    int64_t ld;       /* elements from one row to the next; 0: cols */
 };
 
+static inline int64_t ft_tensor_ld(const struct ft_tensor *t)
+{
+    return t->ld ? t->ld : t->cols;
+}
+
+/* From the first element to the end of the last row's stride. */
 size_t ft_tensor_bytes(const struct ft_tensor *t);
 
 /* Widening is exact; narrowing rounds to nearest even. */

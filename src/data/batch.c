@@ -6,8 +6,6 @@
 
 #include <string.h>
 
-enum { PASS_ROWS = 512 }; /* enough for products to run at full rate, few enough to stay small */
-
 int ft_epoch_init(struct ft_epoch *e, int64_t n_docs)
 {
     size_t n = (size_t)n_docs;
@@ -143,26 +141,33 @@ void ft_epoch_fill(struct ft_epoch *e, const struct ft_dataset *d, const struct 
         fill_plain(e, d, b);
 }
 
-int64_t ft_pass_fill(const struct ft_pass_arrays *p, const struct ft_dataset *d,
-                     const int32_t *docs, int64_t n, uint32_t epoch)
+struct ft_pass_counts ft_pass_fill(const struct ft_pass_arrays *p, const struct ft_dataset *d,
+                                   const int32_t *docs, int64_t n, uint32_t epoch)
 {
-    int64_t row = 0;
-    p->offsets[0] = 0;
+    struct ft_pass_counts c = {0};
     for (int64_t i = 0; i < n; i++) {
         const struct ft_document *doc = &d->docs[docs[i]];
         const int32_t *ids = d->ids + doc->start;
         const uint8_t *mask = d->mask + doc->start;
-        for (int32_t t = 0; t < doc->length; t++, row++) {
-            bool trained = t + 1 < doc->length && mask[t + 1];
+        const int64_t first = c.rows;
+        for (int32_t t = 0; t < doc->length; t++, c.rows++) {
+            const int64_t row = c.rows;
+            const bool trained = t + 1 < doc->length && mask[t + 1];
             p->ids[row] = ids[t];
             p->targets[row] = trained ? ids[t + 1] : -1;
+            p->spans[2 * row] = (int32_t)first;
+            p->spans[2 * row + 1] = (int32_t)(first + doc->length);
+            p->positions[row] = t;
+            if (trained)
+                p->picked[c.trained++] = (int32_t)row;
+            if (!p->keys)
+                continue;
             p->keys[3 * row] = (int32_t)epoch;
             p->keys[3 * row + 1] = doc->number;
             p->keys[3 * row + 2] = t;
         }
-        p->offsets[i + 1] = (int32_t)row;
     }
-    return row;
+    return c;
 }
 
 int64_t ft_pass_take(const struct ft_dataset *d, const int32_t *docs, int64_t n, int64_t rows)
@@ -174,10 +179,11 @@ int64_t ft_pass_take(const struct ft_dataset *d, const int32_t *docs, int64_t n,
 }
 
 int64_t ft_pass_capacity(const struct ft_dataset *train, const struct ft_dataset *held,
-                         const struct ft_batching *b)
+                         const struct ft_batching *b, int64_t accumulation, int64_t rows)
 {
     int64_t longest = train->longest > held->longest ? train->longest : held->longest;
     int64_t most = b->micro_batch_size * (b->packing ? b->sequence_len : train->longest);
-    int64_t rows = most < PASS_ROWS ? most : PASS_ROWS;
-    return rows > longest ? rows : longest;
+    most = most < rows ? most * accumulation : most; /* at least one micro-batch */
+    most = most < rows ? most : rows;
+    return most > longest ? most : longest;
 }

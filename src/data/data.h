@@ -69,23 +69,27 @@ void ft_epoch_fini(struct ft_epoch *e);
 void ft_epoch_fill(struct ft_epoch *e, const struct ft_dataset *d, const struct ft_batching *b,
                    uint32_t epoch);
 
-/* A pass: whole documents of one micro-batch, flat. The arrays are the batch values of the graph.
- */
+/* A pass: whole documents end to end, flat. The arrays are the batch values of the graph, described
+ * in kernels/ops.h; keys may be NULL. */
 struct ft_pass_arrays {
-    int32_t *ids, *targets, *offsets, *keys; /* keys (T,3): epoch, document, position */
+    int32_t *ids, *targets, *spans, *positions, *picked;
+    int32_t *keys; /* (T,3): epoch, document, position */
+};
+struct ft_pass_counts {
+    int64_t rows, trained; /* picked[0..trained) are the rows whose target is not -1 */
 };
 
-/* Writes documents docs[0..n) end to end; target -1 where the next token is not trained. Returns
- * the rows written. */
-int64_t ft_pass_fill(const struct ft_pass_arrays *p, const struct ft_dataset *d,
-                     const int32_t *docs, int64_t n, uint32_t epoch);
+/* Writes documents docs[0..n) end to end; target -1 where the next token is not trained. */
+struct ft_pass_counts ft_pass_fill(const struct ft_pass_arrays *p, const struct ft_dataset *d,
+                                   const int32_t *docs, int64_t n, uint32_t epoch);
 
 /* How many of docs[0..n) fit one pass of at most `rows` rows: at least one. */
 int64_t ft_pass_take(const struct ft_dataset *d, const int32_t *docs, int64_t n, int64_t rows);
 
-/* Rows that a pass needs room for: whole documents, up to 512 rows together unless one alone is
- * longer. Follows from the data and the batching alone, so that the bits do too. */
+/* Rows that a pass needs room for: whole documents, up to `rows` rows together unless one alone is
+ * longer, and no more than a window of `accumulation` micro-batches has. Follows from the data, the
+ * batching and the kind of device alone, so that the bits do too. */
 int64_t ft_pass_capacity(const struct ft_dataset *train, const struct ft_dataset *held,
-                         const struct ft_batching *b);
+                         const struct ft_batching *b, int64_t accumulation, int64_t rows);
 
 #endif

@@ -15,6 +15,8 @@ static bool is_cheap(enum ft_op op)
 
 static bool is_dropped(const struct backward *b, const struct ft_value *v)
 {
+    if (v->use == FT_M_PASS && v->parent)
+        return is_dropped(b, v->parent);
     if (v->use != FT_M_PASS || v->producer < 0 || v->keep || v->layer < 0)
         return false;
     const struct ft_node *n = &b->g->programs[FT_PASS].v[v->producer];
@@ -24,16 +26,22 @@ static bool is_dropped(const struct backward *b, const struct ft_value *v)
     return b->policy == FT_RECOMPUTE_CHEAP && is_cheap(n->op) && v->t.cols > 1;
 }
 
-/* The tensor that backward may read in t's stead, after cloning what computes it if it was dropped.
- * A clone is the same op at the same shape on the same bits, so its result is too. */
-static struct ft_tensor *saved(struct backward *b, struct ft_tensor *t)
+static struct ft_tensor *saved(struct backward *b, struct ft_tensor *t);
+
+/* Where a recomputed value goes: a place of its own, or the same columns of its parent's twin. */
+static struct ft_tensor *twin_of(struct backward *b, struct ft_tensor *t)
+{
+    const struct ft_value *v = ft_value_of(t);
+    if (!v->parent)
+        return ft_graph_like(b->g, t->name, t);
+    return ft_graph_columns(b->g, saved(b, &v->parent->t), t->name, t->cols, v->first_element);
+}
+
+/* Emits the op that computed v again. A clone is the same op at the same shape on the same bits, so
+ * its result is too. */
+static void compute_again(struct backward *b, const struct ft_value *v)
 {
     struct ft_graph *g = b->g;
-    if (!t || g->rc || !is_dropped(b, ft_value_of(t)))
-        return t;
-    struct ft_value *v = ft_value_of(t);
-    if (v->again)
-        return v->again;
     struct ft_node clone = g->programs[FT_PASS].v[v->producer];
     int ins = ft_node_ins(&clone), slots = ft_node_slots(&clone);
     for (int i = 0; i < ins; i++)
@@ -42,11 +50,32 @@ static struct ft_tensor *saved(struct backward *b, struct ft_tensor *t)
         struct ft_tensor *out = clone.args.slots[i];
         if (!out)
             continue;
-        struct ft_tensor *twin = ft_graph_like(g, out->name, out);
+        struct ft_tensor *twin = twin_of(b, out);
         ft_value_of(out)->again = twin;
         clone.args.slots[i] = twin;
     }
     ft_graph_emit(g, clone.op, &clone.args);
+}
+
+/* The tensor that backward may read in t's stead, after cloning what computes it if it was dropped.
+ */
+static struct ft_tensor *saved(struct backward *b, struct ft_tensor *t)
+{
+    struct ft_graph *g = b->g;
+    if (!t || g->rc || !is_dropped(b, ft_value_of(t)))
+        return t;
+    struct ft_value *v = ft_value_of(t);
+    if (v->again)
+        return v->again;
+    if (v->producer >= 0) {
+        compute_again(b, v);
+    } else { /* a slice; if it reaches over what lies behind the columns, that is needed too */
+        bool wide = v->first_element + t->cols > v->parent->t.cols;
+        for (int i = 0; wide && i < g->n_values; i++)
+            if (g->values[i]->parent == v->parent && g->values[i]->producer >= 0)
+                saved(b, &g->values[i]->t);
+        v->again = twin_of(b, t);
+    }
     return g->rc ? t : v->again;
 }
 
@@ -75,9 +104,17 @@ static void contribute(struct backward *b, struct ft_tensor *t, struct ft_tensor
     set_grad(t, old ? ft_add(b->g, old, d) : d);
 }
 
+/* A new tensor for t's gradient. A slice's is a slice of its parent's. */
 static struct ft_tensor *grad_like(struct backward *b, const struct ft_tensor *t)
 {
-    return ft_graph_like(b->g, "gradient", t);
+    const struct ft_value *v = ft_value_of((struct ft_tensor *)t);
+    struct ft_value *p = v->parent;
+    if (!p || v->use != FT_M_PASS)
+        return ft_graph_like(b->g, "gradient", t);
+    FT_ASSERT(!v->grad); /* one reader */
+    if (!p->grad)
+        p->grad = ft_graph_like(b->g, "gradient", &p->t);
+    return ft_graph_columns(b->g, p->grad, "gradient", t->cols, v->first_element);
 }
 
 static void emit(struct backward *b, enum ft_op op, union ft_op_args args)
@@ -115,9 +152,68 @@ static void no_backward(struct backward *b, const struct ft_node *n, struct ft_t
     FT_ASSERT(!"this op has no backward");
 }
 
+/* dx = dy w */
+static void plain_dx(struct backward *b, struct ft_tensor *dy, struct ft_tensor *w,
+                     struct ft_tensor *add, struct ft_tensor *dx)
+{
+    emit(b, FT_OP_linear_dx,
+         (union ft_op_args){.linear_dx = {.dy = dy, .w = w, .add = add, .dx = dx, .alpha = 1}});
+}
+
+static void plain_dw(struct backward *b, struct ft_tensor *dy, struct ft_tensor *x,
+                     struct ft_tensor *dw, float alpha)
+{
+    emit(b, FT_OP_linear_dw, (union ft_op_args){.linear_dw = {dy, x, dw, alpha}});
+}
+
+/* du = dy sB behind the columns of dy; dA += du^T x; each dB += scale dy^T u. See struct ft_stack.
+ */
+static void stack_low_rank(struct backward *b, const struct ft_stack_use *use, struct ft_tensor *dy)
+{
+    struct ft_graph *g = b->g;
+    const struct ft_stack *s = &use->s;
+    struct ft_tensor *x = saved(b, use->x), *u = saved(b, use->u);
+    if (g->rc)
+        return;
+    struct ft_tensor *beside = &ft_value_of(u)->parent->t; /* the same x, with u behind it */
+    ft_graph_widen(dy, s->out + s->rank);
+    struct ft_tensor *du = ft_graph_columns(g, dy, "gradient", s->rank, s->out);
+    plain_dx(b, dy, ft_stack_up(g, s), NULL, du);
+    du = ft_graph_columns(g, dy, "gradient", s->grad_a->rows, s->out);
+    plain_dw(b, du, x, s->grad_a, 1);
+    for (int i = 0; i < s->parts; i++) {
+        const struct ft_stack_part *p = &s->part[i];
+        struct ft_tensor *rows = ft_graph_columns(g, dy, "gradient", p->grad_b->rows, p->first_out);
+        struct ft_tensor *cols =
+            ft_graph_columns(g, beside, "low rank", p->grad_b->cols, s->in + p->first_rank);
+        plain_dw(b, rows, cols, p->grad_b, p->scale);
+    }
+}
+
+static void stack_backward(struct backward *b, const struct ft_node *n, struct ft_tensor *dy)
+{
+    const struct ft_stack_use *use = n->stack;
+    const struct ft_stack *s = &use->s;
+    if (s->rank)
+        stack_low_rank(b, use, dy);
+    if (wants(use->x)) {
+        struct ft_tensor *dx = grad_like(b, use->x), *wide = dy;
+        if (s->rank)
+            wide = ft_graph_columns(b->g, dy, "gradient", s->out + s->rank, 0);
+        plain_dx(b, wide, ft_stack_back(b->g, s), so_far(use->x), dx);
+        set_grad(use->x, dx);
+    }
+    if (wants(n->args.linear.add))
+        contribute(b, n->args.linear.add, dy);
+}
+
 static void linear_backward(struct backward *b, const struct ft_node *n, struct ft_tensor *dy)
 {
     const struct ft_linear *l = &n->args.linear;
+    if (n->stack) {
+        stack_backward(b, n, dy);
+        return;
+    }
     if (l->u) {
         if (wants(l->b))
             product_dw(b, l->b, dy, l->u, l->beta);
@@ -167,7 +263,7 @@ static void attention_backward(struct backward *b, const struct ft_node *n, stru
                                 .o = saved(b, a->o),
                                 .lse = saved(b, a->lse),
                                 .dout = dy,
-                                .offsets = a->offsets,
+                                .spans = a->spans,
                                 .dq = grad_like(b, a->q),
                                 .dk = grad_like(b, a->k),
                                 .dv = grad_like(b, a->v),

@@ -7,23 +7,27 @@ const char *const ft_memory_labels[FT_MEMORY_COUNT] = {
 #undef X
 };
 
-int ft_graph_new(struct ft_graph **out)
+int ft_graph_new(struct ft_graph **out, const struct ft_backend *b)
 {
     struct ft_graph *g;
     *out = NULL;
     FT_TRY(ft_alloc(&g, 1, sizeof *g));
     g->layer = -1;
+    g->backend = b;
     g->standin.t = (struct ft_tensor){.rows = 1, .cols = 1, .name = "(failed)"};
     *out = g;
-    return FT_OK;
+    if (b->dev)
+        g->live = ft_graph_input(g, "batch.live", FT_I32, 1, 4, false);
+    return g->rc;
 }
 
 void ft_graph_free(struct ft_graph *g)
 {
     if (!g)
         return;
+    ft_device_state_free(g);
     if (g->block)
-        g->backend->free(g->block, g->block_bytes);
+        g->backend->free(g->backend, g->block, g->block_bytes);
     for (int p = 0; p < FT_PROGRAMS; p++)
         ft_free(g->programs[p].v);
     ft_free(g->values);
@@ -79,26 +83,51 @@ struct ft_tensor *ft_graph_input(struct ft_graph *g, const char *name, enum ft_d
     return t;
 }
 
-struct ft_tensor *ft_graph_view(struct ft_graph *g, struct ft_tensor *parent, const char *name,
-                                int64_t rows, int64_t cols, int64_t first)
+struct ft_tensor *ft_graph_part(struct ft_graph *g, struct ft_tensor *parent, const char *name,
+                                int64_t rows, int64_t cols, int64_t first, int64_t ld)
 {
     struct ft_value *p = ft_value_of(parent);
     if (g->rc)
         return &g->standin.t;
-    FT_ASSERT(!p->parent && first >= 0 && first + rows * cols <= parent->rows * parent->cols);
+    FT_ASSERT(!p->parent && first >= 0 &&
+              first + (rows - 1) * ld + cols <= parent->rows * ft_tensor_ld(parent));
     struct ft_tensor *t = ft_graph_value(g, p->use, name, parent->dtype, rows, cols);
     if (t != &g->standin.t) {
+        t->ld = ld == cols ? 0 : ld;
+        t->live = parent->live;
         ft_value_of(t)->parent = p;
         ft_value_of(t)->first_element = first;
+        ft_value_of(t)->layer = p->layer;
+        ft_value_of(t)->needs_grad = p->needs_grad;
     }
     return t;
+}
+
+struct ft_tensor *ft_graph_view(struct ft_graph *g, struct ft_tensor *parent, const char *name,
+                                int64_t rows, int64_t cols, int64_t first)
+{
+    return ft_graph_part(g, parent, name, rows, cols, first, cols);
+}
+
+struct ft_tensor *ft_graph_columns(struct ft_graph *g, struct ft_tensor *parent, const char *name,
+                                   int64_t cols, int64_t first)
+{
+    return ft_graph_part(g, parent, name, parent->rows, cols, first, ft_tensor_ld(parent));
+}
+
+void ft_graph_widen(struct ft_tensor *t, int64_t cols)
+{
+    const int64_t ld = (cols + 7) / 8 * 8; /* rows at 16 bytes */
+    FT_ASSERT(!ft_value_of(t)->parent);
+    if (ft_tensor_ld(t) < ld)
+        t->ld = ld;
 }
 
 void ft_graph_train(struct ft_graph *g, struct ft_tensor *w, struct ft_tensor *grad)
 {
     if (g->rc)
         return;
-    FT_ASSERT(w->rows == grad->rows && w->cols == grad->cols && w->dtype == FT_F32);
+    FT_ASSERT(w->rows == grad->rows && w->cols == grad->cols && grad->dtype == FT_F32);
     ft_value_of(w)->needs_grad = true;
     ft_value_of(w)->grad = grad;
 }
@@ -129,8 +158,17 @@ struct ft_tensor *ft_graph_name(struct ft_graph *g, struct ft_tensor *t, const c
 
 struct ft_tensor *ft_graph_temp(struct ft_graph *g, const char *name, int64_t rows, int64_t cols)
 {
-    struct ft_tensor *t = ft_graph_value(g, FT_M_PASS, name, FT_F32, rows, cols);
+    struct ft_tensor *t = ft_graph_value(g, FT_M_PASS, name, g->backend->act, rows, cols);
     t->live = true;
+    return t;
+}
+
+/* A column of sums that stays f32 on every backend. */
+static struct ft_tensor *sums_like(struct ft_graph *g, const char *name, const struct ft_tensor *x,
+                                   int64_t cols)
+{
+    struct ft_tensor *t = ft_graph_value(g, FT_M_PASS, name, FT_F32, x->rows, cols);
+    t->live = x->live;
     return t;
 }
 
@@ -138,6 +176,8 @@ struct ft_tensor *ft_graph_like(struct ft_graph *g, const char *name, const stru
 {
     struct ft_tensor *t = ft_graph_temp(g, name, like->rows, like->cols);
     t->live = like->live;
+    t->dtype = like->dtype;
+    t->ld = like->ld;
     return t;
 }
 
@@ -148,6 +188,8 @@ void ft_graph_emit(struct ft_graph *g, enum ft_op op, const union ft_op_args *ar
     if (g->rc)
         return;
     row->check(args);
+    for (int i = 0; !g->backend->dev && i < row->n_in + row->n_out; i++)
+        FT_ASSERT(!args->slots[i] || !args->slots[i]->ld); /* as the CPU's ops want it */
     if (list->n == list->room) {
         int room = list->room ? 2 * list->room : 512;
         if ((g->rc = ft_grow(&list->v, (size_t)room, sizeof *list->v)))
@@ -186,8 +228,8 @@ struct ft_tensor *ft_rmsnorm(struct ft_graph *g, struct ft_tensor *x, struct ft_
                              float eps, float offset)
 {
     struct ft_tensor *y = ft_graph_like(g, "norm", x);
-    struct ft_tensor *rstd = ft_graph_temp(g, "norm.rstd", x->rows, 1);
-    rstd->live = x->live;
+    struct ft_tensor *rstd = sums_like(g, "norm.rstd", x, 1);
+    y->ld = 0;
     return emit(g, FT_OP_rmsnorm, &(union ft_op_args){.rmsnorm = {x, w, y, rstd, eps, offset}});
 }
 
@@ -195,28 +237,52 @@ struct ft_tensor *ft_linear(struct ft_graph *g, struct ft_tensor *x, struct ft_t
                             struct ft_tensor *bias, struct ft_tensor *add, float alpha)
 {
     struct ft_tensor *y = ft_graph_temp(g, w->name, x->rows, w->rows);
+    y->live = x->live;
     return emit(g, FT_OP_linear,
                 &(union ft_op_args){
                     .linear = {.x = x, .w = w, .bias = bias, .add = add, .y = y, .alpha = alpha}});
 }
 
 struct ft_tensor *ft_rope(struct ft_graph *g, struct ft_tensor *x, struct ft_tensor *cos,
-                          struct ft_tensor *sin, int heads, int head_dim)
+                          struct ft_tensor *sin, struct ft_tensor *angles, int heads, int head_dim)
 {
     struct ft_tensor *y = ft_graph_like(g, "rope", x);
-    return emit(g, FT_OP_rope, &(union ft_op_args){.rope = {x, cos, sin, y, heads, head_dim, 1.f}});
+    return emit(g, FT_OP_rope,
+                &(union ft_op_args){.rope = {x, cos, sin, angles, y, heads, head_dim, 1.f}});
+}
+
+void ft_rope_qkv(struct ft_graph *g, struct ft_tensor *qkv[3], struct ft_tensor *cos,
+                 struct ft_tensor *sin, struct ft_tensor *angles, int d)
+{
+    struct ft_value *whole = ft_value_of(qkv[0])->parent;
+    int64_t heads = qkv[0]->cols / d, kv_heads = qkv[1]->cols / d, at = 0;
+    if (g->rc)
+        return;
+    if (!whole) {
+        qkv[0] = ft_rope(g, qkv[0], cos, sin, angles, (int)heads, d);
+        qkv[1] = ft_rope(g, qkv[1], cos, sin, angles, (int)kv_heads, d);
+        return;
+    }
+    struct ft_tensor *y = ft_rope(g, &whole->t, cos, sin, angles, (int)(heads + kv_heads), d);
+    for (int i = 0; i < 3 && !g->rc; i++) {
+        FT_ASSERT(ft_value_of(qkv[i])->parent == whole && ft_value_of(qkv[i])->first_element == at);
+        at += qkv[i]->cols;
+        qkv[i] = ft_graph_columns(g, y, qkv[i]->name, qkv[i]->cols, at - qkv[i]->cols);
+    }
 }
 
 struct ft_tensor *ft_attention(struct ft_graph *g, struct ft_attention a)
 {
     a.o = ft_graph_like(g, "attention", a.q);
-    a.lse = ft_graph_temp(g, "attention.lse", a.q->rows, a.heads);
+    a.o->ld = 0;
+    a.lse = sums_like(g, "attention.lse", a.q, a.heads);
     return emit(g, FT_OP_attention, &(union ft_op_args){.attention = a});
 }
 
 struct ft_tensor *ft_swiglu(struct ft_graph *g, struct ft_tensor *gate, struct ft_tensor *up)
 {
     struct ft_tensor *y = ft_graph_like(g, "swiglu", gate);
+    y->ld = 0;
     return emit(g, FT_OP_swiglu, &(union ft_op_args){.swiglu = {gate, up, y}});
 }
 
@@ -224,6 +290,7 @@ struct ft_tensor *ft_dropout(struct ft_graph *g, struct ft_tensor *x, struct ft_
                              float p, uint32_t site, uint64_t seed)
 {
     struct ft_tensor *y = ft_graph_like(g, "dropout", x);
+    y->ld = 0;
     return emit(g, FT_OP_dropout,
                 &(union ft_op_args){.dropout = {x, keys, NULL, y, p, site, seed}});
 }
@@ -235,11 +302,74 @@ struct ft_tensor *ft_add(struct ft_graph *g, struct ft_tensor *a, struct ft_tens
 }
 
 void ft_head_loss(struct ft_graph *g, struct ft_tensor *h, struct ft_tensor *w,
-                  struct ft_tensor *targets, struct ft_tensor *scalars)
+                  struct ft_tensor *targets, struct ft_tensor *picked, struct ft_tensor *scalars)
 {
     struct ft_tensor *dh = NULL;
     if (g->current == FT_PASS)
         dh = ft_graph_like(g, "head.dh", h);
     ft_graph_emit(g, FT_OP_head_loss,
-                  &(union ft_op_args){.head_loss = {h, w, targets, dh, scalars}});
+                  &(union ft_op_args){.head_loss = {h, w, targets, picked, dh, scalars}});
+}
+
+/* The matrix's corner [A; 0] | [sB; 0] as views; see struct ft_stack. */
+static struct ft_tensor *stack_part(struct ft_graph *g, const struct ft_stack *s, int64_t row,
+                                    int64_t col, int64_t rows, int64_t cols)
+{
+    const int64_t ld = ft_tensor_ld(s->w);
+    return ft_graph_part(g, s->w, s->w->name, rows, cols, row * ld + col, ld);
+}
+
+struct ft_tensor *ft_stack_down(struct ft_graph *g, const struct ft_stack *s)
+{
+    return stack_part(g, s, s->out, 0, s->rank, s->in);
+}
+
+struct ft_tensor *ft_stack_up(struct ft_graph *g, const struct ft_stack *s)
+{
+    return stack_part(g, s, 0, s->in, s->out, s->rank);
+}
+
+struct ft_tensor *ft_stack_back(struct ft_graph *g, const struct ft_stack *s)
+{
+    return stack_part(g, s, 0, 0, s->out + s->rank, s->in);
+}
+
+/* u = x A^T behind the columns of x; returns [x|u]. */
+static struct ft_tensor *stack_annex(struct ft_graph *g, struct ft_stack_use *use)
+{
+    const struct ft_stack *s = &use->s;
+    FT_ASSERT(!ft_value_of(use->x)->annexed);
+    ft_graph_widen(use->x, s->in + s->rank);
+    ft_value_of(use->x)->annexed = true;
+    use->u = ft_graph_columns(g, use->x, "low rank", s->rank, s->in);
+    struct ft_tensor *a = ft_stack_down(g, s);
+    ft_value_of(a)->needs_grad = true;
+    ft_graph_emit(g, FT_OP_linear,
+                  &(union ft_op_args){.linear = {.x = use->x, .w = a, .y = use->u, .alpha = 1}});
+    return ft_graph_columns(g, use->x, use->x->name, s->in + s->rank, 0);
+}
+
+struct ft_tensor *ft_linear_stack(struct ft_graph *g, const struct ft_stack *s, const char *name,
+                                  struct ft_tensor *x, struct ft_tensor *add)
+{
+    struct ft_stack_use *use = ft_arena_alloc(&g->arena, 1, sizeof *use);
+    if (!use && !g->rc)
+        g->rc = FT_ERESOURCE;
+    if (g->rc)
+        return &g->standin.t;
+    *use = (struct ft_stack_use){.s = *s, .x = x};
+    struct ft_tensor *in = s->rank ? stack_annex(g, use) : x;
+    struct ft_tensor *w = stack_part(g, s, 0, 0, s->out, s->in + s->rank);
+    struct ft_tensor *y = ft_graph_temp(g, name, x->rows, s->out);
+    ft_value_of(w)->needs_grad = s->rank > 0;
+    if (s->rank)
+        ft_graph_widen(y, s->out + s->rank); /* as its gradient will be, to share its place */
+    const union ft_op_args args = {
+        .linear = {.x = in, .w = w, .bias = s->bias, .add = add, .y = y, .alpha = 1}};
+    ft_graph_emit(g, FT_OP_linear, &args);
+    if (g->rc)
+        return &g->standin.t;
+    ft_value_of(y)->needs_grad |= ft_value_of(x)->needs_grad;
+    g->programs[g->current].v[g->programs[g->current].n - 1].stack = use;
+    return y;
 }

@@ -5,8 +5,9 @@
  * program's list. Builder calls never fail on the spot: the graph remembers the first failure,
  * hands out a stand-in tensor, and ft_graph_plan() returns the failure.
  *
- * Three programs share one plan and overlap in pass memory: FT_PASS adds un-normalised sums into
- * the window values, FT_EVAL is a forward pass, FT_UPDATE applies the optimizer. */
+ * The programs share one plan and overlap in pass memory: FT_PASS adds un-normalised sums into the
+ * window values, FT_EVAL is a forward pass, FT_UPDATE applies the optimizer, FT_START makes what is
+ * derived from parameters that the host has just written. */
 #ifndef FT_GRAPH_GRAPH_H
 #define FT_GRAPH_GRAPH_H
 
@@ -14,7 +15,7 @@
 
 struct ft_graph;
 
-enum ft_program { FT_PASS, FT_EVAL, FT_UPDATE, FT_PROGRAMS };
+enum ft_program { FT_PASS, FT_EVAL, FT_UPDATE, FT_START, FT_PROGRAMS };
 
 /* What a value is for: the lines of the memory table. Those before FT_M_PASS live as long as the
  * graph; pass values and scratch are placed by lifetime. */
@@ -41,7 +42,8 @@ enum ft_recompute {
     FT_RECOMPUTE_LAYER, /* everything but the layers' inputs */
 };
 
-int ft_graph_new(struct ft_graph **out);
+/* For this backend, which must outlive the graph. */
+int ft_graph_new(struct ft_graph **out, const struct ft_backend *b);
 void ft_graph_free(struct ft_graph *g);
 
 /* --- values; tensors belong to the graph; names are copied --- */
@@ -51,10 +53,19 @@ struct ft_tensor *ft_graph_value(struct ft_graph *g, enum ft_memory use, const c
 /* Batch data: rows follow the live count if live. */
 struct ft_tensor *ft_graph_input(struct ft_graph *g, const char *name, enum ft_dtype dtype,
                                  int64_t rows, int64_t cols, bool live);
-/* rows x cols elements of parent from element `first`. */
+/* Batch data is filled by the host at ft_graph_host(), and is on the device when the program runs.
+ */
+/* rows x cols elements of a persistent value from element `first`. */
 struct ft_tensor *ft_graph_view(struct ft_graph *g, struct ft_tensor *parent, const char *name,
                                 int64_t rows, int64_t cols, int64_t first);
-/* From now on w is a trained parameter, whose gradient is summed into grad (same shape). */
+/* A view of a value's place: rows x cols from element `first`, ld elements from row to row. */
+struct ft_tensor *ft_graph_part(struct ft_graph *g, struct ft_tensor *parent, const char *name,
+                                int64_t rows, int64_t cols, int64_t first, int64_t ld);
+/* Columns first to first+cols-1 of a value. Its gradient is the same columns of the value's own,
+ * and each slice may have one reader that backward goes through. */
+struct ft_tensor *ft_graph_columns(struct ft_graph *g, struct ft_tensor *parent, const char *name,
+                                   int64_t cols, int64_t first);
+/* From now on w is a trained parameter, whose f32 gradient is summed into grad (same shape). */
 void ft_graph_train(struct ft_graph *g, struct ft_tensor *w, struct ft_tensor *grad);
 
 /* --- building: ops go to the current program; layer labels say what FT_RECOMPUTE_LAYER drops ---
@@ -73,9 +84,14 @@ struct ft_tensor *ft_rmsnorm(struct ft_graph *g, struct ft_tensor *x, struct ft_
 /* alpha x w^T + bias + add; bias and add may be NULL */
 struct ft_tensor *ft_linear(struct ft_graph *g, struct ft_tensor *x, struct ft_tensor *w,
                             struct ft_tensor *bias, struct ft_tensor *add, float alpha);
+/* Rotates q and k, the first two of qkv, and replaces them there; in one op if the three are slices
+ * of one value, end to end. */
+void ft_rope_qkv(struct ft_graph *g, struct ft_tensor *qkv[3], struct ft_tensor *cos,
+                 struct ft_tensor *sin, struct ft_tensor *angles, int head_dim);
+/* Rotates the first `heads` heads of x. */
 struct ft_tensor *ft_rope(struct ft_graph *g, struct ft_tensor *x, struct ft_tensor *cos,
-                          struct ft_tensor *sin, int heads, int head_dim);
-/* Outputs in args are made here: give q, k, v, offsets and the scalars. */
+                          struct ft_tensor *sin, struct ft_tensor *angles, int heads, int head_dim);
+/* Outputs in args are made here: give q, k, v, spans and the scalars. */
 struct ft_tensor *ft_attention(struct ft_graph *g, struct ft_attention args);
 struct ft_tensor *ft_swiglu(struct ft_graph *g, struct ft_tensor *gate, struct ft_tensor *up);
 struct ft_tensor *ft_dropout(struct ft_graph *g, struct ft_tensor *x, struct ft_tensor *keys,
@@ -83,7 +99,34 @@ struct ft_tensor *ft_dropout(struct ft_graph *g, struct ft_tensor *x, struct ft_
 struct ft_tensor *ft_add(struct ft_graph *g, struct ft_tensor *a, struct ft_tensor *b);
 /* In FT_PASS also the gradient of h; in FT_EVAL the loss only. */
 void ft_head_loss(struct ft_graph *g, struct ft_tensor *h, struct ft_tensor *w,
-                  struct ft_tensor *targets, struct ft_tensor *scalars);
+                  struct ft_tensor *targets, struct ft_tensor *picked, struct ft_tensor *scalars);
+
+/* Linear modules that read the same input, with their low-rank parts, as one product each way. All
+ * their weights lie in one bf16 matrix, K inputs, N outputs, R the sum of the ranks:
+ *
+ *     w = [ W  sB ]   N rows      u = x A^T,  y = [x|u] [W|sB]^T + bias + add
+ *         [ A   0 ]   R rows     du = dy sB, dx = [dy|du] [W;A]
+ *
+ * u lies behind the columns of x and du behind those of dy, so that neither y nor dx is read and
+ * written twice. sB is block-diagonal where several modules are stacked. */
+enum { FT_STACK_PARTS = 8 };
+struct ft_stack {
+    struct ft_tensor *w;    /* (N+R, K+R), FT_M_WEIGHTS */
+    struct ft_tensor *bias; /* (1,N) or NULL */
+    int64_t in, out, rank;  /* K, N, R; R 0: no adapter, and w is (N,K) */
+    /* f32 gradients: of all A, one above the other, at most R rows; and of each B: outputs
+     * first_out.. read columns first_rank.. of u */
+    struct ft_tensor *grad_a;
+    int parts;
+    struct ft_stack_part {
+        struct ft_tensor *grad_b; /* (n,r) */
+        int64_t first_out, first_rank;
+        float scale;
+    } part[FT_STACK_PARTS];
+};
+/* y (T,N). The stack is copied. x may be the input of one stack only. */
+struct ft_tensor *ft_linear_stack(struct ft_graph *g, const struct ft_stack *s, const char *name,
+                                  struct ft_tensor *x, struct ft_tensor *add);
 /* The optimizer's ops take their tensors as they are. */
 void ft_graph_emit(struct ft_graph *g, enum ft_op op, const union ft_op_args *args);
 
@@ -106,8 +149,24 @@ struct ft_plan {
 
 /* Places every value; no memory is taken. plan may be NULL. */
 int ft_graph_plan(struct ft_graph *g, struct ft_plan *plan);
-/* Takes the block from the backend and points every tensor into it. */
-int ft_graph_place(struct ft_graph *g, const struct ft_backend *b);
+/* Takes the block from the backend and points every tensor into it. On a device, tensor->data is
+ * then an address there. */
+int ft_graph_place(struct ft_graph *g);
+const struct ft_backend *ft_graph_backend(const struct ft_graph *g);
+
+/* Where the host fills a batch value for the next ft_graph_run; changes with each run. */
+void *ft_graph_host(const struct ft_graph *g, const struct ft_tensor *t);
+/* Copies a whole contiguous tensor to and from the host; ft_graph_read waits for all work before
+ * it. FT_ERESOURCE if the device has failed. */
+int ft_graph_write(struct ft_graph *g, struct ft_tensor *t, const void *from);
+int ft_graph_read(struct ft_graph *g, const struct ft_tensor *t, void *to);
+/* Part of it: `bytes` from `at`. */
+int ft_graph_write_part(struct ft_graph *g, struct ft_tensor *t, size_t at, const void *from,
+                        size_t bytes);
+/* One number of an F64 tensor, queued behind the runs so far: waits for none of them. */
+int ft_graph_put(struct ft_graph *g, struct ft_tensor *t, int64_t element, double value);
+/* Adds an error that says what failed on the device and in which op; returns FT_ERESOURCE. */
+int ft_graph_device_failed(const struct ft_graph *g);
 
 /* Seconds and cost by op kind, summed over runs. */
 struct ft_profile {
@@ -115,9 +174,14 @@ struct ft_profile {
     int64_t runs[FT_OP_COUNT];
 };
 
-/* rows <= capacity live rows in docs documents; profile may be NULL. */
-void ft_graph_run(struct ft_graph *g, enum ft_program p, struct ft_pool *pool, int64_t rows,
-                  int64_t docs, struct ft_profile *profile);
+/* One run's live counts. */
+struct ft_run {
+    int64_t rows, docs, trained; /* rows <= capacity, in docs documents; trained rows */
+};
+/* profile may be NULL; with one, each op is waited for. On a device the run is queued, and its
+ * failure may surface later. FT_ERESOURCE. */
+int ft_graph_run(struct ft_graph *g, enum ft_program p, struct ft_pool *pool,
+                 const struct ft_run *run, struct ft_profile *profile);
 
 /* Summed cost of a program with this many live rows in docs documents, by op kind into flops (may
  * be NULL). */
@@ -131,7 +195,7 @@ struct ft_plan_line {
 };
 int ft_graph_peak_lines(const struct ft_graph *g, struct ft_plan_line *lines, int most);
 
-/* Tests: fills pass memory with NaN. */
+/* Tests: fills pass memory with NaN; host backends only. */
 void ft_graph_poison(struct ft_graph *g);
 
 #endif

@@ -16,10 +16,11 @@ struct ft_value {
     int layer;               /* -1 outside the layers */
     int producer;            /* node of FT_PASS that writes it; -1: none */
     bool keep;               /* a layer's input: never recomputed */
+    bool annexed;            /* something lies behind its columns */
     bool needs_grad;         /* a trained parameter, or computed from one */
     struct ft_tensor *grad;  /* parameter: where to sum; else: the gradient so far in backward */
     struct ft_tensor *again; /* its recomputed twin, once there is one */
-    /* views */
+    /* views: of a persistent value's elements, or of a pass value's columns */
     struct ft_value *parent;
     int64_t first_element;
     /* the plan */
@@ -28,12 +29,19 @@ struct ft_value {
     size_t offset, bytes;
 };
 
+/* A stacked product in a program: its input and, if it has a low-rank part, u. */
+struct ft_stack_use {
+    struct ft_stack s;
+    struct ft_tensor *x, *u;
+};
+
 struct ft_node {
     enum ft_op op;
     union ft_op_args args;
     int layer;
     bool removed;
-    struct ft_value *scratch; /* NULL: none */
+    const struct ft_stack_use *stack; /* a stacked product has its own backward; NULL: none */
+    struct ft_value *scratch;         /* NULL: none */
 };
 
 struct ft_nodes {
@@ -54,7 +62,20 @@ struct ft_graph {
     int peak; /* position at which pass memory is largest */
     const struct ft_backend *backend;
     void *block;
+    size_t batch_begin, batch_bytes; /* FT_M_BATCH values within the block */
+    struct ft_tensor *live;          /* I32 (1,4): rows, docs, trained; devices only */
+    struct ft_device_state *device;  /* NULL on the CPU */
 };
+
+/* device.c: staging buffers and recordings. */
+int ft_device_state_new(struct ft_graph *g);
+void ft_device_state_free(struct ft_graph *g);
+/* Runs a program on a device: from a recording where it can. */
+int ft_device_run(struct ft_graph *g, enum ft_program p, const struct ft_run *run,
+                  struct ft_profile *profile);
+/* Walks a program's list; on a device this queues it. */
+int ft_graph_walk(struct ft_graph *g, enum ft_program p, struct ft_kernel_ctx *ctx,
+                  struct ft_profile *profile);
 
 static inline struct ft_value *ft_value_of(struct ft_tensor *t)
 {
@@ -65,6 +86,13 @@ static inline struct ft_value *ft_value_of(struct ft_tensor *t)
 struct ft_tensor *ft_graph_temp(struct ft_graph *g, const char *name, int64_t rows, int64_t cols);
 /* The same shape and liveness as `like`. */
 struct ft_tensor *ft_graph_like(struct ft_graph *g, const char *name, const struct ft_tensor *like);
+
+/* Parts of a stack's matrix: A (R,K), sB (N,R), [W;A] (N+R,K). */
+struct ft_tensor *ft_stack_down(struct ft_graph *g, const struct ft_stack *s);
+struct ft_tensor *ft_stack_up(struct ft_graph *g, const struct ft_stack *s);
+struct ft_tensor *ft_stack_back(struct ft_graph *g, const struct ft_stack *s);
+/* Makes rows of a pass value at least `cols` long. */
+void ft_graph_widen(struct ft_tensor *t, int64_t cols);
 
 /* Inputs and outputs of a node, as the row counts them. */
 static inline int ft_node_ins(const struct ft_node *n)

@@ -2,7 +2,7 @@
  * lifetime, largest first, each at the lowest place that is free while it lives. */
 #include "graph/internal.h"
 
-enum { ALIGN = 64 };
+enum { ALIGN = 256 }; /* what the matrix products of a device read fastest */
 
 static size_t align_up(size_t n)
 {
@@ -17,9 +17,11 @@ static bool is_placed_by_lifetime(const struct ft_value *v)
 static void touch(struct ft_tensor *t, int at)
 {
     struct ft_value *v = ft_value_of(t);
-    if (v->first < 0)
-        v->first = at;
-    v->last = at;
+    for (; v; v = v->parent) { /* a view keeps what it lies in */
+        if (v->first < 0)
+            v->first = at;
+        v->last = at;
+    }
 }
 
 /* Positions count through all programs, so that values of different programs never live together.
@@ -40,15 +42,16 @@ static void find_lifetimes(struct ft_graph *g)
 
 static int add_scratch(struct ft_graph *g)
 {
+    const struct ft_backend *b = g->backend;
     int at = 0;
     for (int p = 0; p < FT_PROGRAMS; p++)
         for (int i = 0; i < g->programs[p].n; i++, at++) {
             struct ft_node *n = &g->programs[p].v[i];
             const struct ft_op_row *row = &ft_op_rows[n->op];
             n->scratch = NULL;
-            if (n->removed || !row->scratch)
+            size_t bytes = n->removed || !b->scratch[n->op] ? 0 : b->scratch[n->op](&n->args);
+            if (!bytes)
                 continue;
-            size_t bytes = row->scratch(&n->args);
             struct ft_tensor *t =
                 ft_graph_value(g, FT_M_SCRATCH, row->name, FT_U8, 1, (int64_t)bytes);
             FT_TRY(g->rc);
@@ -58,10 +61,43 @@ static int add_scratch(struct ft_graph *g)
     return FT_OK;
 }
 
+/* The value that t lies in, where the plan may put another one in its place after position `at`. */
+static struct ft_value *place_of(const struct ft_tensor *t, int64_t *first)
+{
+    struct ft_value *v = ft_value_of((struct ft_tensor *)t);
+    *first = v->parent ? v->first_element : 0;
+    return v->parent ? v->parent : v;
+}
+
+/* Whether output `out` may take over the place of input `in` of node n, at position `at`: the op
+ * allows it, nobody reads the place afterwards, and the two are laid out alike. A slice stands for
+ * its whole parent, since the op treats all slices of a value alike. */
+static bool can_share(const struct ft_node *n, const struct ft_tensor *out,
+                      const struct ft_tensor *in, int at)
+{
+    int64_t first_out, first_in;
+    const struct ft_value *o = place_of(out, &first_out), *p = place_of(in, &first_in);
+    const struct ft_value *v = p->root;
+    if (!is_placed_by_lifetime(v) || !is_placed_by_lifetime(o) || v->last != at || o->root != o ||
+        o->first != at)
+        return false;
+    if (first_out != first_in || ft_tensor_bytes(&o->t) != ft_tensor_bytes(&v->t) ||
+        ft_tensor_ld(&o->t) != ft_tensor_ld(&p->t) || !out->ld != !in->ld)
+        return false;
+    int readers = 0; /* the same elements in two inputs may not be overwritten */
+    for (int s = 0; s < ft_node_ins(n); s++) {
+        int64_t first;
+        readers +=
+            n->args.slots[s] && place_of(n->args.slots[s], &first)->root == v && first == first_in;
+    }
+    return readers == 1;
+}
+
 /* Lets outputs take over the place of inputs that nobody reads afterwards, where the op allows. */
 static void share_places(struct ft_graph *g)
 {
     int at = 0;
+    int64_t first;
     for (int p = 0; p < FT_PROGRAMS; p++)
         for (int i = 0; i < g->programs[p].n; i++, at++) {
             struct ft_node *n = &g->programs[p].v[i];
@@ -69,18 +105,9 @@ static void share_places(struct ft_graph *g)
             for (int k = 0; !n->removed && row->overwrites[k][0] >= 0; k++) {
                 struct ft_tensor *out = n->args.slots[row->n_in + row->overwrites[k][0]];
                 struct ft_tensor *in = n->args.slots[(int)row->overwrites[k][1]];
-                if (!out || !in)
+                if (!out || !in || !can_share(n, out, in, at))
                     continue;
-                struct ft_value *o = ft_value_of(out), *v = ft_value_of(in)->root;
-                bool free_after = v->last == at && is_placed_by_lifetime(v) && !v->parent;
-                if (!free_after || o->root != o || !is_placed_by_lifetime(o) ||
-                    ft_tensor_bytes(&o->t) != ft_tensor_bytes(&v->t))
-                    continue;
-                int readers = 0; /* the same value in two inputs may not be overwritten */
-                for (int s = 0; s < row->n_in; s++)
-                    readers += n->args.slots[s] && ft_value_of(n->args.slots[s])->root == v;
-                if (readers != 1)
-                    continue;
+                struct ft_value *o = place_of(out, &first), *v = place_of(in, &first)->root;
                 o->root = v;
                 v->last = o->last;
             }
@@ -125,7 +152,7 @@ static int place_by_lifetime(struct ft_graph *g)
     placed = todo + g->n_values;
     for (int i = 0; i < g->n_values; i++) {
         struct ft_value *v = g->values[i];
-        if (is_placed_by_lifetime(v) && v->root == v && v->first >= 0)
+        if (is_placed_by_lifetime(v) && v->root == v && !v->parent && v->first >= 0)
             todo[n++] = v;
     }
     qsort(todo, (size_t)n, sizeof *todo, by_size);
@@ -154,7 +181,8 @@ static void find_peak(struct ft_graph *g, struct ft_plan *plan)
         size_t now = 0, scratch = 0;
         for (int i = 0; i < g->n_values; i++) {
             const struct ft_value *v = g->values[i];
-            if (is_placed_by_lifetime(v) && v->root == v && v->first <= at && v->last >= at) {
+            if (is_placed_by_lifetime(v) && v->root == v && !v->parent && v->first <= at &&
+                v->last >= at) {
                 now += v->bytes;
                 scratch += v->use == FT_M_SCRATCH ? v->bytes : 0;
             }
@@ -180,13 +208,19 @@ int ft_graph_plan(struct ft_graph *g, struct ft_plan *plan)
     for (int i = 0; i < g->n_values; i++)
         g->values[i]->bytes = align_up(ft_tensor_bytes(&g->values[i]->t));
     share_places(g);
-    for (int i = 0; i < g->n_values; i++) {
-        struct ft_value *v = g->values[i];
-        if (is_placed_by_lifetime(v) || v->parent)
-            continue;
-        v->offset = at;
-        at += v->bytes;
-        plan->used[v->use] += v->bytes;
+    for (int use = 0; use < FT_M_PASS; use++) {
+        if (use == FT_M_BATCH)
+            g->batch_begin = at;
+        for (int i = 0; i < g->n_values; i++) {
+            struct ft_value *v = g->values[i];
+            if ((int)v->use != use || v->parent)
+                continue;
+            v->offset = at;
+            at += v->bytes;
+            plan->used[use] += v->bytes;
+        }
+        if (use == FT_M_BATCH)
+            g->batch_bytes = at - g->batch_begin;
     }
     FT_TRY(place_by_lifetime(g));
     g->pass_begin = at;
@@ -200,22 +234,23 @@ int ft_graph_plan(struct ft_graph *g, struct ft_plan *plan)
     return FT_OK;
 }
 
-int ft_graph_place(struct ft_graph *g, const struct ft_backend *b)
+static size_t place_offset(const struct ft_graph *g, const struct ft_value *v)
+{
+    return v->root->offset + (is_placed_by_lifetime(v) ? g->pass_begin : 0);
+}
+
+int ft_graph_place(struct ft_graph *g)
 {
     FT_ASSERT(!g->block);
-    FT_TRY(b->alloc(&g->block, g->block_bytes));
-    g->backend = b;
+    FT_TRY(g->backend->alloc(g->backend, &g->block, g->block_bytes));
     char *base = g->block;
     for (int i = 0; i < g->n_values; i++) {
         struct ft_value *v = g->values[i];
-        const struct ft_value *r = v->root;
+        v->t.data = base + place_offset(g, v->parent ? v->parent : v);
         if (v->parent)
-            v->t.data =
-                base + v->parent->offset + (size_t)v->first_element * ft_dtype_size(v->t.dtype);
-        else
-            v->t.data = base + r->offset + (is_placed_by_lifetime(v) ? g->pass_begin : 0);
+            v->t.data = (char *)v->t.data + (size_t)v->first_element * ft_dtype_size(v->t.dtype);
     }
-    return FT_OK;
+    return g->backend->dev ? ft_device_state_new(g) : FT_OK;
 }
 
 static int by_bytes(const void *a, const void *b)
@@ -230,7 +265,8 @@ int ft_graph_peak_lines(const struct ft_graph *g, struct ft_plan_line *lines, in
     int n = 0;
     for (int i = 0; i < g->n_values; i++) {
         const struct ft_value *v = g->values[i];
-        if (!is_placed_by_lifetime(v) || v->root != v || v->first > g->peak || v->last < g->peak)
+        if (!is_placed_by_lifetime(v) || v->root != v || v->parent || v->first > g->peak ||
+            v->last < g->peak)
             continue;
         int k = 0;
         while (k < n && strcmp(all[k].name, v->t.name) != 0)

@@ -3,24 +3,44 @@
 
 #include "core/clock.h"
 
-void ft_graph_run(struct ft_graph *g, enum ft_program p, struct ft_pool *pool, int64_t rows,
-                  int64_t docs, struct ft_profile *profile)
+int ft_graph_walk(struct ft_graph *g, enum ft_program p, struct ft_kernel_ctx *ctx,
+                  struct ft_profile *profile)
 {
-    struct ft_kernel_ctx ctx = {.pool = pool, .rows = rows, .docs = docs};
-    FT_ASSERT(g->block);
+    const struct ft_backend *b = g->backend;
+    int before = 0; /* nodes count through all programs */
+    for (int q = 0; q < (int)p; q++)
+        before += g->programs[q].n;
     for (int i = 0; i < g->programs[p].n; i++) {
         const struct ft_node *n = &g->programs[p].v[i];
         if (n->removed)
             continue;
-        ctx.scratch = n->scratch ? n->scratch->t.data : NULL;
+        ctx->scratch = n->scratch ? n->scratch->t.data : NULL;
+        ctx->node = before + i;
         double start = profile ? ft_now() : 0;
-        g->backend->ops[n->op](&ctx, &n->args);
+        b->ops[n->op](ctx, &n->args);
         if (!profile)
             continue;
+        if (b->dev && b->dev->sync(b))
+            return FT_ERESOURCE;
         profile->seconds[n->op] += ft_now() - start;
-        profile->flops[n->op] += ft_op_rows[n->op].cost(&n->args, rows, docs).flops;
+        profile->flops[n->op] += ft_op_rows[n->op].cost(&n->args, ctx->rows, ctx->docs).flops;
         profile->runs[n->op]++;
     }
+    return FT_OK;
+}
+
+int ft_graph_run(struct ft_graph *g, enum ft_program p, struct ft_pool *pool,
+                 const struct ft_run *run, struct ft_profile *profile)
+{
+    FT_ASSERT(g->block);
+    if (g->backend->dev)
+        return ft_device_run(g, p, run, profile);
+    struct ft_kernel_ctx ctx = {.backend = g->backend,
+                                .pool = pool,
+                                .rows = run->rows,
+                                .docs = run->docs,
+                                .trained = run->trained};
+    return ft_graph_walk(g, p, &ctx, profile);
 }
 
 struct ft_cost ft_graph_cost(const struct ft_graph *g, enum ft_program p, int64_t rows,
@@ -42,5 +62,6 @@ struct ft_cost ft_graph_cost(const struct ft_graph *g, enum ft_program p, int64_
 
 void ft_graph_poison(struct ft_graph *g)
 {
+    FT_ASSERT(!g->backend->dev);
     memset((char *)g->block + g->pass_begin, 0xff, g->pass_bytes);
 }

@@ -4,15 +4,16 @@
 #include <math.h>
 #include <stdio.h>
 
-/* The linear modules of a Llama layer: name, where the shapes come from. */
+/* The linear modules of a Llama layer. */
 static const struct {
     const char *name;
     bool attention; /* whose bias flag counts */
+    int group;      /* the first of those that read the same input */
 } roles[FT_ROLES] = {
-    [FT_Q] = {"self_attn.q_proj", true},  [FT_K] = {"self_attn.k_proj", true},
-    [FT_V] = {"self_attn.v_proj", true},  [FT_O] = {"self_attn.o_proj", true},
-    [FT_GATE] = {"mlp.gate_proj", false}, [FT_UP] = {"mlp.up_proj", false},
-    [FT_DOWN] = {"mlp.down_proj", false},
+    [FT_Q] = {"self_attn.q_proj", true, FT_Q},     [FT_K] = {"self_attn.k_proj", true, FT_Q},
+    [FT_V] = {"self_attn.v_proj", true, FT_Q},     [FT_O] = {"self_attn.o_proj", true, FT_O},
+    [FT_GATE] = {"mlp.gate_proj", false, FT_GATE}, [FT_UP] = {"mlp.up_proj", false, FT_GATE},
+    [FT_DOWN] = {"mlp.down_proj", false, FT_DOWN},
 };
 
 static void role_shape(const struct ft_model_config *c, int role, int64_t *out, int64_t *in)
@@ -30,6 +31,7 @@ static int llama_weights(struct ft_model *m)
     const struct ft_model_config *c = &m->config;
     FT_TRY(ft_alloc(&m->layers, (size_t)c->layers, sizeof *m->layers));
     FT_TRY(ft_alloc(&m->modules, (size_t)c->layers * FT_ROLES, sizeof *m->modules));
+    FT_TRY(ft_alloc(&m->stacks, (size_t)c->layers * FT_ROLES, sizeof *m->stacks));
     FT_TRY(ft_model_want(m, &m->embed, c->vocab, c->hidden, "model.embed_tokens.weight"));
     for (int l = 0; l < c->layers; l++) {
         FT_TRY(ft_model_want(m, &m->layers[l].attn_norm, c->hidden, 0,
@@ -38,6 +40,7 @@ static int llama_weights(struct ft_model *m)
             struct ft_module *p = &m->modules[m->n_modules++];
             role_shape(c, r, &p->out, &p->in);
             p->layer = l;
+            p->group = l * FT_ROLES + roles[r].group;
             p->name = ft_arena_format(&m->arena, "model.layers.%d.%s", l, roles[r].name);
             if (!p->name)
                 return FT_ERESOURCE;
@@ -60,34 +63,40 @@ struct step {
     const struct ft_model_inputs *in;
 };
 
-static struct ft_tensor *linear(const struct step *s, int layer, int role, struct ft_tensor *x,
-                                struct ft_tensor *add)
+/* The modules from..to of a layer, one group, into out. */
+static void project(const struct step *s, int layer, int from, int to, struct ft_tensor *x,
+                    struct ft_tensor *add, struct ft_tensor **out)
 {
-    const int i = layer * FT_ROLES + role;
-    const struct ft_module *p = &s->m->modules[i];
-    if (s->in->linear)
-        return s->in->linear(s->in->linear_ctx, s->g, i, x, p->w, p->bias, add);
-    return ft_linear(s->g, x, p->w, p->bias, add, 1.f);
+    const int first = layer * FT_ROLES + from, n = to - from + 1;
+    if (s->in->linear) {
+        s->in->linear(s->in->linear_ctx, s->g, first, n, x, add, out);
+        return;
+    }
+    for (int i = 0; i < n; i++) {
+        const struct ft_module *p = &s->m->modules[first + i];
+        out[i] = ft_linear(s->g, x, p->w, p->bias, add, 1.f);
+    }
 }
 
 static struct ft_tensor *llama_attention(const struct step *s, int l, struct ft_tensor *x,
                                          struct ft_tensor *h)
 {
     const struct ft_model_config *c = &s->m->config;
-    const int heads = (int)c->heads, kv_heads = (int)c->kv_heads, d = (int)c->head_dim;
-    struct ft_tensor *q = linear(s, l, FT_Q, x, NULL), *k = linear(s, l, FT_K, x, NULL);
-    struct ft_tensor *v = linear(s, l, FT_V, x, NULL);
+    struct ft_tensor *qkv[3], *y;
+    project(s, l, FT_Q, FT_V, x, NULL, qkv);
+    ft_rope_qkv(s->g, qkv, s->in->cos, s->in->sin, s->in->angles, (int)c->head_dim);
     struct ft_attention a = {
-        .q = ft_rope(s->g, q, s->in->cos, s->in->sin, heads, d),
-        .k = ft_rope(s->g, k, s->in->cos, s->in->sin, kv_heads, d),
-        .v = v,
-        .offsets = s->in->offsets,
-        .heads = heads,
-        .kv_heads = kv_heads,
-        .head_dim = d,
-        .scale = 1.f / sqrtf((float)d),
+        .q = qkv[0],
+        .k = qkv[1],
+        .v = qkv[2],
+        .spans = s->in->spans,
+        .heads = (int)c->heads,
+        .kv_heads = (int)c->kv_heads,
+        .head_dim = (int)c->head_dim,
+        .scale = 1.f / sqrtf((float)c->head_dim),
     };
-    return linear(s, l, FT_O, ft_attention(s->g, a), h);
+    project(s, l, FT_O, FT_O, ft_attention(s->g, a), h, &y);
+    return y;
 }
 
 static struct ft_tensor *llama_build(struct ft_model *m, struct ft_graph *g,
@@ -101,13 +110,13 @@ static struct ft_tensor *llama_build(struct ft_model *m, struct ft_graph *g,
         struct ft_tensor *x = ft_rmsnorm(g, h, m->layers[l].attn_norm, eps, 0);
         h = llama_attention(&s, l, x, h);
         x = ft_rmsnorm(g, h, m->layers[l].mlp_norm, eps, 0);
-        struct ft_tensor *gate = linear(&s, l, FT_GATE, x, NULL);
-        struct ft_tensor *up = linear(&s, l, FT_UP, x, NULL);
-        h = linear(&s, l, FT_DOWN, ft_swiglu(g, gate, up), h);
+        struct ft_tensor *gate_up[2];
+        project(&s, l, FT_GATE, FT_UP, x, NULL, gate_up);
+        project(&s, l, FT_DOWN, FT_DOWN, ft_swiglu(g, gate_up[0], gate_up[1]), h, &h);
     }
     ft_graph_layer(g, -1, h);
     h = ft_rmsnorm(g, h, m->final_norm, eps, 0);
-    ft_head_loss(g, h, ft_model_head(m), in->targets, in->scalars);
+    ft_head_loss(g, h, ft_model_head(m), in->targets, in->picked, in->scalars);
     return h;
 }
 

@@ -50,6 +50,7 @@ struct ft_model {
     struct ft_weight *weights;
     int n_weights, room_weights;
     struct ft_module *modules; /* layers x FT_ROLES */
+    struct ft_stack *stacks;   /* of groups, at their first module; w NULL: not stacked */
     int n_modules;
     struct ft_tensor *embed, *final_norm, *head;
     struct ft_layer *layers;

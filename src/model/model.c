@@ -328,6 +328,7 @@ void ft_model_close(struct ft_model *m)
     ft_free(m->files);
     ft_free(m->weights);
     ft_free(m->modules);
+    ft_free(m->stacks);
     ft_free(m->layers);
     ft_free(m->folder);
     ft_arena_fini(&m->arena);
@@ -368,14 +369,61 @@ const char *ft_model_file(const struct ft_model *m, int i)
     return ft_st_path(m->files[i]);
 }
 
-int ft_model_declare(struct ft_model *m, struct ft_graph *g)
+/* One matrix for a group's weights, and one vector for its biases if any module has one. */
+static void declare_group(struct ft_model *m, struct ft_graph *g, int first, int n, int64_t rank)
 {
+    struct ft_module *p = &m->modules[first];
+    struct ft_stack *s = &m->stacks[first];
+    bool biased = false;
+    *s = (struct ft_stack){.in = p[0].in, .rank = rank};
+    for (int i = 0; i < n; i++) {
+        FT_ASSERT(p[i].in == s->in && p[i].group == first);
+        s->out += p[i].out;
+        biased |= p[i].bias != NULL;
+    }
+    s->w = ft_graph_value(g, FT_M_WEIGHTS, p[0].name, FT_BF16, s->out + rank, s->in + rank);
+    s->w->ld = (s->in + rank + 7) / 8 * 8;
+    if (biased)
+        s->bias = ft_graph_value(g, FT_M_WEIGHTS, p[0].name, FT_BF16, 1, s->out);
+    int64_t row = 0;
+    for (int i = 0; i < n; i++) {
+        p[i].w = ft_graph_part(g, s->w, p[i].name, p[i].out, p[i].in, row * s->w->ld, s->w->ld);
+        if (p[i].bias)
+            p[i].bias = ft_graph_view(g, s->bias, p[i].name, 1, p[i].out, row);
+        row += p[i].out;
+    }
+}
+
+static int group_size(const struct ft_model *m, int first)
+{
+    int n = 1;
+    while (first + n < m->n_modules && m->modules[first + n].group == first)
+        n++;
+    return n;
+}
+
+int ft_model_declare(struct ft_model *m, struct ft_graph *g, ft_model_rank_fn *rank, void *ctx)
+{
+    static struct ft_tensor wanted; /* a place that stands for "to be declared" */
+    const bool stacked = ft_graph_backend(g)->act == FT_BF16;
+    for (int i = 0; i < m->n_weights; i++)
+        *m->weights[i].slot = &wanted;
+    for (int i = 0, n; stacked && i < m->n_modules; i += n) {
+        n = group_size(m, i);
+        declare_group(m, g, i, n, rank ? rank(ctx, i, n) : 0);
+    }
     for (int i = 0; i < m->n_weights; i++) {
         const struct ft_weight *w = &m->weights[i];
-        *w->slot = ft_graph_value(g, FT_M_WEIGHTS, w->name, w->entry->dtype, w->cols ? w->rows : 1,
-                                  w->cols ? w->cols : w->rows);
+        if (*w->slot == &wanted)
+            *w->slot = ft_graph_value(g, FT_M_WEIGHTS, w->name, stacked ? FT_BF16 : w->entry->dtype,
+                                      w->cols ? w->rows : 1, w->cols ? w->cols : w->rows);
     }
     return FT_OK;
+}
+
+const struct ft_stack *ft_model_stack(const struct ft_model *m, int first)
+{
+    return m->stacks[first].w ? &m->stacks[first] : NULL;
 }
 
 struct ft_tensor *ft_model_head(const struct ft_model *m)
@@ -391,33 +439,69 @@ struct ft_tensor *ft_model_build(struct ft_model *m, struct ft_graph *g,
 
 /* --- loading --- */
 
-enum { CHUNK = 4 << 20 };
+enum { CHUNK = 4 << 20, HOST_ROUND = 64, DEVICE_ROUND = 8 };
 
+/* Weights are read in chunks of whole rows, a round of chunks at a time by all threads. On a device
+ * a round lands in one of two staging buffers, whose content is on its way while the next is read.
+ */
 struct load {
     const struct ft_model *m;
     const int64_t *first_chunk; /* of each weight, and the total behind */
     int64_t base;               /* first chunk of this round */
+    char *staging;              /* this round's buffer; NULL: straight to the weight's place */
     bool scan;
     _Atomic int64_t failed, nonfinite; /* a chunk, or -1 */
 };
 
-static bool all_finite(const void *data, size_t bytes, enum ft_dtype dtype)
+static int64_t row_elements(const struct ft_weight *w)
+{
+    return w->cols ? w->cols : w->rows;
+}
+
+static int64_t chunk_rows(const struct ft_weight *w)
+{
+    int64_t n = CHUNK / (row_elements(w) * (int64_t)ft_dtype_size(w->entry->dtype));
+    return n > 0 ? n : 1;
+}
+
+static int64_t row_count(const struct ft_weight *w)
+{
+    return w->cols ? w->rows : 1;
+}
+
+static bool all_finite(const void *data, size_t n, enum ft_dtype dtype)
 {
     uint32_t bad = 0;
     if (dtype == FT_F32) {
         const uint32_t *p = data;
-        for (size_t i = 0; i < bytes / 4; i++)
+        for (size_t i = 0; i < n; i++)
             bad |= (p[i] & 0x7f800000u) == 0x7f800000u;
     } else {
         const uint16_t *p = data, mask = dtype == FT_BF16 ? 0x7f80 : 0x7c00;
-        for (size_t i = 0; i < bytes / 2; i++)
+        for (size_t i = 0; i < n; i++)
             bad |= (p[i] & mask) == mask;
     }
     return !bad;
 }
 
-static const struct ft_weight *weight_of(const struct load *l, int64_t chunk, int64_t *from,
-                                         size_t *bytes)
+/* In place, from the front: an element never grows. */
+static void to_bf16(void *data, size_t n, enum ft_dtype from)
+{
+    uint16_t *out = data;
+    if (from == FT_F16) {
+        for (size_t i = 0; i < n; i++)
+            out[i] = ft_f32_to_bf16(ft_f16_to_f32(out[i]));
+    } else if (from == FT_F32) {
+        for (size_t i = 0; i < n; i++) {
+            float f;
+            memcpy(&f, (const char *)data + i * sizeof f, sizeof f);
+            out[i] = ft_f32_to_bf16(f);
+        }
+    }
+}
+
+static const struct ft_weight *weight_of(const struct load *l, int64_t chunk, int64_t *row,
+                                         int64_t *rows)
 {
     int lo = 0, hi = l->m->n_weights - 1;
     while (lo < hi) {
@@ -428,9 +512,8 @@ static const struct ft_weight *weight_of(const struct load *l, int64_t chunk, in
             hi = mid - 1;
     }
     const struct ft_weight *w = &l->m->weights[lo];
-    int64_t size = w->entry->end - w->entry->begin;
-    *from = (chunk - l->first_chunk[lo]) * CHUNK;
-    *bytes = (size_t)(size - *from < CHUNK ? size - *from : CHUNK);
+    *row = (chunk - l->first_chunk[lo]) * chunk_rows(w);
+    *rows = row_count(w) - *row < chunk_rows(w) ? row_count(w) - *row : chunk_rows(w);
     return w;
 }
 
@@ -438,21 +521,40 @@ static void load_piece(void *arg, int64_t piece, void *scratch)
 {
     (void)scratch;
     struct load *l = arg;
-    int64_t from, chunk = l->base + piece;
-    size_t bytes;
-    const struct ft_weight *w = weight_of(l, chunk, &from, &bytes);
-    char *to = (char *)(*w->slot)->data + from;
-    if (ft_st_read(w->file, w->entry, from, bytes, to))
+    int64_t row, rows, chunk = l->base + piece;
+    const struct ft_weight *w = weight_of(l, chunk, &row, &rows);
+    const struct ft_tensor *t = *w->slot;
+    size_t n = (size_t)(rows * row_elements(w)), size = ft_dtype_size(w->entry->dtype);
+    size_t row_bytes = (size_t)row_elements(w) * size;
+    char *to = l->staging ? l->staging + piece * CHUNK : (char *)t->data + (size_t)row * row_bytes;
+    if (ft_st_read(w->file, w->entry, row * (int64_t)row_bytes, n * size, to))
         atomic_store(&l->failed, chunk);
-    else if (l->scan && !all_finite(to, bytes, w->entry->dtype))
+    else if (l->scan && !all_finite(to, n, w->entry->dtype))
         atomic_store(&l->nonfinite, chunk);
+    else if (t->dtype != w->entry->dtype)
+        to_bf16(to, n, w->entry->dtype);
+}
+
+/* Queues the copies of a round that lies in the staging buffer. */
+static int send_round(const struct load *l, const struct ft_backend *b, int64_t chunks)
+{
+    for (int64_t i = 0; i < chunks; i++) {
+        int64_t row, rows;
+        const struct ft_weight *w = weight_of(l, l->base + i, &row, &rows);
+        const struct ft_tensor *t = *w->slot;
+        const size_t size = ft_dtype_size(t->dtype), bytes = (size_t)t->cols * size;
+        const size_t pitch = (size_t)ft_tensor_ld(t) * size;
+        if (b->dev->copy_in(b, (char *)t->data + (size_t)row * pitch, pitch, l->staging + i * CHUNK,
+                            bytes, bytes, (size_t)rows))
+            return -1;
+    }
+    return 0;
 }
 
 static int load_failed(const struct load *l)
 {
-    int64_t from, chunk = l->failed >= 0 ? l->failed : l->nonfinite;
-    size_t bytes;
-    const struct ft_weight *w = weight_of(l, chunk, &from, &bytes);
+    int64_t row, rows, chunk = l->failed >= 0 ? l->failed : l->nonfinite;
+    const struct ft_weight *w = weight_of(l, chunk, &row, &rows);
     const struct ft_where at = {.file = ft_st_path(w->file)};
     if (l->failed >= 0)
         return ft_fail_at(at, FT_ERESOURCE,
@@ -464,25 +566,51 @@ static int load_failed(const struct load *l)
     return FT_EDATA;
 }
 
-int ft_model_load(struct ft_model *m, struct ft_pool *pool, bool allow_nonfinite,
-                  ft_model_progress_fn *progress, void *ctx)
+static int load_rounds(struct load *l, struct ft_graph *g, struct ft_pool *pool, char *buffers,
+                       int64_t chunks, ft_model_progress_fn *progress, void *ctx)
 {
+    const struct ft_backend *b = ft_graph_backend(g);
+    const int64_t round = buffers ? DEVICE_ROUND : HOST_ROUND;
+    int turn = 0;
+    for (; l->base < chunks; l->base += round, turn ^= 1) {
+        int64_t n = chunks - l->base < round ? chunks - l->base : round;
+        if (buffers) {
+            l->staging = buffers + (size_t)turn * DEVICE_ROUND * CHUNK;
+            if (b->dev->wait(b, turn))
+                return ft_graph_device_failed(g);
+        }
+        ft_pool_run(pool, n, load_piece, l);
+        if (l->failed >= 0 || l->nonfinite >= 0)
+            return load_failed(l);
+        if (buffers && (send_round(l, b, n) || b->dev->mark(b, turn)))
+            return ft_graph_device_failed(g);
+        if (progress)
+            progress(ctx, (uint64_t)(l->base + n) * CHUNK, (uint64_t)chunks * CHUNK);
+    }
+    return buffers && b->dev->sync(b) ? ft_graph_device_failed(g) : FT_OK;
+}
+
+int ft_model_load(struct ft_model *m, struct ft_graph *g, struct ft_pool *pool,
+                  bool allow_nonfinite, ft_model_progress_fn *progress, void *ctx)
+{
+    const struct ft_backend *b = ft_graph_backend(g);
     int64_t *first, at = 0;
+    void *buffers = NULL;
     FT_TRY(ft_alloc(&first, (size_t)m->n_weights + 1, sizeof *first));
     for (int i = 0; i < m->n_weights; i++) {
+        const int64_t step = chunk_rows(&m->weights[i]);
         first[i] = at;
-        at += (m->weights[i].entry->end - m->weights[i].entry->begin + CHUNK - 1) / CHUNK;
+        at += (row_count(&m->weights[i]) + step - 1) / step;
     }
     struct load l = {.m = m, .first_chunk = first, .scan = !allow_nonfinite};
     l.failed = l.nonfinite = -1;
-    const int64_t round = 64; /* chunks between two looks at the progress */
-    for (l.base = 0; l.base < at && l.failed < 0 && l.nonfinite < 0; l.base += round) {
-        ft_pool_run(pool, at - l.base < round ? at - l.base : round, load_piece, &l);
-        int64_t done = l.base + round < at ? l.base + round : at;
-        if (progress)
-            progress(ctx, (uint64_t)done * CHUNK, (uint64_t)at * CHUNK);
-    }
-    int rc = l.failed >= 0 || l.nonfinite >= 0 ? load_failed(&l) : FT_OK;
+    int rc = FT_OK;
+    if (b->dev && b->dev->host_alloc(b, &buffers, (size_t)2 * DEVICE_ROUND * CHUNK))
+        rc = ft_graph_device_failed(g);
+    if (!rc)
+        rc = load_rounds(&l, g, pool, buffers, at, progress, ctx);
+    if (buffers)
+        b->dev->host_free(b, buffers);
     ft_free(first);
     return rc;
 }

@@ -31,10 +31,10 @@ struct ft_rope_spec {
 
 /* inv_freq (dim/2) for a document of this length. */
 void ft_rope_frequencies(const struct ft_rope_spec *s, int64_t length, float *inv_freq);
-/* cos, sin (rows, dim/2) for documents packed end to end: document d is rows offsets[d] to
- * offsets[d+1]-1, positions from 0; types that depend on length look at each document's own. */
-void ft_rope_fill(const struct ft_rope_spec *s, const int32_t *offsets, int64_t docs,
-                  float *cos_out, float *sin_out);
+/* Whether a position's angles depend on its document's length. */
+bool ft_rope_by_length(const struct ft_rope_spec *s);
+/* cos, sin (length, dim/2) for the positions of a document of this length. */
+void ft_rope_fill(const struct ft_rope_spec *s, int64_t length, float *cos_out, float *sin_out);
 
 struct ft_model_config {
     int64_t vocab, hidden, layers, heads, kv_heads, head_dim, ffn, max_positions;
@@ -49,6 +49,7 @@ struct ft_module {
     const char *name; /* "model.layers.0.self_attn.q_proj" */
     int64_t in, out;
     int layer;
+    int group;                  /* modules of one group follow each other and read the same input */
     struct ft_tensor *w, *bias; /* bias NULL: none; both NULL until declared */
 };
 
@@ -67,18 +68,29 @@ int64_t ft_model_parameters(const struct ft_model *m);
 int ft_model_files(const struct ft_model *m);
 const char *ft_model_file(const struct ft_model *m, int i);
 
-/* Declares the weights as values of the graph, once per graph. */
-int ft_model_declare(struct ft_model *m, struct ft_graph *g);
+/* Columns that an adapter needs behind the weights of modules first..first+n-1, one group: the sum
+ * of their ranks, rounded up to 8. */
+typedef int64_t ft_model_rank_fn(void *ctx, int first, int n);
 
-/* How a linear module is computed: the base product, and an adapter's if the module has one. */
-typedef struct ft_tensor *ft_model_linear_fn(void *ctx, struct ft_graph *g, int module,
-                                             struct ft_tensor *x, struct ft_tensor *w,
-                                             struct ft_tensor *bias, struct ft_tensor *add);
+/* Declares the weights as values of the graph, once per graph. On a backend with bf16 activations
+ * all are bf16, and a group's weights lie in one matrix (struct ft_stack) with room for `rank`
+ * (NULL: none), which ft_model_stack gives. */
+int ft_model_declare(struct ft_model *m, struct ft_graph *g, ft_model_rank_fn *rank, void *ctx);
+/* The stack of the group that starts at module `first`, its weights only; NULL if groups are not
+ * stacked. */
+const struct ft_stack *ft_model_stack(const struct ft_model *m, int first);
+
+/* How a group of linear modules is computed: the base products, and an adapter's where a module has
+ * one. add, if any, goes to the only module of its group. */
+typedef void ft_model_linear_fn(void *ctx, struct ft_graph *g, int first, int n,
+                                struct ft_tensor *x, struct ft_tensor *add, struct ft_tensor **out);
 
 struct ft_model_inputs {
-    struct ft_tensor *ids, *cos, *sin, *offsets; /* (T,1) I32; (T, dim/2); (docs+1, 1) I32 */
-    struct ft_tensor *targets, *scalars;         /* (T,1) I32; F64 */
-    ft_model_linear_fn *linear;                  /* NULL: base products only */
+    struct ft_tensor *ids, *angles, *spans; /* I32 (T,1), (T,1), (T,2), see kernels/ops.h */
+    struct ft_tensor *cos, *sin;            /* (P, dim/2) */
+    struct ft_tensor *targets, *picked;     /* I32 (T,1) */
+    struct ft_tensor *scalars;              /* F64 */
+    ft_model_linear_fn *linear;             /* NULL: base products only */
     void *linear_ctx;
 };
 
@@ -91,7 +103,7 @@ struct ft_tensor *ft_model_head(const struct ft_model *m); /* the head's weight,
 /* Reads all weights to where the graph has placed them, and looks for NaN and infinities on the way
  * unless allow_nonfinite. progress may be NULL; it is called from this thread. */
 typedef void ft_model_progress_fn(void *ctx, uint64_t done, uint64_t total);
-int ft_model_load(struct ft_model *m, struct ft_pool *pool, bool allow_nonfinite,
-                  ft_model_progress_fn *progress, void *ctx);
+int ft_model_load(struct ft_model *m, struct ft_graph *g, struct ft_pool *pool,
+                  bool allow_nonfinite, ft_model_progress_fn *progress, void *ctx);
 
 #endif

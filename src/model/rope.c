@@ -92,22 +92,21 @@ void ft_rope_frequencies(const struct ft_rope_spec *s, int64_t length, float *in
     types[s->type](s, length, inv_freq);
 }
 
-void ft_rope_fill(const struct ft_rope_spec *s, const int32_t *offsets, int64_t docs,
-                  float *cos_out, float *sin_out)
+bool ft_rope_by_length(const struct ft_rope_spec *s)
+{
+    return s->type == FT_ROPE_DYNAMIC || s->type == FT_ROPE_LONGROPE;
+}
+
+void ft_rope_fill(const struct ft_rope_spec *s, int64_t length, float *cos_out, float *sin_out)
 {
     float inv[FT_ROPE_MAX_HALF];
     const int half = s->dim / 2;
     const float scale = (float)s->attention_factor;
-    for (int64_t d = 0; d < docs; d++) {
-        int64_t length = offsets[d + 1] - offsets[d];
-        ft_rope_frequencies(s, length, inv);
-        for (int64_t p = 0; p < length; p++) {
-            float *c = cos_out + (offsets[d] + p) * half, *n = sin_out + (offsets[d] + p) * half;
-            for (int i = 0; i < half; i++) {
-                float angle = (float)p * inv[i];
-                c[i] = cosf(angle) * scale;
-                n[i] = sinf(angle) * scale;
-            }
+    ft_rope_frequencies(s, length, inv);
+    for (int64_t p = 0; p < length; p++)
+        for (int i = 0; i < half; i++) {
+            float angle = (float)p * inv[i];
+            cos_out[p * half + i] = cosf(angle) * scale;
+            sin_out[p * half + i] = sinf(angle) * scale;
         }
-    }
 }

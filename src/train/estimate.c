@@ -10,42 +10,75 @@
 static double fastest(const struct ft_job *j, enum ft_op op, const union ft_op_args *args,
                       int64_t rows, void *scratch)
 {
-    struct ft_kernel_ctx ctx = {j->pool, rows, 1, scratch};
+    const struct ft_backend *b = j->backend;
+    struct ft_kernel_ctx ctx = {
+        .backend = b, .pool = j->pool, .rows = rows, .docs = 1, .scratch = scratch};
     double best = 1e30, begin = ft_now();
     for (int i = 0; i < 3 || (ft_now() - begin < 0.3 && i < 1000); i++) {
         double t = ft_now();
-        j->backend->ops[op](&ctx, args);
+        b->ops[op](&ctx, args);
+        if (b->dev && b->dev->sync(b))
+            return 0;
         t = ft_now() - t;
         best = t < best ? t : best;
     }
     return best;
 }
 
+/* A block for the tensors below, of numbers that are neither all zero nor all alike. */
+static int fill_block(const struct ft_backend *b, void *block, size_t bytes)
+{
+    enum { CHUNK = 1 << 20 };
+    uint16_t *pattern;
+    FT_TRY(ft_alloc(&pattern, CHUNK, 1));
+    for (size_t i = 0; i < CHUNK / 2; i++) /* bf16 around 1 in either half of an f32 */
+        pattern[i] = (uint16_t)(0x3f00 + i * 40503 % 256);
+    int rc = 0;
+    for (size_t at = 0; at < bytes && !rc; at += CHUNK) {
+        size_t n = bytes - at < CHUNK ? bytes - at : CHUNK;
+        if (b->dev)
+            rc = b->dev->copy_in(b, (char *)block + at, n, pattern, n, n, 1);
+        else
+            memcpy((char *)block + at, pattern, n);
+    }
+    rc = b->dev && !rc ? b->dev->sync(b) : rc;
+    ft_free(pattern);
+    return rc ? ft_fail(FT_ERESOURCE, "%s: %s", b->dev->name, b->dev->error(b)) : FT_OK;
+}
+
 /* One product and one elementwise op, of the model's own shapes. */
 int ft_rates_measure(struct ft_rates *r, const struct ft_job *j)
 {
     const struct ft_model_config *c = ft_model_config(j->model);
-    const int64_t t = j->capacity < 512 ? j->capacity : 512;
-    size_t floats = (size_t)t * (size_t)(c->hidden + 3 * c->ffn), w = (size_t)(c->hidden * c->ffn);
-    size_t bytes = floats * 4 + w * 2 + FT_GEMM_SCRATCH;
+    const struct ft_backend *b = j->backend;
+    const int64_t most = b->dev ? 8192 : 512, t = j->capacity < most ? j->capacity : most;
+    const size_t size = ft_dtype_size(b->act);
+    struct ft_tensor x = {NULL, t, c->hidden, b->act, true, -1, "x", 0}, gate = x;
+    gate.cols = c->ffn;
+    struct ft_tensor up = gate, y = gate, w = {NULL, c->ffn, c->hidden, FT_BF16, false, -1, "w", 0};
+    union ft_op_args product = {.linear = {.x = &x, .w = &w, .y = &gate, .alpha = 1}};
+    union ft_op_args swiglu = {.swiglu = {&gate, &up, &y}};
+    const size_t scratch = b->scratch[FT_OP_linear] ? b->scratch[FT_OP_linear](&product) : 0;
+    const size_t wide = (size_t)t * (size_t)c->ffn * size, narrow = (size_t)t * (size_t)c->hidden;
+    const size_t weight = (size_t)(c->hidden * c->ffn) * 2;
+    const size_t bytes = scratch + 3 * wide + narrow * size + weight;
     void *block;
-    FT_TRY(j->backend->alloc(&block, bytes));
-    float *p = block;
-    memset(block, 0, bytes);
-    struct ft_tensor x = {p, t, c->hidden, FT_F32, true, -1, "x"};
-    struct ft_tensor gate = {p + t * c->hidden, t, c->ffn, FT_F32, true, -1, "gate"}, up = gate;
-    up.data = (float *)gate.data + t * c->ffn;
-    struct ft_tensor y = up, weight = {p + floats, c->ffn, c->hidden, FT_BF16, false, -1, "w"};
-    y.data = (float *)up.data + t * c->ffn;
-    void *scratch = (char *)block + floats * 4 + w * 2;
-    const union ft_op_args product = {.linear = {.x = &x, .w = &weight, .y = &gate, .alpha = 1}};
-    const union ft_op_args swiglu = {.swiglu = {&gate, &up, &y}};
-    double a = fastest(j, FT_OP_linear, &product, t, scratch);
-    double b = fastest(j, FT_OP_swiglu, &swiglu, t, scratch);
-    r->flops = ft_op_rows[FT_OP_linear].cost(&product, t, 1).flops / a;
-    r->bytes = ft_op_rows[FT_OP_swiglu].cost(&swiglu, t, 1).bytes / b;
-    j->backend->free(block, bytes);
-    return FT_OK;
+    FT_TRY(b->alloc(b, &block, bytes));
+    char *at = (char *)block + scratch;
+    gate.data = at;
+    up.data = at + wide;
+    y.data = at + 2 * wide;
+    x.data = at + 3 * wide;
+    w.data = at + 3 * wide + narrow * size;
+    int rc = fill_block(b, block, bytes);
+    if (!rc) {
+        double first = fastest(j, FT_OP_linear, &product, t, block);
+        double second = fastest(j, FT_OP_swiglu, &swiglu, t, block);
+        r->flops = ft_op_rows[FT_OP_linear].cost(&product, t, 1).flops / first;
+        r->bytes = ft_op_rows[FT_OP_swiglu].cost(&swiglu, t, 1).bytes / second;
+    }
+    b->free(b, block, bytes);
+    return rc;
 }
 
 static bool is_product(int op)

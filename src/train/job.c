@@ -7,11 +7,14 @@
 #include "io/tokenizer_check.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 /* What the program and its libraries keep resident beside the planned memory: an allowance with
  * which the total fits what was measured, see docs/performance.md. */
 enum { LIBRARY_BYTES = 6 << 20 };
+/* The same for the CUDA runtime and its libraries, on the host; not measured yet. */
+enum { DEVICE_LIBRARY_BYTES = 512 << 20 };
 
 /* --- data --- */
 
@@ -85,6 +88,18 @@ static int check_enough(const struct ft_job *j)
     return FT_OK;
 }
 
+/* Rows that make products run at full rate without keeping more activations than that takes. A
+ * device wants a whole micro-batch at once: its user chooses it by what fits. */
+static int64_t pass_rows(const struct ft_job *j)
+{
+    enum { HOST_ROWS = 512, DEVICE_ROWS = 2048 };
+    const struct ft_batching *b = &j->batching;
+    if (!j->backend->dev)
+        return HOST_ROWS;
+    int64_t micro = b->micro_batch_size * (b->packing ? b->sequence_len : j->train.longest);
+    return micro > DEVICE_ROWS ? micro : DEVICE_ROWS;
+}
+
 static int open_data(struct ft_job *j)
 {
     const struct ft_config *c = j->config;
@@ -109,7 +124,8 @@ static int open_data(struct ft_job *j)
         FT_TRY(check_enough(j));
     }
     report_context(j);
-    j->capacity = ft_pass_capacity(&j->train, &j->held, &j->batching);
+    j->capacity = ft_pass_capacity(&j->train, &j->held, &j->batching,
+                                   c->gradient_accumulation_steps, pass_rows(j));
     FT_TRY(ft_epoch_init(&j->epoch, j->train.n_docs));
     j->dataset_bytes = (size_t)j->train.n_tokens * 5 + (size_t)j->train.read * 16;
     if (!j->held_shares_tokens)
@@ -277,8 +293,8 @@ static int open_adapter(struct ft_job *j)
     int n = ft_model_modules(j->model, &modules);
     FT_TRY(ft_alloc(&sites, (size_t)n, sizeof *sites));
     for (int i = 0; i < n; i++)
-        sites[i] =
-            (struct ft_site){modules[i].name, modules[i].in, modules[i].out, modules[i].layer};
+        sites[i] = (struct ft_site){modules[i].name, modules[i].in, modules[i].out,
+                                    modules[i].layer, modules[i].group};
     adapter_options(j->config, &o);
     int rc = j->config->lora_model_dir ? continue_adapter(j, sites, n)
                                        : ft_adapter_new(&j->adapter, sites, n, &o);
@@ -289,29 +305,128 @@ static int open_adapter(struct ft_job *j)
 /* --- the graph --- */
 
 struct linear_ctx {
-    struct ft_adapter *adapter;
+    const struct ft_job *job;
     struct ft_tensor *keys;
 };
 
-static struct ft_tensor *adapted_linear(void *ctx, struct ft_graph *g, int module,
-                                        struct ft_tensor *x, struct ft_tensor *w,
-                                        struct ft_tensor *bias, struct ft_tensor *add)
+static void adapted_linear(void *ctx, struct ft_graph *g, int first, int n, struct ft_tensor *x,
+                           struct ft_tensor *add, struct ft_tensor **out)
 {
-    struct linear_ctx *l = ctx;
-    return ft_adapter_linear(l->adapter, g, module, x, w, bias, add, l->keys);
+    const struct linear_ctx *l = ctx;
+    const struct ft_module *modules;
+    const struct ft_stack *stack = ft_model_stack(l->job->model, first);
+    ft_model_modules(l->job->model, &modules);
+    FT_ASSERT(!add || n == 1);
+    if (!stack || l->job->batch.keys) {
+        for (int i = 0; i < n; i++)
+            out[i] = ft_adapter_linear(l->job->adapter, g, first + i, x, modules[first + i].w,
+                                       modules[first + i].bias, add, l->keys);
+        return;
+    }
+    struct ft_tensor *y = ft_adapter_linear_stack(l->job->adapter, g, first, n, stack, x, add);
+    int64_t at = 0;
+    for (int i = 0; i < n; at += modules[first + i++].out)
+        out[i] = n == 1
+                     ? y
+                     : ft_graph_columns(g, y, modules[first + i].name, modules[first + i].out, at);
+}
+
+static int64_t stack_rank(void *ctx, int first, int n)
+{
+    return ft_adapter_stack_rank(ctx, first, n);
 }
 
 static void declare_batch(struct ft_job *j)
 {
     const int64_t t = j->capacity, half = ft_model_config(j->model)->rope.dim / 2;
+    const int64_t longest = j->train.longest > j->held.longest ? j->train.longest : j->held.longest;
+    struct ft_adapter_options o;
     struct ft_batch *b = &j->batch;
-    b->ids = ft_graph_input(j->graph, "batch.ids", FT_I32, t, 1, true);
-    b->targets = ft_graph_input(j->graph, "batch.targets", FT_I32, t, 1, true);
-    b->keys = ft_graph_input(j->graph, "batch.keys", FT_I32, t, 3, true);
-    b->offsets = ft_graph_input(j->graph, "batch.offsets", FT_I32, t + 1, 1, false);
-    b->cos = ft_graph_input(j->graph, "batch.cos", FT_F32, t, half, true);
-    b->sin = ft_graph_input(j->graph, "batch.sin", FT_F32, t, half, true);
-    b->scalars = ft_graph_input(j->graph, "scalars", FT_F64, 1, FT_SCALARS, false);
+    struct ft_graph *g = j->graph;
+    ft_adapter_config(j->adapter, &o);
+    *b = (struct ft_batch){0};
+    j->rope_by_length = ft_rope_by_length(&ft_model_config(j->model)->rope);
+    b->ids = ft_graph_input(g, "batch.ids", FT_I32, t, 1, true);
+    b->targets = ft_graph_input(g, "batch.targets", FT_I32, t, 1, true);
+    b->spans = ft_graph_input(g, "batch.spans", FT_I32, t, 2, true);
+    b->positions = ft_graph_input(g, "batch.positions", FT_I32, t, 1, true);
+    b->picked = ft_graph_input(g, "batch.picked", FT_I32, t, 1, true);
+    if (o.dropout > 0)
+        b->keys = ft_graph_input(g, "batch.keys", FT_I32, t, 3, true);
+    enum ft_memory use = j->rope_by_length ? FT_M_BATCH : FT_M_WEIGHTS;
+    b->cos = ft_graph_value(g, use, "rope.cos", FT_F32, j->rope_by_length ? t : longest, half);
+    b->sin = ft_graph_value(g, use, "rope.sin", FT_F32, j->rope_by_length ? t : longest, half);
+    b->scalars = ft_graph_value(g, FT_M_OPTIMIZER, "scalars", FT_F64, 1, FT_SCALARS);
+}
+
+int64_t ft_job_fill(struct ft_job *j, const struct ft_dataset *d, const int32_t *docs, int64_t n,
+                    uint32_t epoch, struct ft_run *run)
+{
+    const struct ft_batch *b = &j->batch;
+    const struct ft_graph *g = j->graph;
+    const struct ft_pass_arrays a = {.ids = ft_graph_host(g, b->ids),
+                                     .targets = ft_graph_host(g, b->targets),
+                                     .spans = ft_graph_host(g, b->spans),
+                                     .positions = ft_graph_host(g, b->positions),
+                                     .picked = ft_graph_host(g, b->picked),
+                                     .keys = b->keys ? ft_graph_host(g, b->keys) : NULL};
+    const int64_t take = ft_pass_take(d, docs, n, j->capacity);
+    const struct ft_pass_counts c = ft_pass_fill(&a, d, docs, take, epoch);
+    *run = (struct ft_run){.rows = c.rows, .docs = take, .trained = c.trained};
+    if (!j->rope_by_length)
+        return take;
+    const struct ft_rope_spec *rope = &ft_model_config(j->model)->rope;
+    float *cos_at = ft_graph_host(g, b->cos), *sin_at = ft_graph_host(g, b->sin);
+    for (int64_t row = 0; row < c.rows; row = a.spans[2 * row + 1])
+        ft_rope_fill(rope, a.spans[2 * row + 1] - row, cos_at + row * b->cos->cols,
+                     sin_at + row * b->cos->cols);
+    for (int64_t row = 0; row < c.rows; row++)
+        a.positions[row] = (int32_t)row;
+    return take;
+}
+
+/* The tables of angles, where a position's angles are the same in every document. */
+static int write_rope(struct ft_job *j)
+{
+    struct ft_tensor *c = j->batch.cos, *s = j->batch.sin;
+    float *tables;
+    if (j->rope_by_length)
+        return FT_OK;
+    const size_t n = (size_t)(c->rows * c->cols);
+    FT_TRY(ft_alloc(&tables, 2 * n, sizeof *tables));
+    ft_rope_fill(&ft_model_config(j->model)->rope, c->rows, tables, tables + n);
+    int rc = ft_graph_write(j->graph, c, tables);
+    if (!rc)
+        rc = ft_graph_write(j->graph, s, tables + n);
+    ft_free(tables);
+    return rc;
+}
+
+static int write_adapter(struct ft_job *j)
+{
+    struct ft_tensor *values = ft_adapter_values(j->adapter);
+    float *host = values->data;
+    if (j->backend->dev)
+        FT_TRY(ft_alloc(&host, (size_t)values->cols, sizeof *host));
+    int rc = ft_adapter_fill(j->adapter, host);
+    if (!rc)
+        rc = ft_graph_write(j->graph, values, host);
+    if (j->backend->dev)
+        ft_free(host);
+    if (!rc)
+        rc = ft_adapter_place(j->adapter, j->graph);
+    if (!rc)
+        rc = ft_graph_run(j->graph, FT_START, j->pool, &(struct ft_run){0}, NULL);
+    return rc;
+}
+
+int ft_job_place(struct ft_job *j, ft_model_progress_fn *progress, void *ctx)
+{
+    FT_TRY(ft_graph_place(j->graph));
+    FT_TRY(ft_model_load(j->model, j->graph, j->pool, j->config->allow_nonfinite_weights, progress,
+                         ctx));
+    FT_TRY(write_rope(j));
+    return write_adapter(j);
 }
 
 static void build_update(struct ft_job *j)
@@ -343,18 +458,20 @@ static void build_update(struct ft_job *j)
 
 static int build_graph(struct ft_job *j, enum ft_recompute recompute)
 {
-    struct linear_ctx ctx = {j->adapter, NULL};
+    struct linear_ctx ctx = {.job = j};
     ft_graph_free(j->graph);
-    FT_TRY(ft_graph_new(&j->graph));
+    FT_TRY(ft_graph_new(&j->graph, j->backend));
     j->recompute = recompute;
-    FT_TRY(ft_model_declare(j->model, j->graph));
+    FT_TRY(ft_model_declare(j->model, j->graph, stack_rank, j->adapter));
     FT_TRY(ft_adapter_declare(j->adapter, j->graph));
     declare_batch(j);
     const struct ft_model_inputs in = {.ids = j->batch.ids,
+                                       .angles = j->batch.positions,
+                                       .spans = j->batch.spans,
                                        .cos = j->batch.cos,
                                        .sin = j->batch.sin,
-                                       .offsets = j->batch.offsets,
                                        .targets = j->batch.targets,
+                                       .picked = j->batch.picked,
                                        .scalars = j->batch.scalars,
                                        .linear = adapted_linear,
                                        .linear_ctx = &ctx};
@@ -371,23 +488,75 @@ static int build_graph(struct ft_job *j, enum ft_recompute recompute)
         ft_graph_fuse(j->graph, FT_EVAL);
     }
     build_update(j);
+    FT_TRY(ft_adapter_emit_refresh(j->adapter, j->graph));
+    ft_graph_begin(j->graph, FT_START);
+    FT_TRY(ft_adapter_emit_refresh(j->adapter, j->graph));
     return ft_graph_plan(j->graph, &j->plan);
+}
+
+size_t ft_job_device_memory(const struct ft_job *j)
+{
+    return j->backend->dev ? j->plan.total : 0;
 }
 
 size_t ft_job_memory(const struct ft_job *j)
 {
-    return j->plan.total + j->dataset_bytes + j->epoch_bytes + j->library_bytes +
+    size_t here = j->plan.total;
+    if (j->backend->dev) /* two staging buffers, the adapter while it is filled or written */
+        here = 2 * j->plan.used[FT_M_BATCH] + 4 * (size_t)ft_adapter_parameters(j->adapter) +
+               DEVICE_LIBRARY_BYTES;
+    return here + j->dataset_bytes + j->epoch_bytes + j->library_bytes +
            (size_t)ft_pool_size(j->pool) * FT_THREAD_SCRATCH;
 }
 
+/* Whether the graph as planned fits what is free now. */
+static int fits(const struct ft_job *j, bool *yes)
+{
+    size_t there = 0, all;
+    *yes = ft_job_memory(j) <= ft_memory_available();
+    if (!j->backend->dev)
+        return FT_OK;
+    if (j->backend->dev->memory(j->backend, &there, &all))
+        return ft_graph_device_failed(j->graph);
+    *yes = *yes && ft_job_device_memory(j) <= there;
+    return FT_OK;
+}
+
+/* What backward keeps, from most to least; the bits are the same. On the CPU norms and SwiGLU are
+ * always computed again: there it costs nothing that can be measured. */
 static int open_graph(struct ft_job *j)
 {
-    bool all = j->config->gradient_checkpointing == FT_TRUE;
+    const int asked = (int)j->config->gradient_checkpointing;
+    const int most = j->backend->dev ? FT_KEEP_ALL : FT_RECOMPUTE_CHEAP;
+    bool done = false;
     j->library_bytes = LIBRARY_BYTES;
-    FT_TRY(build_graph(j, all ? FT_RECOMPUTE_LAYER : FT_RECOMPUTE_CHEAP));
-    if (j->config->gradient_checkpointing == FT_AUTO && ft_job_memory(j) > ft_memory_available())
-        FT_TRY(build_graph(j, FT_RECOMPUTE_LAYER));
+    for (int r = asked == FT_TRUE ? FT_RECOMPUTE_LAYER : most; !done; r++) {
+        FT_TRY(build_graph(j, (enum ft_recompute)r));
+        FT_TRY(fits(j, &done));
+        done = done || asked != FT_AUTO || r == FT_RECOMPUTE_LAYER;
+    }
     return FT_OK;
+}
+
+/* The device that the config asks for. "auto" takes the GPU if one can be opened. */
+static int open_backend(struct ft_job *j)
+{
+    const struct ft_config *c = j->config;
+    if (c->device == FT_DEVICE_CPU)
+        return ft_cpu_backend(&j->backend, c->cpu_isa);
+    if (ft_cuda_backend(&j->backend, -1) == FT_OK) {
+        if (c->device == FT_DEVICE_AUTO)
+            ft_notice((struct ft_where){0}, "'device: auto' took %s", j->backend->dev->name);
+        return FT_OK;
+    }
+    if (c->device == FT_DEVICE_CUDA)
+        return FT_ERESOURCE;
+    const char *why = ft_status_report(); /* its first line, without "error: " */
+    const size_t skip = sizeof "error: " - 1;
+    ft_notice((struct ft_where){0}, "'device: auto' took the CPU: %.*s",
+              (int)(strcspn(why, "\n") - skip), why + skip);
+    ft_status_clear();
+    return ft_cpu_backend(&j->backend, c->cpu_isa);
 }
 
 /* --- the whole --- */
@@ -395,7 +564,7 @@ static int open_graph(struct ft_job *j)
 int ft_job_open(struct ft_job *j, const struct ft_config *c)
 {
     *j = (struct ft_job){.config = c};
-    FT_TRY(ft_cpu_backend(&j->backend, c->cpu_isa));
+    FT_TRY(open_backend(j));
     bool cached;
     FT_TRY(ft_hub_model(&j->model_path, &cached, c->base_model, c->folder));
     j->base_name = cached ? c->base_model : j->model_path;
@@ -419,6 +588,7 @@ void ft_job_close(struct ft_job *j)
     ft_dataset_fini(&j->train);
     ft_adapter_free(j->adapter);
     ft_model_close(j->model);
+    ft_backend_close(j->backend);
     ft_free(j->model_path);
     *j = (struct ft_job){0};
 }

@@ -20,7 +20,10 @@ struct ft_run_length {
 
 /* The batch values of the graph, which a pass fills. */
 struct ft_batch {
-    struct ft_tensor *ids, *targets, *offsets, *keys, *cos, *sin, *scalars;
+    struct ft_tensor *ids, *targets, *spans, *positions, *picked;
+    struct ft_tensor *keys;      /* of dropout; NULL without */
+    struct ft_tensor *cos, *sin; /* a row a position, or (rope_by_length) a row an activation row */
+    struct ft_tensor *scalars;
 };
 
 struct ft_job {
@@ -35,6 +38,7 @@ struct ft_job {
     struct ft_epoch epoch; /* space for one epoch's order */
     struct ft_run_length length;
     int64_t capacity; /* rows of a pass */
+    bool rope_by_length;
     const struct ft_backend *backend;
     struct ft_pool *pool;
     struct ft_graph *graph;
@@ -51,8 +55,17 @@ struct ft_job {
 int ft_job_open(struct ft_job *j, const struct ft_config *config);
 void ft_job_close(struct ft_job *j);
 
-/* All the memory the run will have resident, in bytes. */
+/* After opening: takes the memory, reads the weights, and writes the adapter's first values.
+ * progress may be NULL. */
+int ft_job_place(struct ft_job *j, ft_model_progress_fn *progress, void *ctx);
+
+/* Fills the batch with the next documents of docs[0..n) that fit one pass; returns how many. */
+int64_t ft_job_fill(struct ft_job *j, const struct ft_dataset *d, const int32_t *docs, int64_t n,
+                    uint32_t epoch, struct ft_run *run);
+
+/* All the memory the run will have resident on the host, in bytes; and on the device, 0 without. */
 size_t ft_job_memory(const struct ft_job *j);
+size_t ft_job_device_memory(const struct ft_job *j);
 
 /* Memory this process may still take: the least of what the system has available, the cgroup's
  * limit and the resource limits. */

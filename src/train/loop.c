@@ -7,55 +7,85 @@
 #include <string.h>
 #include <sys/resource.h>
 
+/* Documents that are to be run, pass by pass. */
+struct work {
+    enum ft_program program;
+    const struct ft_dataset *data;
+    const int32_t *docs;
+    int64_t n, at;
+};
+
 struct loop {
     struct ft_job *j;
     const struct ft_train_options *o;
     struct ft_train_result *r;
     struct ft_track *track;
-    double *scalars;
+    double scalars[FT_SCALARS];
     double began, last;              /* clock at the first step, at the last event */
     int64_t step;                    /* finished steps */
     uint32_t epoch;                  /* the one being trained */
     int64_t batch;                   /* next micro-batch of it */
     int64_t epoch_steps, epoch_step; /* steps of this epoch, finished ones of it */
-    int skipped_in_a_row;
+    struct work window;              /* the step being trained, or the next one */
+    bool ready;                      /* the batch holds its next pass already */
+    struct ft_run next;
+    int64_t tokens; /* of this window so far */
+    int64_t since;  /* tokens of the steps since the last report */
 };
 
-/* Fills the batch values with documents and runs the program over them, pass by pass. */
-static int64_t run_documents(struct loop *l, enum ft_program p, const struct ft_dataset *d,
-                             const int32_t *docs, int64_t n)
+/* A finished step, before anything was read back. */
+struct ft_step {
+    double epoch;
+    bool log, evaluate;
+};
+
+/* Fills the batch with the next pass; false if there is none left. */
+static bool fill_next(struct loop *l, struct work *w)
 {
-    struct ft_job *j = l->j;
-    const struct ft_pass_arrays arrays = {j->batch.ids->data, j->batch.targets->data,
-                                          j->batch.offsets->data, j->batch.keys->data};
-    int64_t tokens = 0;
-    for (int64_t at = 0; at < n;) {
-        int64_t take = ft_pass_take(d, docs + at, n - at, j->capacity);
-        int64_t rows = ft_pass_fill(&arrays, d, docs + at, take, l->epoch);
-        ft_rope_fill(&ft_model_config(j->model)->rope, arrays.offsets, take, j->batch.cos->data,
-                     j->batch.sin->data);
-        ft_graph_run(j->graph, p, j->pool, rows, take, l->o->profile ? &l->r->profile : NULL);
-        tokens += rows;
-        at += take;
-    }
-    return tokens;
+    if (w->at == w->n)
+        return false;
+    w->at += ft_job_fill(l->j, w->data, w->docs + w->at, w->n - w->at, l->epoch, &l->next);
+    return true;
 }
 
-static double evaluate(struct loop *l)
+/* Runs all that is left of the work. On a device this queues it, and the host fills one batch while
+ * the device works on another. */
+static int run_work(struct loop *l, struct work *w)
+{
+    struct ft_profile *profile = l->o->profile ? &l->r->profile : NULL;
+    for (; l->ready || fill_next(l, w); l->ready = false) {
+        FT_TRY(ft_graph_run(l->j->graph, w->program, l->j->pool, &l->next, profile));
+        l->tokens += l->next.rows;
+        l->r->trained_tokens += w->program == FT_PASS ? l->next.trained : 0;
+    }
+    return FT_OK;
+}
+
+static int read_scalars(struct loop *l)
+{
+    return ft_graph_read(l->j->graph, l->j->batch.scalars, l->scalars);
+}
+
+static int put_scalar(struct loop *l, enum ft_scalar which, double value)
+{
+    return ft_graph_put(l->j->graph, l->j->batch.scalars, which, value);
+}
+
+static int evaluate(struct loop *l)
 {
     struct ft_job *j = l->j;
-    l->scalars[FT_S_EVAL_SUM] = l->scalars[FT_S_EVAL_COUNT] = 0;
+    int32_t docs[256];
+    FT_TRY(put_scalar(l, FT_S_EVAL_SUM, 0));
+    FT_TRY(put_scalar(l, FT_S_EVAL_COUNT, 0));
     for (int64_t i = 0; i < j->held.n_docs;) {
-        int32_t docs[64];
         int64_t n = 0;
-        while (n < 64 && i + n < j->held.n_docs) {
+        for (; n < 256 && i + n < j->held.n_docs; n++)
             docs[n] = (int32_t)(i + n);
-            n++;
-        }
-        n = ft_pass_take(&j->held, docs, n, j->capacity);
-        run_documents(l, FT_EVAL, &j->held, docs, n);
+        struct work w = {FT_EVAL, &j->held, docs, n, 0};
+        FT_TRY(run_work(l, &w));
         i += n;
     }
+    FT_TRY(read_scalars(l));
     double loss = l->scalars[FT_S_EVAL_SUM] / l->scalars[FT_S_EVAL_COUNT];
     if (isnan(l->r->first_eval))
         l->r->first_eval = loss;
@@ -65,7 +95,7 @@ static double evaluate(struct loop *l)
                                                 .steps = j->length.steps,
                                                 .eval_loss = loss});
     l->last = ft_now();
-    return loss;
+    return FT_OK;
 }
 
 static void begin_epoch(struct loop *l)
@@ -78,6 +108,25 @@ static void begin_epoch(struct loop *l)
     l->epoch_steps = (j->epoch.n_batches + g - 1) / g;
 }
 
+/* The documents of the next optimizer step: a window of micro-batches. Their loss is one mean over
+ * the whole window, so that passes may reach across micro-batches. */
+static void begin_window(struct loop *l)
+{
+    const struct ft_job *j = l->j;
+    if (l->batch == j->epoch.n_batches) {
+        l->epoch++;
+        begin_epoch(l);
+    }
+    int64_t end = l->batch + j->config->gradient_accumulation_steps, n = 0;
+    if (end > j->epoch.n_batches)
+        end = j->epoch.n_batches;
+    const int64_t first = j->epoch.batches[l->batch].first;
+    for (; l->batch < end; l->batch++)
+        n += j->epoch.batches[l->batch].count;
+    l->window = (struct work){FT_PASS, &j->train, j->epoch.order + first, n, 0};
+    l->tokens = 0;
+}
+
 static size_t peak_resident(void)
 {
     struct rusage u;
@@ -85,7 +134,7 @@ static size_t peak_resident(void)
     return (size_t)u.ru_maxrss * 1024;
 }
 
-static void report_step(struct loop *l, int64_t tokens, double loss, bool skipped)
+static void report_step(struct loop *l, const struct ft_step *s)
 {
     const struct ft_job *j = l->j;
     double now = ft_now(), spent = now - l->last;
@@ -93,60 +142,49 @@ static void report_step(struct loop *l, int64_t tokens, double loss, bool skippe
         .kind = FT_EVENT_STEP,
         .step = l->step,
         .steps = j->length.steps,
-        .epoch = (double)l->epoch + (double)l->epoch_step / (double)l->epoch_steps,
-        .loss = loss,
+        .epoch = s->epoch,
+        .loss = l->scalars[FT_S_LOSS],
         .grad_norm = l->scalars[FT_S_NORM],
         .learning_rate = l->scalars[FT_S_LR],
-        .trained_tokens = (int64_t)l->scalars[FT_S_TRAINED],
+        .trained_tokens = (int64_t)l->scalars[FT_S_TOKENS],
         .tokens_seen = l->r->tokens,
-        .tokens_per_second = spent > 0 ? (double)tokens / spent : 0,
+        .tokens_per_second = spent > 0 ? (double)l->since / spent : 0,
         .seconds = now - l->began,
         .eta_seconds = (now - l->began) / (double)l->step * (double)(j->length.steps - l->step),
         .resident_bytes = peak_resident(),
-        .skipped = skipped,
-        .log = l->step % j->config->logging_steps == 0 || l->step == 1 ||
-               l->step == j->length.steps || skipped,
+        .skipped = l->scalars[FT_S_FINITE] == 0,
+        .log = s->log || l->scalars[FT_S_FINITE] == 0,
     };
     ft_track_event(l->track, &e);
     l->last = ft_now();
+    l->since = 0;
 }
 
-/* One optimizer step: a window of micro-batches and the update. */
-static int train_step(struct loop *l)
+static int diverged(const struct loop *l)
 {
-    struct ft_job *j = l->j;
-    int64_t tokens = 0, end = l->batch + j->config->gradient_accumulation_steps;
-    if (end > j->epoch.n_batches)
-        end = j->epoch.n_batches;
-    l->scalars[FT_S_LOSS_SUM] = l->scalars[FT_S_TRAINED] = 0;
-    for (; l->batch < end; l->batch++) {
-        const struct ft_micro_batch *m = &j->epoch.batches[l->batch];
-        tokens += run_documents(l, FT_PASS, &j->train, j->epoch.order + m->first, m->count);
-    }
-    l->step++;
-    l->epoch_step++;
-    l->scalars[FT_S_LR] = ft_learning_rate(j->config, &j->length, l->step);
-    l->scalars[FT_S_STEP] = (double)(l->step - l->r->skipped);
-    ft_graph_run(j->graph, FT_UPDATE, j->pool, 0, 0, l->o->profile ? &l->r->profile : NULL);
-    bool skipped = l->scalars[FT_S_FINITE] == 0;
-    double loss = l->scalars[FT_S_LOSS_SUM] / l->scalars[FT_S_TRAINED];
-    l->r->tokens += tokens;
-    l->r->trained_tokens += (int64_t)l->scalars[FT_S_TRAINED];
-    l->r->skipped += skipped;
-    l->skipped_in_a_row = skipped ? l->skipped_in_a_row + 1 : 0;
-    if (isnan(l->r->first_loss))
-        l->r->first_loss = loss;
-    l->r->last_loss = loss;
-    report_step(l, tokens, loss, skipped);
-    if (l->skipped_in_a_row < FT_MAX_SKIPPED && !(skipped && l->step == j->length.steps))
-        return FT_OK;
     ft_fail(FT_EDIVERGED, "step %lld: loss or gradient is not finite (%d in a row)",
-            (long long)l->step, l->skipped_in_a_row);
+            (long long)l->step, (int)l->scalars[FT_S_SKIPPED_IN_ROW]);
     ft_hint(
         "lower 'learning_rate' (%g), lengthen the warmup, or look at the data of these steps; no "
         "adapter was written",
-        j->config->learning_rate);
+        l->j->config->learning_rate);
     return FT_EDIVERGED;
+}
+
+/* What the device counted; waits for it. */
+static int look_at_step(struct loop *l, const struct ft_step *s)
+{
+    struct ft_train_result *r = l->r;
+    FT_TRY(read_scalars(l));
+    r->skipped = (int64_t)l->scalars[FT_S_SKIPPED];
+    r->last_loss = l->scalars[FT_S_LOSS];
+    if (isnan(r->first_loss))
+        r->first_loss = r->last_loss;
+    report_step(l, s);
+    bool last = l->step == l->j->length.steps;
+    if (l->scalars[FT_S_SKIPPED_IN_ROW] >= FT_MAX_SKIPPED || (last && l->scalars[FT_S_FINITE] == 0))
+        return diverged(l);
+    return FT_OK;
 }
 
 static bool evaluation_due(const struct loop *l)
@@ -159,21 +197,43 @@ static bool evaluation_due(const struct loop *l)
     return n->eval_every > 0 ? l->step % n->eval_every == 0 : l->epoch_step == l->epoch_steps;
 }
 
+/* One optimizer step: a window of micro-batches and the update. Before the device is waited for,
+ * the next window's first batch is made. */
+static int train_step(struct loop *l)
+{
+    struct ft_job *j = l->j;
+    FT_TRY(run_work(l, &l->window));
+    l->step++;
+    l->epoch_step++;
+    FT_TRY(put_scalar(l, FT_S_LR, ft_learning_rate(j->config, &j->length, l->step)));
+    FT_TRY(ft_graph_run(j->graph, FT_UPDATE, j->pool, &(struct ft_run){0},
+                        l->o->profile ? &l->r->profile : NULL));
+    l->r->tokens += l->tokens;
+    l->since += l->tokens;
+    const struct ft_step s = {
+        .epoch = (double)l->epoch + (double)l->epoch_step / (double)l->epoch_steps,
+        .log =
+            l->step % j->config->logging_steps == 0 || l->step == 1 || l->step == j->length.steps,
+        .evaluate = evaluation_due(l),
+    };
+    if (l->step < j->length.steps) {
+        begin_window(l);
+        l->ready = !s.evaluate && fill_next(l, &l->window);
+    }
+    if (s.log || !j->backend->dev)
+        FT_TRY(look_at_step(l, &s));
+    return s.evaluate ? evaluate(l) : FT_OK;
+}
+
 static int run_steps(struct loop *l)
 {
     struct ft_job *j = l->j;
     begin_epoch(l);
     if (j->length.eval_every >= 0)
-        evaluate(l);
-    while (l->step < j->length.steps) {
+        FT_TRY(evaluate(l));
+    begin_window(l);
+    while (l->step < j->length.steps)
         FT_TRY(train_step(l));
-        if (evaluation_due(l))
-            evaluate(l);
-        if (l->epoch_step == l->epoch_steps && l->step < j->length.steps) {
-            l->epoch++;
-            begin_epoch(l);
-        }
-    }
     return FT_OK;
 }
 
@@ -200,11 +260,7 @@ static int place_and_load(struct loop *l)
 {
     struct ft_job *j = l->j;
     FT_TRY(check_memory(j));
-    FT_TRY(ft_graph_place(j->graph, j->backend));
-    FT_TRY(ft_model_load(j->model, j->pool, j->config->allow_nonfinite_weights, show_loading,
-                         l->track));
-    l->scalars = j->batch.scalars->data;
-    return ft_adapter_fill(j->adapter);
+    return ft_job_place(j, show_loading, l->track);
 }
 
 static void finish(struct loop *l)

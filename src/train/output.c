@@ -231,9 +231,23 @@ static int write_card(const struct ft_output *o, const struct ft_job *j)
     return rc;
 }
 
+static int write_adapter(const struct ft_output *o, const struct ft_job *j)
+{
+    const struct ft_tensor *t = ft_adapter_values(j->adapter);
+    float *host;
+    if (!j->backend->dev)
+        return ft_adapter_save(j->adapter, t->data, o->folder, j->base_name);
+    FT_TRY(ft_alloc(&host, (size_t)t->cols, sizeof *host));
+    int rc = ft_graph_read(j->graph, t, host);
+    if (!rc)
+        rc = ft_adapter_save(j->adapter, host, o->folder, j->base_name);
+    ft_free(host);
+    return rc;
+}
+
 int ft_output_write(const struct ft_output *o, const struct ft_job *j)
 {
-    FT_TRY(ft_adapter_save(j->adapter, o->folder, j->base_name)); /* first: it is what cost time */
+    FT_TRY(write_adapter(o, j)); /* first: it is what cost time */
     FT_TRY(write_card(o, j));
     return copy_tokenizer(j->model_path, o->folder);
 }

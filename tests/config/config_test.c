@@ -128,7 +128,7 @@ CASE(options_that_contradict_each_other)
     expect_error(NEEDED "eval_steps: 1\nevals_per_epoch: 2\n", ":6:18", "exclude");
     expect_error(NEEDED "val_set_size: 1.5\n", ":5:15", "share below 1");
     expect_error(NEEDED "adapter: qlora\n", ":5:10", "not supported yet");
-    expect_error(NEEDED "device: cuda\n", ":5:9", "not supported yet");
+    expect_error(NEEDED "device: cuda\nbf16: false\n", ":6:7", "exclude each other");
     expect_error(NEEDED "load_in_4bit: true\n", ":5:1", "not supported yet");
     expect_error(NEEDED "peft_use_dora: true\n", ":5:1", "not supported yet");
     expect_error(NEEDED "rl: dpo\n", ":5:1", "not supported");

@@ -224,23 +224,28 @@ CASE(validation_split_takes_its_share_once)
 CASE(a_pass_is_whole_documents_with_targets_inside_each)
 {
     struct ft_dataset d;
-    int32_t rows[3][256], keys[768], order[4] = {2, 0, 3, 1};
+    int32_t rows[4][256], spans[512], keys[768], order[4] = {2, 0, 3, 1};
     random_dataset(&d, 4, 40, 3);
     d.mask[d.docs[2].start + 1] = 0;
-    const struct ft_pass_arrays p = {rows[0], rows[1], rows[2], keys};
-    int64_t n = ft_pass_fill(&p, &d, order, 4, 9), row = 0;
+    const struct ft_pass_arrays p = {rows[0], rows[1], spans, rows[2], rows[3], keys};
+    const struct ft_pass_counts c = ft_pass_fill(&p, &d, order, 4, 9);
+    int64_t n = c.rows, row = 0, trained = 0;
     for (int i = 0; i < 4; i++) {
         const struct ft_document *doc = &d.docs[order[i]];
-        CHECK_INT(p.offsets[i], row);
+        const int64_t first = row;
         for (int32_t t = 0; t < doc->length; t++, row++) {
             bool last = t + 1 == doc->length, masked = !last && !d.mask[doc->start + t + 1];
             CHECK_INT(p.ids[row], d.ids[doc->start + t]);
             CHECK_INT(p.targets[row], last || masked ? -1 : d.ids[doc->start + t + 1]);
+            CHECK(spans[2 * row] == first && spans[2 * row + 1] == first + doc->length);
+            CHECK_INT(p.positions[row], t);
+            if (p.targets[row] >= 0)
+                CHECK_INT(p.picked[trained++], row);
             CHECK(keys[3 * row] == 9 && keys[3 * row + 1] == doc->number && keys[3 * row + 2] == t);
         }
     }
     CHECK_INT(n, row);
-    CHECK_INT(p.offsets[4], n);
+    CHECK_INT(c.trained, trained);
     CHECK_INT(ft_pass_take(&d, order, 4, 1), 1); /* at least one, however long */
     CHECK_INT(ft_pass_take(&d, order, 4, n), 4);
     ft_dataset_fini(&d);

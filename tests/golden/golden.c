@@ -43,11 +43,7 @@ bool open_setup(struct opened *o, const struct setup *s)
     if (!rc)
         rc = ft_job_open(&o->job, &o->config);
     if (!rc)
-        rc = ft_graph_place(o->job.graph, o->job.backend);
-    if (!rc)
-        rc = ft_model_load(o->job.model, o->job.pool, false, NULL, NULL);
-    if (!rc)
-        rc = ft_adapter_fill(o->job.adapter);
+        rc = ft_job_place(&o->job, NULL, NULL);
     if (rc) {
         check_fail(s->list[0], rc, "%s", ft_status_report());
         close_setup(o);
@@ -151,21 +147,27 @@ bool same_files(const char *a, const char *b)
 void run_all(struct ft_job *j, enum ft_program p)
 {
     const struct ft_dataset *d = p == FT_EVAL ? &j->held : &j->train;
-    const struct ft_pass_arrays a = {j->batch.ids->data, j->batch.targets->data,
-                                     j->batch.offsets->data, j->batch.keys->data};
     int32_t docs[256];
     FT_ASSERT(d->n_docs <= 256);
     for (int i = 0; i < d->n_docs; i++)
         docs[i] = i;
     for (int64_t at = 0; at < d->n_docs;) {
-        int64_t take = ft_pass_take(d, docs + at, d->n_docs - at, j->capacity);
-        int64_t rows = ft_pass_fill(&a, d, docs + at, take, 0);
-        ft_rope_fill(&ft_model_config(j->model)->rope, a.offsets, take, j->batch.cos->data,
-                     j->batch.sin->data);
-        ft_graph_poison(j->graph);
-        ft_graph_run(j->graph, p, j->pool, rows, take, NULL);
-        at += take;
+        struct ft_run r;
+        at += ft_job_fill(j, d, docs + at, d->n_docs - at, 0, &r);
+        if (!j->backend->dev)
+            ft_graph_poison(j->graph);
+        if (ft_graph_run(j->graph, p, j->pool, &r, NULL))
+            check_fail("run_all", 0, "%s", ft_status_report());
     }
+}
+
+float *read_floats(struct ft_job *j, const struct ft_tensor *t)
+{
+    float *out;
+    FT_ASSERT(t->dtype == FT_F32 && ft_alloc(&out, ft_tensor_bytes(t), 1) == FT_OK);
+    if (ft_graph_read(j->graph, t, out))
+        check_fail("read_floats", 0, "%s", ft_status_report());
+    return out;
 }
 
 int golden_cases(char names[64][64])

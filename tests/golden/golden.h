@@ -39,6 +39,9 @@ bool same_files(const char *a, const char *b);
 /* Runs one pass (or evaluation) over all documents of the job, as one batch. */
 void run_all(struct ft_job *j, enum ft_program p);
 
+/* A f32 tensor's values, from wherever it lies. Caller frees. */
+float *read_floats(struct ft_job *j, const struct ft_tensor *t);
+
 /* The names of the golden cases. */
 int golden_cases(char names[64][64]);
 

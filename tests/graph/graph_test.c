@@ -10,7 +10,8 @@ enum { T = 8, C = 16, V = 11, R = 2 };
 
 struct tiny {
     struct ft_graph *g;
-    struct ft_tensor *ids, *targets, *embed, *norm, *w1, *w2, *a, *b, *grad, *scalars, *loss_h;
+    struct ft_tensor *ids, *targets, *picked, *embed, *norm, *w1, *w2, *a, *b, *grad, *scalars,
+        *loss_h;
     struct ft_plan plan;
     int fused;
 };
@@ -18,9 +19,12 @@ struct tiny {
 /* embed -> norm -> linear + LoRA -> (added to the input) -> norm -> head */
 static void build(struct tiny *t, enum ft_recompute policy, bool fuse)
 {
-    FT_ASSERT(ft_graph_new(&t->g) == FT_OK);
+    const struct ft_backend *b;
+    FT_ASSERT(ft_cpu_backend(&b, "auto") == FT_OK);
+    FT_ASSERT(ft_graph_new(&t->g, b) == FT_OK);
     t->ids = ft_graph_input(t->g, "ids", FT_I32, T, 1, true);
     t->targets = ft_graph_input(t->g, "targets", FT_I32, T, 1, true);
+    t->picked = ft_graph_input(t->g, "picked", FT_I32, T, 1, true);
     t->scalars = ft_graph_input(t->g, "scalars", FT_F64, 1, FT_SCALARS, false);
     t->embed = ft_graph_value(t->g, FT_M_WEIGHTS, "embed", FT_F32, V, C);
     t->norm = ft_graph_value(t->g, FT_M_WEIGHTS, "norm", FT_F32, 1, C);
@@ -43,7 +47,8 @@ static void build(struct tiny *t, enum ft_recompute policy, bool fuse)
         h = ft_linear(t->g, ft_swiglu(t->g, gate, up), t->w1, NULL, h, 1);
     }
     ft_graph_layer(t->g, -1, h);
-    ft_head_loss(t->g, ft_rmsnorm(t->g, h, t->norm, 1e-5f, 0), t->embed, t->targets, t->scalars);
+    ft_head_loss(t->g, ft_rmsnorm(t->g, h, t->norm, 1e-5f, 0), t->embed, t->targets, t->picked,
+                 t->scalars);
     t->fused = fuse ? ft_graph_fuse(t->g, FT_PASS) : 0;
     ft_graph_backward(t->g, policy);
     t->fused += fuse ? ft_graph_fuse(t->g, FT_PASS) : 0;
@@ -73,22 +78,23 @@ static double run(struct tiny *t, struct ft_pool *pool, float bump, int which)
     if (which >= 0)
         ((float *)(which < R * C ? t->a : t->b)->data)[which % (R * C)] += bump;
     memset(t->grad->data, 0, ft_tensor_bytes(t->grad));
+    struct ft_run r = {.rows = T - 1, .docs = 1};
     for (int i = 0; i < T; i++) {
         ids[i] = i * 5 % V;
         targets[i] = i == 3 ? -1 : i * 7 % V;
+        if (i != 3 && i < T - 1)
+            ((int32_t *)t->picked->data)[r.trained++] = i;
     }
     s[FT_S_LOSS_SUM] = s[FT_S_TRAINED] = 0;
     ft_graph_poison(t->g);
-    ft_graph_run(t->g, FT_PASS, pool, T - 1, 1, NULL);
+    CHECK_INT(ft_graph_run(t->g, FT_PASS, pool, &r, NULL), FT_OK);
     return s[FT_S_LOSS_SUM];
 }
 
 static void open_graph(struct tiny *t, enum ft_recompute policy, bool fuse)
 {
-    const struct ft_backend *b;
-    FT_ASSERT(ft_cpu_backend(&b, "auto") == FT_OK);
     build(t, policy, fuse);
-    CHECK_INT(ft_graph_place(t->g, b), FT_OK);
+    CHECK_INT(ft_graph_place(t->g), FT_OK);
 }
 
 CASE(gradients_match_finite_differences)

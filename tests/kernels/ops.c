@@ -3,10 +3,11 @@
 #include "core/mem.h"
 #include "core/status.h"
 
-enum { SPARE = 3 };
+enum { SPARE = 3 }; /* rows behind the live ones; on a device as many again behind the bucket */
 
 static struct ft_tensor *all[512];
 static int count;
+static bool on_device; /* the backend at work is one */
 
 static struct ft_tensor *make(int64_t rows, int64_t cols, enum ft_dtype dtype, bool live)
 {
@@ -14,6 +15,8 @@ static struct ft_tensor *make(int64_t rows, int64_t cols, enum ft_dtype dtype, b
     FT_ASSERT(count < 512 && ft_alloc(&t, 1, sizeof *t) == FT_OK);
     *t = (struct ft_tensor){
         .rows = rows, .cols = cols, .dtype = dtype, .live = live, .id = -1, .name = "test"};
+    if (on_device && dtype == FT_BF16 && rows > 1) /* gaps, sometimes of whole 16 bytes */
+        t->ld = cols % 3 == 0 ? cols + 5 : (cols + 15) / 8 * 8;
     FT_ASSERT(ft_alloc(&t->data, ft_tensor_bytes(t) + 64, 1) == FT_OK);
     all[count++] = t;
     return t;
@@ -27,55 +30,101 @@ void drop_tensors(void)
     }
 }
 
-static void store(struct ft_tensor *t, int64_t i, float v)
+static uint16_t to_f16(double v)
 {
-    if (t->dtype == FT_F32) {
-        ((float *)t->data)[i] = v;
-    } else if (t->dtype == FT_BF16) {
-        ((uint16_t *)t->data)[i] = ft_f32_to_bf16(v);
-    } else { /* the nearest f16 below, by its exponent and ten bits */
-        int e;
-        float m = frexpf(fabsf(v), &e); /* m in [0.5, 1) */
-        uint16_t h =
-            v == 0 || e < -12 ? 0 : (uint16_t)((e + 14) << 10 | ((uint32_t)(m * 2048) & 0x3ff));
-        ((uint16_t *)t->data)[i] = (uint16_t)(h | (v < 0 ? 0x8000 : 0));
-    }
+    int e = 0; /* the nearest f16 below, by its exponent and ten bits */
+    double m = frexp(fabs(v), &e);
+    uint16_t h =
+        v == 0 || e < -12 ? 0 : (uint16_t)((e + 14) << 10 | ((uint32_t)(m * 2048) & 0x3ff));
+    return (uint16_t)(h | (v < 0 ? 0x8000 : 0));
+}
+
+void put(struct ft_tensor *t, int64_t row, int64_t col, double v)
+{
+    const int64_t i = row * ft_tensor_ld(t) + col;
+    if (t->dtype == FT_F32)
+        ((float *)t->data)[i] = (float)v;
+    else if (t->dtype == FT_BF16)
+        ((uint16_t *)t->data)[i] = isnan(v) ? 0x7fff : ft_f32_to_bf16((float)v);
+    else
+        ((uint16_t *)t->data)[i] = to_f16(v);
+}
+
+double at(const struct ft_tensor *t, int64_t row, int64_t col)
+{
+    const int64_t i = row * ft_tensor_ld(t) + col;
+    if (t->dtype == FT_F32)
+        return (double)((const float *)t->data)[i];
+    uint16_t h = ((const uint16_t *)t->data)[i];
+    return (double)(t->dtype == FT_BF16 ? ft_bf16_to_f32(h) : ft_f16_to_f32(h));
+}
+
+static void randomise(struct ft_tensor *t, int64_t rows, uint32_t seed)
+{
+    struct ft_rng rng = ft_rng_init(7, FT_RNG_TEST, seed, (uint32_t)t->rows);
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t c = 0; c < t->cols; c++)
+            put(t, r, c, (double)(2 * ft_rng_f32(&rng) - 1));
 }
 
 struct ft_tensor *random_weight(int64_t rows, int64_t cols, enum ft_dtype dtype, uint32_t seed)
 {
-    struct ft_tensor *t = make(rows, cols, dtype, false);
-    struct ft_rng rng = ft_rng_init(7, FT_RNG_TEST, seed, (uint32_t)rows);
-    for (int64_t i = 0; i < rows * cols; i++)
-        store(t, i, 2 * ft_rng_f32(&rng) - 1);
+    struct ft_tensor *t = make(rows, cols, on_device ? FT_BF16 : dtype, false);
+    randomise(t, rows, seed);
     return t;
 }
 
-static void poison(const struct bench *b, struct ft_tensor *t)
+struct ft_tensor *random_master(int64_t rows, int64_t cols, uint32_t seed)
 {
-    for (int64_t i = b->live * t->cols; i < t->rows * t->cols; i++)
-        ((float *)t->data)[i] = NAN;
+    struct ft_tensor *t = make(rows, cols, FT_F32, false);
+    randomise(t, rows, seed);
+    return t;
+}
+
+static int64_t bucket(const struct bench *b)
+{
+    return b->backend->dev ? b->live + SPARE : b->live;
+}
+
+/* NaN from row `from` on. */
+static void poison(struct ft_tensor *t, int64_t from)
+{
+    for (int64_t r = from; r < t->rows; r++)
+        for (int64_t c = 0; c < t->cols; c++)
+            put(t, r, c, NAN);
+}
+
+static struct ft_tensor *activation(const struct bench *b, int64_t cols, enum ft_dtype dtype)
+{
+    return make(bucket(b) + SPARE, cols, dtype, true);
 }
 
 struct ft_tensor *random_tensor(const struct bench *b, int64_t cols, uint32_t seed)
 {
-    struct ft_tensor *t = random_weight(b->live + SPARE, cols, FT_F32, seed);
-    t->live = true;
-    poison(b, t);
+    struct ft_tensor *t = activation(b, cols, b->backend->act);
+    randomise(t, b->live, seed);
+    poison(t, bucket(b));
     return t;
 }
 
 struct ft_tensor *empty_tensor(const struct bench *b, int64_t cols)
 {
-    struct ft_tensor *t = make(b->live + SPARE, cols, FT_F32, true);
-    for (int64_t i = 0; i < t->rows * t->cols; i++)
-        ((float *)t->data)[i] = NAN;
+    struct ft_tensor *t = activation(b, cols, b->backend->act);
+    poison(t, 0);
+    return t;
+}
+
+struct ft_tensor *empty_sums(const struct bench *b, int64_t cols)
+{
+    struct ft_tensor *t = activation(b, cols, FT_F32);
+    poison(t, 0);
     return t;
 }
 
 struct ft_tensor *copy_tensor(const struct ft_tensor *t)
 {
     struct ft_tensor *c = make(t->rows, t->cols, t->dtype, t->live);
+    FT_ASSERT(c->ld == t->ld);
     memcpy(c->data, t->data, ft_tensor_bytes(t));
     return c;
 }
@@ -85,28 +134,111 @@ struct ft_tensor *int_tensor(int64_t rows, int64_t cols, bool live)
     return make(rows, cols, FT_I32, live);
 }
 
-double at(const struct ft_tensor *t, int64_t row, int64_t col)
+struct ft_tensor *int_rows(const struct bench *b, int64_t cols)
 {
-    int64_t i = row * t->cols + col;
-    if (t->dtype == FT_F32)
-        return (double)((const float *)t->data)[i];
-    uint16_t h = ((const uint16_t *)t->data)[i];
-    return (double)(t->dtype == FT_BF16 ? ft_bf16_to_f32(h) : ft_f16_to_f32(h));
+    return activation(b, cols, FT_I32);
+}
+
+struct ft_tensor *scalars_tensor(double *values)
+{
+    static struct ft_tensor t;
+    t = (struct ft_tensor){values, 1, FT_SCALARS, FT_F64, false, -1, "scalars", 0};
+    return &t;
+}
+
+static void must(const struct bench *b, int rc)
+{
+    if (rc)
+        check_fail("device", rc, "%s", b->backend->dev->error(b->backend));
+}
+
+/* Copies every tensor of the op to the device, runs it there, and copies them back. */
+static void run_on_device(const struct bench *b, enum ft_op op, union ft_op_args args)
+{
+    const struct ft_backend *d = b->backend;
+    const int slots = ft_op_rows[op].n_in + ft_op_rows[op].n_out;
+    struct ft_tensor there[10], *here[10];
+    const int32_t counts[4] = {(int32_t)b->live, (int32_t)b->docs, (int32_t)b->trained};
+    void *live, *scratch = NULL;
+    must(b, d->alloc(d, &live, sizeof counts));
+    must(b, d->dev->copy_in(d, live, 16, counts, 16, 16, 1));
+    for (int i = 0; i < slots; i++) {
+        here[i] = args.slots[i];
+        if (!here[i])
+            continue;
+        int same = 0; /* a tensor that is given twice is one */
+        while (here[same] != here[i])
+            same++;
+        there[i] = *here[i];
+        const size_t bytes = ft_tensor_bytes(here[i]);
+        if (same < i) {
+            there[i].data = there[same].data;
+        } else {
+            must(b, d->alloc(d, &there[i].data, bytes));
+            must(b, d->dev->copy_in(d, there[i].data, bytes, here[i]->data, bytes, bytes, 1));
+        }
+        args.slots[i] = &there[i];
+    }
+    const size_t room = d->scratch[op] ? d->scratch[op](&args) : 0;
+    if (room) {
+        void *nan;
+        must(b, d->alloc(d, &scratch, room));
+        FT_ASSERT(ft_alloc(&nan, room, 1) == FT_OK);
+        memset(nan, 0xff, room);
+        must(b, d->dev->copy_in(d, scratch, room, nan, room, room, 1));
+        must(b, d->dev->sync(d));
+        ft_free(nan);
+    }
+    const struct ft_kernel_ctx ctx = {.backend = d,
+                                      .rows = bucket(b),
+                                      .docs = b->docs,
+                                      .trained = b->trained ? b->trained + SPARE : 0,
+                                      .live = live,
+                                      .scratch = scratch};
+    d->ops[op](&ctx, &args);
+    must(b, d->dev->sync(d));
+    for (int i = 0; i < slots; i++) {
+        int same = 0;
+        while (here[i] && here[same] != here[i])
+            same++;
+        if (!here[i] || same < i)
+            continue;
+        const size_t bytes = ft_tensor_bytes(here[i]);
+        must(b, d->dev->copy_out(d, here[i]->data, there[i].data, bytes));
+        d->free(d, there[i].data, bytes);
+    }
+    d->free(d, live, sizeof counts);
+    if (scratch)
+        d->free(d, scratch, room);
 }
 
 void run_op(const struct bench *b, enum ft_op op, const union ft_op_args *args)
 {
     const struct ft_op_row *row = &ft_op_rows[op];
     void *scratch = NULL;
-    size_t bytes = row->scratch ? row->scratch(args) : 0;
     row->check(args);
+    if (b->backend->dev) {
+        run_on_device(b, op, *args);
+        return;
+    }
+    size_t bytes = b->backend->scratch[op] ? b->backend->scratch[op](args) : 0;
     if (bytes) {
         FT_ASSERT(ft_pages_alloc(&scratch, bytes) == FT_OK);
         memset(scratch, 0xff, bytes);
     }
-    const struct ft_kernel_ctx ctx = {b->pool, b->live, b->docs, scratch};
+    const struct ft_kernel_ctx ctx = {.backend = b->backend,
+                                      .pool = b->pool,
+                                      .rows = b->live,
+                                      .docs = b->docs,
+                                      .trained = b->trained,
+                                      .scratch = scratch};
     b->backend->ops[op](&ctx, args);
     ft_pages_free(scratch, bytes);
+}
+
+double tol(const struct bench *b, double magnitude, double n)
+{
+    return tol_f32(magnitude, n) + (b->backend->dev ? tol_bf16(magnitude) : 0);
 }
 
 void check_element(const char *what, const struct bench *b, int64_t row, int64_t col, double got,
@@ -119,22 +251,31 @@ void check_element(const char *what, const struct bench *b, int64_t row, int64_t
 
 void check_poison(const struct bench *b, const struct ft_tensor *t)
 {
-    for (int64_t i = b->live * t->cols; i < t->rows * t->cols; i++)
-        if (!isnan(((const float *)t->data)[i])) {
-            check_fail(__FILE__, __LINE__, "a row behind the live ones was written");
-            return;
-        }
+    for (int64_t r = b->live; r < t->rows; r++)
+        for (int64_t c = 0; c < t->cols; c++)
+            if (r < bucket(b) ? !isfinite(at(t, r, c)) : !isnan(at(t, r, c))) {
+                check_fail(__FILE__, __LINE__, "%s: row %lld of %lld live ones was %s",
+                           b->backend->isa, (long long)r, (long long)b->live,
+                           r < bucket(b) ? "left alone" : "written");
+                return;
+            }
 }
 
 bool same_bits(const struct bench *b, const struct ft_tensor *x, const struct ft_tensor *y)
 {
     int64_t rows = x->live ? b->live : x->rows;
-    return memcmp(x->data, y->data, (size_t)(rows * x->cols) * 4) == 0;
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t c = 0; c < x->cols; c++)
+            if (at(x, r, c) != at(y, r, c))
+                return false;
+    return true;
 }
 
-void each_backend(void (*body)(struct bench *b))
+void each_host_backend(void (*body)(struct bench *b))
 {
     static const char *const isas[] = {"generic", "avx2", "avx512"};
+    if (getenv("FT_TEST_DEVICE"))
+        return;
     for (int i = 0; i < 3; i++)
         for (int threads = 1; threads <= 3; threads += 2) {
             struct bench b = {.docs = 1};
@@ -147,4 +288,21 @@ void each_backend(void (*body)(struct bench *b))
             drop_tensors();
             ft_pool_free(b.pool);
         }
+}
+
+void each_backend(void (*body)(struct bench *b))
+{
+    struct bench b = {.docs = 1};
+    each_host_backend(body);
+    if (ft_cuda_backend(&b.backend, -1)) {
+        if (getenv("FT_TEST_DEVICE"))
+            check_skip(ft_status_report());
+        ft_status_clear();
+        return;
+    }
+    on_device = true;
+    body(&b);
+    drop_tensors();
+    on_device = false;
+    ft_backend_close(b.backend);
 }

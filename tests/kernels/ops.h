@@ -10,28 +10,46 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* A backend at work: `live` of the rows hold data, the rest are NaN and must stay so. */
+/* A backend at work: `live` of the rows hold data, the rest are NaN and must stay so. A device is
+ * told a few rows more, its bucket; between the two inputs hold zeros and outputs anything finite.
+ */
 struct bench {
     const struct ft_backend *backend;
     struct ft_pool *pool;
-    int64_t live, docs;
+    int64_t live, docs, trained;
 };
 
-/* Calls body once for every instruction set this machine has, with one and with three threads. */
+/* Calls body once for every instruction set this machine has, with one and with three threads, and
+ * once for the CUDA device or its emulation, if there is one. With FT_TEST_DEVICE=cuda for the
+ * latter alone. */
 void each_backend(void (*body)(struct bench *b));
+void each_host_backend(void (*body)(struct bench *b));
 
-/* A tensor of random values in [-1, 1), rounded to dtype; live ones have spare rows behind. */
+/* Tensors lie in the host's memory; run_op copies them to a device and back. On a device,
+ * activations and weights are bf16 and have gaps between their rows. */
+
+/* Random values in [-1, 1), rounded to the dtype; activations have spare rows behind. */
 struct ft_tensor *random_tensor(const struct bench *b, int64_t cols, uint32_t seed);
 struct ft_tensor *random_weight(int64_t rows, int64_t cols, enum ft_dtype dtype, uint32_t seed);
+struct ft_tensor *random_master(int64_t rows, int64_t cols, uint32_t seed); /* f32 everywhere */
 struct ft_tensor *empty_tensor(const struct bench *b, int64_t cols);
+struct ft_tensor *empty_sums(const struct bench *b, int64_t cols); /* f32 everywhere */
 struct ft_tensor *copy_tensor(const struct ft_tensor *t);
 struct ft_tensor *int_tensor(int64_t rows, int64_t cols, bool live);
+/* int_tensor with a row for each row of an activation */
+struct ft_tensor *int_rows(const struct bench *b, int64_t cols);
+struct ft_tensor *scalars_tensor(double *values);
 void drop_tensors(void); /* all of the above */
 
 double at(const struct ft_tensor *t, int64_t row, int64_t col);
+void put(struct ft_tensor *t, int64_t row, int64_t col, double v);
 
-/* Runs the op with the scratch its row asks for (filled with NaN). */
+/* Runs the op with the scratch its backend asks for (filled with NaN). */
 void run_op(const struct bench *b, enum ft_op op, const union ft_op_args *args);
+
+/* What an element may be off by: f32 sums of n products whose magnitudes add up to `magnitude`, and
+ * the backend's rounding of activations. */
+double tol(const struct bench *b, double magnitude, double n);
 
 /* Compares one element. */
 void check_element(const char *what, const struct bench *b, int64_t row, int64_t col, double got,

@@ -34,7 +34,7 @@ static void linear_case(struct bench *b)
                     size += 2 * fabs(at(u, t, i) * at(lb, o, i));
                 }
                 check_element("linear", b, t, o, at(y, t, o), sum,
-                              tol_f32(size, (double)(n[1] + n[3])));
+                              tol(b, size, (double)(n[1] + n[3])));
             }
         check_poison(b, y);
         drop_tensors();
@@ -70,7 +70,7 @@ static void linear_dx_case(struct bench *b)
                     size += 0.5 * fabs(at(du, t, r) * at(a, r, i));
                 }
                 check_element("linear_dx", b, t, i, at(dx, t, i), sum,
-                              tol_f32(size, (double)(n[2] + n[3])));
+                              tol(b, size, (double)(n[2] + n[3])));
             }
         check_poison(b, dx);
         drop_tensors();
@@ -89,7 +89,7 @@ static void linear_dw_case(struct bench *b)
         const int64_t *n = shapes[s];
         b->live = n[0];
         struct ft_tensor *dy = random_tensor(b, n[2], 1), *x = random_tensor(b, n[1], 2);
-        struct ft_tensor *dw = random_weight(n[2], n[1], FT_F32, 3), *was = copy_tensor(dw);
+        struct ft_tensor *dw = random_master(n[2], n[1], 3), *was = copy_tensor(dw);
         run_op(b, FT_OP_linear_dw, &(union ft_op_args){.linear_dw = {dy, x, dw, 2.f}});
         for (int64_t o = 0; o < n[2]; o++)
             for (int64_t i = 0; i < n[1]; i++) {
@@ -131,7 +131,7 @@ static void fused_case(struct bench *b)
 
 CASE(fused_low_rank_product_changes_no_bit)
 {
-    each_backend(fused_case);
+    each_host_backend(fused_case);
 }
 
 static void long_case(struct bench *b)
@@ -150,7 +150,7 @@ static void long_case(struct bench *b)
                 sum += at(x, t, i) * at(w, o, i);
                 size += fabs(at(x, t, i) * at(w, o, i));
             }
-            check_element("long linear", b, t, o, at(y, t, o), sum, tol_f32(size, (double)k));
+            check_element("long linear", b, t, o, at(y, t, o), sum, tol(b, size, (double)k));
         }
 }
 

@@ -1,0 +1,45 @@
+/* Scratch of the CPU ops: the same for every instruction set. */
+#include "kernels/cpu/cpu.h"
+
+size_t ft_cpu_scratch_product(const union ft_op_args *a)
+{
+    (void)a;
+    return FT_GEMM_SCRATCH;
+}
+
+/* A bias that is not f32 is widened behind the panel. */
+size_t ft_cpu_scratch_linear(const union ft_op_args *a)
+{
+    const struct ft_tensor *bias = a->linear.bias;
+    return FT_GEMM_SCRATCH + (bias && bias->dtype != FT_F32 ? (size_t)bias->cols * 4 : 0);
+}
+
+/* A tall product's result is summed aside and then added transposed. */
+size_t ft_cpu_scratch_linear_dw(const union ft_op_args *a)
+{
+    return FT_GEMM_SCRATCH + ft_tensor_bytes(a->linear_dw.dw);
+}
+
+size_t ft_cpu_scratch_attention_dx(const union ft_op_args *a)
+{
+    const struct ft_attention_dx *t = &a->attention_dx;
+    return (size_t)t->q->rows * (size_t)t->heads * sizeof(float);
+}
+
+int64_t ft_cpu_head_rows(const struct ft_head_loss *h)
+{
+    return ft_head_chunk_rows(h->h->rows, h->w->rows, (int64_t)128 << 20);
+}
+
+size_t ft_cpu_scratch_head_loss(const union ft_op_args *a)
+{
+    const struct ft_head_loss *h = &a->head_loss;
+    size_t rows = (size_t)ft_cpu_head_rows(h);
+    size_t floats = rows * (size_t)h->w->rows + rows * (size_t)h->h->cols;
+    return FT_GEMM_SCRATCH + (floats * sizeof(float) + 63) / 64 * 64 + rows * sizeof(double);
+}
+
+size_t ft_cpu_scratch_grad_norm(const union ft_op_args *a)
+{
+    return ((size_t)a->grad_norm.grad->cols / 16384 + 1) * sizeof(double);
+}

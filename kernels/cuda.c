@@ -1,0 +1,83 @@
+/* Finds and opens the CUDA backend: a shared object, so that one program runs with and without it.
+ */
+#define _GNU_SOURCE
+#include "kernels/backend.h"
+
+#include "core/status.h"
+
+#include <dlfcn.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char library[] = "libft_cuda.so";
+
+/* The program's folder, with '/' behind; false if it cannot be told. */
+static bool own_folder(char out[PATH_MAX])
+{
+    ssize_t n = readlink("/proc/self/exe", out, PATH_MAX - 1);
+    if (n <= 0)
+        return false;
+    out[n] = 0;
+    char *slash = strrchr(out, '/');
+    if (!slash)
+        return false;
+    slash[1] = 0;
+    return true;
+}
+
+/* The shared object, from the first place that has one. On failure why tells the last reason. */
+static void *open_library(char *why, size_t room)
+{
+    static const char *const places[] = {"", "../lib/ft/", "../lib/"};
+    const char *given = getenv("FT_CUDA_LIBRARY");
+    char folder[PATH_MAX], path[PATH_MAX + 64];
+    void *handle = NULL;
+    if (given && *given) {
+        handle = dlopen(given, RTLD_NOW | RTLD_LOCAL);
+        snprintf(why, room, "%s", handle ? "" : dlerror());
+        return handle;
+    }
+    snprintf(why, room, "this build of ft has no CUDA backend (%s is not beside the program)",
+             library);
+    if (!own_folder(folder))
+        return NULL;
+    for (size_t i = 0; i < sizeof places / sizeof *places && !handle; i++) {
+        snprintf(path, sizeof path, "%s%s%s", folder, places[i], library);
+        if (access(path, F_OK) != 0)
+            continue;
+        handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+        if (!handle)
+            snprintf(why, room, "%s", dlerror());
+    }
+    return handle;
+}
+
+int ft_cuda_backend(const struct ft_backend **out, int device)
+{
+    char why[512];
+    *out = NULL;
+    void *handle = open_library(why, sizeof why); /* stays open: its code may hold threads */
+    ft_cuda_open_fn *open = NULL;
+    if (handle) {
+        *(void **)&open = dlsym(handle, "ft_cuda_open");
+        if (!open)
+            snprintf(why, sizeof why, "%s is not ft's CUDA backend", library);
+    }
+    if (open)
+        *out = open(FT_CUDA_INTERFACE, device, why, sizeof why);
+    if (*out)
+        return FT_OK;
+    ft_fail(FT_ERESOURCE, "no CUDA device can be used: %s", why);
+    ft_hint("'device: cpu' trains on the processor; a GPU needs compute capability 8.0 (Ampere) or "
+            "later and a driver for CUDA 13 (580 or later)");
+    return FT_ERESOURCE;
+}
+
+void ft_backend_close(const struct ft_backend *b)
+{
+    if (b && b->dev)
+        b->dev->close(b);
+}
