@@ -69,6 +69,15 @@ typedef const struct ft_backend *ft_cuda_open_fn(int interface, int device, char
                                                  size_t why_room);
 
 /* Rows of logits that head_loss holds at a time, for a buffer of at most `bytes` of f32. */
-int64_t ft_head_chunk_rows(int64_t tokens, int64_t vocab, int64_t bytes);
+static inline int64_t ft_head_chunk_rows(int64_t tokens, int64_t vocab, int64_t bytes)
+{
+    int64_t most = bytes / (4 * vocab);
+    if (most < 64)
+        most = 64;
+    if (most >= tokens)
+        return tokens;
+    int64_t chunks = (tokens + most - 1) / most; /* equal ones, whole register tiles */
+    return ((tokens + chunks - 1) / chunks + 7) / 8 * 8;
+}
 
 #endif

@@ -316,14 +316,3 @@ const struct ft_op_row ft_op_rows[FT_OP_COUNT] = {
     ROW(sgd, END),
     ROW(refresh, END),
 };
-
-int64_t ft_head_chunk_rows(int64_t tokens, int64_t vocab, int64_t bytes)
-{
-    int64_t most = bytes / (4 * vocab);
-    if (most < 64)
-        most = 64;
-    if (most >= tokens)
-        return tokens;
-    int64_t chunks = (tokens + most - 1) / most; /* equal ones, whole register tiles */
-    return ((tokens + chunks - 1) / chunks + 7) / 8 * 8;
-}

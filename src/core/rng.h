@@ -6,7 +6,13 @@
 
 #include <stdint.h>
 
-static inline void ft_philox(const uint32_t counter[4], uint64_t key, uint32_t out[4])
+#ifdef __CUDACC__
+#define FT_ANYWHERE static __host__ __device__ inline
+#else
+#define FT_ANYWHERE static inline
+#endif
+
+FT_ANYWHERE void ft_philox(const uint32_t counter[4], uint64_t key, uint32_t out[4])
 {
     uint32_t c0 = counter[0], c1 = counter[1], c2 = counter[2], c3 = counter[3];
     uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);

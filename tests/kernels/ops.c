@@ -297,6 +297,8 @@ void each_backend(void (*body)(struct bench *b))
     if (ft_cuda_backend(&b.backend, -1)) {
         if (getenv("FT_TEST_DEVICE"))
             check_skip(ft_status_report());
+        else if (getenv("FT_CUDA_LIBRARY")) /* the emulation must be there */
+            check_fail("each_backend", 0, "%s", ft_status_report());
         ft_status_clear();
         return;
     }

@@ -1,0 +1,444 @@
+/* Causal attention within documents, forward and backward, on tensor cores, without the (T,T)
+ * matrix. Documents lie end to end; a tile of rows may reach over a border, and each row masks what
+ * it does not see by its span. Every output element has one writer and one order of sums. Backward
+ * computes the scores twice: once a tile of keys for dk and dv, once a tile of queries for dq, so
+ * that nothing is summed in memory. After Dao 2023, arXiv 2307.08691. */
+#include "kernels/cuda/tile.cuh"
+
+#include <limits.h>
+
+static const float LOG2E = 1.44269504088896341f;
+
+struct attention_job {
+    struct ft_rows q, k, v, o, dout, dq, dk, dv;
+    float *lse, *delta; /* (T, heads) */
+    const int32_t *spans, *live;
+    int rows; /* the bucket: rows from the live ones to here become zero */
+    int heads, group, d, window;
+    float scale;
+    bool wide;
+};
+
+/* Rows and keys are counted in int: a batch's numbers are I32. */
+
+/* Columns of head h. */
+FT_DEVICE struct ft_rows head_of(struct ft_rows r, int h, int d)
+{
+    r.p += (int64_t)h * d;
+    return r;
+}
+
+/* The first key that query row t sees. */
+FT_DEVICE int first_key(const struct attention_job &j, int t)
+{
+    const int first = j.spans[2 * (int64_t)t], near = t - j.window + 1;
+    return j.window > 0 && near > first ? near : first;
+}
+
+/* The row behind the last query that sees key t. */
+FT_DEVICE int end_query(const struct attention_job &j, int t)
+{
+    const int end = j.spans[2 * (int64_t)t + 1], far = t + j.window;
+    return j.window > 0 && far < end ? far : end;
+}
+
+FT_DEVICE int smaller(int a, int b)
+{
+    return a < b ? a : b;
+}
+
+/* Shapes of the tiles: M 16-row tiles a warp, KEYS keys at a time. */
+template <int D> struct forward_shape {
+    static constexpr int M = D <= 128 ? 2 : 1, KEYS = D <= 64 ? 64 : 32;
+    static constexpr int ROWS = FT_TILE_WARPS * 16 * M, LD = ft_tile<D>::LD;
+    static constexpr size_t SHARED = (size_t)(ROWS + 4 * KEYS) * LD * sizeof(bf16);
+};
+
+/* The running softmax of one 16-row tile: s becomes exp2(s' - max), o and sum are rescaled. */
+template <int N, int C>
+FT_DEVICE void softmax_tile(float s[N][4], float o[C][4], float max[2], float sum[2], float scale)
+{
+    FT_UNROLL
+    for (int half = 0; half < 2; half++) {
+        float now = max[half];
+        FT_UNROLL
+        for (int n = 0; n < N; n++)
+            now = fmaxf(now, fmaxf(s[n][2 * half], s[n][2 * half + 1]));
+        now = fmaxf(now, ft_shuffle_xor(now, 1)); /* the four threads of a row */
+        now = fmaxf(now, ft_shuffle_xor(now, 2));
+        const float base = now == -INFINITY ? 0 : now * scale;
+        const float keep = ft_exp2(max[half] * scale - base);
+        float add = 0;
+        FT_UNROLL
+        for (int n = 0; n < N; n++)
+            FT_UNROLL
+            for (int e = 2 * half; e < 2 * half + 2; e++)
+                add += s[n][e] = ft_exp2(s[n][e] * scale - base);
+        max[half] = now;
+        sum[half] = sum[half] * keep + add;
+        FT_UNROLL
+        for (int c = 0; c < C; c++) {
+            o[c][2 * half] *= keep;
+            o[c][2 * half + 1] *= keep;
+        }
+    }
+}
+
+template <int D> FT_KERNEL(FT_TILE_THREADS) forward(struct ft_mark mark, struct attention_job j)
+{
+    ft_begin(mark);
+    using S = forward_shape<D>;
+    constexpr int M = S::M, N = S::KEYS / 8, C = D / 8;
+    FT_SHARED(bf16, queries);
+    bf16 *keys = queries + S::ROWS * S::LD, *values = keys + 2 * S::KEYS * S::LD;
+    const int live = *j.live, q0 = (int)ft_block_x() * S::ROWS;
+    const int q1 = smaller(q0 + S::ROWS, live), mine = q0 + ft_warp() * 16 * M;
+    const int head = ft_block_y(), kv = head / j.group;
+    const struct ft_rows k = head_of(j.k, kv, j.d), v = head_of(j.v, kv, j.d);
+    float o[M][C][4] = {}, max[M][2], sum[M][2] = {};
+    int low[M][2]; /* first key of this thread's rows */
+    FT_UNROLL
+    for (int m = 0; m < M; m++)
+        FT_UNROLL
+        for (int half = 0; half < 2; half++) {
+            const int t = mine + 16 * m + ft_fragment_row(2 * half);
+            max[m][half] = -INFINITY;
+            low[m][half] = t < live ? first_key(j, t) : INT_MAX;
+        }
+    if (q0 < live) {
+        const int t0 = first_key(j, q0) / S::KEYS * S::KEYS;
+        const int clear = first_key(j, q1 - 1); /* from here every row sees all up to itself */
+        ft_tile_load<D, S::ROWS>(queries, head_of(j.q, head, j.d), q0, q1, j.d, j.wide);
+        ft_tile_load<D, S::KEYS>(keys, k, t0, q1, j.d, j.wide);
+        ft_tile_load<D, S::KEYS>(values, v, t0, q1, j.d, j.wide);
+        ft_copy_commit();
+        int stage = 0;
+        for (int t = t0; t < q1; t += S::KEYS, stage ^= 1) {
+            if (t + S::KEYS < q1) {
+                const int next = (stage ^ 1) * S::KEYS * S::LD;
+                ft_tile_load<D, S::KEYS>(keys + next, k, t + S::KEYS, q1, j.d, j.wide);
+                ft_tile_load<D, S::KEYS>(values + next, v, t + S::KEYS, q1, j.d, j.wide);
+            }
+            ft_copy_commit();
+            ft_copy_wait<1>();
+            ft_sync_block();
+            float s[M][N][4] = {};
+            ft_tile_nt<D, M, N>(s, queries + ft_warp() * 16 * M * S::LD,
+                                keys + stage * S::KEYS * S::LD);
+            const bool partial = t + S::KEYS > q0 || t < clear;
+            FT_UNROLL
+            for (int m = 0; m < M; m++) {
+                FT_UNROLL
+                for (int n = 0; partial && n < N; n++)
+                    FT_UNROLL
+                    for (int e = 0; e < 4; e++) {
+                        const int key = t + 8 * n + ft_fragment_col(e);
+                        const int row = mine + 16 * m + ft_fragment_row(e);
+                        if (key > row || key < low[m][e / 2])
+                            s[m][n][e] = -INFINITY;
+                    }
+                softmax_tile<N, C>(s[m], o[m], max[m], sum[m], j.scale * LOG2E);
+            }
+            ft_tile_nn<D, M, N, C>(o, s, values + stage * S::KEYS * S::LD);
+            ft_sync_block();
+        }
+    }
+    FT_UNROLL
+    for (int m = 0; m < M; m++)
+        FT_UNROLL
+        for (int half = 0; half < 2; half++) {
+            float all = sum[m][half] + ft_shuffle_xor(sum[m][half], 1);
+            all += ft_shuffle_xor(all, 2);
+            const int t = mine + 16 * m + ft_fragment_row(2 * half);
+            const float inverse = t < live ? 1.f / all : 0;
+            FT_UNROLL
+            for (int c = 0; c < C; c++) {
+                o[m][c][2 * half] *= inverse;
+                o[m][c][2 * half + 1] *= inverse;
+            }
+            if (ft_lane() % 4 == 0 && t < j.rows)
+                j.lse[(int64_t)t * j.heads + head] = t < live ? max[m][half] * j.scale + logf(all) : 0;
+        }
+    ft_tile_store<D, M, C>(head_of(j.o, head, j.d), mine, j.rows, j.d, j.wide, o,
+                           queries + ft_warp() * 16 * M * S::LD);
+}
+
+/* delta = sum_c dout o, a warp a row and head. */
+FT_KERNEL(FT_TILE_THREADS) row_delta(struct ft_mark mark, struct attention_job j)
+{
+    ft_begin(mark);
+    const int64_t t = ft_block_x();
+    for (int h = ft_warp(); h < j.heads; h += FT_TILE_WARPS) {
+        const bf16 *o = j.o.p + t * j.o.ld + (int64_t)h * j.d;
+        const bf16 *dout = j.dout.p + t * j.dout.ld + (int64_t)h * j.d;
+        float sum = 0;
+        for (int c = ft_lane(); c < j.d; c += 32)
+            sum += ft_to_float(o[c]) * ft_to_float(dout[c]);
+        sum = ft_warp_sum(sum);
+        if (ft_lane() == 0)
+            j.delta[t * j.heads + h] = sum;
+    }
+}
+
+/* A warp has 16 rows; OUT of the D columns are summed by a block (wide heads in two parts, so that
+ * the sums stay in registers). */
+template <int D> struct backward_shape {
+    static constexpr int ROWS = FT_TILE_WARPS * 16, LD = ft_tile<D>::LD;
+    static constexpr int OTHERS = D <= 64 ? 64 : D <= 128 ? 32 : 16; /* of the other side */
+    static constexpr int OUT = D <= 128 ? D : D / 2;
+    static constexpr size_t SHARED = (size_t)(2 * ROWS + 4 * OTHERS) * LD * sizeof(bf16);
+};
+
+/* lse and delta of a query lie in the gap behind its row of a tile. */
+template <int D> FT_DEVICE float *row_sums(bf16 *tile, int r)
+{
+    return (float *)(tile + r * ft_tile<D>::LD + D);
+}
+
+/* s becomes p = exp2(s scale - lse), dp becomes ds = p (dp - delta) scale, 0 where not seen. */
+FT_DEVICE void score_gradient(const struct attention_job &j, bool seen, float lse, float delta,
+                              float *s, float *dp)
+{
+    *s = seen ? ft_exp2(*s * j.scale * LOG2E - lse * LOG2E) : 0;
+    *dp = *s * (*dp - delta) * j.scale;
+}
+
+/* dk and dv of a tile of keys: all queries of all heads of the group pass by. Scores are transposed:
+ * rows are keys. */
+template <int D> FT_KERNEL(FT_TILE_THREADS) backward_keys(struct ft_mark mark, struct attention_job j)
+{
+    ft_begin(mark);
+    using S = backward_shape<D>;
+    constexpr int N = S::OTHERS / 8, C = S::OUT / 8;
+    FT_SHARED(bf16, keys);
+    bf16 *values = keys + S::ROWS * S::LD, *queries = values + S::ROWS * S::LD;
+    bf16 *douts = queries + 2 * S::OTHERS * S::LD;
+    const int live = *j.live, k0 = (int)ft_block_x() * S::ROWS, k1 = smaller(k0 + S::ROWS, live);
+    const int mine = k0 + ft_warp() * 16;
+    const int kv = ft_block_y(), first_col = ft_block_z() * S::OUT;
+    float dk[1][C][4] = {}, dv[1][C][4] = {};
+    if (k0 < live) {
+        int end[2]; /* of the queries that see this thread's keys */
+        for (int half = 0; half < 2; half++) {
+            const int t = mine + ft_fragment_row(2 * half);
+            end[half] = t < live ? end_query(j, t) : 0;
+        }
+        ft_tile_load<D, S::ROWS>(keys, head_of(j.k, kv, j.d), k0, k1, j.d, j.wide);
+        ft_tile_load<D, S::ROWS>(values, head_of(j.v, kv, j.d), k0, k1, j.d, j.wide);
+        const int q0 = k0 / S::OTHERS * S::OTHERS, q1 = end_query(j, k1 - 1);
+        const int tiles = (q1 - q0 + S::OTHERS - 1) / S::OTHERS, all = tiles * j.group;
+        int stage = 0;
+        for (int i = -1; i < all; i++) { /* one round ahead: the next tile is fetched */
+            if (i + 1 < all) {
+                const int next = i < 0 ? 0 : (stage ^ 1), head = kv * j.group + (i + 1) / tiles;
+                const int t = q0 + (i + 1) % tiles * S::OTHERS;
+                ft_tile_load<D, S::OTHERS>(queries + next * S::OTHERS * S::LD,
+                                           head_of(j.q, head, j.d), t, q1, j.d, j.wide);
+                ft_tile_load<D, S::OTHERS>(douts + next * S::OTHERS * S::LD,
+                                           head_of(j.dout, head, j.d), t, q1, j.d, j.wide);
+                for (int r = ft_thread(); r < S::OTHERS; r += FT_TILE_THREADS) {
+                    const bool is = t + r < q1;
+                    float *sums = row_sums<D>(queries + next * S::OTHERS * S::LD, r);
+                    sums[0] = is ? j.lse[(int64_t)(t + r) * j.heads + head] : 0;
+                    sums[1] = is ? j.delta[(int64_t)(t + r) * j.heads + head] : 0;
+                }
+            }
+            ft_copy_commit();
+            if (i < 0)
+                continue;
+            ft_copy_wait<1>();
+            ft_sync_block();
+            const int t = q0 + i % tiles * S::OTHERS;
+            bf16 *q = queries + stage * S::OTHERS * S::LD;
+            const bf16 *dout = douts + stage * S::OTHERS * S::LD;
+            float s[1][N][4] = {}, dp[1][N][4] = {};
+            ft_tile_nt<D, 1, N>(s, keys + ft_warp() * 16 * S::LD, q);
+            ft_tile_nt<D, 1, N>(dp, values + ft_warp() * 16 * S::LD, dout);
+            FT_UNROLL
+            for (int n = 0; n < N; n++)
+                FT_UNROLL
+                for (int e = 0; e < 4; e++) {
+                    const int c = 8 * n + ft_fragment_col(e);
+                    const int key = mine + ft_fragment_row(e), query = t + c;
+                    const float *sums = row_sums<D>(q, c);
+                    score_gradient(j, query >= key && query < end[e / 2], sums[0], sums[1],
+                                   &s[0][n][e], &dp[0][n][e]);
+                }
+            ft_tile_nn<D, 1, N, C>(dv, s, dout + first_col);
+            ft_tile_nn<D, 1, N, C>(dk, dp, q + first_col);
+            ft_sync_block();
+            stage ^= 1;
+        }
+    }
+    ft_sync_block();
+    struct ft_rows to_k = head_of(j.dk, kv, j.d), to_v = head_of(j.dv, kv, j.d);
+    to_k.p += first_col;
+    to_v.p += first_col;
+    ft_tile_store<D, 1, C>(to_k, mine, j.rows, j.d - first_col, j.wide, dk,
+                           keys + ft_warp() * 16 * S::LD);
+    ft_tile_store<D, 1, C>(to_v, mine, j.rows, j.d - first_col, j.wide, dv,
+                           values + ft_warp() * 16 * S::LD);
+}
+
+/* dq of a tile of queries: all keys they see pass by. */
+template <int D>
+FT_KERNEL(FT_TILE_THREADS)
+backward_queries(struct ft_mark mark, struct attention_job j)
+{
+    ft_begin(mark);
+    using S = backward_shape<D>;
+    constexpr int N = S::OTHERS / 8, C = S::OUT / 8;
+    FT_SHARED(bf16, queries);
+    bf16 *douts = queries + S::ROWS * S::LD, *keys = douts + S::ROWS * S::LD;
+    bf16 *values = keys + 2 * S::OTHERS * S::LD;
+    const int live = *j.live, q0 = (int)ft_block_x() * S::ROWS, q1 = smaller(q0 + S::ROWS, live);
+    const int mine = q0 + ft_warp() * 16;
+    const int head = ft_block_y(), kv = head / j.group, first_col = ft_block_z() * S::OUT;
+    const struct ft_rows k = head_of(j.k, kv, j.d), v = head_of(j.v, kv, j.d);
+    float dq[1][C][4] = {};
+    if (q0 < live) {
+        int low[2];
+        float lse[2], delta[2];
+        for (int half = 0; half < 2; half++) {
+            const int t = mine + ft_fragment_row(2 * half);
+            low[half] = t < live ? first_key(j, t) : INT_MAX;
+            lse[half] = t < live ? j.lse[(int64_t)t * j.heads + head] : 0;
+            delta[half] = t < live ? j.delta[(int64_t)t * j.heads + head] : 0;
+        }
+        const int t0 = first_key(j, q0) / S::OTHERS * S::OTHERS;
+        ft_tile_load<D, S::ROWS>(queries, head_of(j.q, head, j.d), q0, q1, j.d, j.wide);
+        ft_tile_load<D, S::ROWS>(douts, head_of(j.dout, head, j.d), q0, q1, j.d, j.wide);
+        ft_tile_load<D, S::OTHERS>(keys, k, t0, q1, j.d, j.wide);
+        ft_tile_load<D, S::OTHERS>(values, v, t0, q1, j.d, j.wide);
+        ft_copy_commit();
+        int stage = 0;
+        for (int t = t0; t < q1; t += S::OTHERS, stage ^= 1) {
+            if (t + S::OTHERS < q1) {
+                const int next = (stage ^ 1) * S::OTHERS * S::LD;
+                ft_tile_load<D, S::OTHERS>(keys + next, k, t + S::OTHERS, q1, j.d, j.wide);
+                ft_tile_load<D, S::OTHERS>(values + next, v, t + S::OTHERS, q1, j.d, j.wide);
+            }
+            ft_copy_commit();
+            ft_copy_wait<1>();
+            ft_sync_block();
+            float s[1][N][4] = {}, dp[1][N][4] = {};
+            ft_tile_nt<D, 1, N>(s, queries + ft_warp() * 16 * S::LD,
+                                keys + stage * S::OTHERS * S::LD);
+            ft_tile_nt<D, 1, N>(dp, douts + ft_warp() * 16 * S::LD,
+                                values + stage * S::OTHERS * S::LD);
+            FT_UNROLL
+            for (int n = 0; n < N; n++)
+                FT_UNROLL
+                for (int e = 0; e < 4; e++) {
+                    const int key = t + 8 * n + ft_fragment_col(e);
+                    const int row = mine + ft_fragment_row(e);
+                    score_gradient(j, key <= row && key >= low[e / 2], lse[e / 2], delta[e / 2],
+                                   &s[0][n][e], &dp[0][n][e]);
+                }
+            ft_tile_nn<D, 1, N, C>(dq, dp, keys + stage * S::OTHERS * S::LD + first_col);
+            ft_sync_block();
+        }
+    }
+    struct ft_rows to = head_of(j.dq, head, j.d);
+    to.p += first_col;
+    ft_tile_store<D, 1, C>(to, mine, j.rows, j.d - first_col, j.wide, dq,
+                           queries + ft_warp() * 16 * S::LD);
+}
+
+/* --- the host's side --- */
+
+static int64_t blocks(int64_t rows, int64_t size)
+{
+    return (rows + size - 1) / size;
+}
+
+template <int D> static void run_forward(const struct ft_kernel_ctx *ctx, struct attention_job j)
+{
+    using S = forward_shape<D>;
+    ft_launch(ctx, forward<D>, ft_grid{blocks(j.rows, S::ROWS), j.heads, 1}, FT_TILE_THREADS,
+              S::SHARED, j);
+}
+
+template <int D> static void run_backward(const struct ft_kernel_ctx *ctx, struct attention_job j)
+{
+    using S = backward_shape<D>;
+    const int64_t n = blocks(j.rows, S::ROWS);
+    const int parts = D / S::OUT;
+    ft_launch(ctx, row_delta, ft_grid{j.rows, 1, 1}, FT_TILE_THREADS, 0, j);
+    ft_launch(ctx, backward_keys<D>, ft_grid{n, j.heads / j.group, parts}, FT_TILE_THREADS,
+              S::SHARED, j);
+    ft_launch(ctx, backward_queries<D>, ft_grid{n, j.heads, parts}, FT_TILE_THREADS, S::SHARED, j);
+}
+
+/* The head sizes with kernels of their own; others take the next one and pad with zeros. */
+static const struct {
+    int d;
+    void (*forward)(const struct ft_kernel_ctx *, struct attention_job);
+    void (*backward)(const struct ft_kernel_ctx *, struct attention_job);
+} sizes[] = {
+    {32, run_forward<32>, run_backward<32>},    {64, run_forward<64>, run_backward<64>},
+    {96, run_forward<96>, run_backward<96>},    {128, run_forward<128>, run_backward<128>},
+    {192, run_forward<192>, run_backward<192>}, {256, run_forward<256>, run_backward<256>},
+};
+
+static int size_for(int d)
+{
+    int i = 0;
+    while (sizes[i].d < d)
+        i++;
+    return i;
+}
+
+void ft_cuda_attention(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
+{
+    const struct ft_attention *a = &args->attention;
+    struct attention_job j = {};
+    j.q = ft_rows_of(a->q);
+    j.k = ft_rows_of(a->k);
+    j.v = ft_rows_of(a->v);
+    j.o = ft_rows_of(a->o);
+    j.lse = (float *)a->lse->data;
+    j.spans = (const int32_t *)a->spans->data;
+    j.live = ctx->live;
+    j.rows = (int)ft_launch_rows(ctx, a->q);
+    j.heads = a->heads;
+    j.group = a->heads / a->kv_heads;
+    j.d = a->head_dim;
+    j.window = a->window;
+    j.scale = a->scale;
+    j.wide = ft_is_wide(a->q, a->k, a->v, a->o) && j.d % 8 == 0;
+    sizes[size_for(j.d)].forward(ctx, j);
+}
+
+size_t ft_cuda_attention_dx_scratch(const union ft_op_args *args)
+{
+    const struct ft_attention_dx *a = &args->attention_dx;
+    return (size_t)a->q->rows * (size_t)a->heads * sizeof(float);
+}
+
+void ft_cuda_attention_dx(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
+{
+    const struct ft_attention_dx *a = &args->attention_dx;
+    struct attention_job j = {};
+    j.q = ft_rows_of(a->q);
+    j.k = ft_rows_of(a->k);
+    j.v = ft_rows_of(a->v);
+    j.o = ft_rows_of(a->o);
+    j.dout = ft_rows_of(a->dout);
+    j.dq = ft_rows_of(a->dq);
+    j.dk = ft_rows_of(a->dk);
+    j.dv = ft_rows_of(a->dv);
+    j.lse = (float *)a->lse->data;
+    j.delta = (float *)ctx->scratch;
+    j.spans = (const int32_t *)a->spans->data;
+    j.live = ctx->live;
+    j.rows = (int)ft_launch_rows(ctx, a->q);
+    j.heads = a->heads;
+    j.group = a->heads / a->kv_heads;
+    j.d = a->head_dim;
+    j.window = a->window;
+    j.scale = a->scale;
+    j.wide =
+        ft_is_wide(a->q, a->k, a->v, a->dout, a->dq, a->dk, a->dv) && j.d % 8 == 0;
+    sizes[size_for(j.d)].backward(ctx, j);
+}

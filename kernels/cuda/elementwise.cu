@@ -1,0 +1,287 @@
+/* The ops that look at one row at a time without summing: embed, rope, swiglu, dropout, add; and
+ * refresh. One block row per activation row, 8 columns (16 bytes) a thread where rows allow. */
+#include "kernels/cuda/device.cuh"
+
+#include "core/rng.h"
+
+enum { THREADS = 128 };
+
+/* Blocks for `items` columns or groups of them in each of `rows` rows. */
+static struct ft_grid grid_of(int64_t rows, int64_t items)
+{
+    return {rows, (int)((items + THREADS - 1) / THREADS), 1};
+}
+
+/* This thread's item of its row. */
+FT_DEVICE int64_t my_item(void)
+{
+    return (int64_t)ft_block_y() * THREADS + ft_thread();
+}
+
+/* Launches kernel<8> or kernel<1> over the columns of rows of `shape`. */
+#define BY_COLUMNS(ctx, shape, kernel, wide, ...)                                                  \
+    do {                                                                                           \
+        const int64_t rows_ = ft_launch_rows(ctx, shape), cols_ = (shape)->cols;                   \
+        if (wide)                                                                                  \
+            ft_launch(ctx, kernel<8>, grid_of(rows_, cols_ / 8), THREADS, 0, __VA_ARGS__);         \
+        else                                                                                       \
+            ft_launch(ctx, kernel<1>, grid_of(rows_, cols_), THREADS, 0, __VA_ARGS__);             \
+    } while (0)
+
+template <int V>
+FT_KERNEL(THREADS)
+embed(struct ft_mark mark, const int32_t *live, const int32_t *ids, struct ft_rows w, float scale,
+      struct ft_rows y, int64_t cols)
+{
+    ft_begin(mark);
+    const int64_t t = ft_block_x(), c = my_item() * V;
+    float v[V] = {};
+    if (c >= cols)
+        return;
+    if (t < *live) {
+        ft_load<V>(v, w.p + ids[t] * w.ld + c);
+        FT_UNROLL
+        for (int i = 0; i < V; i++)
+            v[i] *= scale;
+    }
+    ft_store<V>(y.p + t * y.ld + c, v);
+}
+
+void ft_cuda_embed(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
+{
+    const struct ft_embed *a = &args->embed;
+    BY_COLUMNS(ctx, a->y, embed, ft_is_wide(a->w, a->y), ctx->live, (const int32_t *)a->ids->data,
+               ft_rows_of(a->w), a->scale, ft_rows_of(a->y), a->y->cols);
+}
+
+struct rope_job {
+    const int32_t *live, *angles;
+    const float *cos, *sin;
+    struct ft_rows x, y;
+    int64_t cols;
+    int heads, d, half;
+    float sign;
+};
+
+/* An item is V pairs of a head, or V columns of what is only copied. */
+template <int V> FT_KERNEL(THREADS) rope(struct ft_mark mark, struct rope_job j)
+{
+    ft_begin(mark);
+    const int64_t t = ft_block_x(), item = my_item(), per_head = j.half / V;
+    const bf16 *x = j.x.p + t * j.x.ld;
+    bf16 *y = j.y.p + t * j.y.ld;
+    const int64_t pairs = j.heads * per_head, rest = (j.d - 2 * j.half) / V;
+    if (item < pairs) {
+        const int64_t i = item % per_head * V, at = item / per_head * j.d + i;
+        const int64_t row = t < *j.live ? j.angles[t] : 0;
+        const float *co = j.cos + row * j.half + i, *si = j.sin + row * j.half + i;
+        float a[V], b[V], p[V], q[V];
+        ft_load<V>(a, x + at);
+        ft_load<V>(b, x + at + j.half);
+        FT_UNROLL
+        for (int k = 0; k < V; k++) {
+            const float s = j.sign * si[k];
+            p[k] = a[k] * co[k] - b[k] * s;
+            q[k] = b[k] * co[k] + a[k] * s;
+        }
+        ft_store<V>(y + at, p);
+        ft_store<V>(y + at + j.half, q);
+        return;
+    }
+    if (x == y)
+        return;
+    int64_t k = item - pairs, c;
+    if (k < j.heads * rest) { /* behind the rotated part of a head */
+        c = k / rest * j.d + 2 * j.half + k % rest * V;
+    } else { /* behind the heads */
+        c = (int64_t)j.heads * j.d + (k - j.heads * rest) * V;
+        if (c >= j.cols)
+            return;
+    }
+    float v[V];
+    ft_load<V>(v, x + c);
+    ft_store<V>(y + c, v);
+}
+
+void ft_cuda_rope(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
+{
+    const struct ft_rope *a = &args->rope;
+    struct rope_job j = {};
+    j.live = ctx->live;
+    j.angles = (const int32_t *)a->angles->data;
+    j.cos = (const float *)a->cos->data;
+    j.sin = (const float *)a->sin->data;
+    j.x = ft_rows_of(a->x);
+    j.y = ft_rows_of(a->y);
+    j.cols = a->x->cols;
+    j.heads = a->heads;
+    j.d = a->head_dim;
+    j.half = (int)a->cos->cols;
+    j.sign = a->sign;
+    const bool wide = ft_is_wide(a->x, a->y) && j.half % 8 == 0 && j.d % 8 == 0;
+    const int64_t rows = ft_launch_rows(ctx, a->y), v = wide ? 8 : 1;
+    const int64_t copied = j.x.p == j.y.p ? 0 : j.cols - (int64_t)j.heads * 2 * j.half;
+    const int64_t items = (int64_t)j.heads * j.half / v + copied / v;
+    if (wide)
+        ft_launch(ctx, rope<8>, grid_of(rows, items), THREADS, 0, j);
+    else
+        ft_launch(ctx, rope<1>, grid_of(rows, items), THREADS, 0, j);
+}
+
+FT_DEVICE float sigmoid(float x)
+{
+    return 1.f / (1.f + ft_exp(-x));
+}
+
+template <int V>
+FT_KERNEL(THREADS)
+swiglu(struct ft_mark mark, struct ft_rows gate, struct ft_rows up, struct ft_rows y, int64_t cols)
+{
+    ft_begin(mark);
+    const int64_t t = ft_block_x(), c = my_item() * V;
+    float g[V], u[V];
+    if (c >= cols)
+        return;
+    ft_load<V>(g, gate.p + t * gate.ld + c);
+    ft_load<V>(u, up.p + t * up.ld + c);
+    FT_UNROLL
+    for (int i = 0; i < V; i++)
+        g[i] = g[i] * sigmoid(g[i]) * u[i];
+    ft_store<V>(y.p + t * y.ld + c, g);
+}
+
+void ft_cuda_swiglu(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
+{
+    const struct ft_swiglu *a = &args->swiglu;
+    BY_COLUMNS(ctx, a->y, swiglu, ft_is_wide(a->gate, a->up, a->y), ft_rows_of(a->gate),
+               ft_rows_of(a->up), ft_rows_of(a->y), a->y->cols);
+}
+
+template <int V>
+FT_KERNEL(THREADS)
+swiglu_dx(struct ft_mark mark, struct ft_rows gate, struct ft_rows up, struct ft_rows dy,
+          struct ft_rows dgate, struct ft_rows dup, int64_t cols)
+{
+    ft_begin(mark);
+    const int64_t t = ft_block_x(), c = my_item() * V;
+    float g[V], u[V], d[V];
+    if (c >= cols)
+        return;
+    ft_load<V>(g, gate.p + t * gate.ld + c);
+    ft_load<V>(u, up.p + t * up.ld + c);
+    ft_load<V>(d, dy.p + t * dy.ld + c);
+    FT_UNROLL
+    for (int i = 0; i < V; i++) {
+        const float s = sigmoid(g[i]), silu = g[i] * s;
+        g[i] = d[i] * u[i] * (s + silu * (1.f - s));
+        u[i] = d[i] * silu;
+    }
+    ft_store<V>(dgate.p + t * dgate.ld + c, g);
+    ft_store<V>(dup.p + t * dup.ld + c, u);
+}
+
+void ft_cuda_swiglu_dx(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
+{
+    const struct ft_swiglu_dx *a = &args->swiglu_dx;
+    BY_COLUMNS(ctx, a->dy, swiglu_dx, ft_is_wide(a->gate, a->up, a->dy, a->dgate, a->dup),
+               ft_rows_of(a->gate), ft_rows_of(a->up), ft_rows_of(a->dy), ft_rows_of(a->dgate),
+               ft_rows_of(a->dup), a->dy->cols);
+}
+
+struct dropout_job {
+    const int32_t *live, *keys;
+    struct ft_rows x, add, y;
+    int64_t cols;
+    float scale;
+    uint32_t least, site;
+    uint64_t seed;
+};
+
+/* The numbers of a group of four columns are drawn together, as on the CPU. */
+template <int V> FT_KERNEL(THREADS) dropout(struct ft_mark mark, struct dropout_job j)
+{
+    ft_begin(mark);
+    const int64_t t = ft_block_x(), c = my_item() * V;
+    float x[V], add[V] = {};
+    uint32_t bits[V < 4 ? 4 : V];
+    if (c >= j.cols)
+        return;
+    const bool mine = t < *j.live;
+    const int32_t *key = j.keys + 3 * t;
+    const uint64_t seed = j.seed + ((uint64_t)(uint32_t)(mine ? key[0] : 0) << 32 | FT_RNG_DROPOUT);
+    FT_UNROLL
+    for (int i = 0; i < V; i += 4) {
+        const uint32_t at[4] = {(uint32_t)((c + i) / 4), (uint32_t)(mine ? key[1] : 0),
+                                (uint32_t)(mine ? key[2] : 0), j.site};
+        ft_philox(at, seed, bits + i);
+    }
+    ft_load<V>(x, j.x.p + t * j.x.ld + c);
+    if (j.add.p)
+        ft_load<V>(add, j.add.p + t * j.add.ld + c);
+    FT_UNROLL
+    for (int i = 0; i < V; i++)
+        x[i] = add[i] + (bits[V == 1 ? c % 4 : i] >= j.least ? x[i] * j.scale : 0);
+    ft_store<V>(j.y.p + t * j.y.ld + c, x);
+}
+
+void ft_cuda_dropout(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
+{
+    const struct ft_dropout *a = &args->dropout;
+    struct dropout_job j = {};
+    j.live = ctx->live;
+    j.keys = (const int32_t *)a->keys->data;
+    j.x = ft_rows_of(a->x);
+    j.add = ft_rows_of(a->add);
+    j.y = ft_rows_of(a->y);
+    j.cols = a->x->cols;
+    j.scale = 1.f / (1.f - a->p);
+    j.least = (uint32_t)((double)a->p * 4294967296.0);
+    j.site = a->site;
+    j.seed = a->seed;
+    BY_COLUMNS(ctx, a->y, dropout, ft_is_wide(a->x, a->add, a->y), j);
+}
+
+template <int V>
+FT_KERNEL(THREADS)
+add(struct ft_mark mark, struct ft_rows a, struct ft_rows b, struct ft_rows y, int64_t cols)
+{
+    ft_begin(mark);
+    const int64_t t = ft_block_x(), c = my_item() * V;
+    float p[V], q[V];
+    if (c >= cols)
+        return;
+    ft_load<V>(p, a.p + t * a.ld + c);
+    ft_load<V>(q, b.p + t * b.ld + c);
+    FT_UNROLL
+    for (int i = 0; i < V; i++)
+        p[i] += q[i];
+    ft_store<V>(y.p + t * y.ld + c, p);
+}
+
+void ft_cuda_add(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
+{
+    const struct ft_add *a = &args->add;
+    BY_COLUMNS(ctx, a->y, add, ft_is_wide(a->a, a->b, a->y), ft_rows_of(a->a), ft_rows_of(a->b),
+               ft_rows_of(a->y), a->y->cols);
+}
+
+enum { REFRESH_BLOCKS = 64 }; /* a segment */
+
+FT_KERNEL(THREADS) refresh(struct ft_mark mark, const float *values, const int64_t *table)
+{
+    ft_begin(mark);
+    const int64_t *s = table + ft_block_x() * FT_SEGMENT, cols = s[FT_G_COLS], ld = s[FT_G_LD];
+    const float *from = values + s[FT_G_FIRST];
+    bf16 *to = (bf16 *)(uintptr_t)s[FT_G_ADDRESS];
+    const float scale = (float)*(const double *)(s + FT_G_SCALE);
+    const int64_t n = s[FT_G_ROWS] * cols, step = (int64_t)ft_grid_y() * THREADS;
+    for (int64_t i = my_item(); i < n; i += step)
+        to[i / cols * ld + i % cols] = ft_to_bf16(from[i] * scale);
+}
+
+void ft_cuda_refresh(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
+{
+    const struct ft_refresh *a = &args->refresh;
+    ft_launch(ctx, refresh, ft_grid{a->table->rows, REFRESH_BLOCKS, 1}, THREADS, 0,
+              (const float *)a->values->data, (const int64_t *)a->table->data);
+}

@@ -1,0 +1,97 @@
+/* linear, linear_dx, linear_dw: the ops that are matrix products. */
+#include "kernels/cuda/device.cuh"
+#include "kernels/cuda/product.h"
+
+void ft_cuda_linear(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
+{
+    const struct ft_linear *l = &args->linear;
+    struct ft_product p = {};
+    p.m = ft_launch_rows(ctx, l->y);
+    p.n = l->y->cols;
+    p.k = l->x->cols;
+    p.a = l->x->data;
+    p.lda = ft_tensor_ld(l->x);
+    p.b = l->w->data;
+    p.ldb = ft_tensor_ld(l->w);
+    p.b_trans = true;
+    p.alpha = l->alpha;
+    p.d = l->y->data;
+    p.ldd = ft_tensor_ld(l->y);
+    p.out = l->y->dtype;
+    p.bias = l->bias ? l->bias->data : NULL;
+    if (l->add) {
+        p.c = l->add->data;
+        p.ldc = ft_tensor_ld(l->add);
+        p.beta = 1;
+    }
+    ft_cuda_product(ctx, &p, ctx->scratch);
+    if (!l->u)
+        return;
+    p.k = l->u->cols;
+    p.a = l->u->data;
+    p.lda = ft_tensor_ld(l->u);
+    p.b = l->b->data;
+    p.ldb = ft_tensor_ld(l->b);
+    p.alpha = l->beta;
+    p.bias = NULL;
+    p.c = p.d;
+    p.ldc = p.ldd;
+    p.beta = 1;
+    ft_cuda_product(ctx, &p, ctx->scratch);
+}
+
+void ft_cuda_linear_dx(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
+{
+    const struct ft_linear_dx *l = &args->linear_dx;
+    struct ft_product p = {};
+    p.m = ft_launch_rows(ctx, l->dx);
+    p.n = l->dx->cols;
+    p.k = l->dy->cols;
+    p.a = l->dy->data;
+    p.lda = ft_tensor_ld(l->dy);
+    p.b = l->w->data;
+    p.ldb = ft_tensor_ld(l->w);
+    p.alpha = l->alpha;
+    p.d = l->dx->data;
+    p.ldd = ft_tensor_ld(l->dx);
+    p.out = l->dx->dtype;
+    if (l->add) {
+        p.c = l->add->data;
+        p.ldc = ft_tensor_ld(l->add);
+        p.beta = 1;
+    }
+    ft_cuda_product(ctx, &p, ctx->scratch);
+    if (!l->du)
+        return;
+    p.k = l->du->cols;
+    p.a = l->du->data;
+    p.lda = ft_tensor_ld(l->du);
+    p.b = l->a->data;
+    p.ldb = ft_tensor_ld(l->a);
+    p.alpha = l->beta;
+    p.c = p.d;
+    p.ldc = p.ldd;
+    p.beta = 1;
+    ft_cuda_product(ctx, &p, ctx->scratch);
+}
+
+/* Rows between the live ones and the bucket add nothing: dy is zero there. */
+void ft_cuda_linear_dw(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
+{
+    const struct ft_linear_dw *l = &args->linear_dw;
+    struct ft_product p = {};
+    p.m = l->dw->rows;
+    p.n = l->dw->cols;
+    p.k = ft_launch_rows(ctx, l->x);
+    p.a = l->dy->data;
+    p.lda = ft_tensor_ld(l->dy);
+    p.a_trans = true;
+    p.b = l->x->data;
+    p.ldb = ft_tensor_ld(l->x);
+    p.alpha = l->alpha;
+    p.c = p.d = l->dw->data;
+    p.ldc = p.ldd = ft_tensor_ld(l->dw);
+    p.beta = 1;
+    p.out = l->dw->dtype;
+    ft_cuda_product(ctx, &p, ctx->scratch);
+}

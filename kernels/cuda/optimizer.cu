@@ -1,0 +1,179 @@
+/* grad_norm, adamw, sgd: over the flat block of all trained parameters. */
+#include "kernels/cuda/device.cuh"
+
+enum { THREADS = 256, PIECE = 16384 };
+
+/* The sum of a block's values, to thread 0, in one fixed order. */
+FT_DEVICE double block_sum(double v, double *shared)
+{
+    shared[ft_thread()] = v;
+    for (int half = THREADS / 2; half > 0; half /= 2) {
+        ft_sync_block();
+        if (ft_thread() < half)
+            shared[ft_thread()] += shared[ft_thread() + half];
+    }
+    return shared[0];
+}
+
+FT_KERNEL(THREADS)
+square_piece(struct ft_mark mark, const float *g, int64_t n, double *sums)
+{
+    ft_begin(mark);
+    FT_SHARED(double, shared);
+    const int64_t from = ft_block_x() * PIECE;
+    double sum = 0;
+    for (int64_t i = from + ft_thread(); i < from + PIECE && i < n; i += THREADS)
+        sum += (double)g[i] * (double)g[i];
+    sum = block_sum(sum, shared);
+    if (ft_thread() == 0)
+        sums[ft_block_x()] = sum;
+}
+
+/* Ends the window: see struct ft_grad_norm. */
+FT_KERNEL(THREADS)
+end_window(struct ft_mark mark, const double *sums, int64_t pieces, double max_norm, double *s)
+{
+    ft_begin(mark);
+    FT_SHARED(double, shared);
+    double sum = 0;
+    for (int64_t i = ft_thread(); i < pieces; i += THREADS)
+        sum += sums[i];
+    sum = block_sum(sum, shared);
+    if (ft_thread() != 0)
+        return;
+    const double tokens = s[FT_S_TRAINED], norm = sqrt(sum) / tokens;
+    const bool finite = tokens > 0 && isfinite(norm) && isfinite(s[FT_S_LOSS_SUM]);
+    const double clip = max_norm > 0 ? max_norm / (norm + 1e-6) : 1;
+    s[FT_S_LOSS] = s[FT_S_LOSS_SUM] / tokens;
+    s[FT_S_TOKENS] = tokens;
+    s[FT_S_NORM] = norm;
+    s[FT_S_FINITE] = finite;
+    s[FT_S_FACTOR] = (clip < 1 ? clip : 1) / tokens;
+    s[FT_S_STEP] += finite;
+    s[FT_S_SKIPPED] += !finite;
+    s[FT_S_SKIPPED_IN_ROW] = finite ? 0 : s[FT_S_SKIPPED_IN_ROW] + 1;
+    s[FT_S_LOSS_SUM] = s[FT_S_TRAINED] = 0;
+}
+
+size_t ft_cuda_grad_norm_scratch(const union ft_op_args *args)
+{
+    return ((size_t)args->grad_norm.grad->cols / PIECE + 1) * sizeof(double);
+}
+
+void ft_cuda_grad_norm(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
+{
+    const struct ft_grad_norm *a = &args->grad_norm;
+    const int64_t n = a->grad->cols, pieces = (n + PIECE - 1) / PIECE;
+    const size_t shared = THREADS * sizeof(double);
+    double *sums = (double *)ctx->scratch;
+    ft_launch(ctx, square_piece, ft_grid{pieces, 1, 1}, THREADS, shared,
+              (const float *)a->grad->data, n, sums);
+    ft_launch(ctx, end_window, ft_grid{1, 1, 1}, THREADS, shared, (const double *)sums, pieces,
+              (double)a->max_norm, (double *)a->scalars->data);
+}
+
+/* What one update has in common, worked out once, on the device. */
+struct common {
+    float factor, lr, step_size, root_bc2;
+    int apply; /* 0: the gradient is dropped and nothing else changes */
+};
+size_t ft_cuda_update_scratch(const union ft_op_args *args)
+{
+    (void)args;
+    return sizeof(struct common);
+}
+
+FT_KERNEL(32)
+prepare(struct ft_mark mark, const double *s, double beta1, double beta2, struct common *out)
+{
+    ft_begin(mark);
+    if (ft_thread() != 0)
+        return;
+    const double bc1 = 1 - pow(beta1, s[FT_S_STEP]), bc2 = 1 - pow(beta2, s[FT_S_STEP]);
+    out->factor = (float)s[FT_S_FACTOR];
+    out->lr = (float)s[FT_S_LR];
+    out->step_size = (float)(s[FT_S_LR] / bc1);
+    out->root_bc2 = (float)sqrt(bc2);
+    out->apply = s[FT_S_FINITE] != 0;
+}
+
+struct update_job {
+    const struct common *common;
+    float *g, *p, *m, *v; /* sgd: m is the momentum or NULL */
+    int64_t n;
+    float beta1, beta2, eps, decay;
+};
+
+FT_KERNEL(THREADS) adamw(struct ft_mark mark, struct update_job j)
+{
+    ft_begin(mark);
+    const struct common c = *j.common;
+    const float keep = 1.f - c.lr * j.decay, b1 = 1.f - j.beta1, b2 = 1.f - j.beta2;
+    for (int64_t i = ft_block_x() * PIECE + ft_thread();
+         i < (ft_block_x() + 1) * PIECE && i < j.n; i += THREADS) {
+        if (c.apply) {
+            const float g = j.g[i] * c.factor;
+            const float m = j.m[i] + (g - j.m[i]) * b1, v = j.v[i] * j.beta2 + g * g * b2;
+            const float denom = sqrtf(v) / c.root_bc2 + j.eps;
+            j.p[i] = j.p[i] * keep - c.step_size * (m / denom);
+            j.m[i] = m;
+            j.v[i] = v;
+        }
+        j.g[i] = 0;
+    }
+}
+
+FT_KERNEL(THREADS) sgd(struct ft_mark mark, struct update_job j)
+{
+    ft_begin(mark);
+    const struct common c = *j.common;
+    for (int64_t i = ft_block_x() * PIECE + ft_thread();
+         i < (ft_block_x() + 1) * PIECE && i < j.n; i += THREADS) {
+        if (c.apply) {
+            float d = j.g[i] * c.factor + j.decay * j.p[i];
+            if (j.m)
+                d = j.m[i] = j.beta1 * j.m[i] + d;
+            j.p[i] -= c.lr * d;
+        }
+        j.g[i] = 0;
+    }
+}
+
+static void update(const struct ft_kernel_ctx *ctx, void (*kernel)(struct ft_mark, update_job),
+                   const struct ft_tensor *scalars, struct update_job j)
+{
+    struct common *common = (struct common *)ctx->scratch;
+    j.common = common;
+    ft_launch(ctx, prepare, ft_grid{1, 1, 1}, 32, 0, (const double *)scalars->data,
+              (double)j.beta1, (double)j.beta2, common);
+    ft_launch(ctx, kernel, ft_grid{(j.n + PIECE - 1) / PIECE, 1, 1}, THREADS, 0, j);
+}
+
+void ft_cuda_adamw(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
+{
+    const struct ft_adamw *a = &args->adamw;
+    struct update_job j = {};
+    j.g = (float *)a->grad->data;
+    j.p = (float *)a->p->data;
+    j.m = (float *)a->m->data;
+    j.v = (float *)a->v->data;
+    j.n = a->grad->cols;
+    j.beta1 = a->beta1;
+    j.beta2 = a->beta2;
+    j.eps = a->eps;
+    j.decay = a->weight_decay;
+    update(ctx, adamw, a->scalars, j);
+}
+
+void ft_cuda_sgd(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
+{
+    const struct ft_sgd *a = &args->sgd;
+    struct update_job j = {};
+    j.g = (float *)a->grad->data;
+    j.p = (float *)a->p->data;
+    j.m = a->mom ? (float *)a->mom->data : NULL;
+    j.n = a->grad->cols;
+    j.beta1 = a->momentum;
+    j.decay = a->weight_decay;
+    update(ctx, sgd, a->scalars, j);
+}

@@ -1,0 +1,226 @@
+/* Products by cuBLASLt. The algorithm for a shape is the library's first answer that it says will
+ * work, asked for once and kept: so that the same build on the same card gives the same bits. */
+#include "kernels/cuda/product.h"
+
+#include <cublasLt.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* Everything an answer depends on. */
+struct key {
+    int64_t m, n, k, lda, ldb, ldc, ldd;
+    int32_t a_trans, b_trans, out, flags; /* flags: 1 c, 2 bias, 4 c is d, 8 workspace */
+    int32_t align[5];                     /* of a, b, c, d, bias, in bytes */
+    int32_t pad;
+};
+
+struct entry {
+    struct key key;
+    cublasLtMatmulAlgo_t algorithm;
+    size_t workspace;
+    bool used;
+};
+
+enum { ENTRIES = 1024, ANSWERS = 8 };
+
+struct products {
+    cublasLtHandle_t handle;
+    struct entry entries[ENTRIES];
+};
+
+static int check(struct ft_cuda *c, cublasStatus_t s, const char *what)
+{
+    if (s == CUBLAS_STATUS_SUCCESS)
+        return 0;
+    ft_cuda_fail(c, what, cublasLtGetStatusString(s));
+    return -1;
+}
+
+/* The largest power of two up to 256 that divides the address. */
+static int32_t alignment(const void *p)
+{
+    int32_t a = 256;
+    while (p && (uintptr_t)p % (uintptr_t)a)
+        a /= 2;
+    return a;
+}
+
+static struct key key_of(const struct ft_product *p, bool workspace)
+{
+    struct key k;
+    memset(&k, 0, sizeof k);
+    k.m = p->m;
+    k.n = p->n;
+    k.k = p->k;
+    k.lda = p->lda;
+    k.ldb = p->ldb;
+    k.ldc = p->c ? p->ldc : p->ldd;
+    k.ldd = p->ldd;
+    k.a_trans = p->a_trans;
+    k.b_trans = p->b_trans;
+    k.out = p->out;
+    k.flags = (p->c ? 1 : 0) | (p->bias ? 2 : 0) | (p->c == p->d ? 4 : 0) | (workspace ? 8 : 0);
+    k.align[0] = alignment(p->a);
+    k.align[1] = alignment(p->b);
+    k.align[2] = alignment(p->c ? p->c : p->d);
+    k.align[3] = alignment(p->d);
+    k.align[4] = alignment(p->bias);
+    return k;
+}
+
+/* A slot for the key: its own, or a free one. */
+static struct entry *slot_of(struct products *all, const struct key *key)
+{
+    uint64_t h = 1469598103934665603u;
+    for (size_t i = 0; i < sizeof *key; i++)
+        h = (h ^ ((const unsigned char *)key)[i]) * 1099511628211u;
+    for (int i = 0; i < ENTRIES; i++) {
+        struct entry *e = &all->entries[(h + (uint64_t)i) % ENTRIES];
+        if (!e->used || memcmp(&e->key, key, sizeof *key) == 0)
+            return e;
+    }
+    struct entry *e = &all->entries[h % ENTRIES]; /* full: the shape's own place is taken over */
+    e->used = false;
+    return e;
+}
+
+/* The library is column-major: it sees d^T = op(b)^T op(a)^T, so b comes first. */
+struct descriptors {
+    cublasLtMatmulDesc_t op;
+    cublasLtMatrixLayout_t first, second, c, d;
+};
+
+static void drop(struct descriptors *s)
+{
+    if (s->op)
+        cublasLtMatmulDescDestroy(s->op);
+    if (s->first)
+        cublasLtMatrixLayoutDestroy(s->first);
+    if (s->second)
+        cublasLtMatrixLayoutDestroy(s->second);
+    if (s->c)
+        cublasLtMatrixLayoutDestroy(s->c);
+    if (s->d)
+        cublasLtMatrixLayoutDestroy(s->d);
+}
+
+static cublasStatus_t layout(cublasLtMatrixLayout_t *l, cudaDataType_t type, bool trans,
+                             int64_t rows, int64_t cols, int64_t ld)
+{
+    return cublasLtMatrixLayoutCreate(l, type, (uint64_t)(trans ? rows : cols),
+                                      (uint64_t)(trans ? cols : rows), ld);
+}
+
+static cublasStatus_t describe(struct descriptors *s, const struct ft_product *p)
+{
+    const cudaDataType_t out = p->out == FT_BF16 ? CUDA_R_16BF : CUDA_R_32F;
+    const cublasOperation_t first = p->b_trans ? CUBLAS_OP_T : CUBLAS_OP_N;
+    const cublasOperation_t second = p->a_trans ? CUBLAS_OP_T : CUBLAS_OP_N;
+    cublasStatus_t e = cublasLtMatmulDescCreate(&s->op, CUBLAS_COMPUTE_32F, CUDA_R_32F);
+    if (!e)
+        e = cublasLtMatmulDescSetAttribute(s->op, CUBLASLT_MATMUL_DESC_TRANSA, &first,
+                                           sizeof first);
+    if (!e)
+        e = cublasLtMatmulDescSetAttribute(s->op, CUBLASLT_MATMUL_DESC_TRANSB, &second,
+                                           sizeof second);
+    if (!e && p->bias) {
+        const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
+        const cudaDataType_t type = CUDA_R_16BF;
+        e = cublasLtMatmulDescSetAttribute(s->op, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue,
+                                           sizeof epilogue);
+        if (!e)
+            e = cublasLtMatmulDescSetAttribute(s->op, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &type,
+                                               sizeof type);
+        if (!e)
+            e = cublasLtMatmulDescSetAttribute(s->op, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p->bias,
+                                               sizeof p->bias);
+    }
+    if (!e) /* b is (k,n), or (n,k) if transposed; column-major: its transpose */
+        e = layout(&s->first, CUDA_R_16BF, p->b_trans, p->k, p->n, p->ldb);
+    if (!e)
+        e = layout(&s->second, CUDA_R_16BF, p->a_trans, p->m, p->k, p->lda);
+    if (!e)
+        e = layout(&s->c, out, false, p->m, p->n, p->c ? p->ldc : p->ldd);
+    if (!e)
+        e = layout(&s->d, out, false, p->m, p->n, p->ldd);
+    return e;
+}
+
+/* Asks the library how to compute this shape, and keeps the first answer that it vouches for. */
+static int choose(struct ft_cuda *c, struct products *all, const struct descriptors *s,
+                  const struct key *key, size_t workspace, struct entry *e)
+{
+    cublasLtMatmulPreference_t prefer = NULL;
+    cublasLtMatmulHeuristicResult_t answers[ANSWERS];
+    int n = 0;
+    static const cublasLtMatmulPreferenceAttributes_t names[4] = {
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES};
+    const uint32_t aligned[4] = {(uint32_t)key->align[1], (uint32_t)key->align[0],
+                                 (uint32_t)key->align[2], (uint32_t)key->align[3]};
+    cublasStatus_t st = cublasLtMatmulPreferenceCreate(&prefer);
+    if (!st)
+        st = cublasLtMatmulPreferenceSetAttribute(prefer, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+                                                  &workspace, sizeof workspace);
+    for (int i = 0; i < 4 && !st; i++)
+        st = cublasLtMatmulPreferenceSetAttribute(prefer, names[i], &aligned[i], sizeof aligned[i]);
+    if (!st)
+        st = cublasLtMatmulAlgoGetHeuristic(all->handle, s->op, s->first, s->second, s->c, s->d,
+                                            prefer, ANSWERS, answers, &n);
+    if (prefer)
+        cublasLtMatmulPreferenceDestroy(prefer);
+    for (int i = 0; i < n && !st; i++)
+        if (answers[i].state == CUBLAS_STATUS_SUCCESS && answers[i].workspaceSize <= workspace) {
+            e->algorithm = answers[i].algo;
+            e->workspace = answers[i].workspaceSize;
+            e->key = *key;
+            e->used = true;
+            return 0;
+        }
+    char what[160];
+    snprintf(what, sizeof what, "choosing a product of %lld x %lld x %lld", (long long)key->m,
+             (long long)key->n, (long long)key->k);
+    ft_cuda_fail(c, what, st ? cublasLtGetStatusString(st) : "the library has no way to compute it");
+    return -1;
+}
+
+void ft_cuda_product(const struct ft_kernel_ctx *ctx, const struct ft_product *p, void *workspace)
+{
+    struct ft_cuda *c = ft_cuda_of(ctx);
+    struct products *all = (struct products *)c->products;
+    struct descriptors s = {};
+    const float beta = p->c ? p->beta : 0;
+    if (c->failed || p->m == 0 || p->n == 0)
+        return;
+    const struct key key = key_of(p, workspace != NULL);
+    struct entry *e = slot_of(all, &key);
+    if (!check(c, describe(&s, p), "describing a product") &&
+        (e->used ||
+         !choose(c, all, &s, &key, workspace ? FT_PRODUCT_SCRATCH : 0, e)))
+        check(c,
+              cublasLtMatmul(all->handle, s.op, &p->alpha, p->b, s.first, p->a, s.second, &beta,
+                             p->c ? p->c : p->d, s.c, p->d, s.d, &e->algorithm,
+                             workspace, e->workspace, c->stream),
+              "a product");
+    drop(&s);
+}
+
+int ft_products_open(struct ft_cuda *c)
+{
+    struct products *all = (struct products *)calloc(1, sizeof *all);
+    if (!all) {
+        ft_cuda_fail(c, "opening cuBLASLt", "out of memory");
+        return -1;
+    }
+    c->products = all;
+    return check(c, cublasLtCreate(&all->handle), "opening cuBLASLt");
+}
+
+void ft_products_close(struct ft_cuda *c)
+{
+    struct products *all = (struct products *)c->products;
+    if (all && all->handle)
+        cublasLtDestroy(all->handle);
+    free(all);
+    c->products = NULL;
+}

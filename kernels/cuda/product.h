@@ -1,0 +1,29 @@
+/* Matrix products on tensor cores: bf16 in, f32 sums, bf16 or f32 out. product.cu calls cuBLASLt;
+ * host/product.cpp is a plain loop for the host build. */
+#ifndef FT_CUDA_PRODUCT_H
+#define FT_CUDA_PRODUCT_H
+
+#include "kernels/cuda/runtime.h"
+
+/* d (m,n) = alpha op(a) op(b) + beta c + bias, all row-major. op(a) is (m,k): a is (m,k), or (k,m) if
+ * a_trans; op(b) is (k,n): b is (k,n), or (n,k) if b_trans. c has d's dtype and may be d. */
+struct ft_product {
+    int64_t m, n, k;
+    const void *a, *b, *c, *bias; /* c, bias (n, bf16): NULL for none */
+    int64_t lda, ldb, ldc, ldd;
+    bool a_trans, b_trans;
+    float alpha, beta;
+    void *d;
+    enum ft_dtype out; /* of c and d: FT_BF16 or FT_F32 */
+};
+
+/* Bytes of workspace a product may use, at ctx->scratch's beginning. */
+#define FT_PRODUCT_SCRATCH ((size_t)32 << 20)
+
+/* Queues the product; workspace NULL: none. Failure is noted in the backend. */
+void ft_cuda_product(const struct ft_kernel_ctx *ctx, const struct ft_product *p, void *workspace);
+
+int ft_products_open(struct ft_cuda *c);
+void ft_products_close(struct ft_cuda *c);
+
+#endif

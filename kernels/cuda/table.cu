@@ -1,0 +1,28 @@
+/* The CUDA backend's ops and their scratch. */
+#include "kernels/cuda/product.h"
+
+size_t ft_cuda_head_scratch(const union ft_op_args *args);
+size_t ft_cuda_grad_norm_scratch(const union ft_op_args *args);
+size_t ft_cuda_update_scratch(const union ft_op_args *args);
+size_t ft_cuda_attention_dx_scratch(const union ft_op_args *args);
+
+static size_t product_scratch(const union ft_op_args *args)
+{
+    (void)args;
+    return FT_PRODUCT_SCRATCH;
+}
+
+void ft_cuda_fill_table(struct ft_cuda *c)
+{
+#define X(name, ins, outs) c->base.ops[FT_OP_##name] = ft_cuda_##name;
+    FT_OPS(X)
+#undef X
+    c->base.scratch[FT_OP_linear] = product_scratch;
+    c->base.scratch[FT_OP_linear_dx] = product_scratch;
+    c->base.scratch[FT_OP_linear_dw] = product_scratch;
+    c->base.scratch[FT_OP_attention_dx] = ft_cuda_attention_dx_scratch;
+    c->base.scratch[FT_OP_head_loss] = ft_cuda_head_scratch;
+    c->base.scratch[FT_OP_grad_norm] = ft_cuda_grad_norm_scratch;
+    c->base.scratch[FT_OP_adamw] = ft_cuda_update_scratch;
+    c->base.scratch[FT_OP_sgd] = ft_cuda_update_scratch;
+}
