@@ -14,6 +14,7 @@ struct ft_command {
 
 int ft_cmd_train(const struct ft_command *self, int n, char **words);
 int ft_cmd_plan(const struct ft_command *self, int n, char **words);
+int ft_cmd_bench(const struct ft_command *self, int n, char **words);
 int ft_cmd_config(const struct ft_command *self, int n, char **words);
 
 /* Prints a command's help page. */
@@ -21,6 +22,9 @@ void ft_command_help(FILE *out, const struct ft_command *c);
 
 /* "--flag" among words: removes it and returns true. */
 bool ft_take_flag(int *n, char **words, const char *flag);
+/* "--flag N" or "--flag=N": removes both; FT_ECONFIG if N is not a whole number from 1. */
+int ft_take_number(const struct ft_command *self, int *n, char **words, const char *flag,
+                   int64_t *out);
 /* A word that begins with "-" and was taken by nothing: FT_ECONFIG. */
 int ft_refuse_flags(const struct ft_command *self, int n, char **words);
 /* The config file and overrides among words. */
@@ -31,6 +35,10 @@ void ft_print_notices(void);
 
 /* Seconds at which the program began. */
 extern double ft_started;
+
+/* A table of the time each kind of op took. */
+struct ft_profile;
+void ft_print_profile(FILE *out, const struct ft_profile *p);
 
 /* "12.3 MB" into a buffer of 32 bytes. */
 const char *ft_bytes_text(char *out, double bytes);

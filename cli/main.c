@@ -36,6 +36,18 @@ static const struct ft_command commands[] = {
      "measured rates, and the #SBATCH lines for a Slurm job.\n\n"
      "  --json       as one JSON object\n\n" OVERRIDES,
      ft_cmd_plan},
+    {"bench", "SHAPE | CONFIG.yaml [KEY=VALUE ...]", "what this machine reaches: tokens a second",
+     "Runs optimizer steps of a job, without logs or files, and prints tokens a second, the share\n"
+     "of the rate that one large product reaches on this device in the same run, and memory.\n"
+     "SHAPE is a well-known model's, whose weights are made on the spot: nothing is downloaded.\n\n"
+     "  --list       the shapes\n"
+     "  --rows N     tokens a micro-batch of a shape (default: as the list shows; 1024 on a CPU)\n"
+     "  --steps N    measured steps, at least (default 5, and at least three seconds)\n"
+     "  --profile    then time every kind of op in two more steps\n"
+     "  --json       as one JSON object\n\n"
+     "A shape's job is LoRA of rank 16 on all linear modules, on documents of 2048 tokens (256 on\n"
+     "a CPU); options change it: ft bench llama-3-8b lora_r=64 sequence_len=4096\n",
+     ft_cmd_bench},
     {"config", "--explain [KEY] | --schema | --dump CONFIG.yaml [KEY=VALUE ...]",
      "options: what they mean, and what a file resolves to",
      "  --explain KEY   what an option means, its type, range and default; without KEY: all "

@@ -65,10 +65,19 @@ static void print_memory(const struct ft_job *j)
 {
     char text[32];
     struct ft_plan_line peak[6];
-    printf("memory\n");
+    printf(j->backend->dev ? "memory on the GPU\n" : "memory\n");
     for (int i = 0; i < FT_MEMORY_COUNT; i++)
         if (j->plan.used[i])
             line(ft_memory_labels[i], ft_bytes_text(text, (double)j->plan.used[i]));
+    line("kept for backward", ft_recompute_labels[j->recompute]);
+    if (j->backend->dev) {
+        size_t have = 0, all = 0;
+        line("total", ft_bytes_text(text, (double)ft_job_device_memory(j)));
+        if (j->backend->dev->memory(j->backend, &have, &all) == 0)
+            line("free there", ft_bytes_text(text, (double)have));
+    }
+    if (j->backend->dev)
+        printf("memory here\n");
     line("datasets and their order",
          ft_bytes_text(text, (double)(j->dataset_bytes + j->epoch_bytes)));
     line("threads", ft_bytes_text(text, (double)ft_pool_size(j->pool) * FT_THREAD_SCRATCH));
@@ -87,6 +96,8 @@ static void print_slurm(const struct ft_job *j, double seconds)
     long minutes = (long)ceil((seconds * 1.5 + 120) / 60);
     long megabytes = (long)ceil((double)ft_job_memory(j) * 1.1 / 1048576) + 64;
     printf("for a Slurm job, at this machine's speed\n");
+    if (j->backend->dev)
+        printf("  #SBATCH --gres=gpu:1\n");
     printf("  #SBATCH --cpus-per-task=%d\n", ft_pool_size(j->pool));
     printf("  #SBATCH --mem=%ldM\n", megabytes);
     printf("  #SBATCH --time=%02ld:%02ld:00\n", minutes / 60, minutes % 60);
@@ -98,12 +109,14 @@ static void print_json(const struct ft_job *j, const struct ft_rates *r, double 
     printf("{\"parameters\": %lld, \"trained_parameters\": %lld, \"documents\": %lld, "
            "\"trained_tokens\": %lld, \"steps\": %lld, \"warmup_steps\": %lld, "
            "\"documents_per_step\": %.6g, \"tokens_per_step\": %.6g, \"packing_efficiency\": %.6g, "
-           "\"rows\": %lld, \"memory_bytes\": %zu, \"seconds\": %.6g, \"flops\": %.6g, "
+           "\"rows\": %lld, \"memory_bytes\": %zu, \"device_memory_bytes\": %zu, \"kept\": \"%s\", "
+           "\"seconds\": %.6g, \"flops\": %.6g, "
            "\"flops_per_token\": %.6g",
            (long long)ft_model_parameters(j->model), (long long)ft_adapter_parameters(j->adapter),
            (long long)j->train.n_docs, (long long)j->train.trained_tokens, (long long)l->steps,
            (long long)l->warmup_steps, l->docs_per_step, l->tokens_per_step, l->packing_efficiency,
-           (long long)j->capacity, ft_job_memory(j), seconds, r->flops, ft_job_flops_per_token(j));
+           (long long)j->capacity, ft_job_memory(j), ft_job_device_memory(j),
+           ft_recompute_labels[j->recompute], seconds, r->flops, ft_job_flops_per_token(j));
     for (int i = 0; i < FT_MEMORY_COUNT; i++)
         printf(", \"%s\": %zu", ft_memory_labels[i], j->plan.used[i]);
     printf("}\n");

@@ -19,8 +19,13 @@ static void print_start(FILE *out, const struct ft_job *j)
     fprintf(out, "%lld documents, %lld tokens to train on; %lld steps of %.1f documents\n",
             (long long)j->train.n_docs, (long long)j->train.trained_tokens, (long long)l->steps,
             l->docs_per_step);
-    fprintf(out, "on the CPU (%s), %d threads, %s of memory\n", j->backend->isa,
-            ft_pool_size(j->pool), ft_bytes_text(a, (double)ft_job_memory(j)));
+    if (j->backend->dev)
+        fprintf(out, "on %s (%s), %s of its memory, %s\n", j->backend->dev->name, j->backend->isa,
+                ft_bytes_text(a, (double)ft_job_device_memory(j)),
+                ft_recompute_labels[j->recompute]);
+    else
+        fprintf(out, "on the CPU (%s), %d threads, %s of memory\n", j->backend->isa,
+                ft_pool_size(j->pool), ft_bytes_text(a, (double)ft_job_memory(j)));
     fflush(out);
 }
 
@@ -58,19 +63,6 @@ static void print_end(FILE *out, const struct ft_job *j, const struct ft_train_r
         fprintf(out, "  llama.cpp  ignores rsLoRA and alpha patterns: merge the adapter first\n");
     else
         fprintf(out, "  llama.cpp  convert_lora_to_gguf.py --base %s %s\n", base, dir);
-}
-
-static void print_profile(FILE *out, const struct ft_profile *p)
-{
-    double total = 0;
-    for (int i = 0; i < FT_OP_COUNT; i++)
-        total += p->seconds[i];
-    fprintf(out, "\n%-14s %9s %7s %8s %9s\n", "op", "seconds", "share", "runs", "GFLOP/s");
-    for (int i = 0; i < FT_OP_COUNT; i++)
-        if (p->runs[i])
-            fprintf(out, "%-14s %9.3f %6.1f%% %8lld %9.1f\n", ft_op_rows[i].name, p->seconds[i],
-                    100 * p->seconds[i] / total, (long long)p->runs[i],
-                    p->flops[i] / p->seconds[i] * 1e-9);
 }
 
 static const char *number(char out[32], double v)
@@ -113,7 +105,7 @@ int ft_cmd_train(const struct ft_command *self, int n, char **words)
     if (!rc && !quiet)
         print_end(stdout, &j, &r);
     if (!rc && profile)
-        print_profile(stdout, &r.profile);
+        ft_print_profile(stdout, &r.profile);
     if (!rc && json)
         print_json(stdout, &j, &r);
     ft_job_close(&j);

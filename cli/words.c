@@ -1,6 +1,9 @@
 /* The words of a command line. */
 #include "cli/cli.h"
 
+#include "train/job.h"
+
+#include <stdlib.h>
 #include <string.h>
 
 bool ft_take_flag(int *n, char **words, const char *flag)
@@ -12,6 +15,28 @@ bool ft_take_flag(int *n, char **words, const char *flag)
             return true;
         }
     return false;
+}
+
+int ft_take_number(const struct ft_command *self, int *n, char **words, const char *flag,
+                   int64_t *out)
+{
+    const size_t length = strlen(flag);
+    for (int i = 0; i < *n; i++) {
+        if (strncmp(words[i], flag, length) != 0 || (words[i][length] && words[i][length] != '='))
+            continue;
+        const int taken = words[i][length] ? 1 : 2;
+        const char *text = taken == 1 ? words[i] + length + 1 : i + 1 < *n ? words[i + 1] : "";
+        char *end;
+        const long long v = strtoll(text, &end, 10);
+        if (end == text || *end || v < 1)
+            return ft_fail(FT_ECONFIG, "'%s' of 'ft %s' needs a whole number from 1, not '%s'",
+                           flag, self->name, text);
+        memmove(&words[i], &words[i + taken], (size_t)(*n - i - taken) * sizeof *words);
+        *n -= taken;
+        *out = v;
+        return FT_OK;
+    }
+    return FT_OK;
 }
 
 int ft_refuse_flags(const struct ft_command *self, int n, char **words)
@@ -54,4 +79,17 @@ const char *ft_bytes_text(char *out, double bytes)
     }
     snprintf(out, 32, u == 0 ? "%.0f %s" : bytes < 9.95 ? "%.2f %s" : "%.1f %s", bytes, units[u]);
     return out;
+}
+
+void ft_print_profile(FILE *out, const struct ft_profile *p)
+{
+    double total = 0;
+    for (int i = 0; i < FT_OP_COUNT; i++)
+        total += p->seconds[i];
+    fprintf(out, "\n%-14s %9s %7s %8s %9s\n", "op", "seconds", "share", "runs", "GFLOP/s");
+    for (int i = 0; i < FT_OP_COUNT; i++)
+        if (p->runs[i])
+            fprintf(out, "%-14s %9.3f %6.1f%% %8lld %9.1f\n", ft_op_rows[i].name, p->seconds[i],
+                    100 * p->seconds[i] / total, (long long)p->runs[i],
+                    p->flops[i] / p->seconds[i] * 1e-9);
 }

@@ -239,6 +239,13 @@ struct ft_op_row {
 
 extern const struct ft_op_row ft_op_rows[FT_OP_COUNT];
 
+/* Whether an op's work is matrix products. */
+static inline bool ft_op_is_product(enum ft_op op)
+{
+    return op == FT_OP_linear || op == FT_OP_linear_dx || op == FT_OP_linear_dw ||
+           op == FT_OP_head_loss || op == FT_OP_attention || op == FT_OP_attention_dx;
+}
+
 /* Live rows of a tensor in this batch. */
 static inline int64_t ft_live_rows(const struct ft_kernel_ctx *ctx, const struct ft_tensor *t)
 {

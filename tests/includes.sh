@@ -21,7 +21,7 @@ declare -A may=(
 )
 
 bad=0 seen=0
-for file in $(find cli src kernels -name '*.[ch]' | sort); do
+for file in $(find cli src kernels -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' -o -name '*.cpp' | sort); do
     folder=${file#src/}
     folder=${folder%%/*}
     for include in $(sed -n 's/^#include "\([^"]*\)"$/\1/p' "$file"); do
@@ -38,6 +38,14 @@ for file in $(find cli src kernels -name '*.[ch]' | sort); do
         */internal.h | kernels/cpu/*) echo "$file includes $include, which is $target's own"; bad=1 ;;
         esac
     done
+done
+# what only a GPU understands stays in device.cuh, so that the host build can stand in for it
+for file in kernels/cuda/*.cu kernels/cuda/*.cuh; do
+    [ "$file" = kernels/cuda/device.cuh ] && continue
+    if grep -nE '\basm\b|<<<|cooperative_groups|__shared__|__syncthreads|__shfl|threadIdx|blockIdx' "$file"; then
+        echo "$file: these belong in device.cuh"
+        bad=1
+    fi
 done
 [ "$seen" -gt 100 ] || { echo "only $seen includes found"; bad=1; }
 echo "$seen includes looked at"

@@ -72,8 +72,8 @@ FT_DEVICE void softmax_tile(float s[N][4], float o[C][4], float max[2], float su
         FT_UNROLL
         for (int n = 0; n < N; n++)
             FT_UNROLL
-            for (int e = 2 * half; e < 2 * half + 2; e++)
-                add += s[n][e] = ft_exp2(s[n][e] * scale - base);
+        for (int e = 2 * half; e < 2 * half + 2; e++)
+            add += s[n][e] = ft_exp2(s[n][e] * scale - base);
         max[half] = now;
         sum[half] = sum[half] * keep + add;
         FT_UNROLL
@@ -100,11 +100,11 @@ template <int D> FT_KERNEL(FT_TILE_THREADS) forward(struct ft_mark mark, struct 
     FT_UNROLL
     for (int m = 0; m < M; m++)
         FT_UNROLL
-        for (int half = 0; half < 2; half++) {
-            const int t = mine + 16 * m + ft_fragment_row(2 * half);
-            max[m][half] = -INFINITY;
-            low[m][half] = t < live ? first_key(j, t) : INT_MAX;
-        }
+    for (int half = 0; half < 2; half++) {
+        const int t = mine + 16 * m + ft_fragment_row(2 * half);
+        max[m][half] = -INFINITY;
+        low[m][half] = t < live ? first_key(j, t) : INT_MAX;
+    }
     if (q0 < live) {
         const int t0 = first_key(j, q0) / S::KEYS * S::KEYS;
         const int clear = first_key(j, q1 - 1); /* from here every row sees all up to itself */
@@ -131,12 +131,12 @@ template <int D> FT_KERNEL(FT_TILE_THREADS) forward(struct ft_mark mark, struct 
                 FT_UNROLL
                 for (int n = 0; partial && n < N; n++)
                     FT_UNROLL
-                    for (int e = 0; e < 4; e++) {
-                        const int key = t + 8 * n + ft_fragment_col(e);
-                        const int row = mine + 16 * m + ft_fragment_row(e);
-                        if (key > row || key < low[m][e / 2])
-                            s[m][n][e] = -INFINITY;
-                    }
+                for (int e = 0; e < 4; e++) {
+                    const int key = t + 8 * n + ft_fragment_col(e);
+                    const int row = mine + 16 * m + ft_fragment_row(e);
+                    if (key > row || key < low[m][e / 2])
+                        s[m][n][e] = -INFINITY;
+                }
                 softmax_tile<N, C>(s[m], o[m], max[m], sum[m], j.scale * LOG2E);
             }
             ft_tile_nn<D, M, N, C>(o, s, values + stage * S::KEYS * S::LD);
@@ -146,19 +146,19 @@ template <int D> FT_KERNEL(FT_TILE_THREADS) forward(struct ft_mark mark, struct 
     FT_UNROLL
     for (int m = 0; m < M; m++)
         FT_UNROLL
-        for (int half = 0; half < 2; half++) {
-            float all = sum[m][half] + ft_shuffle_xor(sum[m][half], 1);
-            all += ft_shuffle_xor(all, 2);
-            const int t = mine + 16 * m + ft_fragment_row(2 * half);
-            const float inverse = t < live ? 1.f / all : 0;
-            FT_UNROLL
-            for (int c = 0; c < C; c++) {
-                o[m][c][2 * half] *= inverse;
-                o[m][c][2 * half + 1] *= inverse;
-            }
-            if (ft_lane() % 4 == 0 && t < j.rows)
-                j.lse[(int64_t)t * j.heads + head] = t < live ? max[m][half] * j.scale + logf(all) : 0;
+    for (int half = 0; half < 2; half++) {
+        float all = sum[m][half] + ft_shuffle_xor(sum[m][half], 1);
+        all += ft_shuffle_xor(all, 2);
+        const int t = mine + 16 * m + ft_fragment_row(2 * half);
+        const float inverse = t < live ? 1.f / all : 0;
+        FT_UNROLL
+        for (int c = 0; c < C; c++) {
+            o[m][c][2 * half] *= inverse;
+            o[m][c][2 * half + 1] *= inverse;
         }
+        if (ft_lane() % 4 == 0 && t < j.rows)
+            j.lse[(int64_t)t * j.heads + head] = t < live ? max[m][half] * j.scale + logf(all) : 0;
+    }
     ft_tile_store<D, M, C>(head_of(j.o, head, j.d), mine, j.rows, j.d, j.wide, o,
                            queries + ft_warp() * 16 * M * S::LD);
 }
@@ -203,9 +203,11 @@ FT_DEVICE void score_gradient(const struct attention_job &j, bool seen, float ls
     *dp = *s * (*dp - delta) * j.scale;
 }
 
-/* dk and dv of a tile of keys: all queries of all heads of the group pass by. Scores are transposed:
- * rows are keys. */
-template <int D> FT_KERNEL(FT_TILE_THREADS) backward_keys(struct ft_mark mark, struct attention_job j)
+/* dk and dv of a tile of keys: all queries of all heads of the group pass by. Scores are
+ * transposed: rows are keys. */
+template <int D>
+FT_KERNEL(FT_TILE_THREADS)
+backward_keys(struct ft_mark mark, struct attention_job j)
 {
     ft_begin(mark);
     using S = backward_shape<D>;
@@ -257,13 +259,13 @@ template <int D> FT_KERNEL(FT_TILE_THREADS) backward_keys(struct ft_mark mark, s
             FT_UNROLL
             for (int n = 0; n < N; n++)
                 FT_UNROLL
-                for (int e = 0; e < 4; e++) {
-                    const int c = 8 * n + ft_fragment_col(e);
-                    const int key = mine + ft_fragment_row(e), query = t + c;
-                    const float *sums = row_sums<D>(q, c);
-                    score_gradient(j, query >= key && query < end[e / 2], sums[0], sums[1],
-                                   &s[0][n][e], &dp[0][n][e]);
-                }
+            for (int e = 0; e < 4; e++) {
+                const int c = 8 * n + ft_fragment_col(e);
+                const int key = mine + ft_fragment_row(e), query = t + c;
+                const float *sums = row_sums<D>(q, c);
+                score_gradient(j, query >= key && query < end[e / 2], sums[0], sums[1], &s[0][n][e],
+                               &dp[0][n][e]);
+            }
             ft_tile_nn<D, 1, N, C>(dv, s, dout + first_col);
             ft_tile_nn<D, 1, N, C>(dk, dp, q + first_col);
             ft_sync_block();
@@ -329,12 +331,12 @@ backward_queries(struct ft_mark mark, struct attention_job j)
             FT_UNROLL
             for (int n = 0; n < N; n++)
                 FT_UNROLL
-                for (int e = 0; e < 4; e++) {
-                    const int key = t + 8 * n + ft_fragment_col(e);
-                    const int row = mine + ft_fragment_row(e);
-                    score_gradient(j, key <= row && key >= low[e / 2], lse[e / 2], delta[e / 2],
-                                   &s[0][n][e], &dp[0][n][e]);
-                }
+            for (int e = 0; e < 4; e++) {
+                const int key = t + 8 * n + ft_fragment_col(e);
+                const int row = mine + ft_fragment_row(e);
+                score_gradient(j, key <= row && key >= low[e / 2], lse[e / 2], delta[e / 2],
+                               &s[0][n][e], &dp[0][n][e]);
+            }
             ft_tile_nn<D, 1, N, C>(dq, dp, keys + stage * S::OTHERS * S::LD + first_col);
             ft_sync_block();
         }
@@ -438,7 +440,6 @@ void ft_cuda_attention_dx(const struct ft_kernel_ctx *ctx, const union ft_op_arg
     j.d = a->head_dim;
     j.window = a->window;
     j.scale = a->scale;
-    j.wide =
-        ft_is_wide(a->q, a->k, a->v, a->dout, a->dq, a->dk, a->dv) && j.d % 8 == 0;
+    j.wide = ft_is_wide(a->q, a->k, a->v, a->dout, a->dq, a->dk, a->dv) && j.d % 8 == 0;
     sizes[size_for(j.d)].backward(ctx, j);
 }

@@ -340,9 +340,10 @@ static void ft_launch(const struct ft_kernel_ctx *ctx, void (*kernel)(struct ft_
                    [=] { kernel(mark, static_cast<P>(args)...); });
 #else
     if (shared > 48 * 1024 &&
-        ft_cuda_check(c, cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                              (int)shared),
-                      "cudaFuncSetAttribute"))
+        ft_cuda_check(
+            c,
+            cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared),
+            "cudaFuncSetAttribute"))
         return;
     const dim3 blocks((unsigned)grid.x, (unsigned)grid.y, (unsigned)grid.z);
     kernel<<<blocks, (unsigned)threads, shared, c->stream>>>(mark, static_cast<P>(args)...);

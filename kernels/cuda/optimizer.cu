@@ -109,8 +109,8 @@ FT_KERNEL(THREADS) adamw(struct ft_mark mark, struct update_job j)
     ft_begin(mark);
     const struct common c = *j.common;
     const float keep = 1.f - c.lr * j.decay, b1 = 1.f - j.beta1, b2 = 1.f - j.beta2;
-    for (int64_t i = ft_block_x() * PIECE + ft_thread();
-         i < (ft_block_x() + 1) * PIECE && i < j.n; i += THREADS) {
+    for (int64_t i = ft_block_x() * PIECE + ft_thread(); i < (ft_block_x() + 1) * PIECE && i < j.n;
+         i += THREADS) {
         if (c.apply) {
             const float g = j.g[i] * c.factor;
             const float m = j.m[i] + (g - j.m[i]) * b1, v = j.v[i] * j.beta2 + g * g * b2;
@@ -127,8 +127,8 @@ FT_KERNEL(THREADS) sgd(struct ft_mark mark, struct update_job j)
 {
     ft_begin(mark);
     const struct common c = *j.common;
-    for (int64_t i = ft_block_x() * PIECE + ft_thread();
-         i < (ft_block_x() + 1) * PIECE && i < j.n; i += THREADS) {
+    for (int64_t i = ft_block_x() * PIECE + ft_thread(); i < (ft_block_x() + 1) * PIECE && i < j.n;
+         i += THREADS) {
         if (c.apply) {
             float d = j.g[i] * c.factor + j.decay * j.p[i];
             if (j.m)
@@ -144,8 +144,8 @@ static void update(const struct ft_kernel_ctx *ctx, void (*kernel)(struct ft_mar
 {
     struct common *common = (struct common *)ctx->scratch;
     j.common = common;
-    ft_launch(ctx, prepare, ft_grid{1, 1, 1}, 32, 0, (const double *)scalars->data,
-              (double)j.beta1, (double)j.beta2, common);
+    ft_launch(ctx, prepare, ft_grid{1, 1, 1}, 32, 0, (const double *)scalars->data, (double)j.beta1,
+              (double)j.beta2, common);
     ft_launch(ctx, kernel, ft_grid{(j.n + PIECE - 1) / PIECE, 1, 1}, THREADS, 0, j);
 }
 

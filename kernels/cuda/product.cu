@@ -180,7 +180,8 @@ static int choose(struct ft_cuda *c, struct products *all, const struct descript
     char what[160];
     snprintf(what, sizeof what, "choosing a product of %lld x %lld x %lld", (long long)key->m,
              (long long)key->n, (long long)key->k);
-    ft_cuda_fail(c, what, st ? cublasLtGetStatusString(st) : "the library has no way to compute it");
+    ft_cuda_fail(c, what,
+                 st ? cublasLtGetStatusString(st) : "the library has no way to compute it");
     return -1;
 }
 
@@ -195,12 +196,11 @@ void ft_cuda_product(const struct ft_kernel_ctx *ctx, const struct ft_product *p
     const struct key key = key_of(p, workspace != NULL);
     struct entry *e = slot_of(all, &key);
     if (!check(c, describe(&s, p), "describing a product") &&
-        (e->used ||
-         !choose(c, all, &s, &key, workspace ? FT_PRODUCT_SCRATCH : 0, e)))
+        (e->used || !choose(c, all, &s, &key, workspace ? FT_PRODUCT_SCRATCH : 0, e)))
         check(c,
               cublasLtMatmul(all->handle, s.op, &p->alpha, p->b, s.first, p->a, s.second, &beta,
-                             p->c ? p->c : p->d, s.c, p->d, s.d, &e->algorithm,
-                             workspace, e->workspace, c->stream),
+                             p->c ? p->c : p->d, s.c, p->d, s.d, &e->algorithm, workspace,
+                             e->workspace, c->stream),
               "a product");
     drop(&s);
 }

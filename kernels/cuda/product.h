@@ -5,8 +5,8 @@
 
 #include "kernels/cuda/runtime.h"
 
-/* d (m,n) = alpha op(a) op(b) + beta c + bias, all row-major. op(a) is (m,k): a is (m,k), or (k,m) if
- * a_trans; op(b) is (k,n): b is (k,n), or (n,k) if b_trans. c has d's dtype and may be d. */
+/* d (m,n) = alpha op(a) op(b) + beta c + bias, all row-major. op(a) is (m,k): a is (m,k), or (k,m)
+ * if a_trans; op(b) is (k,n): b is (k,n), or (n,k) if b_trans. c has d's dtype and may be d. */
 struct ft_product {
     int64_t m, n, k;
     const void *a, *b, *c, *bias; /* c, bias (n, bf16): NULL for none */

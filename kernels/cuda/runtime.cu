@@ -199,8 +199,8 @@ static int open_device(struct ft_cuda *c)
         return -1;
     if (p.major < 8) {
         char why[256];
-        snprintf(why, sizeof why, "%.100s has compute capability %d.%d, ft needs 8.0 or later", p.name,
-                 p.major, p.minor);
+        snprintf(why, sizeof why, "%.100s has compute capability %d.%d, ft needs 8.0 or later",
+                 p.name, p.major, p.minor);
         ft_cuda_fail(c, "opening the GPU", why);
         return -1;
     }

@@ -47,7 +47,8 @@ void ft_cuda_fill_table(struct ft_cuda *c);
 /* Fills a shape's f32 or bf16 rows with zero bytes, in stream order. */
 void ft_cuda_zero(const struct ft_kernel_ctx *ctx, void *p, size_t bytes);
 
-#define X(name, ins, outs) void ft_cuda_##name(const struct ft_kernel_ctx *, const union ft_op_args *);
+#define X(name, ins, outs)                                                                         \
+    void ft_cuda_##name(const struct ft_kernel_ctx *, const union ft_op_args *);
 FT_OPS(X)
 #undef X
 

@@ -1,10 +1,10 @@
 /* Tiles of attention: rows of one head in shared memory, and the two shapes of product that
- * attention is made of, on tensor cores. D is the head size rounded up to a size with kernels of its
- * own; columns behind the true size are zeros.
+ * attention is made of, on tensor cores. D is the head size rounded up to a size with kernels of
+ * its own; columns behind the true size are zeros.
  *
  * Fragments are those of mma.m16n8k16 (PTX manual): thread l of a warp holds, of a 16x8 sum, rows
- * l/4 and l/4 + 8, columns 2 (l%4) and the next. A sum's fragments, rounded, are the left operand of
- * a product over its columns: so softmax's output never leaves the registers. */
+ * l/4 and l/4 + 8, columns 2 (l%4) and the next. A sum's fragments, rounded, are the left operand
+ * of a product over its columns: so softmax's output never leaves the registers. */
 #ifndef FT_CUDA_TILE_CUH
 #define FT_CUDA_TILE_CUH
 
@@ -114,11 +114,11 @@ FT_DEVICE void ft_tile_store(struct ft_rows to, int64_t first, int64_t end, int 
     FT_UNROLL
     for (int m = 0; m < M; m++)
         FT_UNROLL
-        for (int c = 0; c < C; c++)
-            FT_UNROLL
-            for (int e = 0; e < 4; e += 2)
-                *(uint32_t *)(staging + (16 * m + ft_fragment_row(e)) * LD + 8 * c +
-                              ft_fragment_col(e)) = ft_pack(o[m][c][e], o[m][c][e + 1]);
+    for (int c = 0; c < C; c++)
+        FT_UNROLL
+    for (int e = 0; e < 4; e += 2)
+        *(uint32_t *)(staging + (16 * m + ft_fragment_row(e)) * LD + 8 * c + ft_fragment_col(e)) =
+            ft_pack(o[m][c][e], o[m][c][e + 1]);
     ft_sync_warp();
     for (int i = ft_lane(); i < 16 * M * C; i += 32) {
         const int r = i / C, c = i % C * 8;

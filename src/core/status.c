@@ -104,12 +104,17 @@ void ft_status_clear_notices(void)
     notices.text[0] = 0;
 }
 
-void ft_status_clear(void)
+void ft_status_clear_errors(void)
 {
     errors.len = 0;
     errors.count = 0;
     errors.full = false;
     errors.text[0] = 0;
+}
+
+void ft_status_clear(void)
+{
+    ft_status_clear_errors();
     ft_status_clear_notices();
 }
 

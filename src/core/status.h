@@ -41,6 +41,7 @@ const char *ft_status_report(void);  /* all error and hint lines so far, "" if n
 const char *ft_status_notices(void); /* all notice lines so far, "" if none */
 int ft_status_errors(void);          /* how many errors are in the report */
 void ft_status_clear(void);          /* forgets errors, hints and notices of this thread */
+void ft_status_clear_errors(void);
 void ft_status_clear_notices(void);
 
 _Noreturn void ft_bug(const char *file, int line, const char *what);

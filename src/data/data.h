@@ -32,6 +32,8 @@ struct ft_dataset {
  */
 int ft_dataset_read(struct ft_dataset *d, const char *path, int64_t vocab, int64_t sequence_len,
                     enum ft_excess excess);
+/* n documents of `length` random tokens, all trained on. */
+int ft_dataset_make(struct ft_dataset *d, int64_t n, int64_t length, int64_t vocab, uint64_t seed);
 void ft_dataset_fini(struct ft_dataset *d);
 
 /* Moves documents of d to `held`, which shares d's tokens: share < 1 of them, or that many, from

@@ -162,6 +162,30 @@ int ft_dataset_read(struct ft_dataset *d, const char *path, int64_t vocab, int64
     return rc;
 }
 
+int ft_dataset_make(struct ft_dataset *d, int64_t n, int64_t length, int64_t vocab, uint64_t seed)
+{
+    struct ft_rng rng = ft_rng_init(seed, FT_RNG_TEST, 0, 0);
+    const size_t tokens = (size_t)(n * length);
+    *d = (struct ft_dataset){.n_tokens = n * length, .n_docs = n, .read = n, .longest = length};
+    int rc = ft_alloc(&d->ids, tokens, sizeof *d->ids);
+    if (!rc)
+        rc = ft_alloc(&d->mask, tokens, sizeof *d->mask);
+    if (!rc)
+        rc = ft_alloc(&d->docs, (size_t)n, sizeof *d->docs);
+    if (rc) {
+        ft_dataset_fini(d);
+        return rc;
+    }
+    for (size_t i = 0; i < tokens; i++) {
+        d->ids[i] = (int32_t)ft_rng_below(&rng, (uint32_t)vocab);
+        d->mask[i] = 1;
+    }
+    for (int64_t i = 0; i < n; i++)
+        d->docs[i] = (struct ft_document){i * length, (int32_t)length, (int32_t)i};
+    d->trained_tokens = n * (length - 1);
+    return FT_OK;
+}
+
 void ft_dataset_fini(struct ft_dataset *d)
 {
     ft_free(d->ids);

@@ -55,6 +55,8 @@ static void compute_again(struct backward *b, const struct ft_value *v)
         clone.args.slots[i] = twin;
     }
     ft_graph_emit(g, clone.op, &clone.args);
+    if (!g->rc)
+        g->programs[FT_PASS].v[g->programs[FT_PASS].n - 1].again = true;
 }
 
 /* The tensor that backward may read in t's stead, after cloning what computes it if it was dropped.

@@ -7,6 +7,12 @@ const char *const ft_memory_labels[FT_MEMORY_COUNT] = {
 #undef X
 };
 
+const char *const ft_recompute_labels[] = {
+    [FT_KEEP_ALL] = "all activations kept",
+    [FT_RECOMPUTE_CHEAP] = "norms and activation functions recomputed",
+    [FT_RECOMPUTE_LAYER] = "layers recomputed",
+};
+
 int ft_graph_new(struct ft_graph **out, const struct ft_backend *b)
 {
     struct ft_graph *g;

@@ -41,6 +41,7 @@ enum ft_recompute {
     FT_RECOMPUTE_CHEAP, /* norms, SwiGLU, dropout */
     FT_RECOMPUTE_LAYER, /* everything but the layers' inputs */
 };
+extern const char *const ft_recompute_labels[];
 
 /* For this backend, which must outlive the graph. */
 int ft_graph_new(struct ft_graph **out, const struct ft_backend *b);
@@ -187,6 +188,9 @@ int ft_graph_run(struct ft_graph *g, enum ft_program p, struct ft_pool *pool,
  * be NULL). */
 struct ft_cost ft_graph_cost(const struct ft_graph *g, enum ft_program p, int64_t rows,
                              int64_t docs, double flops[FT_OP_COUNT]);
+
+/* FLOPs of one pass in products, without what recompute adds. */
+double ft_graph_useful_flops(const struct ft_graph *g, int64_t rows, int64_t docs);
 
 /* The largest values of pass memory that live at its peak: for the memory table. */
 struct ft_plan_line {

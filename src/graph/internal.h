@@ -39,7 +39,7 @@ struct ft_node {
     enum ft_op op;
     union ft_op_args args;
     int layer;
-    bool removed;
+    bool removed, again;              /* again: computes what was computed before */
     const struct ft_stack_use *stack; /* a stacked product has its own backward; NULL: none */
     struct ft_value *scratch;         /* NULL: none */
 };

@@ -60,6 +60,17 @@ struct ft_cost ft_graph_cost(const struct ft_graph *g, enum ft_program p, int64_
     return sum;
 }
 
+double ft_graph_useful_flops(const struct ft_graph *g, int64_t rows, int64_t docs)
+{
+    double sum = 0;
+    for (int i = 0; i < g->programs[FT_PASS].n; i++) {
+        const struct ft_node *n = &g->programs[FT_PASS].v[i];
+        if (!n->removed && !n->again && ft_op_is_product(n->op))
+            sum += ft_op_rows[n->op].cost(&n->args, rows, docs).flops;
+    }
+    return sum;
+}
+
 void ft_graph_poison(struct ft_graph *g)
 {
     FT_ASSERT(!g->backend->dev);

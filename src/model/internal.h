@@ -19,7 +19,8 @@ struct ft_weight {
     const char *name;
     int64_t rows, cols; /* cols 0: a vector of `rows` */
     struct ft_tensor **slot;
-    struct ft_st *file; /* found by ft_model_open */
+    enum ft_dtype dtype; /* as stored */
+    struct ft_st *file;  /* found by ft_model_open; NULL: weights are made on the spot */
     const struct ft_st_entry *entry;
 };
 

@@ -4,6 +4,7 @@
 #include "core/file.h"
 #include "core/text.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -279,6 +280,8 @@ static int find_tensors(struct ft_model *m)
             rc = ft_fail_at(in_folder(m), FT_EDATA, "tensor '%s' is missing", w->name);
         else if (check_weight(w))
             rc = FT_EDATA;
+        else
+            w->dtype = w->entry->dtype;
     }
     qsort(m->weights, (size_t)m->n_weights, sizeof *m->weights, weight_by_name);
     for (int f = 0; f < m->n_files; f++)
@@ -315,6 +318,26 @@ int ft_model_open(struct ft_model **out, const char *folder)
         ft_model_close(m);
         return rc;
     }
+    *out = m;
+    return FT_OK;
+}
+
+int ft_model_make(struct ft_model **out, const struct ft_shape *shape)
+{
+    struct ft_model *m;
+    *out = NULL;
+    FT_TRY(ft_alloc(&m, 1, sizeof *m));
+    m->family = &ft_families[0];
+    m->config = shape->config;
+    int rc = (m->folder = ft_strdup(shape->name)) ? FT_OK : FT_ERESOURCE;
+    if (!rc)
+        rc = m->family->weights(m);
+    if (rc) {
+        ft_model_close(m);
+        return rc;
+    }
+    for (int i = 0; i < m->n_weights; i++)
+        m->weights[i].dtype = FT_BF16;
     *out = m;
     return FT_OK;
 }
@@ -415,7 +438,7 @@ int ft_model_declare(struct ft_model *m, struct ft_graph *g, ft_model_rank_fn *r
     for (int i = 0; i < m->n_weights; i++) {
         const struct ft_weight *w = &m->weights[i];
         if (*w->slot == &wanted)
-            *w->slot = ft_graph_value(g, FT_M_WEIGHTS, w->name, stacked ? FT_BF16 : w->entry->dtype,
+            *w->slot = ft_graph_value(g, FT_M_WEIGHTS, w->name, stacked ? FT_BF16 : w->dtype,
                                       w->cols ? w->rows : 1, w->cols ? w->cols : w->rows);
     }
     return FT_OK;
@@ -460,7 +483,7 @@ static int64_t row_elements(const struct ft_weight *w)
 
 static int64_t chunk_rows(const struct ft_weight *w)
 {
-    int64_t n = CHUNK / (row_elements(w) * (int64_t)ft_dtype_size(w->entry->dtype));
+    int64_t n = CHUNK / (row_elements(w) * (int64_t)ft_dtype_size(w->dtype));
     return n > 0 ? n : 1;
 }
 
@@ -500,6 +523,23 @@ static void to_bf16(void *data, size_t n, enum ft_dtype from)
     }
 }
 
+/* Weights of a model that is no more than a shape: norms 1, the rest uniform with the variance that
+ * keeps activations at 1; the same for any number of threads. */
+static void make_rows(const struct ft_weight *w, int64_t row, int64_t rows, uint16_t *to)
+{
+    const int64_t cols = row_elements(w);
+    const float bound = sqrtf(3.f / (float)cols);
+    const bool bias = ft_ends_with(w->name, ".bias");
+    for (int64_t r = row; r < row + rows; r++) {
+        uint32_t state = ((uint32_t)r * 2654435761u) ^ (uint32_t)(w->rows * 31 + w->cols);
+        for (int64_t c = 0; c < cols; c++, to++) {
+            state = state * 1664525u + 1013904223u;
+            float v = (float)(int32_t)state * 0x1p-31f * bound;
+            *to = ft_f32_to_bf16(w->cols ? v : bias ? 0 : 1);
+        }
+    }
+}
+
 static const struct ft_weight *weight_of(const struct load *l, int64_t chunk, int64_t *row,
                                          int64_t *rows)
 {
@@ -524,15 +564,17 @@ static void load_piece(void *arg, int64_t piece, void *scratch)
     int64_t row, rows, chunk = l->base + piece;
     const struct ft_weight *w = weight_of(l, chunk, &row, &rows);
     const struct ft_tensor *t = *w->slot;
-    size_t n = (size_t)(rows * row_elements(w)), size = ft_dtype_size(w->entry->dtype);
+    size_t n = (size_t)(rows * row_elements(w)), size = ft_dtype_size(w->dtype);
     size_t row_bytes = (size_t)row_elements(w) * size;
     char *to = l->staging ? l->staging + piece * CHUNK : (char *)t->data + (size_t)row * row_bytes;
-    if (ft_st_read(w->file, w->entry, row * (int64_t)row_bytes, n * size, to))
+    if (!w->file)
+        make_rows(w, row, rows, (uint16_t *)to);
+    else if (ft_st_read(w->file, w->entry, row * (int64_t)row_bytes, n * size, to))
         atomic_store(&l->failed, chunk);
-    else if (l->scan && !all_finite(to, n, w->entry->dtype))
+    else if (l->scan && !all_finite(to, n, w->dtype))
         atomic_store(&l->nonfinite, chunk);
-    else if (t->dtype != w->entry->dtype)
-        to_bf16(to, n, w->entry->dtype);
+    else if (t->dtype != w->dtype)
+        to_bf16(to, n, w->dtype);
 }
 
 /* Queues the copies of a round that lies in the staging buffer. */

@@ -55,6 +55,18 @@ struct ft_module {
 
 struct ft_model;
 
+/* A model that is no more than a shape, for benchmarks: its weights are made when they are loaded.
+ */
+struct ft_shape {
+    const char *name; /* "llama-3-8b" */
+    struct ft_model_config config;
+    int64_t rows; /* of a micro-batch that a GPU of 80 GB or more works well with */
+};
+extern const struct ft_shape ft_shapes[];
+extern const int ft_shape_count;
+const struct ft_shape *ft_shape_find(const char *name); /* NULL: none */
+int ft_model_make(struct ft_model **out, const struct ft_shape *shape);
+
 /* Reads config.json and the headers of the weights, and checks every name, shape and dtype; no
  * weight is read. FT_EDATA. */
 int ft_model_open(struct ft_model **out, const char *folder);

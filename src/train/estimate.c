@@ -31,8 +31,12 @@ static int fill_block(const struct ft_backend *b, void *block, size_t bytes)
     enum { CHUNK = 1 << 20 };
     uint16_t *pattern;
     FT_TRY(ft_alloc(&pattern, CHUNK, 1));
-    for (size_t i = 0; i < CHUNK / 2; i++) /* bf16 around 1 in either half of an f32 */
-        pattern[i] = (uint16_t)(0x3f00 + i * 40503 % 256);
+    uint32_t state = 1;
+    for (size_t i = 0; i < CHUNK / 2;
+         i++) { /* bf16 of either sign, 0.5 to 2, in halves of f32 too */
+        state = state * 1664525u + 1013904223u;
+        pattern[i] = (uint16_t)(0x3f00 | state >> 24 | (state >> 8 & 0x8000));
+    }
     int rc = 0;
     for (size_t at = 0; at < bytes && !rc; at += CHUNK) {
         size_t n = bytes - at < CHUNK ? bytes - at : CHUNK;
@@ -81,12 +85,6 @@ int ft_rates_measure(struct ft_rates *r, const struct ft_job *j)
     return rc;
 }
 
-static bool is_product(int op)
-{
-    return op == FT_OP_linear || op == FT_OP_linear_dx || op == FT_OP_linear_dw ||
-           op == FT_OP_head_loss || op == FT_OP_attention || op == FT_OP_attention_dx;
-}
-
 static double tokens_of(const struct ft_dataset *d)
 {
     double n = 0;
@@ -108,7 +106,7 @@ static double program_seconds(const struct ft_job *j, enum ft_program p, const s
     double flops[FT_OP_COUNT] = {0}, products = 0;
     struct ft_cost all = ft_graph_cost(j->graph, p, j->capacity, documents(j), flops);
     for (int i = 0; i < FT_OP_COUNT; i++)
-        products += is_product(i) ? flops[i] : 0;
+        products += ft_op_is_product((enum ft_op)i) ? flops[i] : 0;
     return products / r->flops + (all.bytes / r->bytes) / 4; /* products stream most of the bytes */
 }
 
@@ -129,9 +127,38 @@ double ft_job_seconds(const struct ft_job *j, const struct ft_rates *r)
 
 double ft_job_flops_per_token(const struct ft_job *j)
 {
-    double flops[FT_OP_COUNT] = {0}, products = 0;
-    ft_graph_cost(j->graph, FT_PASS, j->capacity, documents(j), flops);
-    for (int i = 0; i < FT_OP_COUNT; i++)
-        products += is_product(i) ? flops[i] : 0;
-    return products / (double)j->capacity;
+    return ft_graph_useful_flops(j->graph, j->capacity, documents(j)) / (double)j->capacity;
+}
+
+/* y = x w^T of n x n matrices, as large as it takes for the rate to be the device's. */
+static int measure_product(const struct ft_job *j, int64_t n, double *seconds)
+{
+    const struct ft_backend *b = j->backend;
+    struct ft_tensor x = {NULL, n, n, b->act, true, -1, "x", 0}, y = x, w = x;
+    union ft_op_args product = {.linear = {.x = &x, .w = &w, .y = &y, .alpha = 1}};
+    const size_t scratch = b->scratch[FT_OP_linear] ? b->scratch[FT_OP_linear](&product) : 0;
+    const size_t one = ft_tensor_bytes(&x), bytes = scratch + 3 * one;
+    void *block;
+    w.live = false;
+    FT_TRY(b->alloc(b, &block, bytes));
+    x.data = (char *)block + scratch;
+    y.data = (char *)x.data + one;
+    w.data = (char *)y.data + one;
+    int rc = fill_block(b, block, bytes);
+    if (!rc)
+        *seconds = fastest(j, FT_OP_linear, &product, n, block);
+    b->free(b, block, bytes);
+    return rc;
+}
+
+int ft_matrix_rate(const struct ft_job *j, double *flops)
+{
+    double seconds = 0;
+    int64_t n = 128;
+    do {
+        n *= 2;
+        FT_TRY(measure_product(j, n, &seconds));
+    } while (n < 8192 && seconds < 5e-3 * (j->backend->dev ? 0.2 : 1));
+    *flops = 2 * (double)n * (double)n * (double)n / seconds;
+    return FT_OK;
 }

@@ -100,6 +100,30 @@ static int64_t pass_rows(const struct ft_job *j)
     return micro > DEVICE_ROWS ? micro : DEVICE_ROWS;
 }
 
+/* How the documents are batched, and what follows from it. */
+static int open_batching(struct ft_job *j)
+{
+    const struct ft_config *c = j->config;
+    j->capacity = ft_pass_capacity(&j->train, &j->held, &j->batching,
+                                   c->gradient_accumulation_steps, pass_rows(j));
+    FT_TRY(ft_epoch_init(&j->epoch, j->train.n_docs));
+    j->dataset_bytes = (size_t)j->train.n_tokens * 5 + (size_t)j->train.read * 16;
+    if (!j->held_shares_tokens)
+        j->dataset_bytes += (size_t)j->held.n_tokens * 5 + (size_t)j->held.read * 16;
+    j->epoch_bytes = (size_t)j->train.n_docs * (4 + 16 + 8 + 16);
+    return FT_OK;
+}
+
+static void set_batching(struct ft_job *j)
+{
+    const struct ft_config *c = j->config;
+    j->batching = (struct ft_batching){.micro_batch_size = c->micro_batch_size,
+                                       .sequence_len = c->sequence_len,
+                                       .packing = c->sample_packing,
+                                       .file_order = c->curriculum_sampling,
+                                       .seed = (uint64_t)c->seed};
+}
+
 static int open_data(struct ft_job *j)
 {
     const struct ft_config *c = j->config;
@@ -112,11 +136,7 @@ static int open_data(struct ft_job *j)
             return ft_fail_at(ft_config_where(c, "test_datasets"), FT_EDATA,
                               "nothing to evaluate on: no document has a trained token");
     }
-    j->batching = (struct ft_batching){.micro_batch_size = c->micro_batch_size,
-                                       .sequence_len = c->sequence_len,
-                                       .packing = c->sample_packing,
-                                       .file_order = c->curriculum_sampling,
-                                       .seed = (uint64_t)c->seed};
+    set_batching(j);
     FT_TRY(check_enough(j));
     if (c->val_set_size > 0) {
         FT_TRY(ft_dataset_split(&j->train, &j->held, c->val_set_size, (uint64_t)c->seed));
@@ -124,14 +144,7 @@ static int open_data(struct ft_job *j)
         FT_TRY(check_enough(j));
     }
     report_context(j);
-    j->capacity = ft_pass_capacity(&j->train, &j->held, &j->batching,
-                                   c->gradient_accumulation_steps, pass_rows(j));
-    FT_TRY(ft_epoch_init(&j->epoch, j->train.n_docs));
-    j->dataset_bytes = (size_t)j->train.n_tokens * 5 + (size_t)j->train.read * 16;
-    if (!j->held_shares_tokens)
-        j->dataset_bytes += (size_t)j->held.n_tokens * 5 + (size_t)j->held.read * 16;
-    j->epoch_bytes = (size_t)j->train.n_docs * (4 + 16 + 8 + 16);
-    return FT_OK;
+    return open_batching(j);
 }
 
 /* --- the length of the run --- */
@@ -555,11 +568,20 @@ static int open_backend(struct ft_job *j)
     const size_t skip = sizeof "error: " - 1;
     ft_notice((struct ft_where){0}, "'device: auto' took the CPU: %.*s",
               (int)(strcspn(why, "\n") - skip), why + skip);
-    ft_status_clear();
+    ft_status_clear_errors();
     return ft_cpu_backend(&j->backend, c->cpu_isa);
 }
 
 /* --- the whole --- */
+
+/* What is left once model and data are there. */
+static int open_rest(struct ft_job *j)
+{
+    const struct ft_config *c = j->config;
+    find_length(j);
+    FT_TRY(ft_pool_new(&j->pool, c->threads > 0 ? (int)c->threads : ft_cpu_allowance()));
+    return open_graph(j);
+}
 
 int ft_job_open(struct ft_job *j, const struct ft_config *c)
 {
@@ -572,9 +594,21 @@ int ft_job_open(struct ft_job *j, const struct ft_config *c)
     FT_TRY(ft_tokenizer_check(j->model_path, ft_model_config(j->model)->vocab));
     FT_TRY(open_adapter(j));
     FT_TRY(open_data(j));
-    find_length(j);
-    FT_TRY(ft_pool_new(&j->pool, c->threads > 0 ? (int)c->threads : ft_cpu_allowance()));
-    return open_graph(j);
+    return open_rest(j);
+}
+
+int ft_job_open_shape(struct ft_job *j, const struct ft_config *c, const struct ft_shape *shape)
+{
+    *j = (struct ft_job){.config = c, .base_name = shape->name};
+    FT_TRY(open_backend(j));
+    FT_TRY(ft_model_make(&j->model, shape));
+    FT_TRY(open_adapter(j));
+    int64_t docs = 4 * c->micro_batch_size * c->gradient_accumulation_steps;
+    FT_TRY(
+        ft_dataset_make(&j->train, docs, c->sequence_len, shape->config.vocab, (uint64_t)c->seed));
+    set_batching(j);
+    FT_TRY(open_batching(j));
+    return open_rest(j);
 }
 
 void ft_job_close(struct ft_job *j)

@@ -53,6 +53,10 @@ struct ft_job {
 /* Opens and checks everything, and plans the memory; takes no large block and reads no weight.
  * config must outlive the job. */
 int ft_job_open(struct ft_job *j, const struct ft_config *config);
+/* The same for a model that is no more than a shape and random documents of sequence_len tokens;
+ * the config's model and datasets are not looked at. */
+int ft_job_open_shape(struct ft_job *j, const struct ft_config *config,
+                      const struct ft_shape *shape);
 void ft_job_close(struct ft_job *j);
 
 /* After opening: takes the memory, reads the weights, and writes the adapter's first values.
@@ -82,10 +86,12 @@ struct ft_rates {
     double bytes; /* a second, of elementwise ops */
 };
 int ft_rates_measure(struct ft_rates *r, const struct ft_job *j);
+/* FLOPs a second of one large product on random numbers: the device's measured matrix rate. */
+int ft_matrix_rate(const struct ft_job *j, double *flops);
 /* Seconds that the whole run will take, evaluation included. */
 double ft_job_seconds(const struct ft_job *j, const struct ft_rates *r);
 
-/* Products of one trained token, forward and backward, in FLOPs. */
+/* Products of one trained token, forward and backward, in FLOPs, without what recompute adds. */
 double ft_job_flops_per_token(const struct ft_job *j);
 
 #endif

@@ -55,8 +55,10 @@ static int run_work(struct loop *l, struct work *w)
     struct ft_profile *profile = l->o->profile ? &l->r->profile : NULL;
     for (; l->ready || fill_next(l, w); l->ready = false) {
         FT_TRY(ft_graph_run(l->j->graph, w->program, l->j->pool, &l->next, profile));
+        if (w->program != FT_PASS)
+            continue;
         l->tokens += l->next.rows;
-        l->r->trained_tokens += w->program == FT_PASS ? l->next.trained : 0;
+        l->r->trained_tokens += l->next.trained;
     }
     return FT_OK;
 }
@@ -232,8 +234,12 @@ static int run_steps(struct loop *l)
     if (j->length.eval_every >= 0)
         FT_TRY(evaluate(l));
     begin_window(l);
-    while (l->step < j->length.steps)
-        FT_TRY(train_step(l));
+    while (l->step < j->length.steps) {
+        int rc = train_step(l);
+        if (rc == FT_ERESOURCE)
+            ft_hint("this was at step %lld; nothing was written for this run", (long long)l->step);
+        FT_TRY(rc);
+    }
     return FT_OK;
 }
 
@@ -243,17 +249,29 @@ static void show_loading(void *ctx, uint64_t done, uint64_t total)
                                            .fraction = (double)done / (double)total});
 }
 
+static int too_large(const char *where, size_t need, size_t have, const char *whose)
+{
+    ft_fail(FT_ERESOURCE, "training needs %.2f GB of memory%s, %.2f GB are %s", (double)need / 1e9,
+            where, (double)have / 1e9, whose);
+    ft_hint("'ft plan' shows where it goes; lower 'micro_batch_size' or 'sequence_len', or set "
+            "'gradient_checkpointing: true'");
+    return FT_ERESOURCE;
+}
+
 /* Refuses before the first weight is read what could not end well. */
 static int check_memory(const struct ft_job *j)
 {
-    size_t need = ft_job_memory(j), have = ft_memory_available() + ft_memory_resident();
-    if (need <= have)
+    size_t need = ft_job_memory(j), have = ft_memory_available() + ft_memory_resident(), all;
+    if (need > have)
+        return too_large("", need, have, "available");
+    if (!j->backend->dev)
         return FT_OK;
-    ft_fail(FT_ERESOURCE, "training needs %.2f GB of memory, %.2f GB are available",
-            (double)need / 1e9, (double)have / 1e9);
-    ft_hint("'ft plan' shows where it goes; lower 'sequence_len', or set "
-            "'gradient_checkpointing: true'");
-    return FT_ERESOURCE;
+    need = ft_job_device_memory(j);
+    if (j->backend->dev->memory(j->backend, &have, &all))
+        return ft_graph_device_failed(j->graph);
+    if (need > have)
+        return too_large(" on the GPU", need, have, "free there");
+    return FT_OK;
 }
 
 static int place_and_load(struct loop *l)

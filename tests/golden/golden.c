@@ -25,6 +25,7 @@ void setup_golden(struct setup *s, const char *name)
 {
     const char *dir = FT_ROOT "/tests/golden";
     setup_add(s, "base_model=%s/%s", dir, name);
+    setup_add(s, "device=cpu");
     setup_add(s, "lora_model_dir=%s/%s", dir, name);
     setup_add(s, "datasets.0.path=%s/%s/data.safetensors", dir, name);
     setup_add(s, "output_dir=unused");

@@ -1,10 +1,10 @@
 /* A GPU's threads on the host: the threads of a block are fibers, blocks run one after the other.
  *
- * A warp's collective instructions meet at a rendezvous, where the lane that comes last computes for
- * all. Asynchronous copies land when they are waited for; until then their place holds poison. Shared
- * memory is a heap block of exactly the size that was asked for, poisoned at the block's start. The
- * order in which fibers run is shuffled. A block that can go no further (a barrier that not all
- * reach) aborts. Not proven here: PTX encodings, memory ordering, bank conflicts, speed. */
+ * A warp's collective instructions meet at a rendezvous, where the lane that comes last computes
+ * for all. Asynchronous copies land when they are waited for; until then their place holds poison.
+ * Shared memory is a heap block of exactly the size that was asked for, poisoned at the block's
+ * start. The order in which fibers run is shuffled. A block that can go no further (a barrier that
+ * not all reach) aborts. Not proven here: PTX encodings, memory ordering, bank conflicts, speed. */
 #ifndef FT_CUDA_HOST_FIBERS_H
 #define FT_CUDA_HOST_FIBERS_H
 

@@ -1,6 +1,6 @@
-/* The CUDA backend's runtime for the host build: memory is the heap, queued work runs at once, and a
- * recording is a list of what would have run. FT_EMULATED_MEMORY sets how many bytes the pretended
- * device has, FT_EMULATED_FAULT makes the n-th piece of work fail: for tests. */
+/* The CUDA backend's runtime for the host build: memory is the heap, queued work runs at once, and
+ * a recording is a list of what would have run. FT_EMULATED_MEMORY sets how many bytes the
+ * pretended device has, FT_EMULATED_FAULT makes the n-th piece of work fail: for tests. */
 #include "kernels/cuda/host/fibers.h"
 #include "kernels/cuda/product.h"
 

@@ -1,0 +1,79 @@
+/* Benchmarks: optimizer steps as the training loop makes them, timed. */
+#include "train/bench.h"
+
+#include "core/clock.h"
+
+enum { WARM_UP = 3 }; /* met, recorded, replayed */
+
+struct bench {
+    struct ft_job *j;
+    struct ft_bench_result *r;
+    int64_t batch;
+    int64_t tokens;
+};
+
+/* One optimizer step over the next micro-batches of the epoch, waited for. */
+static int one_step(struct bench *b, struct ft_profile *profile)
+{
+    struct ft_job *j = b->j;
+    double scalars[FT_SCALARS];
+    b->tokens = 0;
+    for (int64_t g = 0; g < j->config->gradient_accumulation_steps; g++) {
+        const struct ft_micro_batch *m = &j->epoch.batches[b->batch++ % j->epoch.n_batches];
+        for (int64_t at = 0; at < m->count;) {
+            struct ft_run run;
+            at += ft_job_fill(j, &j->train, j->epoch.order + m->first + at, m->count - at, 0, &run);
+            FT_TRY(ft_graph_run(j->graph, FT_PASS, j->pool, &run, profile));
+            b->tokens += run.rows;
+        }
+    }
+    FT_TRY(ft_graph_put(j->graph, j->batch.scalars, FT_S_LR, 1e-4));
+    FT_TRY(ft_graph_run(j->graph, FT_UPDATE, j->pool, &(struct ft_run){0}, profile));
+    FT_TRY(ft_graph_read(j->graph, j->batch.scalars, scalars));
+    b->r->loss = scalars[FT_S_LOSS];
+    return FT_OK;
+}
+
+static int measure(struct bench *b, const struct ft_bench_options *o)
+{
+    struct ft_bench_result *r = b->r;
+    double began = ft_now(), tokens = 0, last = began;
+    while (r->steps < o->steps || r->seconds < o->seconds) {
+        FT_TRY(one_step(b, NULL));
+        double now = ft_now(), rate = (double)b->tokens / (now - last);
+        r->best_tokens_per_second =
+            rate > r->best_tokens_per_second ? rate : r->best_tokens_per_second;
+        tokens += (double)b->tokens;
+        last = now;
+        r->seconds = now - began;
+        r->steps++;
+    }
+    r->rows = b->tokens;
+    r->tokens_per_second = tokens / r->seconds;
+    return FT_OK;
+}
+
+int ft_bench(struct ft_job *j, const struct ft_bench_options *o, struct ft_bench_result *r)
+{
+    struct bench b = {.j = j, .r = r};
+    size_t before = 0, after = 0, all;
+    *r = (struct ft_bench_result){0};
+    if (j->backend->dev && j->backend->dev->memory(j->backend, &before, &all))
+        return ft_graph_device_failed(j->graph);
+    FT_TRY(ft_matrix_rate(j, &r->matrix_rate));
+    double start = ft_now();
+    FT_TRY(ft_job_place(j, NULL, NULL));
+    r->load_seconds = ft_now() - start;
+    for (int i = 0; i < WARM_UP; i++)
+        FT_TRY(one_step(&b, NULL));
+    FT_TRY(measure(&b, o));
+    if (j->backend->dev && j->backend->dev->memory(j->backend, &after, &all))
+        return ft_graph_device_failed(j->graph);
+    r->planned_bytes = j->backend->dev ? ft_job_device_memory(j) : ft_job_memory(j);
+    r->taken_bytes = j->backend->dev ? before - after : ft_memory_resident();
+    r->flops_per_token = ft_job_flops_per_token(j);
+    r->share = r->flops_per_token * r->tokens_per_second / r->matrix_rate;
+    for (int i = 0; i < 2 && o->profile; i++)
+        FT_TRY(one_step(&b, &r->profile));
+    return FT_OK;
+}
