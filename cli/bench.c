@@ -8,8 +8,31 @@
 
 enum { MOST_WORDS = 64 };
 
-static int list_shapes(void)
+static void list_shapes_json(void)
 {
+    for (int i = 0; i < ft_shape_count; i++) {
+        const struct ft_model_config *c = &ft_shapes[i].config;
+        printf(
+            "%s\"%s\": {\"vocab_size\": %lld, \"hidden_size\": %lld, \"num_hidden_layers\": %lld, "
+            "\"num_attention_heads\": %lld, \"num_key_value_heads\": %lld, \"head_dim\": %lld, "
+            "\"intermediate_size\": %lld, \"tie_word_embeddings\": %s, \"attention_bias\": %s, "
+            "\"rope_theta\": %.0f, \"rms_norm_eps\": 1e-05, \"max_position_embeddings\": %lld, "
+            "\"rows\": %lld}",
+            i ? ",\n " : "{", ft_shapes[i].name, (long long)c->vocab, (long long)c->hidden,
+            (long long)c->layers, (long long)c->heads, (long long)c->kv_heads,
+            (long long)c->head_dim, (long long)c->ffn, c->tied ? "true" : "false",
+            c->attention_bias ? "true" : "false", c->rope.theta, (long long)c->max_positions,
+            (long long)ft_shapes[i].rows);
+    }
+    printf("}\n");
+}
+
+static int list_shapes(bool json)
+{
+    if (json) {
+        list_shapes_json();
+        return FT_OK;
+    }
     printf("%-14s %8s %7s %6s %6s %9s %6s\n", "shape", "hidden", "layers", "heads", "ffn", "vocab",
            "rows");
     for (int i = 0; i < ft_shape_count; i++) {
@@ -77,6 +100,9 @@ static void print_result(const struct ft_job *j, const struct ft_bench_result *r
            r->matrix_rate * 1e-12);
     printf("%-22s %s planned, %s taken; %s\n", "memory", ft_bytes_text(a, (double)r->planned_bytes),
            ft_bytes_text(b, (double)r->taken_bytes), ft_recompute_labels[j->recompute]);
+    if (j->tuned_products)
+        printf("%-22s %d tuned ones from %s\n", "products", j->tuned_products,
+               ft_cuda_products_file());
     printf("%-22s %.2f s for the weights; loss %.4f\n", "start", r->load_seconds, r->loss);
 }
 
@@ -101,8 +127,9 @@ int ft_cmd_bench(const struct ft_command *self, int n, char **words)
     struct ft_job j = {0};
     int64_t rows = 0;
     o.profile = ft_take_flag(&n, words, "--profile");
+    o.tune = ft_take_flag(&n, words, "--tune");
     if (list)
-        return list_shapes();
+        return list_shapes(json);
     FT_TRY(ft_take_number(self, &n, words, "--rows", &rows));
     FT_TRY(ft_take_number(self, &n, words, "--steps", &o.steps));
     const struct ft_shape *shape = n > 0 ? ft_shape_find(words[0]) : NULL;
@@ -118,6 +145,8 @@ int ft_cmd_bench(const struct ft_command *self, int n, char **words)
     fflush(stdout);
     if (!rc)
         rc = ft_bench(&j, &o, &r);
+    if (!rc && o.tune && !json)
+        printf("%-22s timed and written to %s\n", "products", ft_cuda_products_file());
     if (!rc && json)
         print_json(&j, &r);
     else if (!rc)

@@ -44,6 +44,9 @@ static const struct ft_command commands[] = {
      "  --rows N     tokens a micro-batch of a shape (default: as the list shows; 1024 on a CPU)\n"
      "  --steps N    measured steps, at least (default 5, and at least three seconds)\n"
      "  --profile    then time every kind of op in two more steps\n"
+     "  --tune       on a GPU: time the ways to compute each product first, and keep the choices\n"
+     "               in a file that later runs on this machine use (FT_CUDA_PRODUCTS, or\n"
+     "               ft/products.txt in the cache folder); they may change the last bits\n"
      "  --json       as one JSON object\n\n"
      "A shape's job is LoRA of rank 16 on all linear modules, on documents of 2048 tokens (256 on\n"
      "a CPU); options change it: ft bench llama-3-8b lora_r=64 sequence_len=4096\n",

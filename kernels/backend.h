@@ -29,6 +29,13 @@ struct ft_device_fns {
     int (*record_end)(const struct ft_backend *b, void **recording);
     int (*replay)(const struct ft_backend *b, void *recording);
     void (*record_free)(const struct ft_backend *b, void *recording);
+    /* How products are computed. Without a file: the library's first answer for a shape. tune(on):
+     * from now on all its answers are timed and the fastest is kept; save writes what was chosen;
+     * load takes a file's choices, if it was written for this card, driver and library, and tells
+     * how many there are. */
+    int (*products_tune)(const struct ft_backend *b, int on);
+    int (*products_save)(const struct ft_backend *b, const char *path);
+    int (*products_load)(const struct ft_backend *b, const char *path, int *count);
     /* The first failure: what failed; and the node that ran last. */
     const char *(*error)(const struct ft_backend *b);
     int (*last_node)(const struct ft_backend *b);
@@ -60,6 +67,9 @@ const char *ft_cpu_model(void);
  * the program or in ../lib/ft, or the file that FT_CUDA_LIBRARY names. FT_ERESOURCE with what is
  * missing. Close with ft_backend_close. */
 int ft_cuda_backend(const struct ft_backend **out, int device);
+/* The file of `ft bench --tune` on this machine: FT_CUDA_PRODUCTS, or ft/products.txt in the user's
+ * cache folder. "" if there is no such folder. */
+const char *ft_cuda_products_file(void);
 void ft_backend_close(const struct ft_backend *b); /* NULL and host backends: nothing */
 
 /* What the shared object exports as "ft_cuda_open": NULL with a reason in why. The struct's layout

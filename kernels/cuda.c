@@ -76,6 +76,21 @@ int ft_cuda_backend(const struct ft_backend **out, int device)
     return FT_ERESOURCE;
 }
 
+const char *ft_cuda_products_file(void)
+{
+    static char path[PATH_MAX];
+    const char *given = getenv("FT_CUDA_PRODUCTS"), *cache = getenv("XDG_CACHE_HOME");
+    const char *home = getenv("HOME");
+    if (given)
+        snprintf(path, sizeof path, "%s", given);
+    else if (cache && *cache)
+        snprintf(path, sizeof path, "%s/ft/products.txt", cache);
+    else
+        snprintf(path, sizeof path, "%s%s", home ? home : "",
+                 home ? "/.cache/ft/products.txt" : "");
+    return path;
+}
+
 void ft_backend_close(const struct ft_backend *b)
 {
     if (b && b->dev)

@@ -13,7 +13,7 @@
 #include <math.h>
 
 struct ft_mark {
-    volatile uint32_t *at; /* host memory, mapped */
+    volatile uint32_t *at; /* host memory, mapped; NULL: not noted */
     uint32_t node;
 };
 
@@ -242,7 +242,7 @@ FT_DEVICE int ft_warp(void)
 
 FT_DEVICE void ft_begin(struct ft_mark mark)
 {
-    if (ft_thread() == 0 && ft_block_x() == 0 && ft_block_y() == 0 && ft_block_z() == 0)
+    if (mark.at && ft_thread() == 0 && ft_block_x() == 0 && ft_block_y() == 0 && ft_block_z() == 0)
         *mark.at = mark.node;
 }
 

@@ -1,5 +1,6 @@
 /* Products by cuBLASLt. The algorithm for a shape is the library's first answer that it says will
- * work, asked for once and kept: so that the same build on the same card gives the same bits. */
+ * work, asked for once and kept: so that the same build on the same card gives the same bits. Only
+ * when tuning are answers timed; what was chosen then is kept in a file. */
 #include "kernels/cuda/product.h"
 
 #include <cublasLt.h>
@@ -21,10 +22,11 @@ struct entry {
     bool used;
 };
 
-enum { ENTRIES = 1024, ANSWERS = 8 };
+enum { ENTRIES = 1024, ANSWERS = 16, TIMED = 5 };
 
 struct products {
     cublasLtHandle_t handle;
+    bool tuning;
     struct entry entries[ENTRIES];
 };
 
@@ -146,13 +148,61 @@ static cublasStatus_t describe(struct descriptors *s, const struct ft_product *p
     return e;
 }
 
-/* Asks the library how to compute this shape, and keeps the first answer that it vouches for. */
-static int choose(struct ft_cuda *c, struct products *all, const struct descriptors *s,
-                  const struct key *key, size_t workspace, struct entry *e)
+static cublasStatus_t run(struct ft_cuda *c, struct products *all, const struct descriptors *s,
+                          const struct ft_product *p, void *workspace,
+                          const cublasLtMatmulAlgo_t *algorithm, size_t bytes)
 {
+    const float beta = p->c ? p->beta : 0;
+    return cublasLtMatmul(all->handle, s->op, &p->alpha, p->b, s->first, p->a, s->second, &beta,
+                          p->c ? p->c : p->d, s->c, p->d, s->d, algorithm, workspace, bytes,
+                          c->stream);
+}
+
+/* The fastest of the answers; the sums they give differ in their order. */
+static int fastest(struct ft_cuda *c, struct products *all, const struct descriptors *s,
+                   const struct ft_product *p, void *workspace,
+                   const cublasLtMatmulHeuristicResult_t *answers, int n, const size_t most)
+{
+    cudaEvent_t begin, end;
+    float best = 0;
+    int which = -1;
+    if (ft_cuda_check(c, cudaEventCreate(&begin), "timing") ||
+        ft_cuda_check(c, cudaEventCreate(&end), "timing"))
+        return -1;
+    for (int i = 0; i < n; i++) {
+        float ms = 0;
+        if (answers[i].state != CUBLAS_STATUS_SUCCESS || answers[i].workspaceSize > most)
+            continue;
+        for (int k = 0; k <= TIMED; k++) { /* the first one warms up */
+            if (k == 1)
+                cudaEventRecord(begin, c->stream);
+            if (run(c, all, s, p, workspace, &answers[i].algo, answers[i].workspaceSize))
+                break;
+        }
+        cudaEventRecord(end, c->stream);
+        if (ft_cuda_check(c, cudaEventSynchronize(end), "timing"))
+            break;
+        cudaEventElapsedTime(&ms, begin, end);
+        if (which < 0 || ms < best) {
+            best = ms;
+            which = i;
+        }
+    }
+    cudaEventDestroy(begin);
+    cudaEventDestroy(end);
+    return which;
+}
+
+/* Asks the library how to compute this shape, and keeps the first answer that it vouches for, or
+ * when tuning the fastest. */
+static int choose(struct ft_cuda *c, struct products *all, const struct descriptors *s,
+                  const struct ft_product *p, const struct key *key, void *workspace,
+                  struct entry *e)
+{
+    const size_t most = workspace ? FT_PRODUCT_SCRATCH : 0;
     cublasLtMatmulPreference_t prefer = NULL;
     cublasLtMatmulHeuristicResult_t answers[ANSWERS];
-    int n = 0;
+    int n = 0, which = -1;
     static const cublasLtMatmulPreferenceAttributes_t names[4] = {
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES};
@@ -161,7 +211,7 @@ static int choose(struct ft_cuda *c, struct products *all, const struct descript
     cublasStatus_t st = cublasLtMatmulPreferenceCreate(&prefer);
     if (!st)
         st = cublasLtMatmulPreferenceSetAttribute(prefer, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-                                                  &workspace, sizeof workspace);
+                                                  &most, sizeof most);
     for (int i = 0; i < 4 && !st; i++)
         st = cublasLtMatmulPreferenceSetAttribute(prefer, names[i], &aligned[i], sizeof aligned[i]);
     if (!st)
@@ -169,14 +219,18 @@ static int choose(struct ft_cuda *c, struct products *all, const struct descript
                                             prefer, ANSWERS, answers, &n);
     if (prefer)
         cublasLtMatmulPreferenceDestroy(prefer);
-    for (int i = 0; i < n && !st; i++)
-        if (answers[i].state == CUBLAS_STATUS_SUCCESS && answers[i].workspaceSize <= workspace) {
-            e->algorithm = answers[i].algo;
-            e->workspace = answers[i].workspaceSize;
-            e->key = *key;
-            e->used = true;
-            return 0;
-        }
+    if (!st && all->tuning)
+        which = fastest(c, all, s, p, workspace, answers, n, most);
+    for (int i = 0; i < n && !st && which < 0; i++)
+        if (answers[i].state == CUBLAS_STATUS_SUCCESS && answers[i].workspaceSize <= most)
+            which = i;
+    if (which >= 0) {
+        e->algorithm = answers[which].algo;
+        e->workspace = answers[which].workspaceSize;
+        e->key = *key;
+        e->used = true;
+        return 0;
+    }
     char what[160];
     snprintf(what, sizeof what, "choosing a product of %lld x %lld x %lld", (long long)key->m,
              (long long)key->n, (long long)key->k);
@@ -190,19 +244,104 @@ void ft_cuda_product(const struct ft_kernel_ctx *ctx, const struct ft_product *p
     struct ft_cuda *c = ft_cuda_of(ctx);
     struct products *all = (struct products *)c->products;
     struct descriptors s = {};
-    const float beta = p->c ? p->beta : 0;
     if (c->failed || p->m == 0 || p->n == 0)
         return;
     const struct key key = key_of(p, workspace != NULL);
     struct entry *e = slot_of(all, &key);
     if (!check(c, describe(&s, p), "describing a product") &&
-        (e->used || !choose(c, all, &s, &key, workspace ? FT_PRODUCT_SCRATCH : 0, e)))
-        check(c,
-              cublasLtMatmul(all->handle, s.op, &p->alpha, p->b, s.first, p->a, s.second, &beta,
-                             p->c ? p->c : p->d, s.c, p->d, s.d, &e->algorithm, workspace,
-                             e->workspace, c->stream),
-              "a product");
+        (e->used || !choose(c, all, &s, p, &key, workspace, e)))
+        check(c, run(c, all, &s, p, workspace, &e->algorithm, e->workspace), "a product");
     drop(&s);
+}
+
+/* --- the file of choices: a line that says for what, then a line of hexadecimal bytes a shape ---
+ */
+
+/* What one line holds. */
+struct line {
+    struct key key;
+    cublasLtMatmulAlgo_t algorithm;
+    uint64_t workspace;
+};
+
+static void header_of(const struct ft_cuda *c, char *out, size_t room)
+{
+    int driver = 0;
+    cudaDriverGetVersion(&driver);
+    snprintf(out, room, "ft products 1: %s, driver %d, cublasLt %zu\n", c->fns.name, driver,
+             cublasLtGetVersion());
+}
+
+static int save(const struct ft_backend *b, const char *path)
+{
+    const struct ft_cuda *c = (const struct ft_cuda *)b;
+    const struct products *all = (const struct products *)c->products;
+    char header[256];
+    FILE *f = fopen(path, "we");
+    if (!f)
+        return -1;
+    header_of(c, header, sizeof header);
+    fputs(header, f);
+    for (int i = 0; i < ENTRIES; i++) {
+        struct line l;
+        if (!all->entries[i].used)
+            continue;
+        memset(&l, 0, sizeof l);
+        l.key = all->entries[i].key;
+        l.algorithm = all->entries[i].algorithm;
+        l.workspace = all->entries[i].workspace;
+        for (size_t k = 0; k < sizeof l; k++)
+            fprintf(f, "%02x", ((const unsigned char *)&l)[k]);
+        fputc('\n', f);
+    }
+    const bool bad = ferror(f) != 0;
+    return fclose(f) || bad ? -1 : 0;
+}
+
+static bool parse(const char *text, struct line *l)
+{
+    if (strspn(text, "0123456789abcdef") != 2 * sizeof *l)
+        return false;
+    for (size_t k = 0; k < sizeof *l; k++) {
+        const char digits[3] = {text[2 * k], text[2 * k + 1], 0};
+        ((unsigned char *)l)[k] = (unsigned char)strtoul(digits, NULL, 16);
+    }
+    return l->workspace <= FT_PRODUCT_SCRATCH;
+}
+
+static int load(const struct ft_backend *b, const char *path, int *count)
+{
+    const struct ft_cuda *c = (const struct ft_cuda *)b;
+    struct products *all = (struct products *)c->products;
+    char header[256], text[2 * sizeof(struct line) + 64];
+    FILE *f = fopen(path, "re");
+    *count = 0;
+    if (!f)
+        return 0;
+    header_of(c, header, sizeof header);
+    if (fgets(text, sizeof text, f) && strcmp(text, header) == 0)
+        while (fgets(text, sizeof text, f)) {
+            struct line l;
+            if (!parse(text, &l))
+                continue;
+            struct entry *e = slot_of(all, &l.key);
+            e->key = l.key;
+            e->algorithm = l.algorithm;
+            e->workspace = (size_t)l.workspace;
+            e->used = true;
+            ++*count;
+        }
+    fclose(f);
+    return 0;
+}
+
+static int tune(const struct ft_backend *b, int on)
+{
+    struct products *all = (struct products *)((const struct ft_cuda *)b)->products;
+    all->tuning = on;
+    for (int i = 0; i < ENTRIES && on; i++)
+        all->entries[i].used = false; /* choose again */
+    return 0;
 }
 
 int ft_products_open(struct ft_cuda *c)
@@ -213,6 +352,9 @@ int ft_products_open(struct ft_cuda *c)
         return -1;
     }
     c->products = all;
+    c->fns.products_tune = tune;
+    c->fns.products_save = save;
+    c->fns.products_load = load;
     return check(c, cublasLtCreate(&all->handle), "opening cuBLASLt");
 }
 

@@ -23,7 +23,7 @@ struct ft_product {
 /* Queues the product; workspace NULL: none. Failure is noted in the backend. */
 void ft_cuda_product(const struct ft_kernel_ctx *ctx, const struct ft_product *p, void *workspace);
 
-int ft_products_open(struct ft_cuda *c);
+int ft_products_open(struct ft_cuda *c); /* and the products_ functions of c->fns */
 void ft_products_close(struct ft_cuda *c);
 
 #endif

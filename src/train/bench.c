@@ -2,6 +2,10 @@
 #include "train/bench.h"
 
 #include "core/clock.h"
+#include "core/file.h"
+
+#include <stdio.h>
+#include <string.h>
 
 enum { WARM_UP = 3 }; /* met, recorded, replayed */
 
@@ -34,6 +38,38 @@ static int one_step(struct bench *b, struct ft_profile *profile)
     return FT_OK;
 }
 
+/* By way of a file beside it, so that a reader finds the old choices or the new ones. */
+static int write_choices(const struct ft_backend *d, const char *path)
+{
+    char folder[4096], temp[4200];
+    snprintf(folder, sizeof folder, "%s", path);
+    snprintf(temp, sizeof temp, "%s.tmp", folder);
+    char *slash = strrchr(folder, '/');
+    if (slash) {
+        *slash = 0;
+        FT_TRY(ft_make_folders(folder));
+    }
+    if (!*path || d->dev->products_save(d, temp) || rename(temp, path))
+        return ft_fail_at((struct ft_where){.file = path}, FT_ERESOURCE,
+                          "the chosen products cannot be written there");
+    return FT_OK;
+}
+
+/* Chooses by timing, in a step whose ops run one by one, and writes the choices. */
+static int tune(struct bench *b)
+{
+    const struct ft_backend *d = b->j->backend;
+    const char *path = ft_cuda_products_file();
+    struct ft_profile ignored = {0};
+    if (!d->dev)
+        return ft_fail(FT_ECONFIG, "'--tune' is for GPUs: the CPU's products have one way only");
+    if (d->dev->products_tune(d, 1))
+        return ft_graph_device_failed(b->j->graph);
+    FT_TRY(one_step(b, &ignored));
+    d->dev->products_tune(d, 0);
+    return write_choices(d, path);
+}
+
 static int measure(struct bench *b, const struct ft_bench_options *o)
 {
     struct ft_bench_result *r = b->r;
@@ -64,6 +100,8 @@ int ft_bench(struct ft_job *j, const struct ft_bench_options *o, struct ft_bench
     double start = ft_now();
     FT_TRY(ft_job_place(j, NULL, NULL));
     r->load_seconds = ft_now() - start;
+    if (o->tune)
+        FT_TRY(tune(&b));
     for (int i = 0; i < WARM_UP; i++)
         FT_TRY(one_step(&b, NULL));
     FT_TRY(measure(&b, o));

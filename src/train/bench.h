@@ -8,6 +8,7 @@ struct ft_bench_options {
     int64_t steps;  /* measured, at least */
     double seconds; /* measured, at least */
     bool profile;   /* then two steps more, timing every op */
+    bool tune;      /* before: time the ways to compute each product, and write the choices */
 };
 
 struct ft_bench_result {

@@ -558,6 +558,7 @@ static int open_backend(struct ft_job *j)
     if (c->device == FT_DEVICE_CPU)
         return ft_cpu_backend(&j->backend, c->cpu_isa);
     if (ft_cuda_backend(&j->backend, -1) == FT_OK) {
+        j->backend->dev->products_load(j->backend, ft_cuda_products_file(), &j->tuned_products);
         if (c->device == FT_DEVICE_AUTO)
             ft_notice((struct ft_where){0}, "'device: auto' took %s", j->backend->dev->name);
         return FT_OK;

@@ -40,6 +40,7 @@ struct ft_job {
     int64_t capacity; /* rows of a pass */
     bool rope_by_length;
     const struct ft_backend *backend;
+    int tuned_products; /* choices taken from ft_cuda_products_file() */
     struct ft_pool *pool;
     struct ft_graph *graph;
     enum ft_recompute recompute;

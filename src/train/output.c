@@ -285,14 +285,21 @@ int ft_output_run_json(const struct ft_output *o, const struct ft_job *j,
     json_t *hashes = ft_hashes_json(h);
     if (ft_sha256_file(adapter, hex, NULL))
         json_object_set_new(hashes, "adapter", json_pack("{ss}", "adapter_model.safetensors", hex));
-    json_t *root = json_pack(
-        "{ss ss ss ss si s{ss ss so} so so so sI sI}", "ft_version", FT_VERSION, "device",
-        j->backend->device, "cpu", ft_cpu_model(), "cpu_isa", j->backend->isa, "threads",
-        ft_pool_size(j->pool), "base_model", "name", j->base_name, "architecture",
-        ft_model_architecture(j->model), "licence", licence[0] ? json_string(licence) : json_null(),
-        "config", ft_config_json(j->config), "sha256", hashes, "result", result_json(r),
-        "trained_parameters", (json_int_t)ft_adapter_parameters(j->adapter), "planned_bytes",
-        (json_int_t)ft_job_memory(j));
+    json_t *root = json_pack("{ss ss ss ss si s{ss ss so} so so so sI sI}", "ft_version",
+                             FT_VERSION, "device", j->backend->device, "cpu", ft_cpu_model(), "isa",
+                             j->backend->isa, "threads", ft_pool_size(j->pool), "base_model",
+                             "name", j->base_name, "architecture", ft_model_architecture(j->model),
+                             "licence", licence[0] ? json_string(licence) : json_null(), "config",
+                             ft_config_json(j->config), "sha256", hashes, "result", result_json(r),
+                             "trained_parameters", (json_int_t)ft_adapter_parameters(j->adapter),
+                             "planned_bytes", (json_int_t)ft_job_memory(j));
+    if (root && j->backend->dev) {
+        json_object_set_new(root, "gpu", json_string(j->backend->dev->name));
+        json_object_set_new(root, "planned_gpu_bytes", json_integer((json_int_t)j->plan.total));
+        json_object_set_new(root, "kept_for_backward",
+                            json_string(ft_recompute_labels[j->recompute]));
+        json_object_set_new(root, "tuned_products", json_integer(j->tuned_products));
+    }
     char *text = root ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(10)) : NULL;
     int rc =
         text ? ft_file_write(path, text, strlen(text)) : ft_fail(FT_ERESOURCE, "out of memory");

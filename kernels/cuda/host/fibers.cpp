@@ -86,7 +86,7 @@ struct copy {
 
 struct fiber {
     struct context context;
-    char *stack;
+    std::unique_ptr<char[]> stack;
     void *fake_stack; /* the sanitizer's */
     bool done;
     std::deque<std::vector<struct copy>> copies; /* a vector a commit; the last one is open */
@@ -151,7 +151,7 @@ static void run_fiber(int i)
 {
     struct fiber *f = &block.fibers[(size_t)i];
     block.now = i;
-    __sanitizer_start_switch_fiber(&block.fake_stack, f->stack, STACK);
+    __sanitizer_start_switch_fiber(&block.fake_stack, f->stack.get(), STACK);
     context_switch(&block.scheduler, &f->context);
     __sanitizer_finish_switch_fiber(block.fake_stack, NULL, NULL);
 }
@@ -182,13 +182,13 @@ static void run_block(int threads, size_t shared)
     for (int i = 0; i < threads; i++) {
         struct fiber *f = &block.fibers[(size_t)i];
         if (!f->stack)
-            f->stack = (char *)malloc(STACK);
+            f->stack.reset(new char[STACK]);
         /* fiber_main never returns: what the sanitizer marked of its frame is still there */
-        ASAN_UNPOISON_MEMORY_REGION(f->stack + STACK - 4096, 4096);
+        ASAN_UNPOISON_MEMORY_REGION(f->stack.get() + STACK - 4096, 4096);
         f->done = false;
         f->fake_stack = NULL;
         f->copies.assign(1, {});
-        context_make(&f->context, f->stack, STACK, fiber_main);
+        context_make(&f->context, f->stack.get(), STACK, fiber_main);
         all[(size_t)i] = i;
     }
     block.shared = (unsigned char *)malloc(shared + !shared); /* exactly: the sanitizer looks */

@@ -2,6 +2,7 @@
 #include "kernels/cuda/host/fibers.h"
 #include "kernels/cuda/product.h"
 
+#include <stdio.h>
 #include <vector>
 
 static float widen(uint16_t h)
@@ -67,9 +68,35 @@ void ft_cuda_product(const struct ft_kernel_ctx *ctx, const struct ft_product *p
     ft_host_submit_plain(ft_cuda_of(ctx), [=] { compute(copy); });
 }
 
+/* There is one way only to compute a product here; the file holds no more than its first line. */
+static int tune(const struct ft_backend *b, int on)
+{
+    (void)b, (void)on;
+    return 0;
+}
+
+static int save(const struct ft_backend *b, const char *path)
+{
+    (void)b;
+    FILE *f = fopen(path, "we");
+    if (!f)
+        return -1;
+    fputs("ft products 1: emulated\n", f);
+    return fclose(f) ? -1 : 0;
+}
+
+static int load(const struct ft_backend *b, const char *path, int *count)
+{
+    (void)b, (void)path;
+    *count = 0;
+    return 0;
+}
+
 int ft_products_open(struct ft_cuda *c)
 {
-    (void)c;
+    c->fns.products_tune = tune;
+    c->fns.products_save = save;
+    c->fns.products_load = load;
     return 0;
 }
 

@@ -215,6 +215,7 @@ ft_cuda_open(int interface, int device, char *why, size_t why_room)
     c->fns.error = error;
     c->fns.last_node = last_node;
     c->fns.close = close_device;
+    ft_products_open(c);
     ft_cuda_fill_table(c);
     return &c->base;
 }
