@@ -338,7 +338,7 @@ void K(gemm)(struct ft_pool *pool, void *scratch, const struct ft_gemm *g)
         return;
     /* all columns at a time where a good depth of them fits, so that A is read once; the depth is a
      * multiple of KC, so that the sums are the same in every instruction set */
-    int64_t depth = room / g->n / KC * KC;
+    int64_t depth = room / ((g->n + NR - 1) / NR * NR) / KC * KC; /* at least one panel's width */
     depth = depth < MIN_DEPTH ? MIN_DEPTH : depth;
     depth = depth < k_all ? depth : k_all;
     int64_t width = depth > 0 ? room / depth / NR * NR : g->n;

@@ -180,14 +180,15 @@ FT_KERNEL(FT_TILE_THREADS) row_delta(struct ft_mark mark, struct attention_job j
     }
 }
 
-/* A warp has 16 rows; OUT of the D columns are summed by a block (wide heads in two parts, so that
- * the sums stay in registers). */
-template <int D> struct backward_shape {
-    static constexpr int ROWS = FT_TILE_WARPS * 16, LD = ft_tile<D>::LD;
-    static constexpr int OTHERS = D <= 64 ? 64 : D <= 128 ? 32 : 16; /* of the other side */
+/* A warp has 16 M rows, so many that its sums just stay in registers: what it reads of the other side
+ * is used M times. OUT of the D columns are summed by a block (wide heads in two parts). */
+template <int D, int M_> struct backward_shape {
+    static constexpr int M = M_, ROWS = FT_TILE_WARPS * 16 * M, LD = ft_tile<D>::LD;
+    static constexpr int OTHERS = D <= 128 ? 32 : 16; /* rows of the other side at a time */
     static constexpr int OUT = D <= 128 ? D : D / 2;
     static constexpr size_t SHARED = (size_t)(2 * ROWS + 4 * OTHERS) * LD * sizeof(bf16);
 };
+template <int D> using keys_shape = backward_shape<D, D <= 64 ? 2 : 1>;
 
 /* lse and delta of a query lie in the gap behind its row of a tile. */
 template <int D> FT_DEVICE float *row_sums(bf16 *tile, int r)
@@ -210,21 +211,24 @@ FT_KERNEL(FT_TILE_THREADS)
 backward_keys(struct ft_mark mark, struct attention_job j)
 {
     ft_begin(mark);
-    using S = backward_shape<D>;
-    constexpr int N = S::OTHERS / 8, C = S::OUT / 8;
+    using S = keys_shape<D>;
+    constexpr int M = S::M, N = S::OTHERS / 8, C = S::OUT / 8;
     FT_SHARED(bf16, keys);
     bf16 *values = keys + S::ROWS * S::LD, *queries = values + S::ROWS * S::LD;
     bf16 *douts = queries + 2 * S::OTHERS * S::LD;
     const int live = *j.live, k0 = (int)ft_block_x() * S::ROWS, k1 = smaller(k0 + S::ROWS, live);
-    const int mine = k0 + ft_warp() * 16;
+    const int mine = k0 + ft_warp() * 16 * M;
     const int kv = ft_block_y(), first_col = ft_block_z() * S::OUT;
-    float dk[1][C][4] = {}, dv[1][C][4] = {};
+    float dk[M][C][4] = {}, dv[M][C][4] = {};
     if (k0 < live) {
-        int end[2]; /* of the queries that see this thread's keys */
-        for (int half = 0; half < 2; half++) {
-            const int t = mine + ft_fragment_row(2 * half);
-            end[half] = t < live ? end_query(j, t) : 0;
-        }
+        int end[M][2]; /* of the queries that see this thread's keys */
+        FT_UNROLL
+        for (int m = 0; m < M; m++)
+            FT_UNROLL
+            for (int half = 0; half < 2; half++) {
+                const int t = mine + 16 * m + ft_fragment_row(2 * half);
+                end[m][half] = t < live ? end_query(j, t) : 0;
+            }
         ft_tile_load<D, S::ROWS>(keys, head_of(j.k, kv, j.d), k0, k1, j.d, j.wide);
         ft_tile_load<D, S::ROWS>(values, head_of(j.v, kv, j.d), k0, k1, j.d, j.wide);
         const int q0 = k0 / S::OTHERS * S::OTHERS, q1 = end_query(j, k1 - 1);
@@ -253,21 +257,23 @@ backward_keys(struct ft_mark mark, struct attention_job j)
             const int t = q0 + i % tiles * S::OTHERS;
             bf16 *q = queries + stage * S::OTHERS * S::LD;
             const bf16 *dout = douts + stage * S::OTHERS * S::LD;
-            float s[1][N][4] = {}, dp[1][N][4] = {};
-            ft_tile_nt<D, 1, N>(s, keys + ft_warp() * 16 * S::LD, q);
-            ft_tile_nt<D, 1, N>(dp, values + ft_warp() * 16 * S::LD, dout);
+            float s[M][N][4] = {}, dp[M][N][4] = {};
+            ft_tile_nt<D, M, N>(s, keys + ft_warp() * 16 * M * S::LD, q);
+            ft_tile_nt<D, M, N>(dp, values + ft_warp() * 16 * M * S::LD, dout);
             FT_UNROLL
-            for (int n = 0; n < N; n++)
+            for (int m = 0; m < M; m++)
                 FT_UNROLL
-            for (int e = 0; e < 4; e++) {
-                const int c = 8 * n + ft_fragment_col(e);
-                const int key = mine + ft_fragment_row(e), query = t + c;
-                const float *sums = row_sums<D>(q, c);
-                score_gradient(j, query >= key && query < end[e / 2], sums[0], sums[1], &s[0][n][e],
-                               &dp[0][n][e]);
-            }
-            ft_tile_nn<D, 1, N, C>(dv, s, dout + first_col);
-            ft_tile_nn<D, 1, N, C>(dk, dp, q + first_col);
+                for (int n = 0; n < N; n++)
+                    FT_UNROLL
+                    for (int e = 0; e < 4; e++) {
+                        const int c = 8 * n + ft_fragment_col(e), query = t + c;
+                        const int key = mine + 16 * m + ft_fragment_row(e);
+                        const float *sums = row_sums<D>(q, c);
+                        score_gradient(j, query >= key && query < end[m][e / 2], sums[0], sums[1],
+                                       &s[m][n][e], &dp[m][n][e]);
+                    }
+            ft_tile_nn<D, M, N, C>(dv, s, dout + first_col);
+            ft_tile_nn<D, M, N, C>(dk, dp, q + first_col);
             ft_sync_block();
             stage ^= 1;
         }
@@ -276,37 +282,41 @@ backward_keys(struct ft_mark mark, struct attention_job j)
     struct ft_rows to_k = head_of(j.dk, kv, j.d), to_v = head_of(j.dv, kv, j.d);
     to_k.p += first_col;
     to_v.p += first_col;
-    ft_tile_store<D, 1, C>(to_k, mine, j.rows, j.d - first_col, j.wide, dk,
-                           keys + ft_warp() * 16 * S::LD);
-    ft_tile_store<D, 1, C>(to_v, mine, j.rows, j.d - first_col, j.wide, dv,
-                           values + ft_warp() * 16 * S::LD);
+    ft_tile_store<D, M, C>(to_k, mine, j.rows, j.d - first_col, j.wide, dk,
+                           keys + ft_warp() * 16 * M * S::LD);
+    ft_tile_store<D, M, C>(to_v, mine, j.rows, j.d - first_col, j.wide, dv,
+                           values + ft_warp() * 16 * M * S::LD);
 }
 
 /* dq of a tile of queries: all keys they see pass by. */
-template <int D>
+template <int D, int M>
 FT_KERNEL(FT_TILE_THREADS)
 backward_queries(struct ft_mark mark, struct attention_job j)
 {
     ft_begin(mark);
-    using S = backward_shape<D>;
+    using S = backward_shape<D, M>;
     constexpr int N = S::OTHERS / 8, C = S::OUT / 8;
     FT_SHARED(bf16, queries);
     bf16 *douts = queries + S::ROWS * S::LD, *keys = douts + S::ROWS * S::LD;
     bf16 *values = keys + 2 * S::OTHERS * S::LD;
     const int live = *j.live, q0 = (int)ft_block_x() * S::ROWS, q1 = smaller(q0 + S::ROWS, live);
-    const int mine = q0 + ft_warp() * 16;
+    const int mine = q0 + ft_warp() * 16 * M;
     const int head = ft_block_y(), kv = head / j.group, first_col = ft_block_z() * S::OUT;
     const struct ft_rows k = head_of(j.k, kv, j.d), v = head_of(j.v, kv, j.d);
-    float dq[1][C][4] = {};
+    float dq[M][C][4] = {};
     if (q0 < live) {
-        int low[2];
-        float lse[2], delta[2];
-        for (int half = 0; half < 2; half++) {
-            const int t = mine + ft_fragment_row(2 * half);
-            low[half] = t < live ? first_key(j, t) : INT_MAX;
-            lse[half] = t < live ? j.lse[(int64_t)t * j.heads + head] : 0;
-            delta[half] = t < live ? j.delta[(int64_t)t * j.heads + head] : 0;
-        }
+        int low[M][2];
+        float lse[M][2], delta[M][2];
+        FT_UNROLL
+        for (int m = 0; m < M; m++)
+            FT_UNROLL
+            for (int half = 0; half < 2; half++) {
+                const int t = mine + 16 * m + ft_fragment_row(2 * half);
+                const bool is = t < live;
+                low[m][half] = is ? first_key(j, t) : INT_MAX;
+                lse[m][half] = is ? j.lse[(int64_t)t * j.heads + head] : 0;
+                delta[m][half] = is ? j.delta[(int64_t)t * j.heads + head] : 0;
+            }
         const int t0 = first_key(j, q0) / S::OTHERS * S::OTHERS;
         ft_tile_load<D, S::ROWS>(queries, head_of(j.q, head, j.d), q0, q1, j.d, j.wide);
         ft_tile_load<D, S::ROWS>(douts, head_of(j.dout, head, j.d), q0, q1, j.d, j.wide);
@@ -323,28 +333,30 @@ backward_queries(struct ft_mark mark, struct attention_job j)
             ft_copy_commit();
             ft_copy_wait<1>();
             ft_sync_block();
-            float s[1][N][4] = {}, dp[1][N][4] = {};
-            ft_tile_nt<D, 1, N>(s, queries + ft_warp() * 16 * S::LD,
+            float s[M][N][4] = {}, dp[M][N][4] = {};
+            ft_tile_nt<D, M, N>(s, queries + ft_warp() * 16 * M * S::LD,
                                 keys + stage * S::OTHERS * S::LD);
-            ft_tile_nt<D, 1, N>(dp, douts + ft_warp() * 16 * S::LD,
+            ft_tile_nt<D, M, N>(dp, douts + ft_warp() * 16 * M * S::LD,
                                 values + stage * S::OTHERS * S::LD);
             FT_UNROLL
-            for (int n = 0; n < N; n++)
+            for (int m = 0; m < M; m++)
                 FT_UNROLL
-            for (int e = 0; e < 4; e++) {
-                const int key = t + 8 * n + ft_fragment_col(e);
-                const int row = mine + ft_fragment_row(e);
-                score_gradient(j, key <= row && key >= low[e / 2], lse[e / 2], delta[e / 2],
-                               &s[0][n][e], &dp[0][n][e]);
-            }
-            ft_tile_nn<D, 1, N, C>(dq, dp, keys + stage * S::OTHERS * S::LD + first_col);
+                for (int n = 0; n < N; n++)
+                    FT_UNROLL
+                    for (int e = 0; e < 4; e++) {
+                        const int key = t + 8 * n + ft_fragment_col(e);
+                        const int row = mine + 16 * m + ft_fragment_row(e);
+                        score_gradient(j, key <= row && key >= low[m][e / 2], lse[m][e / 2],
+                                       delta[m][e / 2], &s[m][n][e], &dp[m][n][e]);
+                    }
+            ft_tile_nn<D, M, N, C>(dq, dp, keys + stage * S::OTHERS * S::LD + first_col);
             ft_sync_block();
         }
     }
     struct ft_rows to = head_of(j.dq, head, j.d);
     to.p += first_col;
-    ft_tile_store<D, 1, C>(to, mine, j.rows, j.d - first_col, j.wide, dq,
-                           queries + ft_warp() * 16 * S::LD);
+    ft_tile_store<D, M, C>(to, mine, j.rows, j.d - first_col, j.wide, dq,
+                           queries + ft_warp() * 16 * M * S::LD);
 }
 
 /* --- the host's side --- */
@@ -361,15 +373,26 @@ template <int D> static void run_forward(const struct ft_kernel_ctx *ctx, struct
               S::SHARED, j);
 }
 
+template <int D, int M>
+static void run_queries(const struct ft_kernel_ctx *ctx, struct attention_job j)
+{
+    using S = backward_shape<D, M>;
+    ft_launch(ctx, backward_queries<D, M>, ft_grid{blocks(j.rows, S::ROWS), j.heads, D / S::OUT},
+              FT_TILE_THREADS, S::SHARED, j);
+}
+
 template <int D> static void run_backward(const struct ft_kernel_ctx *ctx, struct attention_job j)
 {
-    using S = backward_shape<D>;
-    const int64_t n = blocks(j.rows, S::ROWS);
-    const int parts = D / S::OUT;
+    using S = keys_shape<D>;
+    constexpr int MOST = D <= 128 ? 2 : 1; /* by registers; by shared memory it depends */
     ft_launch(ctx, row_delta, ft_grid{j.rows, 1, 1}, FT_TILE_THREADS, 0, j);
-    ft_launch(ctx, backward_keys<D>, ft_grid{n, j.heads / j.group, parts}, FT_TILE_THREADS,
+    ft_launch(ctx, backward_keys<D>,
+              ft_grid{blocks(j.rows, S::ROWS), j.heads / j.group, D / S::OUT}, FT_TILE_THREADS,
               S::SHARED, j);
-    ft_launch(ctx, backward_queries<D>, ft_grid{n, j.heads, parts}, FT_TILE_THREADS, S::SHARED, j);
+    if (backward_shape<D, MOST>::SHARED <= ft_cuda_of(ctx)->shared_limit)
+        run_queries<D, MOST>(ctx, j);
+    else
+        run_queries<D, 1>(ctx, j);
 }
 
 /* The head sizes with kernels of their own; others take the next one and pad with zeros. */

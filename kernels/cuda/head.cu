@@ -3,8 +3,16 @@
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/product.h"
 
+#include <stdlib.h>
+
 enum { ROW_THREADS = 512, COPY_THREADS = 128, SUM_THREADS = 256 };
-static const int64_t LOGIT_BYTES = (int64_t)256 << 20;
+
+/* Room for logits. FT_CUDA_LOGIT_BYTES is for tests and for measuring what another size brings. */
+static int64_t logit_bytes(void)
+{
+    const char *given = getenv("FT_CUDA_LOGIT_BYTES");
+    return given ? strtoll(given, NULL, 10) : (int64_t)256 << 20;
+}
 
 struct chunk {
     const int32_t *live, *picked, *targets;
@@ -158,7 +166,7 @@ struct layout {
 static struct layout layout_of(const struct ft_head_loss *h)
 {
     struct layout l = {};
-    l.rows = ft_head_chunk_rows(h->h->rows, h->w->rows, LOGIT_BYTES);
+    l.rows = ft_head_chunk_rows(h->h->rows, h->w->rows, logit_bytes());
     l.ld_logits = aligned(h->w->rows, 4);
     l.ld_hidden = aligned(h->h->cols, 8);
     l.logits = FT_PRODUCT_SCRATCH;

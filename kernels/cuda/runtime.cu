@@ -207,6 +207,7 @@ static int open_device(struct ft_cuda *c)
     snprintf(c->fns.name, sizeof c->fns.name, "%.100s", p.name);
     snprintf(c->isa, sizeof c->isa, "sm_%d%d", p.major, p.minor);
     c->processors = p.multiProcessorCount;
+    c->shared_limit = p.sharedMemPerBlockOptin;
     if (check(c, cudaSetDevice(c->device), "opening the GPU"))
         return -1;
     /* kernels of this build run on this card: the first that is missing tells */

@@ -20,6 +20,7 @@ struct ft_cuda {
     struct ft_device_fns fns;
     char isa[32];
     int device, processors; /* streaming multiprocessors */
+    size_t shared_limit;    /* bytes of shared memory that a block can have */
     ft_stream stream;
     void *products;          /* product.cu's state */
     volatile uint32_t *mark; /* node of the op that began last; host memory that the device sees */
@@ -44,7 +45,7 @@ int ft_cuda_check(struct ft_cuda *c, cudaError_t e, const char *what);
 /* table.cu: the ops and their scratch, into c->base. */
 void ft_cuda_fill_table(struct ft_cuda *c);
 
-/* Fills a shape's f32 or bf16 rows with zero bytes, in stream order. */
+/* Fills with zero bytes, in stream order. */
 void ft_cuda_zero(const struct ft_kernel_ctx *ctx, void *p, size_t bytes);
 
 #define X(name, ins, outs)                                                                         \

@@ -1,7 +1,8 @@
 /* rmsnorm, rope, swiglu, dropout, add, embed against doubles and finite differences. */
 #include "tests/kernels/ops.h"
 
-static const int64_t shapes[][2] = {{1, 1}, {1, 2}, {7, 33}, {5, 64}, {64, 576}, {3, 4096}};
+static const int64_t shapes[][2] = {{1, 1}, {1, 2}, {7, 33}, {5, 64}, {64, 576},  {3, 4096},
+                                    {2, 1160}, {2, 8192}, {1, 16392}, {2, 20000}};
 #define EACH_SHAPE(i) for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
 
 static double norm_in_double(const double *x, const struct ft_tensor *w, int64_t n, double eps,
@@ -18,7 +19,6 @@ static void rmsnorm_case(struct bench *b)
     EACH_SHAPE(s)
     for (int offset = 0; offset < 2; offset++) {
         const int64_t n = shapes[s][1];
-        double row[4096];
         b->live = shapes[s][0];
         struct ft_tensor *x = random_tensor(b, n, 1);
         struct ft_tensor *w = random_weight(1, n, offset ? FT_BF16 : FT_F32, 2);
@@ -26,10 +26,12 @@ static void rmsnorm_case(struct bench *b)
         run_op(b, FT_OP_rmsnorm,
                &(union ft_op_args){.rmsnorm = {x, w, y, rstd, 1e-5f, (float)offset}});
         for (int64_t t = 0; t < b->live; t++) {
+            double sum = 0;
             for (int64_t c = 0; c < n; c++)
-                row[c] = at(x, t, c);
+                sum += at(x, t, c) * at(x, t, c);
             for (int64_t c = 0; c < n; c++) {
-                double want = norm_in_double(row, w, n, (double)1e-5f, offset, c);
+                double want = at(x, t, c) / sqrt(sum / (double)n + (double)1e-5f) *
+                              (at(w, 0, c) + offset);
                 check_element("rmsnorm", b, t, c, at(y, t, c), want, tol(b, fabs(want), (double)n));
             }
         }
@@ -80,6 +82,46 @@ static void rmsnorm_dx_case(struct bench *b)
 CASE(rmsnorm_dx_matches_finite_differences)
 {
     each_backend(rmsnorm_dx_case);
+}
+
+/* The formula, at every size. */
+static void rmsnorm_dx_wide_case(struct bench *b)
+{
+    EACH_SHAPE(s)
+    {
+        const int64_t n = shapes[s][1];
+        b->live = shapes[s][0];
+        struct ft_tensor *x = random_tensor(b, n, 1), *w = random_weight(1, n, FT_F32, 2);
+        struct ft_tensor *y = empty_tensor(b, n), *rstd = empty_sums(b, 1);
+        struct ft_tensor *dy = random_tensor(b, n, 3), *add = random_tensor(b, n, 4);
+        struct ft_tensor *dx = empty_tensor(b, n);
+        run_op(b, FT_OP_rmsnorm, &(union ft_op_args){.rmsnorm = {x, w, y, rstd, 1e-5f, 1.f}});
+        run_op(b, FT_OP_rmsnorm_dx,
+               &(union ft_op_args){.rmsnorm_dx = {dy, x, w, rstd, add, dx, 1.f}});
+        for (int64_t t = 0; t < b->live; t++) {
+            double sum = 0, dot = 0;
+            for (int64_t c = 0; c < n; c++) {
+                sum += at(x, t, c) * at(x, t, c);
+                dot += at(dy, t, c) * (at(w, 0, c) + 1) * at(x, t, c);
+            }
+            const double r = 1 / sqrt(sum / (double)n + (double)1e-5f);
+            for (int64_t c = 0; c < n; c++) {
+                double g = at(dy, t, c) * (at(w, 0, c) + 1);
+                double pull = at(x, t, c) * dot / (double)n * r * r;
+                double want = at(add, t, c) + r * (g - pull);
+                double size = fabs(at(add, t, c)) + r * (fabs(g) + fabs(pull)) + r;
+                check_element("rmsnorm_dx", b, t, c, at(dx, t, c), want,
+                              tol(b, size, (double)n));
+            }
+        }
+        check_poison(b, dx);
+        drop_tensors();
+    }
+}
+
+CASE(rmsnorm_dx_matches_the_formula)
+{
+    each_backend(rmsnorm_dx_wide_case);
 }
 
 static void rope_case(struct bench *b)

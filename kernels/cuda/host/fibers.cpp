@@ -100,6 +100,7 @@ struct meeting {
 };
 
 struct ft_host_launch_info ft_host_launch;
+size_t ft_host_shared_limit;
 
 static struct {
     std::vector<struct fiber> fibers;
@@ -216,7 +217,7 @@ static void run_grid(int64_t x, int y, int z, int threads, size_t shared,
 {
     if (threads % 32 || threads > MOST_THREADS)
         stop("a block must be whole warps, 1024 threads at most");
-    if (shared > 227 * 1024)
+    if (shared > ft_host_shared_limit)
         stop("more shared memory than a block can have");
     block.kernel = &kernel;
     for (int64_t i = 0; i < x; i++)

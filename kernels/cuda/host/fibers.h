@@ -20,6 +20,7 @@ struct ft_host_launch_info {
     int64_t block_x;
 };
 extern struct ft_host_launch_info ft_host_launch;
+extern size_t ft_host_shared_limit; /* of a block */
 
 /* Runs the kernel now, or notes it if a program is being recorded. */
 void ft_host_submit(struct ft_cuda *c, int64_t x, int y, int z, int threads, size_t shared,

@@ -192,6 +192,7 @@ ft_cuda_open(int interface, int device, char *why, size_t why_room)
     }
     c->mark = c->mark_device = &c->stream->mark;
     c->processors = 1;
+    c->shared_limit = ft_host_shared_limit = number("FT_EMULATED_SHARED", 227 << 10);
     snprintf(c->isa, sizeof c->isa, "emulated");
     snprintf(c->fns.name, sizeof c->fns.name, "an emulated GPU (for tests)");
     c->base.device = "cuda";
