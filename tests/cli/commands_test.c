@@ -27,7 +27,11 @@ CASE(every_shipped_config_runs)
            "@FT train configs/lora-8gb.yaml max_steps=2 output_dir=@D/8gb base_model=@D/model "
            "datasets.0.path=datasets/milton-train.safetensors val_set_size=0 "
            "base_model=datasets/shakespeare-2m 2>&1");
-    CHECK_INT(shell("test $(ls configs/*.yaml | wc -l) -eq 3"), 0); /* all of them are above */
+    EXPECT(0, "adapter in",
+           "@FT train configs/lora-gpu.yaml max_steps=2 output_dir=@D/gpu val_set_size=0 device=cpu "
+           "datasets.0.path=datasets/milton-train.safetensors gradient_accumulation_steps=1 "
+           "micro_batch_size=1 sequence_len=256 base_model=datasets/shakespeare-2m 2>&1");
+    CHECK_INT(shell("test $(ls configs/*.yaml | wc -l) -eq 4"), 0); /* all of them are above */
 }
 
 static json_t *output_json(void)
@@ -55,6 +59,22 @@ CASE(plan_says_what_the_run_does)
     json_decref(run);
     EXPECT(0, "#SBATCH --mem=", "@FT plan @D/ok.yaml 2>&1");
     EXPECT(0, "largest at the peak", "@FT plan @D/ok.yaml 2>&1");
+}
+
+CASE(bench_measures_a_shape_or_a_config)
+{
+    fresh_folder();
+    EXPECT(0, "llama-3-8b", "@FT bench --list");
+    EXPECT(0, "tokens_per_second",
+           "@FT bench @D/ok.yaml --steps 1 --json device=cpu max_steps=1000 2>/dev/null");
+    json_t *o = output_json();
+    CHECK(json_real_value(json_object_get(o, "tokens_per_second")) > 0);
+    CHECK(json_number_value(json_object_get(o, "share")) > 0);
+    json_decref(o);
+    EXPECT(0, "attention_dx", "@FT bench @D/ok.yaml --steps 1 --profile device=cpu 2>/dev/null");
+    EXPECT(2, "needs a whole number", "@FT bench smollm2-135m --rows many 2>&1");
+    EXPECT(2, "'--tune' is for GPUs", "@FT bench @D/ok.yaml --tune device=cpu 2>&1");
+    EXPECT(2, "is not a flag", "@FT bench smollm2-135m --row 3 2>&1");
 }
 
 CASE(a_run_leaves_what_the_readme_says)
