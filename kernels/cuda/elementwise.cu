@@ -6,16 +6,22 @@
 
 enum { THREADS = 128 };
 
-/* Blocks for `items` columns or groups of them in each of `rows` rows. */
+/* Threads of a block, and blocks, for `items` columns or groups of them in each of `rows` rows. */
+static int threads_for(int64_t items)
+{
+    return items < THREADS ? (int)((items + 31) / 32 * 32) : THREADS;
+}
+
 static struct ft_grid grid_of(int64_t rows, int64_t items)
 {
-    return {rows, (int)((items + THREADS - 1) / THREADS), 1};
+    const int threads = threads_for(items);
+    return {rows, (int)((items + threads - 1) / threads), 1};
 }
 
 /* This thread's item of its row. */
 FT_DEVICE int64_t my_item(void)
 {
-    return (int64_t)ft_block_y() * THREADS + ft_thread();
+    return (int64_t)ft_block_y() * ft_threads() + ft_thread();
 }
 
 /* Launches kernel<8> or kernel<1> over the columns of rows of `shape`. */
@@ -23,9 +29,10 @@ FT_DEVICE int64_t my_item(void)
     do {                                                                                           \
         const int64_t rows_ = ft_launch_rows(ctx, shape), cols_ = (shape)->cols;                   \
         if (wide)                                                                                  \
-            ft_launch(ctx, kernel<8>, grid_of(rows_, cols_ / 8), THREADS, 0, __VA_ARGS__);         \
+            ft_launch(ctx, kernel<8>, grid_of(rows_, cols_ / 8), threads_for(cols_ / 8), 0,        \
+                      __VA_ARGS__);                                                                \
         else                                                                                       \
-            ft_launch(ctx, kernel<1>, grid_of(rows_, cols_), THREADS, 0, __VA_ARGS__);             \
+            ft_launch(ctx, kernel<1>, grid_of(rows_, cols_), threads_for(cols_), 0, __VA_ARGS__);  \
     } while (0)
 
 template <int V>
@@ -123,9 +130,9 @@ void ft_cuda_rope(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
     const int64_t copied = j.x.p == j.y.p ? 0 : j.cols - (int64_t)j.heads * 2 * j.half;
     const int64_t items = (int64_t)j.heads * j.half / v + copied / v;
     if (wide)
-        ft_launch(ctx, rope<8>, grid_of(rows, items), THREADS, 0, j);
+        ft_launch(ctx, rope<8>, grid_of(rows, items), threads_for(items), 0, j);
     else
-        ft_launch(ctx, rope<1>, grid_of(rows, items), THREADS, 0, j);
+        ft_launch(ctx, rope<1>, grid_of(rows, items), threads_for(items), 0, j);
 }
 
 FT_DEVICE float sigmoid(float x)

@@ -522,6 +522,12 @@ size_t ft_job_memory(const struct ft_job *j)
            (size_t)ft_pool_size(j->pool) * FT_THREAD_SCRATCH;
 }
 
+size_t ft_device_reserve(size_t total)
+{
+    size_t share = total / 128, most = (size_t)512 << 20;
+    return share < most ? share : most;
+}
+
 /* Whether the graph as planned fits what is free now. */
 static int fits(const struct ft_job *j, bool *yes)
 {
@@ -531,7 +537,7 @@ static int fits(const struct ft_job *j, bool *yes)
         return FT_OK;
     if (j->backend->dev->memory(j->backend, &there, &all))
         return ft_graph_device_failed(j->graph);
-    *yes = *yes && ft_job_device_memory(j) <= there;
+    *yes = *yes && ft_job_device_memory(j) + ft_device_reserve(all) <= there;
     return FT_OK;
 }
 

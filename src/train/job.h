@@ -72,6 +72,10 @@ int64_t ft_job_fill(struct ft_job *j, const struct ft_dataset *d, const int32_t 
 size_t ft_job_memory(const struct ft_job *j);
 size_t ft_job_device_memory(const struct ft_job *j);
 
+/* What is left free on a device with this much memory, for kernels and libraries that load later: a
+ * share that was chosen, not measured. */
+size_t ft_device_reserve(size_t total);
+
 /* Memory this process may still take: the least of what the system has available, the cgroup's
  * limit and the resource limits. */
 size_t ft_memory_available(void);

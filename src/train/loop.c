@@ -269,8 +269,8 @@ static int check_memory(const struct ft_job *j)
     need = ft_job_device_memory(j);
     if (j->backend->dev->memory(j->backend, &have, &all))
         return ft_graph_device_failed(j->graph);
-    if (need > have)
-        return too_large(" on the GPU", need, have, "free there");
+    if (need + ft_device_reserve(all) > have)
+        return too_large(" on the GPU", need + ft_device_reserve(all), have, "free there");
     return FT_OK;
 }
 

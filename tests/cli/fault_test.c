@@ -329,3 +329,14 @@ CASE(f43_a_closed_terminal_does_not_stop_training)
     CHECK_INT(shell("test -e @D/out2/adapter_model.safetensors"), 0);
     remove_fresh_folder();
 }
+
+CASE(f31_no_gpu)
+{
+    fresh_folder();
+    EXPECT(4, "no CUDA device can be used", "@FT train @D/ok.yaml device=cuda 2>&1");
+    CHECK_HAS(shell_output, "compute capability 8.0");
+    CHECK_INT(shell("test ! -e @D/out/adapter_model.safetensors"), 0);
+    EXPECT(0, "'device: auto' took the CPU: no CUDA device can be used",
+           "@FT train @D/ok.yaml device=auto 2>&1");
+    EXPECT(2, "exclude each other", "@FT train @D/ok.yaml device=cuda bf16=false 2>&1");
+}
