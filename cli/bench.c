@@ -89,7 +89,7 @@ static int shape_config(struct ft_config *c, const struct ft_shape *shape, int64
     return ft_config_read(c, NULL, list, at);
 }
 
-static void print_result(const struct ft_job *j, const struct ft_bench_result *r)
+static void print_result(const struct ft_job *j, const struct ft_bench_result *r, bool tuned)
 {
     char a[32], b[32];
     printf("%-22s %.0f tok/s (best step %.0f), %lld steps of %lld rows in %.2f s\n", "speed",
@@ -100,7 +100,7 @@ static void print_result(const struct ft_job *j, const struct ft_bench_result *r
            r->matrix_rate * 1e-12);
     printf("%-22s %s planned, %s taken; %s\n", "memory", ft_bytes_text(a, (double)r->planned_bytes),
            ft_bytes_text(b, (double)r->taken_bytes), ft_recompute_labels[j->recompute]);
-    if (j->tuned_products)
+    if (j->tuned_products && !tuned)
         printf("%-22s %d tuned ones from %s\n", "products", j->tuned_products,
                ft_cuda_products_file());
     printf("%-22s %.2f s for the weights; loss %.4f\n", "start", r->load_seconds, r->loss);
@@ -128,12 +128,25 @@ int ft_cmd_bench(const struct ft_command *self, int n, char **words)
     int64_t rows = 0;
     o.profile = ft_take_flag(&n, words, "--profile");
     o.tune = ft_take_flag(&n, words, "--tune");
+    if (list && n > 0)
+        return ft_fail(FT_ECONFIG, "'--list' stands alone: '%s' is too much", words[0]);
     if (list)
         return list_shapes(json);
     FT_TRY(ft_take_number(self, &n, words, "--rows", &rows));
     FT_TRY(ft_take_number(self, &n, words, "--steps", &o.steps));
     const struct ft_shape *shape = n > 0 ? ft_shape_find(words[0]) : NULL;
     FT_TRY(ft_refuse_flags(self, n, words));
+    if (n > MOST_WORDS)
+        return ft_fail(FT_ECONFIG, "%d options are more than the %d that are allowed", n,
+                       MOST_WORDS);
+    if (!shape && rows)
+        return ft_fail(FT_ECONFIG, "'--rows' is for shapes: a config's rows are micro_batch_size "
+                                   "times sequence_len");
+    if (!shape && n > 0 && !strpbrk(words[0], "/.=")) {
+        ft_fail(FT_ECONFIG, "'%s' is neither a shape nor a config file", words[0]);
+        ft_hint("'ft bench --list' shows the shapes");
+        return FT_ECONFIG;
+    }
     int rc = shape ? shape_config(&c, shape, rows, n - 1, words + 1)
                    : ft_read_config_words(&c, self, n, words);
     if (!rc)
@@ -150,7 +163,7 @@ int ft_cmd_bench(const struct ft_command *self, int n, char **words)
     if (!rc && json)
         print_json(&j, &r);
     else if (!rc)
-        print_result(&j, &r);
+        print_result(&j, &r, o.tune);
     if (!rc && o.profile)
         ft_print_profile(json ? stderr : stdout, &r.profile);
     ft_job_close(&j);

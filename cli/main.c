@@ -51,6 +51,16 @@ static const struct ft_command commands[] = {
      "A shape's job is LoRA of rank 16 on all linear modules, on documents of 2048 tokens (256 on\n"
      "a CPU); options change it: ft bench llama-3-8b lora_r=64 sequence_len=4096\n",
      ft_cmd_bench},
+    {"tokenize", "MODEL [FILE.jsonl]", "text to token ids, and back",
+     "MODEL is a model folder, an id in the local Hugging Face cache, or a tokenizer.json. For "
+     "each\n"
+     "record {\"text\": ...} of the file (or standard input) prints {\"input_ids\": [...]}, the "
+     "ids\n"
+     "that Hugging Face's tokenizers gives.\n\n"
+     "  --no-special-tokens   without the tokens around the text; with --decode: without any\n"
+     "  --raw                 lines are plain text, not JSON\n"
+     "  --decode              from {\"input_ids\": [...]} or [...] back to {\"text\": ...}\n",
+     ft_cmd_tokenize},
     {"config", "--explain [KEY] | --schema | --dump CONFIG.yaml [KEY=VALUE ...]",
      "options: what they mean, and what a file resolves to",
      "  --explain KEY   what an option means, its type, range and default; without KEY: all "

@@ -80,6 +80,8 @@ static void print_memory(const struct ft_job *j)
         printf("memory here\n");
     line("datasets and their order",
          ft_bytes_text(text, (double)(j->dataset_bytes + j->epoch_bytes)));
+    if (j->backend->dev)
+        line("copies to the GPU", ft_bytes_text(text, (double)ft_job_staging(j)));
     line("threads", ft_bytes_text(text, (double)ft_pool_size(j->pool) * FT_THREAD_SCRATCH));
     line("program and libraries", ft_bytes_text(text, (double)j->library_bytes));
     line("total", ft_bytes_text(text, (double)ft_job_memory(j)));

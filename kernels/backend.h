@@ -50,7 +50,8 @@ struct ft_backend {
     ft_op_fn *ops[FT_OP_COUNT];
     /* bytes of scratch an op needs; NULL: none */
     size_t (*scratch[FT_OP_COUNT])(const union ft_op_args *);
-    int (*alloc)(const struct ft_backend *b, void **out, size_t bytes); /* zeroed; FT_ERESOURCE */
+    /* zeroed; not 0 if refused: use ft_backend_alloc */
+    int (*alloc)(const struct ft_backend *b, void **out, size_t bytes);
     void (*free)(const struct ft_backend *b, void *ptr, size_t bytes);
     const struct ft_device_fns *dev; /* NULL: tensors lie in the host's memory, ops run at once */
 };
@@ -70,6 +71,8 @@ int ft_cuda_backend(const struct ft_backend **out, int device);
 /* The file of `ft bench --tune` on this machine: FT_CUDA_PRODUCTS, or ft/products.txt in the user's
  * cache folder. "" if there is no such folder. */
 const char *ft_cuda_products_file(void);
+/* Memory for tensors, zeroed; FT_ERESOURCE, reported. */
+int ft_backend_alloc(const struct ft_backend *b, void **out, size_t bytes);
 void ft_backend_close(const struct ft_backend *b); /* NULL and host backends: nothing */
 
 /* What the shared object exports as "ft_cuda_open": NULL with a reason in why. The struct's layout

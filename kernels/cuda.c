@@ -91,6 +91,15 @@ const char *ft_cuda_products_file(void)
     return path;
 }
 
+int ft_backend_alloc(const struct ft_backend *b, void **out, size_t bytes)
+{
+    int rc = b->alloc(b, out, bytes);
+    if (!rc || !b->dev)
+        return rc;
+    return ft_fail(FT_ERESOURCE, "%s: %s (%.2f GB were asked for)", b->dev->name, b->dev->error(b),
+                   (double)bytes / 1e9);
+}
+
 void ft_backend_close(const struct ft_backend *b)
 {
     if (b && b->dev)

@@ -169,6 +169,7 @@ enum ft_scalar {
     FT_S_FINITE,         /* 1 if loss and gradient are finite; else the optimizer changes nothing */
     FT_S_SKIPPED,        /* windows that were not finite, so far */
     FT_S_SKIPPED_IN_ROW, /* ... since the last update */
+    FT_S_MOST_IN_ROW,    /* the most there were so far */
     FT_SCALARS = 16
 };
 

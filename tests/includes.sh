@@ -17,7 +17,7 @@ declare -A may=(
     [track]="core"
     [dist]="core"
     [train]="adapter model data track dist graph kernels io text config core"
-    [cli]="train adapter model data track graph kernels io config core"
+    [cli]="train adapter model data track graph kernels io text config core"
 )
 
 bad=0 seen=0

@@ -44,6 +44,8 @@ void K(grad_norm)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
     s[FT_S_STEP] += finite;
     s[FT_S_SKIPPED] += !finite;
     s[FT_S_SKIPPED_IN_ROW] = finite ? 0 : s[FT_S_SKIPPED_IN_ROW] + 1;
+    if (s[FT_S_SKIPPED_IN_ROW] > s[FT_S_MOST_IN_ROW])
+        s[FT_S_MOST_IN_ROW] = s[FT_S_SKIPPED_IN_ROW];
     s[FT_S_LOSS_SUM] = s[FT_S_TRAINED] = 0;
 }
 

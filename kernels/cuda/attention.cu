@@ -47,7 +47,8 @@ FT_DEVICE int smaller(int a, int b)
     return a < b ? a : b;
 }
 
-/* Shapes of the tiles: M 16-row tiles a warp, KEYS keys at a time. */
+/* Tiles of queries are started from the last, which sees most keys; the heads that share keys run
+ * side by side. Shapes of the tiles: M 16-row tiles a warp, KEYS keys at a time. */
 template <int D> struct forward_shape {
     static constexpr int M = D <= 128 ? 2 : 1, KEYS = D <= 64 ? 64 : 32;
     static constexpr int ROWS = FT_TILE_WARPS * 16 * M, LD = ft_tile<D>::LD;
@@ -91,9 +92,9 @@ template <int D> FT_KERNEL(FT_TILE_THREADS) forward(struct ft_mark mark, struct 
     constexpr int M = S::M, N = S::KEYS / 8, C = D / 8;
     FT_SHARED(bf16, queries);
     bf16 *keys = queries + S::ROWS * S::LD, *values = keys + 2 * S::KEYS * S::LD;
-    const int live = *j.live, q0 = (int)ft_block_x() * S::ROWS;
+    const int live = *j.live, q0 = (ft_grid_y() - 1 - ft_block_y()) * S::ROWS;
     const int q1 = smaller(q0 + S::ROWS, live), mine = q0 + ft_warp() * 16 * M;
-    const int head = ft_block_y(), kv = head / j.group;
+    const int head = (int)ft_block_x(), kv = head / j.group;
     const struct ft_rows k = head_of(j.k, kv, j.d), v = head_of(j.v, kv, j.d);
     float o[M][C][4] = {}, max[M][2], sum[M][2] = {};
     int low[M][2]; /* first key of this thread's rows */
@@ -180,8 +181,8 @@ FT_KERNEL(FT_TILE_THREADS) row_delta(struct ft_mark mark, struct attention_job j
     }
 }
 
-/* A warp has 16 M rows, so many that its sums just stay in registers: what it reads of the other side
- * is used M times. OUT of the D columns are summed by a block (wide heads in two parts). */
+/* A warp has 16 M rows, so many that its sums just stay in registers: what it reads of the other
+ * side is used M times. OUT of the D columns are summed by a block (wide heads in two parts). */
 template <int D, int M_> struct backward_shape {
     static constexpr int M = M_, ROWS = FT_TILE_WARPS * 16 * M, LD = ft_tile<D>::LD;
     static constexpr int OTHERS = D <= 128 ? 32 : 16; /* rows of the other side at a time */
@@ -225,10 +226,10 @@ backward_keys(struct ft_mark mark, struct attention_job j)
         FT_UNROLL
         for (int m = 0; m < M; m++)
             FT_UNROLL
-            for (int half = 0; half < 2; half++) {
-                const int t = mine + 16 * m + ft_fragment_row(2 * half);
-                end[m][half] = t < live ? end_query(j, t) : 0;
-            }
+        for (int half = 0; half < 2; half++) {
+            const int t = mine + 16 * m + ft_fragment_row(2 * half);
+            end[m][half] = t < live ? end_query(j, t) : 0;
+        }
         ft_tile_load<D, S::ROWS>(keys, head_of(j.k, kv, j.d), k0, k1, j.d, j.wide);
         ft_tile_load<D, S::ROWS>(values, head_of(j.v, kv, j.d), k0, k1, j.d, j.wide);
         const int q0 = k0 / S::OTHERS * S::OTHERS, q1 = end_query(j, k1 - 1);
@@ -263,15 +264,15 @@ backward_keys(struct ft_mark mark, struct attention_job j)
             FT_UNROLL
             for (int m = 0; m < M; m++)
                 FT_UNROLL
-                for (int n = 0; n < N; n++)
-                    FT_UNROLL
-                    for (int e = 0; e < 4; e++) {
-                        const int c = 8 * n + ft_fragment_col(e), query = t + c;
-                        const int key = mine + 16 * m + ft_fragment_row(e);
-                        const float *sums = row_sums<D>(q, c);
-                        score_gradient(j, query >= key && query < end[m][e / 2], sums[0], sums[1],
-                                       &s[m][n][e], &dp[m][n][e]);
-                    }
+            for (int n = 0; n < N; n++)
+                FT_UNROLL
+            for (int e = 0; e < 4; e++) {
+                const int c = 8 * n + ft_fragment_col(e), query = t + c;
+                const int key = mine + 16 * m + ft_fragment_row(e);
+                const float *sums = row_sums<D>(q, c);
+                score_gradient(j, query >= key && query < end[m][e / 2], sums[0], sums[1],
+                               &s[m][n][e], &dp[m][n][e]);
+            }
             ft_tile_nn<D, M, N, C>(dv, s, dout + first_col);
             ft_tile_nn<D, M, N, C>(dk, dp, q + first_col);
             ft_sync_block();
@@ -299,9 +300,10 @@ backward_queries(struct ft_mark mark, struct attention_job j)
     FT_SHARED(bf16, queries);
     bf16 *douts = queries + S::ROWS * S::LD, *keys = douts + S::ROWS * S::LD;
     bf16 *values = keys + 2 * S::OTHERS * S::LD;
-    const int live = *j.live, q0 = (int)ft_block_x() * S::ROWS, q1 = smaller(q0 + S::ROWS, live);
+    const int live = *j.live, q0 = (ft_grid_y() - 1 - ft_block_y()) * S::ROWS;
+    const int q1 = smaller(q0 + S::ROWS, live);
     const int mine = q0 + ft_warp() * 16 * M;
-    const int head = ft_block_y(), kv = head / j.group, first_col = ft_block_z() * S::OUT;
+    const int head = (int)ft_block_x(), kv = head / j.group, first_col = ft_block_z() * S::OUT;
     const struct ft_rows k = head_of(j.k, kv, j.d), v = head_of(j.v, kv, j.d);
     float dq[M][C][4] = {};
     if (q0 < live) {
@@ -310,13 +312,13 @@ backward_queries(struct ft_mark mark, struct attention_job j)
         FT_UNROLL
         for (int m = 0; m < M; m++)
             FT_UNROLL
-            for (int half = 0; half < 2; half++) {
-                const int t = mine + 16 * m + ft_fragment_row(2 * half);
-                const bool is = t < live;
-                low[m][half] = is ? first_key(j, t) : INT_MAX;
-                lse[m][half] = is ? j.lse[(int64_t)t * j.heads + head] : 0;
-                delta[m][half] = is ? j.delta[(int64_t)t * j.heads + head] : 0;
-            }
+        for (int half = 0; half < 2; half++) {
+            const int t = mine + 16 * m + ft_fragment_row(2 * half);
+            const bool is = t < live;
+            low[m][half] = is ? first_key(j, t) : INT_MAX;
+            lse[m][half] = is ? j.lse[(int64_t)t * j.heads + head] : 0;
+            delta[m][half] = is ? j.delta[(int64_t)t * j.heads + head] : 0;
+        }
         const int t0 = first_key(j, q0) / S::OTHERS * S::OTHERS;
         ft_tile_load<D, S::ROWS>(queries, head_of(j.q, head, j.d), q0, q1, j.d, j.wide);
         ft_tile_load<D, S::ROWS>(douts, head_of(j.dout, head, j.d), q0, q1, j.d, j.wide);
@@ -341,14 +343,14 @@ backward_queries(struct ft_mark mark, struct attention_job j)
             FT_UNROLL
             for (int m = 0; m < M; m++)
                 FT_UNROLL
-                for (int n = 0; n < N; n++)
-                    FT_UNROLL
-                    for (int e = 0; e < 4; e++) {
-                        const int key = t + 8 * n + ft_fragment_col(e);
-                        const int row = mine + 16 * m + ft_fragment_row(e);
-                        score_gradient(j, key <= row && key >= low[m][e / 2], lse[m][e / 2],
-                                       delta[m][e / 2], &s[m][n][e], &dp[m][n][e]);
-                    }
+            for (int n = 0; n < N; n++)
+                FT_UNROLL
+            for (int e = 0; e < 4; e++) {
+                const int key = t + 8 * n + ft_fragment_col(e);
+                const int row = mine + 16 * m + ft_fragment_row(e);
+                score_gradient(j, key <= row && key >= low[m][e / 2], lse[m][e / 2],
+                               delta[m][e / 2], &s[m][n][e], &dp[m][n][e]);
+            }
             ft_tile_nn<D, M, N, C>(dq, dp, keys + stage * S::OTHERS * S::LD + first_col);
             ft_sync_block();
         }
@@ -361,7 +363,7 @@ backward_queries(struct ft_mark mark, struct attention_job j)
 
 /* --- the host's side --- */
 
-static int64_t blocks(int64_t rows, int64_t size)
+static int blocks(int rows, int size)
 {
     return (rows + size - 1) / size;
 }
@@ -369,7 +371,7 @@ static int64_t blocks(int64_t rows, int64_t size)
 template <int D> static void run_forward(const struct ft_kernel_ctx *ctx, struct attention_job j)
 {
     using S = forward_shape<D>;
-    ft_launch(ctx, forward<D>, ft_grid{blocks(j.rows, S::ROWS), j.heads, 1}, FT_TILE_THREADS,
+    ft_launch(ctx, forward<D>, ft_grid{j.heads, blocks(j.rows, S::ROWS), 1}, FT_TILE_THREADS,
               S::SHARED, j);
 }
 
@@ -377,7 +379,7 @@ template <int D, int M>
 static void run_queries(const struct ft_kernel_ctx *ctx, struct attention_job j)
 {
     using S = backward_shape<D, M>;
-    ft_launch(ctx, backward_queries<D, M>, ft_grid{blocks(j.rows, S::ROWS), j.heads, D / S::OUT},
+    ft_launch(ctx, backward_queries<D, M>, ft_grid{j.heads, blocks(j.rows, S::ROWS), D / S::OUT},
               FT_TILE_THREADS, S::SHARED, j);
 }
 

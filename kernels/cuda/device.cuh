@@ -86,6 +86,10 @@ FT_DEVICE bf16 ft_to_bf16(float f)
         return bf16{0x7fff};
     return bf16{(uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16)};
 }
+FT_DEVICE void ft_store16(void *p, const uint32_t v[4])
+{
+    memcpy(p, v, 16);
+}
 FT_DEVICE float ft_exp2(float x)
 {
     return exp2f(x);
@@ -173,6 +177,11 @@ FT_DEVICE float ft_to_float(bf16 h)
 FT_DEVICE bf16 ft_to_bf16(float f)
 {
     return bf16{__bfloat16_as_ushort(__float2bfloat16_rn(f))};
+}
+/* 16 bytes at once; the compiler cuts a plain store of a struct into four. */
+FT_DEVICE void ft_store16(void *p, const uint32_t v[4])
+{
+    __stcg((uint4 *)p, make_uint4(v[0], v[1], v[2], v[3]));
 }
 FT_DEVICE float ft_exp2(float x)
 {
@@ -283,11 +292,11 @@ template <int V> FT_DEVICE void ft_load(float out[V], const bf16 *p)
 template <int V> FT_DEVICE void ft_store(bf16 *p, const float in[V])
 {
     if (V == 8) {
-        ft_vec8 x;
+        uint32_t x[4];
         FT_UNROLL
-        for (int i = 0; i < V; i++)
-            x.v[i] = ft_to_bf16(in[i]);
-        *(ft_vec8 *)p = x;
+        for (int i = 0; i < 4; i++)
+            x[i] = ft_pack(in[2 * i % V], in[(2 * i + 1) % V]);
+        ft_store16(p, x);
     } else {
         *p = ft_to_bf16(in[0]);
     }

@@ -70,6 +70,25 @@ struct rope_job {
     float sign;
 };
 
+struct alignas(16) four {
+    float v[4];
+};
+
+template <int V> FT_DEVICE void load_floats(float out[V], const float *p)
+{
+    FT_UNROLL
+    for (int i = 0; i < V; i += 4) {
+        if (V == 1) {
+            out[0] = *p;
+            continue;
+        }
+        const four f = *(const four *)(p + i);
+        FT_UNROLL
+        for (int k = 0; k < 4; k++)
+            out[(i + k) % V] = f.v[k];
+    }
+}
+
 /* An item is V pairs of a head, or V columns of what is only copied. */
 template <int V> FT_KERNEL(THREADS) rope(struct ft_mark mark, struct rope_job j)
 {
@@ -81,8 +100,9 @@ template <int V> FT_KERNEL(THREADS) rope(struct ft_mark mark, struct rope_job j)
     if (item < pairs) {
         const int64_t i = item % per_head * V, at = item / per_head * j.d + i;
         const int64_t row = t < *j.live ? j.angles[t] : 0;
-        const float *co = j.cos + row * j.half + i, *si = j.sin + row * j.half + i;
-        float a[V], b[V], p[V], q[V];
+        float a[V], b[V], co[V], si[V], p[V], q[V];
+        load_floats<V>(co, j.cos + row * j.half + i);
+        load_floats<V>(si, j.sin + row * j.half + i);
         ft_load<V>(a, x + at);
         ft_load<V>(b, x + at + j.half);
         FT_UNROLL
@@ -272,7 +292,7 @@ void ft_cuda_add(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
                ft_rows_of(a->y), a->y->cols);
 }
 
-enum { REFRESH_BLOCKS = 64 }; /* a segment */
+enum { REFRESH_BLOCKS = 64, REFRESH_MOST = 2048 }; /* of a segment; if it is the only one */
 
 FT_KERNEL(THREADS) refresh(struct ft_mark mark, const float *values, const int64_t *table)
 {
@@ -283,12 +303,13 @@ FT_KERNEL(THREADS) refresh(struct ft_mark mark, const float *values, const int64
     const float scale = (float)*(const double *)(s + FT_G_SCALE);
     const int64_t n = s[FT_G_ROWS] * cols, step = (int64_t)ft_grid_y() * THREADS;
     for (int64_t i = my_item(); i < n; i += step)
-        to[i / cols * ld + i % cols] = ft_to_bf16(from[i] * scale);
+        to[n == cols ? i : i / cols * ld + i % cols] = ft_to_bf16(from[i] * scale);
 }
 
 void ft_cuda_refresh(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
 {
     const struct ft_refresh *a = &args->refresh;
-    ft_launch(ctx, refresh, ft_grid{a->table->rows, REFRESH_BLOCKS, 1}, THREADS, 0,
-              (const float *)a->values->data, (const int64_t *)a->table->data);
+    ft_launch(ctx, refresh,
+              ft_grid{a->table->rows, a->table->rows == 1 ? REFRESH_MOST : REFRESH_BLOCKS, 1},
+              THREADS, 0, (const float *)a->values->data, (const int64_t *)a->table->data);
 }

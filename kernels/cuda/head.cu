@@ -56,6 +56,10 @@ struct alignas(16) float4_ {
     float v[4];
 };
 
+struct alignas(8) pair {
+    uint32_t low, high;
+};
+
 /* Four logits from column c; -inf behind the last one. */
 FT_DEVICE float4_ four(const float *x, int64_t c, int64_t n)
 {
@@ -125,8 +129,11 @@ FT_KERNEL(ROW_THREADS) softmax_loss(struct ft_mark mark, struct chunk j)
         for (int i = 0; i < 4; i++)
             f.v[i] = ft_exp(f.v[i] - max) * inverse - (c + i == target ? 1.f : 0.f);
         ft_sync_block(); /* what this round writes over was read in this round or before */
-        for (int i = 0; i < 4 && c + i < n; i++)
-            d[c + i] = ft_to_bf16(f.v[i]);
+        if (c + 4 <= n)
+            *(pair *)(d + c) = {ft_pack(f.v[0], f.v[1]), ft_pack(f.v[2], f.v[3])};
+        else
+            for (int i = 0; i < 4 && c + i < n; i++)
+                d[c + i] = ft_to_bf16(f.v[i]);
     }
 }
 

@@ -52,6 +52,8 @@ end_window(struct ft_mark mark, const double *sums, int64_t pieces, double max_n
     s[FT_S_STEP] += finite;
     s[FT_S_SKIPPED] += !finite;
     s[FT_S_SKIPPED_IN_ROW] = finite ? 0 : s[FT_S_SKIPPED_IN_ROW] + 1;
+    if (s[FT_S_SKIPPED_IN_ROW] > s[FT_S_MOST_IN_ROW])
+        s[FT_S_MOST_IN_ROW] = s[FT_S_SKIPPED_IN_ROW];
     s[FT_S_LOSS_SUM] = s[FT_S_TRAINED] = 0;
 }
 

@@ -149,47 +149,60 @@ static cublasStatus_t describe(struct descriptors *s, const struct ft_product *p
 }
 
 static cublasStatus_t run(struct ft_cuda *c, struct products *all, const struct descriptors *s,
-                          const struct ft_product *p, void *workspace,
+                          const struct ft_product *p, float beta, void *workspace,
                           const cublasLtMatmulAlgo_t *algorithm, size_t bytes)
 {
-    const float beta = p->c ? p->beta : 0;
+    const bool apart = p->c && p->c != p->d; /* in place: one descriptor for both */
     return cublasLtMatmul(all->handle, s->op, &p->alpha, p->b, s->first, p->a, s->second, &beta,
-                          p->c ? p->c : p->d, s->c, p->d, s->d, algorithm, workspace, bytes,
-                          c->stream);
+                          apart ? p->c : p->d, apart ? s->c : s->d, p->d, s->d, algorithm,
+                          workspace, bytes, c->stream);
 }
 
-/* The fastest of the answers; the sums they give differ in their order. */
+/* Milliseconds of one answer, negative if it fails. What is summed in place is not added to, so
+ * that trying many answers leaves one result. */
+static float time_answer(struct ft_cuda *c, struct products *all, const struct descriptors *s,
+                         const struct ft_product *p, void *workspace,
+                         const cublasLtMatmulHeuristicResult_t *answer, cudaEvent_t events[2])
+{
+    const float beta = p->c && p->c != p->d ? p->beta : 0;
+    float ms = -1;
+    bool bad = false;
+    for (int k = 0; k <= TIMED && !bad; k++) { /* the first one warms up */
+        if (k == 1)
+            bad = cudaEventRecord(events[0], c->stream) != cudaSuccess;
+        bad = bad || run(c, all, s, p, beta, workspace, &answer->algo, answer->workspaceSize);
+    }
+    bad = bad || cudaEventRecord(events[1], c->stream) || cudaEventSynchronize(events[1]) ||
+          cudaEventElapsedTime(&ms, events[0], events[1]);
+    if (bad) { /* not this one, then */
+        cudaStreamSynchronize(c->stream);
+        cudaGetLastError();
+    }
+    return bad ? -1 : ms;
+}
+
+/* The fastest of the answers, -1 if none works; the sums they give differ in their order. */
 static int fastest(struct ft_cuda *c, struct products *all, const struct descriptors *s,
                    const struct ft_product *p, void *workspace,
                    const cublasLtMatmulHeuristicResult_t *answers, int n, const size_t most)
 {
-    cudaEvent_t begin, end;
+    cudaEvent_t events[2] = {};
     float best = 0;
     int which = -1;
-    if (ft_cuda_check(c, cudaEventCreate(&begin), "timing") ||
-        ft_cuda_check(c, cudaEventCreate(&end), "timing"))
+    if (ft_cuda_check(c, cudaEventCreate(&events[0]), "timing") ||
+        ft_cuda_check(c, cudaEventCreate(&events[1]), "timing"))
         return -1;
     for (int i = 0; i < n; i++) {
-        float ms = 0;
         if (answers[i].state != CUBLAS_STATUS_SUCCESS || answers[i].workspaceSize > most)
             continue;
-        for (int k = 0; k <= TIMED; k++) { /* the first one warms up */
-            if (k == 1)
-                cudaEventRecord(begin, c->stream);
-            if (run(c, all, s, p, workspace, &answers[i].algo, answers[i].workspaceSize))
-                break;
-        }
-        cudaEventRecord(end, c->stream);
-        if (ft_cuda_check(c, cudaEventSynchronize(end), "timing"))
-            break;
-        cudaEventElapsedTime(&ms, begin, end);
-        if (which < 0 || ms < best) {
+        const float ms = time_answer(c, all, s, p, workspace, &answers[i], events);
+        if (ms >= 0 && (which < 0 || ms < best)) {
             best = ms;
             which = i;
         }
     }
-    cudaEventDestroy(begin);
-    cudaEventDestroy(end);
+    cudaEventDestroy(events[0]);
+    cudaEventDestroy(events[1]);
     return which;
 }
 
@@ -202,6 +215,7 @@ static int choose(struct ft_cuda *c, struct products *all, const struct descript
     const size_t most = workspace ? FT_PRODUCT_SCRATCH : 0;
     cublasLtMatmulPreference_t prefer = NULL;
     cublasLtMatmulHeuristicResult_t answers[ANSWERS];
+    const uint32_t in_f32 = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
     int n = 0, which = -1;
     static const cublasLtMatmulPreferenceAttributes_t names[4] = {
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
@@ -212,6 +226,9 @@ static int choose(struct ft_cuda *c, struct products *all, const struct descript
     if (!st)
         st = cublasLtMatmulPreferenceSetAttribute(prefer, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
                                                   &most, sizeof most);
+    if (!st) /* partial sums meet in f32, never in bf16 */
+        st = cublasLtMatmulPreferenceSetAttribute(
+            prefer, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &in_f32, sizeof in_f32);
     for (int i = 0; i < 4 && !st; i++)
         st = cublasLtMatmulPreferenceSetAttribute(prefer, names[i], &aligned[i], sizeof aligned[i]);
     if (!st)
@@ -250,7 +267,8 @@ void ft_cuda_product(const struct ft_kernel_ctx *ctx, const struct ft_product *p
     struct entry *e = slot_of(all, &key);
     if (!check(c, describe(&s, p), "describing a product") &&
         (e->used || !choose(c, all, &s, p, &key, workspace, e)))
-        check(c, run(c, all, &s, p, workspace, &e->algorithm, e->workspace), "a product");
+        check(c, run(c, all, &s, p, p->c ? p->beta : 0, workspace, &e->algorithm, e->workspace),
+              "a product");
     drop(&s);
 }
 

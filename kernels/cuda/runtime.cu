@@ -169,6 +169,11 @@ static void close_device(const struct ft_backend *b)
     free(c);
 }
 
+/* Stands for all kernels of this build. */
+static __global__ void probe(void)
+{
+}
+
 static int open_device(struct ft_cuda *c)
 {
     struct cudaDeviceProp p;
@@ -187,9 +192,9 @@ static int open_device(struct ft_cuda *c)
         ft_cuda_fail(c, "looking for a GPU", why);
         return -1;
     }
-    if (check(c, e, "looking for a GPU"))
+    if (e != cudaErrorNoDevice && check(c, e, "looking for a GPU"))
         return -1;
-    if (count == 0) {
+    if (e == cudaErrorNoDevice || count == 0) {
         ft_cuda_fail(c, "looking for a GPU", "none is visible (CUDA_VISIBLE_DEVICES?)");
         return -1;
     }
@@ -210,13 +215,22 @@ static int open_device(struct ft_cuda *c)
     c->shared_limit = p.sharedMemPerBlockOptin;
     if (check(c, cudaSetDevice(c->device), "opening the GPU"))
         return -1;
-    /* kernels of this build run on this card: the first that is missing tells */
+    struct cudaFuncAttributes attributes;
+    if (cudaFuncGetAttributes(&attributes, probe) != cudaSuccess) {
+        char why[256];
+        snprintf(why, sizeof why,
+                 "this build has no kernels for %.100s (%s); build with "
+                 "-DFT_CUDA_ARCHITECTURES=%d%d, or all",
+                 p.name, c->isa, p.major, p.minor);
+        ft_cuda_fail(c, "opening the GPU", why);
+        return -1;
+    }
     void *mapped = NULL, *host = NULL;
     if (check(c, cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking), "opening the GPU") ||
         check(c, cudaHostAlloc(&host, sizeof(uint32_t), cudaHostAllocMapped), "opening the GPU"))
         return -1;
     c->mark = (volatile uint32_t *)host;
-    *c->mark = 0;
+    *c->mark = UINT32_MAX; /* nothing has begun */
     if (check(c, cudaHostGetDevicePointer(&mapped, host, 0), "opening the GPU"))
         return -1;
     const char *marks = getenv("FT_CUDA_MARKS"); /* 0: to measure what they cost */

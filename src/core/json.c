@@ -16,6 +16,17 @@ int ft_json_text(const char *text, size_t len, const char *name, enum ft_code co
                       e.text);
 }
 
+int ft_json_record(const char *text, size_t len, struct ft_where at, enum ft_code code,
+                   json_t **out)
+{
+    json_error_t e;
+    *out = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &e);
+    if (*out)
+        return FT_OK;
+    at.col = e.column;
+    return ft_fail_at(at, code, "not valid JSON: %s", e.text);
+}
+
 int ft_json_file(const char *path, enum ft_code code, json_t **out)
 {
     char *text;

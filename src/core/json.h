@@ -11,6 +11,10 @@ int ft_json_file(const char *path, enum ft_code code, json_t **out);
 /* Parses len bytes; `name` stands for them in messages. */
 int ft_json_text(const char *text, size_t len, const char *name, enum ft_code code, json_t **out);
 
+/* A line of a JSONL file: any value, and texts may hold the character U+0000. */
+int ft_json_record(const char *text, size_t len, struct ft_where at, enum ft_code code,
+                   json_t **out);
+
 /* Members of an object; a missing or null member leaves *out alone and returns true; a member of
  * another type is reported and returns false. */
 bool ft_json_int(const json_t *o, const char *file, const char *key, long long *out);

@@ -185,5 +185,9 @@ int64_t ft_pass_capacity(const struct ft_dataset *train, const struct ft_dataset
     int64_t most = b->micro_batch_size * (b->packing ? b->sequence_len : train->longest);
     most = most < rows ? most * accumulation : most; /* at least one micro-batch */
     most = most < rows ? most : rows;
+    int64_t tokens = 0;
+    for (int64_t i = 0; i < train->n_docs; i++)
+        tokens += train->docs[i].length;
+    most = most < tokens ? most : tokens; /* no pass can have more */
     return most > longest ? most : longest;
 }

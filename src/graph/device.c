@@ -7,7 +7,14 @@
 
 #include <stdio.h>
 
-enum { BUFFERS = 2, RECORDINGS = 48, BUCKETS = 32, BUCKET_ROWS = 64, SMALL = 64 };
+enum {
+    BUFFERS = 2,
+    RECORDINGS = 48,
+    ROW_STEPS = 32,
+    TRAINED_STEPS = 8,
+    BUCKET_ROWS = 64,
+    SMALL = 64
+};
 
 struct recording {
     enum ft_program program;
@@ -40,7 +47,7 @@ int ft_graph_device_failed(const struct ft_graph *g)
         seen += g->programs[p].n;
     }
     if (*op)
-        ft_fail(FT_ERESOURCE, "%s: %s; the last op to begin was '%s' (number %d)", d->name,
+        ft_fail(FT_ERESOURCE, "%s: %s; in or behind op '%s' (number %d)", d->name,
                 d->error(g->backend), op, node);
     else
         ft_fail(FT_ERESOURCE, "%s: %s", d->name, d->error(g->backend));
@@ -150,16 +157,24 @@ int ft_graph_read(struct ft_graph *g, const struct ft_tensor *t, void *to)
     return checked(g, b->dev->copy_out(b, to, t->data, ft_tensor_bytes(t)));
 }
 
-/* Live rows rounded up, so that few recordings serve all batches. */
-static int64_t bucket(int64_t n, int64_t capacity)
+/* Live rows rounded up to one of so many steps, so that few recordings serve all batches. */
+static int64_t bucket(int64_t n, int64_t capacity, int64_t steps)
 {
-    int64_t unit = (capacity + BUCKETS - 1) / BUCKETS;
+    int64_t unit = (capacity + steps - 1) / steps;
     unit = (unit + BUCKET_ROWS - 1) / BUCKET_ROWS * BUCKET_ROWS;
     int64_t up = (n + unit - 1) / unit * unit;
     return up < capacity ? up : capacity;
 }
 
-/* The slot of this shape, or the one that was not used for longest. */
+/* Whether a is the better one to give up: nothing recorded, or not used for longer. */
+static bool worth_less(const struct recording *a, const struct recording *b)
+{
+    if (!a->handle != !b->handle)
+        return !a->handle;
+    return a->used < b->used;
+}
+
+/* The slot of this shape, or the one that is worth least. */
 static struct recording *find(struct ft_graph *g, enum ft_program p, int64_t rows, int64_t trained)
 {
     struct ft_device_state *s = g->device;
@@ -168,7 +183,7 @@ static struct recording *find(struct ft_graph *g, enum ft_program p, int64_t row
         struct recording *r = &s->recordings[i];
         if (r->used && r->program == p && r->rows == rows && r->trained == trained)
             return r;
-        if (r->used < oldest->used)
+        if (worth_less(r, oldest))
             oldest = r;
     }
     if (oldest->handle)
@@ -223,9 +238,9 @@ int ft_device_run(struct ft_graph *g, enum ft_program p, const struct ft_run *ru
 {
     const int64_t capacity = g->device->capacity;
     struct ft_kernel_ctx ctx = {.backend = g->backend,
-                                .rows = bucket(run->rows, capacity),
+                                .rows = bucket(run->rows, capacity, ROW_STEPS),
                                 .docs = run->docs,
-                                .trained = bucket(run->trained, capacity),
+                                .trained = bucket(run->trained, capacity, TRAINED_STEPS),
                                 .live = g->live->data};
     if (p == FT_PASS || p == FT_EVAL)
         FT_TRY(checked(g, send_batch(g, run)));

@@ -51,11 +51,10 @@ void ft_graph_free(struct ft_graph *g);
 
 struct ft_tensor *ft_graph_value(struct ft_graph *g, enum ft_memory use, const char *name,
                                  enum ft_dtype dtype, int64_t rows, int64_t cols);
-/* Batch data: rows follow the live count if live. */
+/* Batch data: rows follow the live count if live. The host fills it at ft_graph_host(), and it is
+ * on the device when the program runs. */
 struct ft_tensor *ft_graph_input(struct ft_graph *g, const char *name, enum ft_dtype dtype,
                                  int64_t rows, int64_t cols, bool live);
-/* Batch data is filled by the host at ft_graph_host(), and is on the device when the program runs.
- */
 /* rows x cols elements of a persistent value from element `first`. */
 struct ft_tensor *ft_graph_view(struct ft_graph *g, struct ft_tensor *parent, const char *name,
                                 int64_t rows, int64_t cols, int64_t first);
@@ -199,7 +198,7 @@ struct ft_plan_line {
 };
 int ft_graph_peak_lines(const struct ft_graph *g, struct ft_plan_line *lines, int most);
 
-/* Tests: fills pass memory with NaN; host backends only. */
+/* Tests: fills pass memory with NaN. */
 void ft_graph_poison(struct ft_graph *g);
 
 #endif

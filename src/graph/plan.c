@@ -242,7 +242,7 @@ static size_t place_offset(const struct ft_graph *g, const struct ft_value *v)
 int ft_graph_place(struct ft_graph *g)
 {
     FT_ASSERT(!g->block);
-    FT_TRY(g->backend->alloc(g->backend, &g->block, g->block_bytes));
+    FT_TRY(ft_backend_alloc(g->backend, &g->block, g->block_bytes));
     char *base = g->block;
     for (int i = 0; i < g->n_values; i++) {
         struct ft_value *v = g->values[i];

@@ -73,6 +73,15 @@ double ft_graph_useful_flops(const struct ft_graph *g, int64_t rows, int64_t doc
 
 void ft_graph_poison(struct ft_graph *g)
 {
-    FT_ASSERT(!g->backend->dev);
-    memset((char *)g->block + g->pass_begin, 0xff, g->pass_bytes);
+    const struct ft_backend *b = g->backend;
+    char *at = (char *)g->block + g->pass_begin, *nan;
+    if (!b->dev) {
+        memset(at, 0xff, g->pass_bytes);
+        return;
+    }
+    FT_ASSERT(ft_alloc(&nan, g->pass_bytes, 1) == FT_OK);
+    memset(nan, 0xff, g->pass_bytes);
+    FT_ASSERT(!b->dev->copy_in(b, at, g->pass_bytes, nan, g->pass_bytes, g->pass_bytes, 1) &&
+              !b->dev->sync(b));
+    ft_free(nan);
 }

@@ -472,6 +472,7 @@ struct load {
     const int64_t *first_chunk; /* of each weight, and the total behind */
     int64_t base;               /* first chunk of this round */
     char *staging;              /* this round's buffer; NULL: straight to the weight's place */
+    size_t slot;                /* bytes of a chunk's place in it */
     bool scan;
     _Atomic int64_t failed, nonfinite; /* a chunk, or -1 */
 };
@@ -485,6 +486,23 @@ static int64_t chunk_rows(const struct ft_weight *w)
 {
     int64_t n = CHUNK / (row_elements(w) * (int64_t)ft_dtype_size(w->dtype));
     return n > 0 ? n : 1;
+}
+
+/* The largest chunk: more than CHUNK only where a single row is. */
+static size_t chunk_bytes(const struct ft_model *m)
+{
+    size_t most = CHUNK;
+    for (int i = 0; i < m->n_weights; i++) {
+        const struct ft_weight *w = &m->weights[i];
+        size_t row = (size_t)row_elements(w) * ft_dtype_size(w->dtype);
+        most = row > most ? row : most;
+    }
+    return most;
+}
+
+size_t ft_model_staging(const struct ft_model *m)
+{
+    return (size_t)2 * DEVICE_ROUND * chunk_bytes(m);
 }
 
 static int64_t row_count(const struct ft_weight *w)
@@ -566,7 +584,8 @@ static void load_piece(void *arg, int64_t piece, void *scratch)
     const struct ft_tensor *t = *w->slot;
     size_t n = (size_t)(rows * row_elements(w)), size = ft_dtype_size(w->dtype);
     size_t row_bytes = (size_t)row_elements(w) * size;
-    char *to = l->staging ? l->staging + piece * CHUNK : (char *)t->data + (size_t)row * row_bytes;
+    char *to = l->staging ? l->staging + (size_t)piece * l->slot
+                          : (char *)t->data + (size_t)row * row_bytes;
     if (!w->file)
         make_rows(w, row, rows, (uint16_t *)to);
     else if (ft_st_read(w->file, w->entry, row * (int64_t)row_bytes, n * size, to))
@@ -617,7 +636,7 @@ static int load_rounds(struct load *l, struct ft_graph *g, struct ft_pool *pool,
     for (; l->base < chunks; l->base += round, turn ^= 1) {
         int64_t n = chunks - l->base < round ? chunks - l->base : round;
         if (buffers) {
-            l->staging = buffers + (size_t)turn * DEVICE_ROUND * CHUNK;
+            l->staging = buffers + (size_t)turn * DEVICE_ROUND * l->slot;
             if (b->dev->wait(b, turn))
                 return ft_graph_device_failed(g);
         }
@@ -644,15 +663,18 @@ int ft_model_load(struct ft_model *m, struct ft_graph *g, struct ft_pool *pool,
         first[i] = at;
         at += (row_count(&m->weights[i]) + step - 1) / step;
     }
-    struct load l = {.m = m, .first_chunk = first, .scan = !allow_nonfinite};
+    struct load l = {
+        .m = m, .first_chunk = first, .scan = !allow_nonfinite, .slot = chunk_bytes(m)};
     l.failed = l.nonfinite = -1;
     int rc = FT_OK;
-    if (b->dev && b->dev->host_alloc(b, &buffers, (size_t)2 * DEVICE_ROUND * CHUNK))
+    if (b->dev && b->dev->host_alloc(b, &buffers, ft_model_staging(m)))
         rc = ft_graph_device_failed(g);
     if (!rc)
         rc = load_rounds(&l, g, pool, buffers, at, progress, ctx);
-    if (buffers)
+    if (buffers) {
+        b->dev->sync(b); /* after a failure, copies may still be on their way */
         b->dev->host_free(b, buffers);
+    }
     ft_free(first);
     return rc;
 }

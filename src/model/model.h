@@ -112,6 +112,8 @@ struct ft_tensor *ft_model_build(struct ft_model *m, struct ft_graph *g,
                                  const struct ft_model_inputs *in);
 struct ft_tensor *ft_model_head(const struct ft_model *m); /* the head's weight, tied or not */
 
+/* Bytes of host memory that loading to a device goes through. */
+size_t ft_model_staging(const struct ft_model *m);
 /* Reads all weights to where the graph has placed them, and looks for NaN and infinities on the way
  * unless allow_nonfinite. progress may be NULL; it is called from this thread. */
 typedef void ft_model_progress_fn(void *ctx, uint64_t done, uint64_t total);

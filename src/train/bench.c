@@ -49,7 +49,7 @@ static int write_choices(const struct ft_backend *d, const char *path)
         *slash = 0;
         FT_TRY(ft_make_folders(folder));
     }
-    if (!*path || d->dev->products_save(d, temp) || rename(temp, path))
+    if (d->dev->products_save(d, temp) || rename(temp, path))
         return ft_fail_at((struct ft_where){.file = path}, FT_ERESOURCE,
                           "the chosen products cannot be written there");
     return FT_OK;
@@ -61,8 +61,6 @@ static int tune(struct bench *b)
     const struct ft_backend *d = b->j->backend;
     const char *path = ft_cuda_products_file();
     struct ft_profile ignored = {0};
-    if (!d->dev)
-        return ft_fail(FT_ECONFIG, "'--tune' is for GPUs: the CPU's products have one way only");
     if (d->dev->products_tune(d, 1))
         return ft_graph_device_failed(b->j->graph);
     FT_TRY(one_step(b, &ignored));
@@ -94,6 +92,11 @@ int ft_bench(struct ft_job *j, const struct ft_bench_options *o, struct ft_bench
     struct bench b = {.j = j, .r = r};
     size_t before = 0, after = 0, all;
     *r = (struct ft_bench_result){0};
+    if (o->tune && !j->backend->dev)
+        return ft_fail(FT_ECONFIG, "'--tune' is for GPUs: the CPU's products have one way only");
+    if (o->tune && !*ft_cuda_products_file())
+        return ft_fail(FT_ECONFIG, "'--tune' has no place for its file: set FT_CUDA_PRODUCTS");
+    FT_TRY(ft_job_check_memory(j));
     if (j->backend->dev && j->backend->dev->memory(j->backend, &before, &all))
         return ft_graph_device_failed(j->graph);
     FT_TRY(ft_matrix_rate(j, &r->matrix_rate));
@@ -108,7 +111,8 @@ int ft_bench(struct ft_job *j, const struct ft_bench_options *o, struct ft_bench
     if (j->backend->dev && j->backend->dev->memory(j->backend, &after, &all))
         return ft_graph_device_failed(j->graph);
     r->planned_bytes = j->backend->dev ? ft_job_device_memory(j) : ft_job_memory(j);
-    r->taken_bytes = j->backend->dev ? before - after : ft_memory_resident();
+    r->taken_bytes =
+        j->backend->dev ? before - (after < before ? after : before) : ft_memory_resident();
     r->flops_per_token = ft_job_flops_per_token(j);
     r->share = r->flops_per_token * r->tokens_per_second / r->matrix_rate;
     for (int i = 0; i < 2 && o->profile; i++)

@@ -6,9 +6,14 @@
 
 #include <string.h>
 
+static int device_failed(const struct ft_backend *b)
+{
+    return ft_fail(FT_ERESOURCE, "%s: %s", b->dev->name, b->dev->error(b));
+}
+
 /* Seconds of the fastest of a few runs, over about a third of a second. */
-static double fastest(const struct ft_job *j, enum ft_op op, const union ft_op_args *args,
-                      int64_t rows, void *scratch)
+static int fastest(const struct ft_job *j, enum ft_op op, const union ft_op_args *args,
+                   int64_t rows, void *scratch, double *seconds)
 {
     const struct ft_backend *b = j->backend;
     struct ft_kernel_ctx ctx = {
@@ -18,11 +23,12 @@ static double fastest(const struct ft_job *j, enum ft_op op, const union ft_op_a
         double t = ft_now();
         b->ops[op](&ctx, args);
         if (b->dev && b->dev->sync(b))
-            return 0;
+            return device_failed(b);
         t = ft_now() - t;
         best = t < best ? t : best;
     }
-    return best;
+    *seconds = best;
+    return FT_OK;
 }
 
 /* A block for the tensors below, of numbers that are neither all zero nor all alike. */
@@ -47,7 +53,7 @@ static int fill_block(const struct ft_backend *b, void *block, size_t bytes)
     }
     rc = b->dev && !rc ? b->dev->sync(b) : rc;
     ft_free(pattern);
-    return rc ? ft_fail(FT_ERESOURCE, "%s: %s", b->dev->name, b->dev->error(b)) : FT_OK;
+    return rc ? device_failed(b) : FT_OK;
 }
 
 /* One product and one elementwise op, of the model's own shapes. */
@@ -67,7 +73,7 @@ int ft_rates_measure(struct ft_rates *r, const struct ft_job *j)
     const size_t weight = (size_t)(c->hidden * c->ffn) * 2;
     const size_t bytes = scratch + 3 * wide + narrow * size + weight;
     void *block;
-    FT_TRY(b->alloc(b, &block, bytes));
+    FT_TRY(ft_backend_alloc(b, &block, bytes));
     char *at = (char *)block + scratch;
     gate.data = at;
     up.data = at + wide;
@@ -75,9 +81,12 @@ int ft_rates_measure(struct ft_rates *r, const struct ft_job *j)
     x.data = at + 3 * wide;
     w.data = at + 3 * wide + narrow * size;
     int rc = fill_block(b, block, bytes);
+    double first = 0, second = 0;
+    if (!rc)
+        rc = fastest(j, FT_OP_linear, &product, t, block, &first);
+    if (!rc)
+        rc = fastest(j, FT_OP_swiglu, &swiglu, t, block, &second);
     if (!rc) {
-        double first = fastest(j, FT_OP_linear, &product, t, block);
-        double second = fastest(j, FT_OP_swiglu, &swiglu, t, block);
         r->flops = ft_op_rows[FT_OP_linear].cost(&product, t, 1).flops / first;
         r->bytes = ft_op_rows[FT_OP_swiglu].cost(&swiglu, t, 1).bytes / second;
     }
@@ -140,13 +149,13 @@ static int measure_product(const struct ft_job *j, int64_t n, double *seconds)
     const size_t one = ft_tensor_bytes(&x), bytes = scratch + 3 * one;
     void *block;
     w.live = false;
-    FT_TRY(b->alloc(b, &block, bytes));
+    FT_TRY(ft_backend_alloc(b, &block, bytes));
     x.data = (char *)block + scratch;
     y.data = (char *)x.data + one;
     w.data = (char *)y.data + one;
     int rc = fill_block(b, block, bytes);
     if (!rc)
-        *seconds = fastest(j, FT_OP_linear, &product, n, block);
+        rc = fastest(j, FT_OP_linear, &product, n, block, seconds);
     b->free(b, block, bytes);
     return rc;
 }

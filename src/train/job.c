@@ -512,12 +512,19 @@ size_t ft_job_device_memory(const struct ft_job *j)
     return j->backend->dev ? j->plan.total : 0;
 }
 
+/* Two buffers for batches, those that weights are loaded through, and the adapter while it is
+ * filled or written. */
+size_t ft_job_staging(const struct ft_job *j)
+{
+    if (!j->backend->dev)
+        return 0;
+    return 2 * j->plan.used[FT_M_BATCH] + ft_model_staging(j->model) +
+           4 * (size_t)ft_adapter_parameters(j->adapter);
+}
+
 size_t ft_job_memory(const struct ft_job *j)
 {
-    size_t here = j->plan.total;
-    if (j->backend->dev) /* two staging buffers, the adapter while it is filled or written */
-        here = 2 * j->plan.used[FT_M_BATCH] + 4 * (size_t)ft_adapter_parameters(j->adapter) +
-               DEVICE_LIBRARY_BYTES;
+    const size_t here = j->backend->dev ? ft_job_staging(j) : j->plan.total;
     return here + j->dataset_bytes + j->epoch_bytes + j->library_bytes +
            (size_t)ft_pool_size(j->pool) * FT_THREAD_SCRATCH;
 }
@@ -541,6 +548,30 @@ static int fits(const struct ft_job *j, bool *yes)
     return FT_OK;
 }
 
+static int too_large(const char *where, size_t need, size_t have, const char *whose)
+{
+    ft_fail(FT_ERESOURCE, "training needs %.3f GB of memory%s, %.3f GB are %s", (double)need / 1e9,
+            where, (double)have / 1e9, whose);
+    ft_hint("'ft plan' shows where it goes; lower 'micro_batch_size' or 'sequence_len', or set "
+            "'gradient_checkpointing: true'");
+    return FT_ERESOURCE;
+}
+
+int ft_job_check_memory(const struct ft_job *j)
+{
+    size_t need = ft_job_memory(j), have = ft_memory_available() + ft_memory_resident(), all;
+    if (need > have)
+        return too_large("", need, have, "available");
+    if (!j->backend->dev)
+        return FT_OK;
+    need = ft_job_device_memory(j);
+    if (j->backend->dev->memory(j->backend, &have, &all))
+        return ft_graph_device_failed(j->graph);
+    if (need + ft_device_reserve(all) > have)
+        return too_large(" on the GPU", need + ft_device_reserve(all), have, "free there");
+    return FT_OK;
+}
+
 /* What backward keeps, from most to least; the bits are the same. On the CPU norms and SwiGLU are
  * always computed again: there it costs nothing that can be measured. */
 static int open_graph(struct ft_job *j)
@@ -548,7 +579,7 @@ static int open_graph(struct ft_job *j)
     const int asked = (int)j->config->gradient_checkpointing;
     const int most = j->backend->dev ? FT_KEEP_ALL : FT_RECOMPUTE_CHEAP;
     bool done = false;
-    j->library_bytes = LIBRARY_BYTES;
+    j->library_bytes = LIBRARY_BYTES + (j->backend->dev ? DEVICE_LIBRARY_BYTES : 0);
     for (int r = asked == FT_TRUE ? FT_RECOMPUTE_LAYER : most; !done; r++) {
         FT_TRY(build_graph(j, (enum ft_recompute)r));
         FT_TRY(fits(j, &done));
@@ -563,6 +594,11 @@ static int open_backend(struct ft_job *j)
     const struct ft_config *c = j->config;
     if (c->device == FT_DEVICE_CPU)
         return ft_cpu_backend(&j->backend, c->cpu_isa);
+    if (c->device == FT_DEVICE_AUTO && c->bf16 == FT_FALSE) {
+        ft_notice((struct ft_where){0}, "'device: auto' took the CPU: 'bf16' is false, and a GPU "
+                                        "computes in bf16");
+        return ft_cpu_backend(&j->backend, c->cpu_isa);
+    }
     if (ft_cuda_backend(&j->backend, -1) == FT_OK) {
         j->backend->dev->products_load(j->backend, ft_cuda_products_file(), &j->tuned_products);
         if (c->device == FT_DEVICE_AUTO)
@@ -576,6 +612,9 @@ static int open_backend(struct ft_job *j)
     ft_notice((struct ft_where){0}, "'device: auto' took the CPU: %.*s",
               (int)(strcspn(why, "\n") - skip), why + skip);
     ft_status_clear_errors();
+    if (c->bf16 == FT_TRUE)
+        ft_notice((struct ft_where){0},
+                  "'bf16: true' is not there yet on the CPU: products are computed in fp32");
     return ft_cpu_backend(&j->backend, c->cpu_isa);
 }
 

@@ -71,6 +71,10 @@ int64_t ft_job_fill(struct ft_job *j, const struct ft_dataset *d, const int32_t 
 /* All the memory the run will have resident on the host, in bytes; and on the device, 0 without. */
 size_t ft_job_memory(const struct ft_job *j);
 size_t ft_job_device_memory(const struct ft_job *j);
+/* The part of the host's that copies to a device go through. */
+size_t ft_job_staging(const struct ft_job *j);
+/* FT_ERESOURCE, before a weight is read, if either does not suffice. */
+int ft_job_check_memory(const struct ft_job *j);
 
 /* What is left free on a device with this much memory, for kernels and libraries that load later: a
  * share that was chosen, not measured. */

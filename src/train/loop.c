@@ -77,6 +77,8 @@ static int evaluate(struct loop *l)
 {
     struct ft_job *j = l->j;
     int32_t docs[256];
+    FT_TRY(read_scalars(l)); /* waits for what was queued: the time from here on is evaluation's */
+    const double began = ft_now();
     FT_TRY(put_scalar(l, FT_S_EVAL_SUM, 0));
     FT_TRY(put_scalar(l, FT_S_EVAL_COUNT, 0));
     for (int64_t i = 0; i < j->held.n_docs;) {
@@ -96,7 +98,7 @@ static int evaluate(struct loop *l)
                                                 .step = l->step,
                                                 .steps = j->length.steps,
                                                 .eval_loss = loss});
-    l->last = ft_now();
+    l->last += ft_now() - began;
     return FT_OK;
 }
 
@@ -165,7 +167,7 @@ static void report_step(struct loop *l, const struct ft_step *s)
 static int diverged(const struct loop *l)
 {
     ft_fail(FT_EDIVERGED, "step %lld: loss or gradient is not finite (%d in a row)",
-            (long long)l->step, (int)l->scalars[FT_S_SKIPPED_IN_ROW]);
+            (long long)l->step, (int)l->scalars[FT_S_MOST_IN_ROW]);
     ft_hint(
         "lower 'learning_rate' (%g), lengthen the warmup, or look at the data of these steps; no "
         "adapter was written",
@@ -237,7 +239,7 @@ static int run_steps(struct loop *l)
     while (l->step < j->length.steps) {
         int rc = train_step(l);
         if (rc == FT_ERESOURCE)
-            ft_hint("this was at step %lld; nothing was written for this run", (long long)l->step);
+            ft_hint("this was at step %lld; no adapter was written", (long long)l->step);
         FT_TRY(rc);
     }
     return FT_OK;
@@ -249,35 +251,10 @@ static void show_loading(void *ctx, uint64_t done, uint64_t total)
                                            .fraction = (double)done / (double)total});
 }
 
-static int too_large(const char *where, size_t need, size_t have, const char *whose)
-{
-    ft_fail(FT_ERESOURCE, "training needs %.2f GB of memory%s, %.2f GB are %s", (double)need / 1e9,
-            where, (double)have / 1e9, whose);
-    ft_hint("'ft plan' shows where it goes; lower 'micro_batch_size' or 'sequence_len', or set "
-            "'gradient_checkpointing: true'");
-    return FT_ERESOURCE;
-}
-
-/* Refuses before the first weight is read what could not end well. */
-static int check_memory(const struct ft_job *j)
-{
-    size_t need = ft_job_memory(j), have = ft_memory_available() + ft_memory_resident(), all;
-    if (need > have)
-        return too_large("", need, have, "available");
-    if (!j->backend->dev)
-        return FT_OK;
-    need = ft_job_device_memory(j);
-    if (j->backend->dev->memory(j->backend, &have, &all))
-        return ft_graph_device_failed(j->graph);
-    if (need + ft_device_reserve(all) > have)
-        return too_large(" on the GPU", need + ft_device_reserve(all), have, "free there");
-    return FT_OK;
-}
-
 static int place_and_load(struct loop *l)
 {
     struct ft_job *j = l->j;
-    FT_TRY(check_memory(j));
+    FT_TRY(ft_job_check_memory(j));
     return ft_job_place(j, show_loading, l->track);
 }
 

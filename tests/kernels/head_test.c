@@ -64,7 +64,7 @@ static void head_shape(struct bench *b, int64_t n, int64_t c, int64_t v, int eve
 
 static void head_case(struct bench *b)
 {
-    static const int64_t shapes[][3] = {{1, 1, 1},     {5, 8, 3},     {33, 20, 37},
+    static const int64_t shapes[][3] = {{1, 1, 1},      {5, 8, 3},  {33, 20, 37},
                                         {70, 64, 1000}, {9, 7, 16}, {6, 40, 8200}};
     for (int s = 0; s < 6; s++)
         for (int every = 1; every <= 3; every++)
@@ -160,6 +160,7 @@ static void optimizer_case(struct bench *b)
         run_op(b, FT_OP_grad_norm, &(union ft_op_args){.grad_norm = {g, sc, 0}});
         CHECK_INT(values[FT_S_FINITE], 0);
         CHECK_INT(values[FT_S_SKIPPED_IN_ROW], 1);
+        CHECK_INT(values[FT_S_MOST_IN_ROW], 1);
         CHECK_INT(values[FT_S_STEP], 3);
         run_op(b, FT_OP_adamw,
                &(union ft_op_args){.adamw = {sc, g, p, m, v, 0.9f, 0.99f, 1e-8f, 0.1f}});

@@ -1,8 +1,8 @@
 /* rmsnorm, rope, swiglu, dropout, add, embed against doubles and finite differences. */
 #include "tests/kernels/ops.h"
 
-static const int64_t shapes[][2] = {{1, 1}, {1, 2}, {7, 33}, {5, 64}, {64, 576},  {3, 4096},
-                                    {2, 1160}, {2, 8192}, {1, 16392}, {2, 20000}};
+static const int64_t shapes[][2] = {{1, 1},    {1, 2},    {7, 33},   {5, 64},    {64, 576},
+                                    {3, 4096}, {2, 1160}, {2, 8192}, {1, 16392}, {2, 20000}};
 #define EACH_SHAPE(i) for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
 
 static double norm_in_double(const double *x, const struct ft_tensor *w, int64_t n, double eps,
@@ -30,8 +30,8 @@ static void rmsnorm_case(struct bench *b)
             for (int64_t c = 0; c < n; c++)
                 sum += at(x, t, c) * at(x, t, c);
             for (int64_t c = 0; c < n; c++) {
-                double want = at(x, t, c) / sqrt(sum / (double)n + (double)1e-5f) *
-                              (at(w, 0, c) + offset);
+                double want =
+                    at(x, t, c) / sqrt(sum / (double)n + (double)1e-5f) * (at(w, 0, c) + offset);
                 check_element("rmsnorm", b, t, c, at(y, t, c), want, tol(b, fabs(want), (double)n));
             }
         }
@@ -110,8 +110,7 @@ static void rmsnorm_dx_wide_case(struct bench *b)
                 double pull = at(x, t, c) * dot / (double)n * r * r;
                 double want = at(add, t, c) + r * (g - pull);
                 double size = fabs(at(add, t, c)) + r * (fabs(g) + fabs(pull)) + r;
-                check_element("rmsnorm_dx", b, t, c, at(dx, t, c), want,
-                              tol(b, size, (double)n));
+                check_element("rmsnorm_dx", b, t, c, at(dx, t, c), want, tol(b, size, (double)n));
             }
         }
         check_poison(b, dx);

@@ -190,6 +190,7 @@ ft_cuda_open(int interface, int device, char *why, size_t why_room)
         close_device(&c->base);
         return NULL;
     }
+    c->stream->mark = UINT32_MAX;
     c->mark = c->mark_device = &c->stream->mark;
     c->processors = 1;
     c->shared_limit = ft_host_shared_limit = number("FT_EMULATED_SHARED", 227 << 10);

@@ -1,0 +1,105 @@
+/* Patterns: a plain text, or a regular expression in Oniguruma's own syntax, which is the engine
+ * and the syntax that the tokenizers library uses. */
+#define _GNU_SOURCE
+#include "text/internal.h"
+
+#include <oniguruma.h>
+
+struct ft_pattern_code {
+    char *plain;
+    regex_t *regex;
+    OnigRegion *region;
+};
+
+int ft_pattern_regex(struct ft_pattern_code **out, const char *regex, const struct ft_place *at)
+{
+    OnigErrorInfo info;
+    OnigUChar text[ONIG_MAX_ERROR_MESSAGE_LEN] = "";
+    OnigEncoding utf8 = ONIG_ENCODING_UTF8;
+    struct ft_pattern_code *p;
+    const OnigUChar *r = (const OnigUChar *)regex;
+    *out = NULL;
+    FT_TRY(ft_alloc(&p, 1, sizeof *p));
+    onig_initialize(&utf8, 1);
+    int rc = onig_new(&p->regex, r, r + strlen(regex), ONIG_OPTION_NONE, ONIG_ENCODING_UTF8,
+                      ONIG_SYNTAX_ONIGURUMA, &info);
+    p->region = onig_region_new();
+    if (rc == ONIG_NORMAL && p->region) {
+        *out = p;
+        return FT_OK;
+    }
+    ft_pattern_close(p);
+    if (rc == ONIG_NORMAL)
+        return ft_fail(FT_ERESOURCE, "out of memory");
+    onig_error_code_to_str(text, rc, &info);
+    return ft_refuse(at, "has a pattern that is not a regular expression: %s", (const char *)text);
+}
+
+int ft_pattern_open(struct ft_pattern_code **out, const json_t *spec, const struct ft_place *at)
+{
+    const char *plain = json_string_value(json_object_get(spec, "String"));
+    const char *regex = json_string_value(json_object_get(spec, "Regex"));
+    struct ft_pattern_code *p;
+    *out = NULL;
+    if (!plain && !regex)
+        return ft_refuse(at, "has a pattern that is neither 'String' nor 'Regex'");
+    if (regex)
+        return ft_pattern_regex(out, regex, at);
+    if (!*plain)
+        return ft_refuse(at, "has an empty pattern");
+    FT_TRY(ft_alloc(&p, 1, sizeof *p));
+    p->plain = ft_strdup(plain);
+    *out = p;
+    return p->plain ? FT_OK : FT_ERESOURCE;
+}
+
+void ft_pattern_close(struct ft_pattern_code *p)
+{
+    if (!p)
+        return;
+    if (p->regex)
+        onig_free(p->regex);
+    if (p->region)
+        onig_region_free(p->region, 1);
+    ft_free(p->plain);
+    ft_free(p);
+}
+
+/* The next match in text[at, end); false if there is none. */
+static bool next_match(const struct ft_pattern_code *p, const char *text, size_t begin, size_t at,
+                       size_t end, size_t *from, size_t *to)
+{
+    if (p->plain) {
+        const size_t n = strlen(p->plain);
+        const char *hit = at < end ? memmem(text + at, end - at, p->plain, n) : NULL;
+        if (hit) {
+            *from = (size_t)(hit - text);
+            *to = *from + n;
+        }
+        return hit != NULL;
+    }
+    const OnigUChar *s = (const OnigUChar *)text;
+    int rc =
+        onig_search(p->regex, s + begin, s + end, s + at, s + end, p->region, ONIG_OPTION_NONE);
+    if (rc < 0)
+        return false;
+    *from = begin + (size_t)p->region->beg[0];
+    *to = begin + (size_t)p->region->end[0];
+    return true;
+}
+
+int ft_pattern_find(const struct ft_pattern_code *p, const char *text, size_t begin, size_t end,
+                    struct ft_ranges *out)
+{
+    size_t at = begin, last = begin, from, to;
+    while (at <= end && next_match(p, text, begin, at, end, &from, &to)) {
+        if (from > last)
+            FT_TRY(ft_ranges_add(out, last, from, false));
+        if (to > from)
+            FT_TRY(ft_ranges_add(out, from, to, true));
+        last = to;
+        /* an empty match: go on behind the next character */
+        at = to > from ? to : to < end ? to + (size_t)ft_char_length(text[to]) : end + 1;
+    }
+    return last < end ? ft_ranges_add(out, last, end, false) : FT_OK;
+}

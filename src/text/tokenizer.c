@@ -1,0 +1,345 @@
+/* The whole tokenizer: reads tokenizer.json, and walks text through its parts. */
+#include "text/internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+struct ft_tokenizer {
+    struct ft_arena arena;
+    struct ft_text_model model;
+    struct ft_step *normalizer, *pretokenizer, *decoder;
+    bool has_decoder;
+    struct ft_added *added;
+    int n_added;
+    int32_t *added_of; /* by id: number among added, -1: none */
+    int32_t size;
+    struct ft_trie *raw, *normalized;
+    struct ft_ids before, after; /* the post-processor's tokens */
+    /* working memory */
+    struct ft_bytes text, spare_text;
+    struct ft_ranges outer, inner, pieces, spare;
+    struct ft_ids outer_numbers, inner_numbers;
+};
+
+/* --- reading --- */
+
+static int read_added(struct ft_tokenizer *t, const json_t *list, const struct ft_place *at)
+{
+    const size_t n = json_array_size(list);
+    t->added = ft_arena_alloc(&t->arena, n + 1, sizeof *t->added);
+    if (!t->added)
+        return FT_ERESOURCE;
+    for (size_t i = 0; i < n; i++) {
+        const json_t *spec = json_array_get(list, i);
+        struct ft_added *a = &t->added[t->n_added];
+        const char *content = json_string_value(json_object_get(spec, "content"));
+        long long id = -1;
+        a->normalized = false;
+        if (!content || !ft_json_int(spec, at->file, "id", &id) || id < 0 || id > 1 << 24)
+            return ft_refuse(at, "has an entry %zu without 'content' or a sound 'id'", i);
+        if (!ft_json_bool(spec, at->file, "single_word", &a->single_word) ||
+            !ft_json_bool(spec, at->file, "lstrip", &a->lstrip) ||
+            !ft_json_bool(spec, at->file, "rstrip", &a->rstrip) ||
+            !ft_json_bool(spec, at->file, "normalized", &a->normalized) ||
+            !ft_json_bool(spec, at->file, "special", &a->special))
+            return FT_EDATA;
+        a->id = (int32_t)id;
+        a->content = ft_arena_format(&t->arena, "%s", content);
+        if (!a->content)
+            return FT_ERESOURCE;
+        t->n_added++;
+        t->size = a->id >= t->size ? a->id + 1 : t->size;
+    }
+    t->added_of = ft_arena_alloc(&t->arena, (size_t)t->size + 1, sizeof *t->added_of);
+    if (!t->added_of)
+        return FT_ERESOURCE;
+    for (int32_t i = 0; i < t->size; i++)
+        t->added_of[i] = -1;
+    for (int i = 0; i < t->n_added; i++)
+        t->added_of[t->added[i].id] = i;
+    FT_TRY(ft_added_trie(&t->raw, t->added, t->n_added, false, t->normalizer));
+    return ft_added_trie(&t->normalized, t->added, t->n_added, true, t->normalizer);
+}
+
+/* --- post-processors: tokens before and after the text --- */
+
+static int put_before(struct ft_tokenizer *t, const struct ft_ids *ids)
+{
+    struct ft_ids all = {0};
+    int rc = FT_OK;
+    for (size_t i = 0; i < ids->n && !rc; i++)
+        rc = ft_ids_add(&all, ids->v[i]);
+    for (size_t i = 0; i < t->before.n && !rc; i++)
+        rc = ft_ids_add(&all, t->before.v[i]);
+    ft_ids_free(&t->before);
+    t->before = all;
+    return rc;
+}
+
+static int open_template(struct ft_tokenizer *t, const json_t *spec, const struct ft_place *at)
+{
+    const json_t *single = ft_json_get(spec, "single");
+    const json_t *specials = ft_json_get(spec, "special_tokens");
+    struct ft_ids before = {0};
+    bool behind = false;
+    int rc = FT_OK;
+    if (!json_is_array(single))
+        return ft_refuse(at, "has no template 'single' that is a list");
+    for (size_t i = 0; i < json_array_size(single) && !rc; i++) {
+        const json_t *piece = json_array_get(single, i);
+        const json_t *token = json_object_get(piece, "SpecialToken");
+        if (!token) {
+            const char *which =
+                json_string_value(json_object_get(json_object_get(piece, "Sequence"), "id"));
+            if (behind || !which || strcmp(which, "A") != 0)
+                rc = ft_refuse(at, "has a template that ft does not understand");
+            behind = true;
+            continue;
+        }
+        const char *name = json_string_value(json_object_get(token, "id"));
+        const json_t *ids = name ? json_object_get(json_object_get(specials, name), "ids") : NULL;
+        if (!json_is_array(ids))
+            rc = ft_refuse(at, "names the token '%s' without ids for it", name ? name : "");
+        for (size_t k = 0; k < json_array_size(ids) && !rc; k++)
+            rc = ft_ids_add(behind ? &t->after : &before,
+                            (int32_t)json_integer_value(json_array_get(ids, k)));
+    }
+    if (!rc && !behind)
+        rc = ft_refuse(at, "has a template without the text itself");
+    if (!rc)
+        rc = put_before(t, &before);
+    ft_ids_free(&before);
+    return rc;
+}
+
+/* {"cls": [token, id], "sep": [token, id]} around the text */
+static int open_pair(struct ft_tokenizer *t, const json_t *spec, const struct ft_place *at)
+{
+    const json_t *cls = json_array_get(ft_json_get(spec, "cls"), 1);
+    const json_t *sep = json_array_get(ft_json_get(spec, "sep"), 1);
+    struct ft_ids before = {0};
+    if (!json_is_integer(cls) || !json_is_integer(sep))
+        return ft_refuse(at, "has no 'cls' and 'sep' with ids");
+    int rc = ft_ids_add(&before, (int32_t)json_integer_value(cls));
+    if (!rc)
+        rc = put_before(t, &before);
+    ft_ids_free(&before);
+    return rc ? rc : ft_ids_add(&t->after, (int32_t)json_integer_value(sep));
+}
+
+static int open_post(struct ft_tokenizer *t, const json_t *spec, const struct ft_place *at)
+{
+    const char *type = json_string_value(ft_json_get(spec, "type"));
+    if (!spec)
+        return FT_OK;
+    if (!type)
+        return ft_refuse(at, "has no 'type'");
+    if (strcmp(type, "Sequence") == 0) {
+        const json_t *list = ft_json_get(spec, "processors");
+        for (size_t i = 0; i < json_array_size(list); i++) {
+            char path[512];
+            snprintf(path, sizeof path, "%.400s.processors.%zu", at->path, i);
+            FT_TRY(open_post(t, json_array_get(list, i), &(struct ft_place){at->file, path}));
+        }
+        return FT_OK;
+    }
+    if (strcmp(type, "ByteLevel") == 0)
+        return FT_OK; /* trims offsets only */
+    if (strcmp(type, "TemplateProcessing") == 0)
+        return open_template(t, spec, at);
+    if (strcmp(type, "RobertaProcessing") == 0 || strcmp(type, "BertProcessing") == 0)
+        return open_pair(t, spec, at);
+    return ft_refuse(at, "is a '%s', which ft does not have", type);
+}
+
+static int read_parts(struct ft_tokenizer *t, const json_t *root, const char *file)
+{
+    FT_TRY(ft_normalizer_open(&t->normalizer, ft_json_get(root, "normalizer"),
+                              &(struct ft_place){file, "normalizer"}));
+    FT_TRY(ft_pretokenizer_open(&t->pretokenizer, ft_json_get(root, "pre_tokenizer"),
+                                &(struct ft_place){file, "pre_tokenizer"}));
+    const json_t *decoder = ft_json_get(root, "decoder");
+    t->has_decoder = decoder != NULL;
+    FT_TRY(ft_decoder_open(&t->decoder, decoder, &(struct ft_place){file, "decoder"}));
+    const json_t *model = ft_json_get(root, "model");
+    if (!json_is_object(model))
+        return ft_refuse(&(struct ft_place){file, "model"}, "is missing");
+    const char *prefix = json_string_value(ft_json_get(model, "continuing_subword_prefix"));
+    const char *suffix = json_string_value(ft_json_get(model, "end_of_word_suffix"));
+    bool bytes = json_is_object(ft_json_get(model, "vocab")) && !(prefix && *prefix) &&
+                 !(suffix && *suffix) && ft_pretokenizer_is_bytes(t->pretokenizer);
+    FT_TRY(ft_text_model_open(&t->model, model, bytes, &(struct ft_place){file, "model"}));
+    t->size = t->model.size;
+    FT_TRY(open_post(t, ft_json_get(root, "post_processor"),
+                     &(struct ft_place){file, "post_processor"}));
+    return read_added(t, ft_json_get(root, "added_tokens"),
+                      &(struct ft_place){file, "added_tokens"});
+}
+
+int ft_tokenizer_open(struct ft_tokenizer **out, const char *path)
+{
+    struct ft_tokenizer *t;
+    json_t *root = NULL;
+    *out = NULL;
+    FT_TRY(ft_alloc(&t, 1, sizeof *t));
+    int rc = ft_json_file(path, FT_EDATA, &root);
+    if (!rc && !json_is_object(root))
+        rc = ft_fail_at((struct ft_where){.file = path}, FT_EDATA, "is not a JSON object");
+    if (!rc)
+        rc = read_parts(t, root, path);
+    json_decref(root);
+    if (rc) {
+        ft_tokenizer_close(t);
+        return rc;
+    }
+    *out = t;
+    return FT_OK;
+}
+
+void ft_tokenizer_close(struct ft_tokenizer *t)
+{
+    if (!t)
+        return;
+    ft_text_model_close(&t->model);
+    ft_step_close(t->normalizer);
+    ft_step_close(t->pretokenizer);
+    ft_step_close(t->decoder);
+    ft_trie_free(t->raw);
+    ft_trie_free(t->normalized);
+    ft_ids_free(&t->before);
+    ft_ids_free(&t->after);
+    ft_ids_free(&t->outer_numbers);
+    ft_ids_free(&t->inner_numbers);
+    ft_bytes_free(&t->text);
+    ft_bytes_free(&t->spare_text);
+    ft_free(t->outer.v);
+    ft_free(t->inner.v);
+    ft_free(t->pieces.v);
+    ft_free(t->spare.v);
+    ft_arena_fini(&t->arena);
+    ft_free(t);
+}
+
+/* --- encoding --- */
+
+/* A stretch of normalized text without added tokens, which is in t->text from now on. */
+static int encode_stretch(struct ft_tokenizer *t, const char *p, size_t n, bool first,
+                          struct ft_ids *out)
+{
+    struct ft_bytes own = {0};
+    struct ft_pieces pieces = {.text = &own,
+                               .spare_text = &t->spare_text,
+                               .ranges = &t->pieces,
+                               .spare = &t->spare,
+                               .first = first};
+    int rc = ft_bytes_add(&own, p, n);
+    if (!rc)
+        rc = ft_pretokenize(t->pretokenizer, &pieces);
+    for (size_t i = 0; i < t->pieces.n && !rc; i++) {
+        const struct ft_range *r = &t->pieces.v[i];
+        if (r->end > r->begin)
+            rc = t->model.row->encode(&t->model, own.p + r->begin, r->end - r->begin, out);
+    }
+    ft_bytes_free(&own);
+    return rc;
+}
+
+/* A stretch of raw text without raw added tokens: normalized, then cut at the normalized ones. */
+static int encode_raw(struct ft_tokenizer *t, const char *p, size_t n, bool first,
+                      struct ft_ids *out)
+{
+    size_t token = 0;
+    t->text.n = 0;
+    t->inner.n = t->inner_numbers.n = 0;
+    FT_TRY(ft_bytes_add(&t->text, p, n));
+    FT_TRY(ft_normalize(t->normalizer, &t->text, &t->spare_text));
+    FT_TRY(ft_added_split(t->normalized, t->added, t->text.p, t->text.n, &t->inner,
+                          &t->inner_numbers));
+    for (size_t i = 0; i < t->inner.n; i++) {
+        const struct ft_range *r = &t->inner.v[i];
+        if (r->match)
+            FT_TRY(ft_ids_add(out, t->added[t->inner_numbers.v[token++]].id));
+        else
+            FT_TRY(encode_stretch(t, t->text.p + r->begin, r->end - r->begin,
+                                  first && r->begin == 0, out));
+    }
+    return FT_OK;
+}
+
+int ft_tokenizer_encode(struct ft_tokenizer *t, const char *text, size_t length, bool special,
+                        struct ft_ids *out)
+{
+    size_t token = 0;
+    t->outer.n = t->outer_numbers.n = 0;
+    for (size_t i = 0; special && i < t->before.n; i++)
+        FT_TRY(ft_ids_add(out, t->before.v[i]));
+    FT_TRY(ft_added_split(t->raw, t->added, text, length, &t->outer, &t->outer_numbers));
+    for (size_t i = 0; i < t->outer.n; i++) {
+        const struct ft_range *r = &t->outer.v[i];
+        if (r->match)
+            FT_TRY(ft_ids_add(out, t->added[t->outer_numbers.v[token++]].id));
+        else
+            FT_TRY(encode_raw(t, text + r->begin, r->end - r->begin, r->begin == 0, out));
+    }
+    for (size_t i = 0; special && i < t->after.n; i++)
+        FT_TRY(ft_ids_add(out, t->after.v[i]));
+    return FT_OK;
+}
+
+/* --- decoding --- */
+
+const char *ft_tokenizer_token(const struct ft_tokenizer *t, int32_t id)
+{
+    if (id < 0 || id >= t->size)
+        return NULL;
+    if (t->added_of[id] >= 0)
+        return t->added[t->added_of[id]].content;
+    return id < t->model.size ? t->model.tokens[id] : NULL;
+}
+
+int ft_tokenizer_decode(const struct ft_tokenizer *t, const int32_t *ids, size_t n,
+                        bool skip_special, char **text, size_t *length)
+{
+    struct ft_strings s = {{0}, {0}};
+    int rc = FT_OK;
+    *text = NULL;
+    for (size_t i = 0; i < n && !rc; i++) {
+        const char *token = ft_tokenizer_token(t, ids[i]);
+        if (!token ||
+            (skip_special && t->added_of[ids[i]] >= 0 && t->added[t->added_of[ids[i]]].special))
+            continue;
+        if (!t->has_decoder && s.ranges.n)
+            rc = ft_bytes_add(&s.text, " ", 1);
+        const size_t begin = s.text.n;
+        if (!rc)
+            rc = ft_bytes_add(&s.text, token, strlen(token));
+        if (!rc)
+            rc = ft_ranges_add(&s.ranges, begin, s.text.n, false);
+    }
+    if (!rc)
+        rc = ft_decode(t->decoder, &s);
+    *length = s.text.n;
+    if (!rc)
+        rc = ft_bytes_add(&s.text, "", 1);
+    ft_free(s.ranges.v);
+    if (rc)
+        ft_bytes_free(&s.text);
+    *text = s.text.p;
+    return rc;
+}
+
+int32_t ft_tokenizer_id(const struct ft_tokenizer *t, const char *token)
+{
+    for (int i = 0; i < t->n_added; i++)
+        if (strcmp(t->added[i].content, token) == 0)
+            return t->added[i].id;
+    for (int32_t i = 0; i < t->model.size; i++)
+        if (t->model.tokens[i] && strcmp(t->model.tokens[i], token) == 0)
+            return i;
+    return -1;
+}
+
+int32_t ft_tokenizer_size(const struct ft_tokenizer *t)
+{
+    return t->size;
+}

@@ -1,0 +1,43 @@
+/* Hugging Face's tokenizer.json: text to ids and back, exactly as the `tokenizers` library does it.
+ *
+ * text -> added tokens cut out -> normalizer -> pre-tokenizer -> model (BPE, Unigram) -> the
+ * post-processor's special tokens. What the file asks for and ft does not have is refused with its
+ * place in the file. */
+#ifndef FT_TEXT_TOKENIZER_H
+#define FT_TEXT_TOKENIZER_H
+
+#include "core/status.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct ft_tokenizer;
+
+/* Reads tokenizer.json. FT_EDATA. */
+int ft_tokenizer_open(struct ft_tokenizer **out, const char *path);
+void ft_tokenizer_close(struct ft_tokenizer *t);
+
+/* A growing list of ids; starts zeroed, freed with ft_ids_free. */
+struct ft_ids {
+    int32_t *v;
+    size_t n, room;
+};
+void ft_ids_free(struct ft_ids *ids);
+
+/* Appends the ids of valid UTF-8 text; special: with the post-processor's tokens around it. Not
+ * reentrant: a tokenizer keeps working memory and a cache of words. FT_EDATA if the model has no
+ * token for something and no unknown token. */
+int ft_tokenizer_encode(struct ft_tokenizer *t, const char *text, size_t length, bool special,
+                        struct ft_ids *out);
+/* The text of ids, to be freed with ft_free; skip_special leaves special tokens out. */
+int ft_tokenizer_decode(const struct ft_tokenizer *t, const int32_t *ids, size_t n,
+                        bool skip_special, char **text, size_t *length);
+
+/* -1 if there is none. */
+int32_t ft_tokenizer_id(const struct ft_tokenizer *t, const char *token);
+/* NULL if there is none. */
+const char *ft_tokenizer_token(const struct ft_tokenizer *t, int32_t id);
+/* One more than the largest id. */
+int32_t ft_tokenizer_size(const struct ft_tokenizer *t);
+
+#endif
