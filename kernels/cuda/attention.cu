@@ -85,72 +85,57 @@ FT_DEVICE void softmax_tile(float s[N][4], float o[C][4], float max[2], float su
     }
 }
 
-template <int D> FT_KERNEL(FT_TILE_THREADS) forward(struct ft_mark mark, struct attention_job j)
+/* Fetches rows first.. of two tensors into two tiles. */
+template <int D, int ROWS>
+FT_DEVICE void fetch(const struct attention_job &j, bf16 *a, bf16 *b, struct ft_rows from_a,
+                     struct ft_rows from_b, int first, int end)
 {
-    ft_begin(mark);
-    using S = forward_shape<D>;
-    constexpr int M = S::M, N = S::KEYS / 8, C = D / 8;
-    FT_SHARED(bf16, queries);
-    bf16 *keys = queries + S::ROWS * S::LD, *values = keys + 2 * S::KEYS * S::LD;
-    const int live = *j.live, q0 = (ft_grid_y() - 1 - ft_block_y()) * S::ROWS;
-    const int q1 = smaller(q0 + S::ROWS, live), mine = q0 + ft_warp() * 16 * M;
-    const int head = (int)ft_block_x(), kv = head / j.group;
-    const struct ft_rows k = head_of(j.k, kv, j.d), v = head_of(j.v, kv, j.d);
-    float o[M][C][4] = {}, max[M][2], sum[M][2] = {};
-    int low[M][2]; /* first key of this thread's rows */
+    ft_tile_load<D, ROWS>(a, from_a, first, end, j.d, j.wide);
+    ft_tile_load<D, ROWS>(b, from_b, first, end, j.d, j.wide);
+}
+
+/* Scores of keys that a row does not see, behind it or before its first, become -inf. */
+template <int M, int N>
+FT_DEVICE void mask_scores(float s[M][N][4], int first_row, int first_col, const int low[M][2])
+{
+    FT_UNROLL
+    for (int m = 0; m < M; m++)
+        FT_UNROLL
+    for (int n = 0; n < N; n++)
+        FT_UNROLL
+    for (int e = 0; e < 4; e++) {
+        const int key = first_col + 8 * n + ft_fragment_col(e);
+        const int row = first_row + 16 * m + ft_fragment_row(e);
+        if (key > row || key < low[m][e / 2])
+            s[m][n][e] = -INFINITY;
+    }
+}
+
+/* The first key of each of this thread's rows; none for rows that are not live. */
+template <int M>
+FT_DEVICE void first_keys(const struct attention_job &j, int first_row, int live, int low[M][2])
+{
     FT_UNROLL
     for (int m = 0; m < M; m++)
         FT_UNROLL
     for (int half = 0; half < 2; half++) {
-        const int t = mine + 16 * m + ft_fragment_row(2 * half);
-        max[m][half] = -INFINITY;
+        const int t = first_row + 16 * m + ft_fragment_row(2 * half);
         low[m][half] = t < live ? first_key(j, t) : INT_MAX;
     }
-    if (q0 < live) {
-        const int t0 = first_key(j, q0) / S::KEYS * S::KEYS;
-        const int clear = first_key(j, q1 - 1); /* from here every row sees all up to itself */
-        ft_tile_load<D, S::ROWS>(queries, head_of(j.q, head, j.d), q0, q1, j.d, j.wide);
-        ft_tile_load<D, S::KEYS>(keys, k, t0, q1, j.d, j.wide);
-        ft_tile_load<D, S::KEYS>(values, v, t0, q1, j.d, j.wide);
-        ft_copy_commit();
-        int stage = 0;
-        for (int t = t0; t < q1; t += S::KEYS, stage ^= 1) {
-            if (t + S::KEYS < q1) {
-                const int next = (stage ^ 1) * S::KEYS * S::LD;
-                ft_tile_load<D, S::KEYS>(keys + next, k, t + S::KEYS, q1, j.d, j.wide);
-                ft_tile_load<D, S::KEYS>(values + next, v, t + S::KEYS, q1, j.d, j.wide);
-            }
-            ft_copy_commit();
-            ft_copy_wait<1>();
-            ft_sync_block();
-            float s[M][N][4] = {};
-            ft_tile_nt<D, M, N>(s, queries + ft_warp() * 16 * M * S::LD,
-                                keys + stage * S::KEYS * S::LD);
-            const bool partial = t + S::KEYS > q0 || t < clear;
-            FT_UNROLL
-            for (int m = 0; m < M; m++) {
-                FT_UNROLL
-                for (int n = 0; partial && n < N; n++)
-                    FT_UNROLL
-                for (int e = 0; e < 4; e++) {
-                    const int key = t + 8 * n + ft_fragment_col(e);
-                    const int row = mine + 16 * m + ft_fragment_row(e);
-                    if (key > row || key < low[m][e / 2])
-                        s[m][n][e] = -INFINITY;
-                }
-                softmax_tile<N, C>(s[m], o[m], max[m], sum[m], j.scale * LOG2E);
-            }
-            ft_tile_nn<D, M, N, C>(o, s, values + stage * S::KEYS * S::LD);
-            ft_sync_block();
-        }
-    }
+}
+
+/* Divides each row by its sum, and notes its lse; rows that are not live become zero. */
+template <int M, int C>
+FT_DEVICE void finish_rows(const struct attention_job &j, int first_row, int live, int head,
+                           float o[M][C][4], const float max[M][2], const float sum[M][2])
+{
     FT_UNROLL
     for (int m = 0; m < M; m++)
         FT_UNROLL
     for (int half = 0; half < 2; half++) {
         float all = sum[m][half] + ft_shuffle_xor(sum[m][half], 1);
         all += ft_shuffle_xor(all, 2);
-        const int t = mine + 16 * m + ft_fragment_row(2 * half);
+        const int t = first_row + 16 * m + ft_fragment_row(2 * half);
         const float inverse = t < live ? 1.f / all : 0;
         FT_UNROLL
         for (int c = 0; c < C; c++) {
@@ -160,8 +145,53 @@ template <int D> FT_KERNEL(FT_TILE_THREADS) forward(struct ft_mark mark, struct 
         if (ft_lane() % 4 == 0 && t < j.rows)
             j.lse[(int64_t)t * j.heads + head] = t < live ? max[m][half] * j.scale + logf(all) : 0;
     }
-    ft_tile_store<D, M, C>(head_of(j.o, head, j.d), mine, j.rows, j.d, j.wide, o,
-                           queries + ft_warp() * 16 * M * S::LD);
+}
+
+template <int D> FT_KERNEL(FT_TILE_THREADS) forward(struct ft_mark mark, struct attention_job j)
+{
+    ft_begin(mark);
+    using S = forward_shape<D>;
+    constexpr int M = S::M, N = S::KEYS / 8, C = D / 8, TILE = S::KEYS * S::LD;
+    FT_SHARED(bf16, queries);
+    bf16 *keys = queries + S::ROWS * S::LD, *values = keys + 2 * TILE;
+    bf16 *my_queries = queries + ft_warp() * 16 * M * S::LD;
+    const int live = *j.live, q0 = (ft_grid_y() - 1 - ft_block_y()) * S::ROWS;
+    const int q1 = smaller(q0 + S::ROWS, live), mine = q0 + ft_warp() * 16 * M;
+    const int head = (int)ft_block_x(), kv = head / j.group;
+    const struct ft_rows k = head_of(j.k, kv, j.d), v = head_of(j.v, kv, j.d);
+    float o[M][C][4] = {}, max[M][2], sum[M][2] = {};
+    int low[M][2];
+    first_keys<M>(j, mine, live, low);
+    FT_UNROLL
+    for (int m = 0; m < M; m++)
+        max[m][0] = max[m][1] = -INFINITY;
+    if (q0 < live) {
+        const int t0 = first_key(j, q0) / S::KEYS * S::KEYS;
+        const int clear = first_key(j, q1 - 1); /* from here every row sees all up to itself */
+        ft_tile_load<D, S::ROWS>(queries, head_of(j.q, head, j.d), q0, q1, j.d, j.wide);
+        fetch<D, S::KEYS>(j, keys, values, k, v, t0, q1);
+        ft_copy_commit();
+        int stage = 0;
+        for (int t = t0; t < q1; t += S::KEYS, stage ^= 1) {
+            const int next = (stage ^ 1) * TILE, now = stage * TILE;
+            if (t + S::KEYS < q1)
+                fetch<D, S::KEYS>(j, keys + next, values + next, k, v, t + S::KEYS, q1);
+            ft_copy_commit();
+            ft_copy_wait<1>();
+            ft_sync_block();
+            float s[M][N][4] = {};
+            ft_tile_nt<D, M, N>(s, my_queries, keys + now);
+            if (t + S::KEYS > q0 || t < clear)
+                mask_scores<M, N>(s, mine, t, low);
+            FT_UNROLL
+            for (int m = 0; m < M; m++)
+                softmax_tile<N, C>(s[m], o[m], max[m], sum[m], j.scale * LOG2E);
+            ft_tile_nn<D, M, N, C>(o, s, values + now);
+            ft_sync_block();
+        }
+    }
+    finish_rows<M, C>(j, mine, live, head, o, max, sum);
+    ft_tile_store<D, M, C>(head_of(j.o, head, j.d), mine, j.rows, j.d, j.wide, o, my_queries);
 }
 
 /* delta = sum_c dout o, a warp a row and head. */
@@ -205,6 +235,54 @@ FT_DEVICE void score_gradient(const struct attention_job &j, bool seen, float ls
     *dp = *s * (*dp - delta) * j.scale;
 }
 
+/* Fetches queries t.. of a head, their dout, lse and delta. */
+template <int D>
+FT_DEVICE void fetch_queries(const struct attention_job &j, bf16 *queries, bf16 *douts, int head,
+                             int t, int end)
+{
+    constexpr int OTHERS = keys_shape<D>::OTHERS;
+    fetch<D, OTHERS>(j, queries, douts, head_of(j.q, head, j.d), head_of(j.dout, head, j.d), t,
+                     end);
+    for (int r = ft_thread(); r < OTHERS; r += FT_TILE_THREADS) {
+        const bool is = t + r < end;
+        float *sums = row_sums<D>(queries, r);
+        sums[0] = is ? j.lse[(int64_t)(t + r) * j.heads + head] : 0;
+        sums[1] = is ? j.delta[(int64_t)(t + r) * j.heads + head] : 0;
+    }
+}
+
+/* s and dp of a tile of keys against queries t.. become p and ds. */
+template <int D, int M, int N>
+FT_DEVICE void key_gradients(const struct attention_job &j, bf16 *q, int first_row, int t,
+                             const int end[M][2], float s[M][N][4], float dp[M][N][4])
+{
+    FT_UNROLL
+    for (int m = 0; m < M; m++)
+        FT_UNROLL
+    for (int n = 0; n < N; n++)
+        FT_UNROLL
+    for (int e = 0; e < 4; e++) {
+        const int c = 8 * n + ft_fragment_col(e), query = t + c;
+        const int key = first_row + 16 * m + ft_fragment_row(e);
+        const float *sums = row_sums<D>(q, c);
+        score_gradient(j, query >= key && query < end[m][e / 2], sums[0], sums[1], &s[m][n][e],
+                       &dp[m][n][e]);
+    }
+}
+
+/* The row behind the last query that sees each of this thread's keys. */
+template <int M>
+FT_DEVICE void end_queries(const struct attention_job &j, int first_row, int live, int end[M][2])
+{
+    FT_UNROLL
+    for (int m = 0; m < M; m++)
+        FT_UNROLL
+    for (int half = 0; half < 2; half++) {
+        const int t = first_row + 16 * m + ft_fragment_row(2 * half);
+        end[m][half] = t < live ? end_query(j, t) : 0;
+    }
+}
+
 /* dk and dv of a tile of keys: all queries of all heads of the group pass by. Scores are
  * transposed: rows are keys. */
 template <int D>
@@ -213,80 +291,81 @@ backward_keys(struct ft_mark mark, struct attention_job j)
 {
     ft_begin(mark);
     using S = keys_shape<D>;
-    constexpr int M = S::M, N = S::OTHERS / 8, C = S::OUT / 8;
+    constexpr int M = S::M, N = S::OTHERS / 8, C = S::OUT / 8, TILE = S::OTHERS * S::LD;
     FT_SHARED(bf16, keys);
     bf16 *values = keys + S::ROWS * S::LD, *queries = values + S::ROWS * S::LD;
-    bf16 *douts = queries + 2 * S::OTHERS * S::LD;
+    bf16 *douts = queries + 2 * TILE;
+    bf16 *my_keys = keys + ft_warp() * 16 * M * S::LD;
+    bf16 *my_values = values + ft_warp() * 16 * M * S::LD;
     const int live = *j.live, k0 = (int)ft_block_x() * S::ROWS, k1 = smaller(k0 + S::ROWS, live);
     const int mine = k0 + ft_warp() * 16 * M;
     const int kv = ft_block_y(), first_col = ft_block_z() * S::OUT;
     float dk[M][C][4] = {}, dv[M][C][4] = {};
     if (k0 < live) {
-        int end[M][2]; /* of the queries that see this thread's keys */
-        FT_UNROLL
-        for (int m = 0; m < M; m++)
-            FT_UNROLL
-        for (int half = 0; half < 2; half++) {
-            const int t = mine + 16 * m + ft_fragment_row(2 * half);
-            end[m][half] = t < live ? end_query(j, t) : 0;
-        }
-        ft_tile_load<D, S::ROWS>(keys, head_of(j.k, kv, j.d), k0, k1, j.d, j.wide);
-        ft_tile_load<D, S::ROWS>(values, head_of(j.v, kv, j.d), k0, k1, j.d, j.wide);
+        int end[M][2], stage = 0;
+        end_queries<M>(j, mine, live, end);
+        fetch<D, S::ROWS>(j, keys, values, head_of(j.k, kv, j.d), head_of(j.v, kv, j.d), k0, k1);
         const int q0 = k0 / S::OTHERS * S::OTHERS, q1 = end_query(j, k1 - 1);
         const int tiles = (q1 - q0 + S::OTHERS - 1) / S::OTHERS, all = tiles * j.group;
-        int stage = 0;
-        for (int i = -1; i < all; i++) { /* one round ahead: the next tile is fetched */
-            if (i + 1 < all) {
-                const int next = i < 0 ? 0 : (stage ^ 1), head = kv * j.group + (i + 1) / tiles;
-                const int t = q0 + (i + 1) % tiles * S::OTHERS;
-                ft_tile_load<D, S::OTHERS>(queries + next * S::OTHERS * S::LD,
-                                           head_of(j.q, head, j.d), t, q1, j.d, j.wide);
-                ft_tile_load<D, S::OTHERS>(douts + next * S::OTHERS * S::LD,
-                                           head_of(j.dout, head, j.d), t, q1, j.d, j.wide);
-                for (int r = ft_thread(); r < S::OTHERS; r += FT_TILE_THREADS) {
-                    const bool is = t + r < q1;
-                    float *sums = row_sums<D>(queries + next * S::OTHERS * S::LD, r);
-                    sums[0] = is ? j.lse[(int64_t)(t + r) * j.heads + head] : 0;
-                    sums[1] = is ? j.delta[(int64_t)(t + r) * j.heads + head] : 0;
-                }
-            }
+        fetch_queries<D>(j, queries, douts, kv * j.group, q0, q1);
+        ft_copy_commit();
+        for (int i = 0; i < all; i++, stage ^= 1) { /* the next tile comes while this one is used */
+            const int next = (stage ^ 1) * TILE, t = q0 + i % tiles * S::OTHERS;
+            if (i + 1 < all)
+                fetch_queries<D>(j, queries + next, douts + next, kv * j.group + (i + 1) / tiles,
+                                 q0 + (i + 1) % tiles * S::OTHERS, q1);
             ft_copy_commit();
-            if (i < 0)
-                continue;
             ft_copy_wait<1>();
             ft_sync_block();
-            const int t = q0 + i % tiles * S::OTHERS;
-            bf16 *q = queries + stage * S::OTHERS * S::LD;
-            const bf16 *dout = douts + stage * S::OTHERS * S::LD;
+            bf16 *q = queries + stage * TILE, *dout = douts + stage * TILE;
             float s[M][N][4] = {}, dp[M][N][4] = {};
-            ft_tile_nt<D, M, N>(s, keys + ft_warp() * 16 * M * S::LD, q);
-            ft_tile_nt<D, M, N>(dp, values + ft_warp() * 16 * M * S::LD, dout);
-            FT_UNROLL
-            for (int m = 0; m < M; m++)
-                FT_UNROLL
-            for (int n = 0; n < N; n++)
-                FT_UNROLL
-            for (int e = 0; e < 4; e++) {
-                const int c = 8 * n + ft_fragment_col(e), query = t + c;
-                const int key = mine + 16 * m + ft_fragment_row(e);
-                const float *sums = row_sums<D>(q, c);
-                score_gradient(j, query >= key && query < end[m][e / 2], sums[0], sums[1],
-                               &s[m][n][e], &dp[m][n][e]);
-            }
+            ft_tile_nt<D, M, N>(s, my_keys, q);
+            ft_tile_nt<D, M, N>(dp, my_values, dout);
+            key_gradients<D, M, N>(j, q, mine, t, end, s, dp);
             ft_tile_nn<D, M, N, C>(dv, s, dout + first_col);
             ft_tile_nn<D, M, N, C>(dk, dp, q + first_col);
             ft_sync_block();
-            stage ^= 1;
         }
     }
-    ft_sync_block();
     struct ft_rows to_k = head_of(j.dk, kv, j.d), to_v = head_of(j.dv, kv, j.d);
     to_k.p += first_col;
     to_v.p += first_col;
-    ft_tile_store<D, M, C>(to_k, mine, j.rows, j.d - first_col, j.wide, dk,
-                           keys + ft_warp() * 16 * M * S::LD);
-    ft_tile_store<D, M, C>(to_v, mine, j.rows, j.d - first_col, j.wide, dv,
-                           values + ft_warp() * 16 * M * S::LD);
+    ft_tile_store<D, M, C>(to_k, mine, j.rows, j.d - first_col, j.wide, dk, my_keys);
+    ft_tile_store<D, M, C>(to_v, mine, j.rows, j.d - first_col, j.wide, dv, my_values);
+}
+
+/* s and dp of a tile of queries against keys t.. become p and ds. */
+template <int M, int N>
+FT_DEVICE void query_gradients(const struct attention_job &j, int first_row, int t,
+                               const int low[M][2], const float lse[M][2], const float delta[M][2],
+                               float s[M][N][4], float dp[M][N][4])
+{
+    FT_UNROLL
+    for (int m = 0; m < M; m++)
+        FT_UNROLL
+    for (int n = 0; n < N; n++)
+        FT_UNROLL
+    for (int e = 0; e < 4; e++) {
+        const int key = t + 8 * n + ft_fragment_col(e);
+        const int row = first_row + 16 * m + ft_fragment_row(e);
+        score_gradient(j, key <= row && key >= low[m][e / 2], lse[m][e / 2], delta[m][e / 2],
+                       &s[m][n][e], &dp[m][n][e]);
+    }
+}
+
+/* lse and delta of this thread's rows. */
+template <int M>
+FT_DEVICE void query_sums(const struct attention_job &j, int first_row, int live, int head,
+                          float lse[M][2], float delta[M][2])
+{
+    FT_UNROLL
+    for (int m = 0; m < M; m++)
+        FT_UNROLL
+    for (int half = 0; half < 2; half++) {
+        const int64_t t = first_row + 16 * m + ft_fragment_row(2 * half);
+        lse[m][half] = t < live ? j.lse[t * j.heads + head] : 0;
+        delta[m][half] = t < live ? j.delta[t * j.heads + head] : 0;
+    }
 }
 
 /* dq of a tile of queries: all keys they see pass by. */
@@ -296,69 +375,44 @@ backward_queries(struct ft_mark mark, struct attention_job j)
 {
     ft_begin(mark);
     using S = backward_shape<D, M>;
-    constexpr int N = S::OTHERS / 8, C = S::OUT / 8;
+    constexpr int N = S::OTHERS / 8, C = S::OUT / 8, TILE = S::OTHERS * S::LD;
     FT_SHARED(bf16, queries);
     bf16 *douts = queries + S::ROWS * S::LD, *keys = douts + S::ROWS * S::LD;
-    bf16 *values = keys + 2 * S::OTHERS * S::LD;
+    bf16 *values = keys + 2 * TILE;
+    bf16 *my_queries = queries + ft_warp() * 16 * M * S::LD;
     const int live = *j.live, q0 = (ft_grid_y() - 1 - ft_block_y()) * S::ROWS;
-    const int q1 = smaller(q0 + S::ROWS, live);
-    const int mine = q0 + ft_warp() * 16 * M;
+    const int q1 = smaller(q0 + S::ROWS, live), mine = q0 + ft_warp() * 16 * M;
     const int head = (int)ft_block_x(), kv = head / j.group, first_col = ft_block_z() * S::OUT;
     const struct ft_rows k = head_of(j.k, kv, j.d), v = head_of(j.v, kv, j.d);
     float dq[M][C][4] = {};
     if (q0 < live) {
-        int low[M][2];
+        int low[M][2], stage = 0;
         float lse[M][2], delta[M][2];
-        FT_UNROLL
-        for (int m = 0; m < M; m++)
-            FT_UNROLL
-        for (int half = 0; half < 2; half++) {
-            const int t = mine + 16 * m + ft_fragment_row(2 * half);
-            const bool is = t < live;
-            low[m][half] = is ? first_key(j, t) : INT_MAX;
-            lse[m][half] = is ? j.lse[(int64_t)t * j.heads + head] : 0;
-            delta[m][half] = is ? j.delta[(int64_t)t * j.heads + head] : 0;
-        }
+        first_keys<M>(j, mine, live, low);
+        query_sums<M>(j, mine, live, head, lse, delta);
         const int t0 = first_key(j, q0) / S::OTHERS * S::OTHERS;
-        ft_tile_load<D, S::ROWS>(queries, head_of(j.q, head, j.d), q0, q1, j.d, j.wide);
-        ft_tile_load<D, S::ROWS>(douts, head_of(j.dout, head, j.d), q0, q1, j.d, j.wide);
-        ft_tile_load<D, S::OTHERS>(keys, k, t0, q1, j.d, j.wide);
-        ft_tile_load<D, S::OTHERS>(values, v, t0, q1, j.d, j.wide);
+        fetch<D, S::ROWS>(j, queries, douts, head_of(j.q, head, j.d), head_of(j.dout, head, j.d),
+                          q0, q1);
+        fetch<D, S::OTHERS>(j, keys, values, k, v, t0, q1);
         ft_copy_commit();
-        int stage = 0;
         for (int t = t0; t < q1; t += S::OTHERS, stage ^= 1) {
-            if (t + S::OTHERS < q1) {
-                const int next = (stage ^ 1) * S::OTHERS * S::LD;
-                ft_tile_load<D, S::OTHERS>(keys + next, k, t + S::OTHERS, q1, j.d, j.wide);
-                ft_tile_load<D, S::OTHERS>(values + next, v, t + S::OTHERS, q1, j.d, j.wide);
-            }
+            const int next = (stage ^ 1) * TILE, now = stage * TILE;
+            if (t + S::OTHERS < q1)
+                fetch<D, S::OTHERS>(j, keys + next, values + next, k, v, t + S::OTHERS, q1);
             ft_copy_commit();
             ft_copy_wait<1>();
             ft_sync_block();
             float s[M][N][4] = {}, dp[M][N][4] = {};
-            ft_tile_nt<D, M, N>(s, queries + ft_warp() * 16 * M * S::LD,
-                                keys + stage * S::OTHERS * S::LD);
-            ft_tile_nt<D, M, N>(dp, douts + ft_warp() * 16 * M * S::LD,
-                                values + stage * S::OTHERS * S::LD);
-            FT_UNROLL
-            for (int m = 0; m < M; m++)
-                FT_UNROLL
-            for (int n = 0; n < N; n++)
-                FT_UNROLL
-            for (int e = 0; e < 4; e++) {
-                const int key = t + 8 * n + ft_fragment_col(e);
-                const int row = mine + 16 * m + ft_fragment_row(e);
-                score_gradient(j, key <= row && key >= low[m][e / 2], lse[m][e / 2],
-                               delta[m][e / 2], &s[m][n][e], &dp[m][n][e]);
-            }
-            ft_tile_nn<D, M, N, C>(dq, dp, keys + stage * S::OTHERS * S::LD + first_col);
+            ft_tile_nt<D, M, N>(s, my_queries, keys + now);
+            ft_tile_nt<D, M, N>(dp, douts + ft_warp() * 16 * M * S::LD, values + now);
+            query_gradients<M, N>(j, mine, t, low, lse, delta, s, dp);
+            ft_tile_nn<D, M, N, C>(dq, dp, keys + now + first_col);
             ft_sync_block();
         }
     }
     struct ft_rows to = head_of(j.dq, head, j.d);
     to.p += first_col;
-    ft_tile_store<D, M, C>(to, mine, j.rows, j.d - first_col, j.wide, dq,
-                           queries + ft_warp() * 16 * M * S::LD);
+    ft_tile_store<D, M, C>(to, mine, j.rows, j.d - first_col, j.wide, dq, my_queries);
 }
 
 /* --- the host's side --- */

@@ -141,10 +141,11 @@ static int byte_fallback(const struct ft_step *s, struct ft_strings *p)
     int rc = FT_OK;
     (void)s;
     for (size_t i = 0; i <= p->ranges.n && !rc; i++) {
-        const struct ft_range *r = &p->ranges.v[i < p->ranges.n ? i : 0];
-        const char *text = p->text.p + r->begin;
-        const size_t n = r->end - r->begin;
-        const int byte = i < p->ranges.n ? fallback_byte(text, n) : -1;
+        const bool more = i < p->ranges.n;
+        const struct ft_range r = more ? p->ranges.v[i] : (struct ft_range){0};
+        const char *text = more ? p->text.p + r.begin : "";
+        const size_t n = r.end - r.begin;
+        const int byte = more ? fallback_byte(text, n) : -1;
         if (byte >= 0) {
             rc = ft_bytes_add(&run, &(char){(char)byte}, 1);
             continue;
@@ -152,7 +153,7 @@ static int byte_fallback(const struct ft_step *s, struct ft_strings *p)
         if (run.n)
             rc = put_run(&run, &to);
         run.n = 0;
-        if (i == p->ranges.n || rc)
+        if (!more || rc)
             break;
         rc = ft_bytes_add(&to.text, text, n);
         if (!rc)
@@ -295,7 +296,7 @@ int ft_decoder_open(struct ft_step **out, const json_t *spec, const struct ft_pl
 
 int ft_decode(const struct ft_step *s, struct ft_strings *p)
 {
-    for (; s; s = s->next)
+    for (; s && p->ranges.n; s = s->next)
         FT_TRY(s->row->decode(s, p));
     return FT_OK;
 }
