@@ -59,7 +59,6 @@ int ft_put_code_point(char *p, int32_t c); /* returns its length */
 bool ft_is_space(int32_t c);               /* Unicode White_Space */
 bool ft_is_numeric(int32_t c);             /* Nd, Nl, No */
 bool ft_is_punctuation(int32_t c);         /* P*, and ASCII's symbols */
-bool ft_is_word(int32_t c);                /* \w */
 
 /* --- a place in the file, for messages: "pre_tokenizer.pretokenizers.0" --- */
 
@@ -72,6 +71,10 @@ int ft_refuse(const struct ft_place *at, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 
 /* --- pattern.c: {"String": ...} and {"Regex": ...} --- */
+
+/* What \w is in the library's own expressions (Rust's), which is more than Oniguruma's. */
+#define FT_WORD "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{200c}\\x{200d}"
+bool ft_is_word(int32_t c);
 
 struct ft_pattern_code;
 int ft_pattern_open(struct ft_pattern_code **out, const json_t *spec, const struct ft_place *at);

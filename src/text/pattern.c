@@ -35,6 +35,25 @@ int ft_pattern_regex(struct ft_pattern_code **out, const char *regex, const stru
     return ft_refuse(at, "has a pattern that is not a regular expression: %s", (const char *)text);
 }
 
+bool ft_is_word(int32_t c)
+{
+    static const char *const properties[] = {"Alphabetic", "M", "Nd", "Pc"};
+    static int types[4], ready;
+    OnigEncoding utf8 = ONIG_ENCODING_UTF8;
+    if (!ready) {
+        onig_initialize(&utf8, 1);
+        for (int i = 0; i < 4; i++)
+            types[i] = ONIG_ENCODING_UTF8->property_name_to_ctype(
+                ONIG_ENCODING_UTF8, (OnigUChar *)(uintptr_t)properties[i],
+                (OnigUChar *)(uintptr_t)properties[i] + strlen(properties[i]));
+        ready = 1;
+    }
+    bool is = c == 0x200c || c == 0x200d;
+    for (int i = 0; i < 4; i++)
+        is = is || ONIGENC_IS_CODE_CTYPE(ONIG_ENCODING_UTF8, (OnigCodePoint)c, (unsigned)types[i]);
+    return is;
+}
+
 int ft_pattern_open(struct ft_pattern_code **out, const json_t *spec, const struct ft_place *at)
 {
     const char *plain = json_string_value(json_object_get(spec, "String"));

@@ -279,7 +279,7 @@ static int whitespace_split(const struct ft_step *s, struct ft_pieces *p)
 static int open_whitespace(struct ft_step *s, const json_t *spec, const struct ft_place *at)
 {
     (void)spec;
-    return ft_pattern_regex(&s->pattern, "\\w+|[^\\w\\s]+", at);
+    return ft_pattern_regex(&s->pattern, "[" FT_WORD "]+|[^" FT_WORD "\\p{White_Space}]+", at);
 }
 
 static int whitespace(const struct ft_step *s, struct ft_pieces *p)

@@ -2,6 +2,9 @@
  * arXiv 1804.10959), by dynamic programming over byte positions. */
 #include "text/internal.h"
 
+#include <stdio.h>
+#include <stdlib.h>
+
 struct best {
     double score;
     size_t begin;
@@ -19,6 +22,44 @@ struct unigram {
 };
 
 static const double unknown_penalty = 10;
+
+/* A score as the library reads it: its JSON parser takes the digits as a whole number and divides
+ * by a power of ten, which may be off by the last bit. Cuts of equal score are decided by such
+ * bits. */
+static double as_the_library_reads(double v)
+{
+    static const double tens[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
+                                  1e8,  1e9,  1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
+                                  1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
+    char text[64];
+    uint64_t digits = 0;
+    int exponent = 0;
+    bool fraction = false;
+    for (int precision = 15; precision <= 17; precision++) { /* the shortest that gives v */
+        snprintf(text, sizeof text, "%.*e", precision - 1, v);
+        if (strtod(text, NULL) == v)
+            break;
+    }
+    char *e = strchr(text, 'e'), *end = e;
+    if (!e)
+        return v;
+    while (end > text && end[-1] == '0')
+        end--; /* zeros at the end are not written */
+    for (const char *p = text; p < end; p++) {
+        if (*p == '.')
+            fraction = true;
+        if (*p < '0' || *p > '9')
+            continue;
+        digits = digits * 10 + (uint64_t)(*p - '0');
+        exponent -= fraction;
+    }
+    exponent += atoi(e + 1);
+    if (exponent > 22 || exponent < -22)
+        return v;
+    double f = (double)digits;
+    f = exponent >= 0 ? f * tens[exponent] : f / tens[-exponent];
+    return v < 0 ? -f : f;
+}
 
 static int read_vocab(struct ft_text_model *m, struct unigram *u, const json_t *vocab,
                       const struct ft_place *at)
@@ -39,7 +80,8 @@ static int read_vocab(struct ft_text_model *m, struct unigram *u, const json_t *
         const char *text = json_string_value(token);
         const size_t length = json_string_length(token);
         FT_TRY(ft_text_model_token(m, text, length, (int64_t)i, at));
-        u->scores[i] = json_number_value(score);
+        u->scores[i] = json_is_real(score) ? as_the_library_reads(json_real_value(score))
+                                           : json_number_value(score);
         least = i == 0 || u->scores[i] < least ? u->scores[i] : least;
         if (length)
             FT_TRY(ft_trie_put(u->trie, text, length, (int32_t)i));
