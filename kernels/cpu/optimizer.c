@@ -1,5 +1,6 @@
 /* grad_norm, adamw, sgd: over the flat block of all trained parameters. */
 #include "kernels/cpu/cpu.h"
+#include "kernels/window.h"
 
 enum { PIECE = 16384 };
 
@@ -33,20 +34,7 @@ void K(grad_norm)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
     ft_pool_run(ctx->pool, pieces, square_piece, &j);
     for (int64_t i = 0; i < pieces; i++)
         total += j.sums[i];
-    double tokens = s[FT_S_TRAINED], norm = __builtin_sqrt(total) / tokens;
-    bool finite = tokens > 0 && __builtin_isfinite(norm) && __builtin_isfinite(s[FT_S_LOSS_SUM]);
-    double clip = a->max_norm > 0 ? (double)a->max_norm / (norm + 1e-6) : 1;
-    s[FT_S_LOSS] = s[FT_S_LOSS_SUM] / tokens;
-    s[FT_S_TOKENS] = tokens;
-    s[FT_S_NORM] = norm;
-    s[FT_S_FINITE] = finite;
-    s[FT_S_FACTOR] = (clip < 1 ? clip : 1) / tokens;
-    s[FT_S_STEP] += finite;
-    s[FT_S_SKIPPED] += !finite;
-    s[FT_S_SKIPPED_IN_ROW] = finite ? 0 : s[FT_S_SKIPPED_IN_ROW] + 1;
-    if (s[FT_S_SKIPPED_IN_ROW] > s[FT_S_MOST_IN_ROW])
-        s[FT_S_MOST_IN_ROW] = s[FT_S_SKIPPED_IN_ROW];
-    s[FT_S_LOSS_SUM] = s[FT_S_TRAINED] = 0;
+    ft_end_window(s, total, (double)a->max_norm);
 }
 
 static void adamw_piece(void *arg, int64_t piece, void *scratch)

@@ -1,5 +1,6 @@
 /* grad_norm, adamw, sgd: over the flat block of all trained parameters. */
 #include "kernels/cuda/device.cuh"
+#include "kernels/window.h"
 
 enum { THREADS = 256, PIECE = 16384 };
 
@@ -39,22 +40,8 @@ end_window(struct ft_mark mark, const double *sums, int64_t pieces, double max_n
     for (int64_t i = ft_thread(); i < pieces; i += THREADS)
         sum += sums[i];
     sum = block_sum(sum, shared);
-    if (ft_thread() != 0)
-        return;
-    const double tokens = s[FT_S_TRAINED], norm = sqrt(sum) / tokens;
-    const bool finite = tokens > 0 && isfinite(norm) && isfinite(s[FT_S_LOSS_SUM]);
-    const double clip = max_norm > 0 ? max_norm / (norm + 1e-6) : 1;
-    s[FT_S_LOSS] = s[FT_S_LOSS_SUM] / tokens;
-    s[FT_S_TOKENS] = tokens;
-    s[FT_S_NORM] = norm;
-    s[FT_S_FINITE] = finite;
-    s[FT_S_FACTOR] = (clip < 1 ? clip : 1) / tokens;
-    s[FT_S_STEP] += finite;
-    s[FT_S_SKIPPED] += !finite;
-    s[FT_S_SKIPPED_IN_ROW] = finite ? 0 : s[FT_S_SKIPPED_IN_ROW] + 1;
-    if (s[FT_S_SKIPPED_IN_ROW] > s[FT_S_MOST_IN_ROW])
-        s[FT_S_MOST_IN_ROW] = s[FT_S_SKIPPED_IN_ROW];
-    s[FT_S_LOSS_SUM] = s[FT_S_TRAINED] = 0;
+    if (ft_thread() == 0)
+        ft_end_window(s, sum, max_norm);
 }
 
 size_t ft_cuda_grad_norm_scratch(const union ft_op_args *args)

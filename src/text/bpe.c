@@ -69,8 +69,9 @@ static const struct merge *find_merge(const struct bpe *b, int32_t left, int32_t
 
 static int32_t token_id(const struct ft_text_model *m, const json_t *vocab, const char *p, size_t n)
 {
+    if (!m->bytes) /* the same strings, in a faster table */
+        return ft_vocab_get(&m->vocab, p, n);
     const json_t *id = json_object_getn(vocab, p, n);
-    (void)m;
     return json_is_integer(id) ? (int32_t)json_integer_value(id) : -1;
 }
 

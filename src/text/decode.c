@@ -177,14 +177,8 @@ static int open_replace(struct ft_step *s, const json_t *spec, const struct ft_p
 static int put_replaced(const struct ft_step *s, const char *p, size_t n, size_t i, size_t count,
                         struct ft_bytes *out)
 {
-    struct ft_ranges r = {0};
     (void)i, (void)count;
-    int rc = ft_pattern_find(s->pattern, p, 0, n, &r);
-    for (size_t k = 0; k < r.n && !rc; k++)
-        rc = r.v[k].match ? ft_bytes_add(out, s->text, strlen(s->text))
-                          : ft_bytes_add(out, p + r.v[k].begin, r.v[k].end - r.v[k].begin);
-    ft_free(r.v);
-    return rc;
+    return ft_pattern_replace(s->pattern, p, n, s->text, out);
 }
 
 static int replace(const struct ft_step *s, struct ft_strings *p)

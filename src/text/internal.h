@@ -84,6 +84,10 @@ void ft_pattern_close(struct ft_pattern_code *p);
 int ft_pattern_find(const struct ft_pattern_code *p, const char *text, size_t begin, size_t end,
                     struct ft_ranges *out);
 
+/* Appends text[0, n) with `content` in place of every match. */
+int ft_pattern_replace(const struct ft_pattern_code *p, const char *text, size_t n,
+                       const char *content, struct ft_bytes *out);
+
 /* --- normalize.c --- */
 
 struct ft_step; /* a normalizer, pre-tokenizer or decoder: a list, in order */

@@ -67,13 +67,7 @@ static int open_replace(struct ft_step *s, const json_t *spec, const struct ft_p
 
 static int replace(const struct ft_step *s, const char *p, size_t n, struct ft_bytes *out)
 {
-    struct ft_ranges r = {0};
-    int rc = ft_pattern_find(s->pattern, p, 0, n, &r);
-    for (size_t i = 0; i < r.n && !rc; i++)
-        rc = r.v[i].match ? ft_bytes_add(out, s->text, strlen(s->text))
-                          : ft_bytes_add(out, p + r.v[i].begin, r.v[i].end - r.v[i].begin);
-    ft_free(r.v);
-    return rc;
+    return ft_pattern_replace(s->pattern, p, n, s->text, out);
 }
 
 static int open_strip(struct ft_step *s, const json_t *spec, const struct ft_place *at)

@@ -122,3 +122,15 @@ int ft_pattern_find(const struct ft_pattern_code *p, const char *text, size_t be
     }
     return last < end ? ft_ranges_add(out, last, end, false) : FT_OK;
 }
+
+int ft_pattern_replace(const struct ft_pattern_code *p, const char *text, size_t n,
+                       const char *content, struct ft_bytes *out)
+{
+    struct ft_ranges r = {0};
+    int rc = ft_pattern_find(p, text, 0, n, &r);
+    for (size_t i = 0; i < r.n && !rc; i++)
+        rc = r.v[i].match ? ft_bytes_add(out, content, strlen(content))
+                          : ft_bytes_add(out, text + r.v[i].begin, r.v[i].end - r.v[i].begin);
+    ft_free(r.v);
+    return rc;
+}

@@ -1,0 +1,29 @@
+/* The end of an accumulation window: what grad_norm writes, on every backend. */
+#ifndef FT_KERNELS_WINDOW_H
+#define FT_KERNELS_WINDOW_H
+
+#include "core/rng.h"
+#include "kernels/ops.h"
+
+#include <math.h>
+
+/* sum: the summed gradient's sum of squares. See struct ft_grad_norm. */
+FT_ANYWHERE void ft_end_window(double *s, double sum, double max_norm)
+{
+    const double tokens = s[FT_S_TRAINED], norm = sqrt(sum) / tokens;
+    const bool finite = tokens > 0 && isfinite(norm) && isfinite(s[FT_S_LOSS_SUM]);
+    const double clip = max_norm > 0 ? max_norm / (norm + 1e-6) : 1;
+    s[FT_S_LOSS] = s[FT_S_LOSS_SUM] / tokens;
+    s[FT_S_TOKENS] = tokens;
+    s[FT_S_NORM] = norm;
+    s[FT_S_FINITE] = finite;
+    s[FT_S_FACTOR] = (clip < 1 ? clip : 1) / tokens;
+    s[FT_S_STEP] += finite;
+    s[FT_S_SKIPPED] += !finite;
+    s[FT_S_SKIPPED_IN_ROW] = finite ? 0 : s[FT_S_SKIPPED_IN_ROW] + 1;
+    if (s[FT_S_SKIPPED_IN_ROW] > s[FT_S_MOST_IN_ROW])
+        s[FT_S_MOST_IN_ROW] = s[FT_S_SKIPPED_IN_ROW];
+    s[FT_S_LOSS_SUM] = s[FT_S_TRAINED] = 0;
+}
+
+#endif
