@@ -5,14 +5,31 @@
 #include "core/json.h"
 #include "core/mem.h"
 #include "io/hub.h"
+#include "text/chat.h"
 #include "text/tokenizer.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 struct options {
-    bool special, raw, decode;
+    bool special, raw, decode, render, prompt;
 };
+
+/* What a run works with. */
+struct tools {
+    struct ft_tokenizer *tokenizer;
+    struct ft_chat *chat; /* NULL: none */
+};
+
+static void print_text(const char *text, size_t length)
+{
+    json_t *out = json_pack("{ss%}", "text", text, length);
+    char *dumped = json_dumps(out, JSON_COMPACT);
+    printf("%s\n", dumped ? dumped : "");
+    free(dumped);
+    json_decref(out);
+}
 
 static void print_ids(const struct ft_ids *ids)
 {
@@ -22,31 +39,57 @@ static void print_ids(const struct ft_ids *ids)
     printf("]}\n");
 }
 
-static int encode_line(struct ft_tokenizer *t, const struct options *o, const char *text,
+/* A record's text: its own, or its messages through the chat template, which has the special tokens
+ * in it already. */
+static int record_text(const struct tools *t, const struct options *o, const json_t *record,
+                       const struct ft_where *at, struct ft_rendered *rendered, bool *special)
+{
+    const json_t *text = json_object_get(record, "text");
+    *special = o->special;
+    if (json_is_string(text)) {
+        rendered->length = json_string_length(text);
+        rendered->text = malloc(rendered->length + 1);
+        if (!rendered->text)
+            return ft_fail(FT_ERESOURCE, "out of memory");
+        memcpy(rendered->text, json_string_value(text), rendered->length);
+        return FT_OK;
+    }
+    if (!json_is_array(json_object_get(record, "messages")))
+        return ft_fail_at(*at, FT_EDATA, "has neither 'text' nor 'messages'");
+    if (!t->chat)
+        return ft_fail_at(*at, FT_EDATA, "has 'messages', but there is no chat template");
+    *special = false;
+    int rc = ft_chat_render(t->chat, record, o->prompt, (long long)time(NULL), rendered);
+    if (rc)
+        ft_fail_at(*at, FT_EDATA, "the record cannot be rendered");
+    return rc;
+}
+
+static int encode_line(const struct tools *t, const struct options *o, const char *line,
                        size_t length, const struct ft_where *at)
 {
+    struct ft_rendered r = {0};
     struct ft_ids ids = {0};
-    json_t *record = NULL, *value = NULL;
-    int rc = FT_OK;
-    if (!o->raw) {
-        rc = ft_json_record(text, length, *at, FT_EDATA, &record);
-        value = json_object_get(record, "text");
-        if (!rc && !json_is_string(value))
-            rc = ft_fail_at(*at, FT_EDATA, "has no 'text'");
-        text = json_string_value(value);
-        length = json_string_length(value);
-    }
-    if (!rc)
-        rc = ft_tokenizer_encode(t, text, length, o->special, &ids);
-    if (!rc)
+    json_t *record = NULL;
+    bool special = o->special;
+    int rc = o->raw ? FT_OK : ft_json_record(line, length, *at, FT_EDATA, &record);
+    if (!rc && !o->raw)
+        rc = record_text(t, o, record, at, &r, &special);
+    if (!rc && o->render)
+        print_text(r.text, r.length);
+    else if (!rc)
+        rc = ft_tokenizer_encode(t->tokenizer, o->raw ? line : r.text, o->raw ? length : r.length,
+                                 special, &ids);
+    if (!rc && !o->render)
         print_ids(&ids);
+    ft_rendered_free(&r);
     ft_ids_free(&ids);
     json_decref(record);
     return rc;
 }
 
-static int decode_line(struct ft_tokenizer *t, const struct options *o, const char *line, size_t n,
-                       const struct ft_where *at)
+static int decode_line(const struct ft_tokenizer *t, const struct options *o, const char *line,
+                       size_t n, const struct ft_where *at)
 {
     json_t *record = NULL, *list;
     int32_t *ids = NULL;
@@ -66,13 +109,8 @@ static int decode_line(struct ft_tokenizer *t, const struct options *o, const ch
     }
     if (!rc)
         rc = ft_tokenizer_decode(t, ids, json_array_size(list), !o->special, &text, &length);
-    if (!rc) {
-        json_t *out = json_pack("{ss%}", "text", text, length);
-        char *dumped = json_dumps(out, JSON_COMPACT);
-        printf("%s\n", dumped ? dumped : "");
-        free(dumped);
-        json_decref(out);
-    }
+    if (!rc)
+        print_text(text, length);
     ft_free(text);
     ft_free(ids);
     json_decref(record);
@@ -88,7 +126,7 @@ static long ill_formed(const char *p, size_t n)
     return bad;
 }
 
-static int run_lines(struct ft_tokenizer *t, const struct options *o, FILE *f, const char *name)
+static int run_lines(const struct tools *t, const struct options *o, FILE *f, const char *name)
 {
     char *line = NULL;
     size_t room = 0;
@@ -103,7 +141,7 @@ static int run_lines(struct ft_tokenizer *t, const struct options *o, FILE *f, c
         if (o->raw && ill_formed(line, (size_t)n) >= 0)
             rc = ft_fail_at(at, FT_EDATA, "is not valid UTF-8");
         else
-            rc = o->decode ? decode_line(t, o, line, (size_t)n, &at)
+            rc = o->decode ? decode_line(t->tokenizer, o, line, (size_t)n, &at)
                            : encode_line(t, o, line, (size_t)n, &at);
     }
     free(line);
@@ -111,17 +149,24 @@ static int run_lines(struct ft_tokenizer *t, const struct options *o, FILE *f, c
 }
 
 /* MODEL: a folder, an id in the local cache, or a tokenizer.json itself. */
-static int open_tokenizer(struct ft_tokenizer **t, const char *model)
+static int open_tools(struct tools *t, const char *model)
 {
     char *folder = NULL, *path = NULL;
     bool cached;
     if (ft_file_exists(model) && !ft_is_folder(model))
-        return ft_tokenizer_open(t, model);
+        return ft_tokenizer_open(&t->tokenizer, model);
     int rc = ft_hub_model(&folder, &cached, model, NULL);
     if (!rc && !(path = ft_path_join(folder, "tokenizer.json")))
         rc = FT_ERESOURCE;
     if (!rc)
-        rc = ft_tokenizer_open(t, path);
+        rc = ft_tokenizer_open(&t->tokenizer, path);
+    if (!rc && ft_chat_open(&t->chat, folder)) {
+        /* plain text needs none; messages are told when they come */
+        const bool broken = strstr(ft_status_report(), "has no chat template") == NULL;
+        rc = broken ? FT_EDATA : FT_OK;
+        if (!broken)
+            ft_status_clear_errors();
+    }
     ft_free(folder);
     ft_free(path);
     return rc;
@@ -130,7 +175,9 @@ static int open_tokenizer(struct ft_tokenizer **t, const char *model)
 int ft_cmd_tokenize(const struct ft_command *self, int n, char **words)
 {
     struct options o = {.special = !ft_take_flag(&n, words, "--no-special-tokens")};
-    struct ft_tokenizer *t = NULL;
+    struct tools t = {NULL, NULL};
+    o.render = ft_take_flag(&n, words, "--render");
+    o.prompt = ft_take_flag(&n, words, "--generation-prompt");
     o.raw = ft_take_flag(&n, words, "--raw");
     o.decode = ft_take_flag(&n, words, "--decode");
     FT_TRY(ft_refuse_flags(self, n, words));
@@ -140,14 +187,16 @@ int ft_cmd_tokenize(const struct ft_command *self, int n, char **words)
         return FT_ECONFIG;
     }
     const bool from_stdin = n < 2 || strcmp(words[1], "-") == 0;
-    FT_TRY(open_tokenizer(&t, words[0]));
     FILE *f = from_stdin ? stdin : fopen(words[1], "re");
     int rc =
         f ? FT_OK : ft_fail_at((struct ft_where){.file = words[1]}, FT_EDATA, "cannot be read");
     if (!rc)
-        rc = run_lines(t, &o, f, from_stdin ? "stdin" : words[1]);
+        rc = open_tools(&t, words[0]);
+    if (!rc)
+        rc = run_lines(&t, &o, f, from_stdin ? "stdin" : words[1]);
     if (f && !from_stdin)
         fclose(f);
-    ft_tokenizer_close(t);
+    ft_tokenizer_close(t.tokenizer);
+    ft_chat_close(t.chat);
     return rc;
 }

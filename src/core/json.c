@@ -38,6 +38,21 @@ int ft_json_file(const char *path, enum ft_code code, json_t **out)
     return rc;
 }
 
+int ft_json_config(const char *path, enum ft_code code, json_t **out)
+{
+    json_error_t e;
+    char *text;
+    size_t len;
+    *out = NULL;
+    FT_TRY(ft_file_read(path, (size_t)1 << 26, code, &text, &len));
+    *out = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL, &e);
+    ft_free(text);
+    if (*out)
+        return FT_OK;
+    return ft_fail_at((struct ft_where){path, e.line, e.column}, code, "not valid JSON: %s",
+                      e.text);
+}
+
 const json_t *ft_json_get(const json_t *o, const char *key)
 {
     const json_t *v = json_object_get(o, key);

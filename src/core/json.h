@@ -8,6 +8,8 @@
 
 /* Parses a whole file; errors carry the file's line and column. Caller json_decref()s *out. */
 int ft_json_file(const char *path, enum ft_code code, json_t **out);
+/* The same with whole numbers as reals: tokenizer_config.json has some beyond 64 bits. */
+int ft_json_config(const char *path, enum ft_code code, json_t **out);
 /* Parses len bytes; `name` stands for them in messages. */
 int ft_json_text(const char *text, size_t len, const char *name, enum ft_code code, json_t **out);
 

@@ -1,0 +1,974 @@
+/* Reads templates: text and tags, and in the tags Jinja's expressions. */
+#include "text/jinja.h"
+
+#include <ctype.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum token_kind {
+    T_END,
+    T_TEXT,
+    T_OPEN_PRINT,
+    T_OPEN_BLOCK,
+    T_CLOSE,
+    T_NAME,
+    T_NUMBER,
+    T_STRING,
+    T_OP
+};
+
+struct token {
+    enum token_kind kind;
+    const char *p; /* T_STRING: unescaped */
+    size_t n;
+    int line, col;
+    bool trim; /* T_CLOSE: "-%}" */
+};
+
+struct parser {
+    struct ft_template *t;
+    const char *at;
+    int rc, depth;
+    bool in_tag, strip_next; /* strip_next: the tag before ended in "-" */
+    bool block;              /* the tag that is open is a block */
+    struct token now;
+};
+
+enum { MOST_DEPTH = 100 };
+
+bool jn_add(struct ft_arena *a, struct jn_list *l, struct jn *n)
+{
+    if (l->n == l->room) {
+        const int room = l->room ? 2 * l->room : 4;
+        struct jn **v = ft_arena_alloc(a, (size_t)room, sizeof *v);
+        if (!v)
+            return false;
+        if (l->n)
+            memcpy(v, l->v, (size_t)l->n * sizeof *v);
+        l->v = v;
+        l->room = room;
+    }
+    l->v[l->n++] = n;
+    return true;
+}
+
+int jn_fail(const struct ft_template *t, const struct jn *n, const char *fmt, ...)
+{
+    char text[1024];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    return ft_fail_at((struct ft_where){t->name, n ? n->line : 0, n ? n->col : 0}, FT_EDATA, "%s",
+                      text);
+}
+
+static void place_of(const struct parser *p, const char *at, int *line, int *col)
+{
+    *line = 1;
+    *col = 1;
+    for (const char *c = p->t->source; c < at; c++) {
+        ++*col;
+        if (*c == '\n') {
+            ++*line;
+            *col = 1;
+        }
+    }
+}
+
+static void fail(struct parser *p, const struct token *at, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+static void fail(struct parser *p, const struct token *at, const char *fmt, ...)
+{
+    char text[512];
+    va_list ap;
+    if (p->rc)
+        return;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    p->rc = ft_fail_at((struct ft_where){p->t->name, at->line, at->col}, FT_EDATA, "%s", text);
+}
+
+static void *take(struct parser *p, size_t n, size_t size)
+{
+    static long long nothing[64]; /* written to once memory has failed; large enough for a node */
+    void *v = p->rc == FT_ERESOURCE ? NULL : ft_arena_alloc(&p->t->arena, n, size);
+    if (!v)
+        p->rc = FT_ERESOURCE;
+    return v ? v : nothing;
+}
+
+/* --- tokens --- */
+
+/* A run of text up to the next tag, less what the tags around it strip. */
+static void text_token(struct parser *p)
+{
+    const char *begin = p->at, *end = begin, *strip_to;
+    while (*end && !(end[0] == '{' && (end[1] == '{' || end[1] == '%' || end[1] == '#')))
+        end++;
+    p->now = (struct token){.kind = *begin ? T_TEXT : T_END, .p = begin};
+    place_of(p, begin, &p->now.line, &p->now.col);
+    strip_to = end;
+    if (*end && end[2] == '-') {
+        while (strip_to > begin && isspace((unsigned char)strip_to[-1]))
+            strip_to--;
+    } else if (*end && end[1] != '{' && end[2] != '+') { /* lstrip_blocks: spaces of its line */
+        const char *c = end;
+        while (c > p->t->source && (c[-1] == ' ' || c[-1] == '\t'))
+            c--;
+        if (c == p->t->source || c[-1] == '\n')
+            strip_to = c < begin ? begin : c;
+    }
+    if (p->strip_next)
+        while (begin < strip_to && isspace((unsigned char)*begin))
+            begin++;
+    p->strip_next = false;
+    p->now.p = begin;
+    p->now.n = strip_to > begin ? (size_t)(strip_to - begin) : 0;
+    p->at = end;
+}
+
+/* Behind a block or a comment one newline goes: trim_blocks. */
+static void trim_newline(struct parser *p)
+{
+    if (p->at[0] == '\r' && p->at[1] == '\n')
+        p->at += 2;
+    else if (p->at[0] == '\n')
+        p->at++;
+}
+
+static void skip_comment(struct parser *p)
+{
+    const char *end = strstr(p->at + 2, "#}");
+    struct token here = {0};
+    place_of(p, p->at, &here.line, &here.col);
+    if (!end) {
+        fail(p, &here, "a comment is not closed");
+        p->at += strlen(p->at);
+        return;
+    }
+    p->strip_next = end[-1] == '-';
+    p->at = end + 2;
+    if (!p->strip_next)
+        trim_newline(p);
+}
+
+static void string_token(struct parser *p)
+{
+    const char quote = *p->at++;
+    char *out = take(p, strlen(p->at) + 1, 1);
+    size_t n = 0;
+    const size_t room = p->rc ? 256 : strlen(p->at) + 1;
+    while (*p->at && *p->at != quote && n + 4 < room + 4 && !p->rc) {
+        if (*p->at != '\\' || !p->at[1]) {
+            out[n++] = *p->at++;
+            continue;
+        }
+        const char c = p->at[1];
+        p->at += 2;
+        if (c == 'n' || c == 't' || c == 'r') {
+            out[n++] = c == 'n' ? '\n' : c == 't' ? '\t' : '\r';
+        } else if (c == 'u' && strspn(p->at, "0123456789abcdefABCDEF") >= 4) {
+            char hex[5] = {0};
+            memcpy(hex, p->at, 4);
+            n += (size_t)ft_put_code_point(out + n, (int32_t)strtol(hex, NULL, 16));
+            p->at += 4;
+        } else if (c == '\\' || c == '\'' || c == '"') {
+            out[n++] = c;
+        } else if (c != '\n') { /* as Python: an unknown escape stays */
+            out[n++] = '\\';
+            out[n++] = c;
+        }
+    }
+    if (*p->at != quote)
+        fail(p, &p->now, "a text is not closed");
+    else
+        p->at++;
+    p->now.kind = T_STRING;
+    p->now.p = out;
+    p->now.n = n;
+}
+
+static void tag_token(struct parser *p)
+{
+    static const char *const ops[] = {"**", "//", "==", "!=", "<=", ">=", "+", "-", "*",
+                                      "/",  "%",  "~",  "<",  ">",  "=",  "(", ")", "[",
+                                      "]",  "{",  "}",  ",",  ".",  ":",  "|", ";"};
+    while (isspace((unsigned char)*p->at))
+        p->at++;
+    p->now = (struct token){.p = p->at};
+    place_of(p, p->at, &p->now.line, &p->now.col);
+    const char *c = p->at, *end = p->block ? "%}" : "}}";
+    const bool minus = c[0] == '-' || (c[0] == '+' && p->block);
+    if (strncmp(c + minus, end, 2) == 0 && p->depth == 0) {
+        p->now.kind = T_CLOSE;
+        p->strip_next = c[0] == '-';
+        p->at += minus + 2;
+        p->in_tag = false;
+        if (p->block && c[0] != '-' && c[0] != '+')
+            trim_newline(p);
+        return;
+    }
+    if (!*c) {
+        fail(p, &p->now, "a tag is not closed");
+        return;
+    }
+    if (isalpha((unsigned char)*c) || *c == '_') {
+        while (isalnum((unsigned char)*p->at) || *p->at == '_')
+            p->at++;
+        p->now.kind = T_NAME;
+        p->now.n = (size_t)(p->at - c);
+        return;
+    }
+    if (isdigit((unsigned char)*c)) {
+        while (isdigit((unsigned char)*p->at) || *p->at == '_' ||
+               (*p->at == '.' && isdigit((unsigned char)p->at[1])) ||
+               ((*p->at == 'e' || *p->at == 'E') && isdigit((unsigned char)p->at[1])))
+            p->at++;
+        p->now.kind = T_NUMBER;
+        p->now.n = (size_t)(p->at - c);
+        return;
+    }
+    if (*c == '\'' || *c == '"') {
+        string_token(p);
+        return;
+    }
+    for (size_t i = 0; i < sizeof ops / sizeof *ops; i++)
+        if (strncmp(c, ops[i], strlen(ops[i])) == 0) {
+            p->now.kind = T_OP;
+            p->now.n = strlen(ops[i]);
+            p->at += p->now.n;
+            p->depth += strchr("([{", *c) ? 1 : strchr(")]}", *c) ? -1 : 0;
+            return;
+        }
+    fail(p, &p->now, "'%c' is not part of any expression", *c);
+}
+
+static void next(struct parser *p)
+{
+    if (p->rc) {
+        p->now.kind = T_END;
+        return;
+    }
+    if (p->in_tag) {
+        tag_token(p);
+        return;
+    }
+    while (p->at[0] == '{' && p->at[1] == '#')
+        skip_comment(p);
+    if (p->at[0] == '{' && (p->at[1] == '{' || p->at[1] == '%')) {
+        p->block = p->at[1] == '%';
+        p->now = (struct token){.kind = p->block ? T_OPEN_BLOCK : T_OPEN_PRINT, .p = p->at};
+        place_of(p, p->at, &p->now.line, &p->now.col);
+        p->at += 2;
+        p->at += *p->at == '-' || (*p->at == '+' && p->block);
+        p->in_tag = true;
+        p->strip_next = false;
+        p->depth = 0;
+        return;
+    }
+    text_token(p);
+}
+
+static bool is(const struct parser *p, const char *text)
+{
+    return (p->now.kind == T_OP || p->now.kind == T_NAME) && strlen(text) == p->now.n &&
+           memcmp(p->now.p, text, p->now.n) == 0;
+}
+
+static bool accept(struct parser *p, const char *text)
+{
+    if (!is(p, text))
+        return false;
+    next(p);
+    return true;
+}
+
+static void expect(struct parser *p, const char *text)
+{
+    if (!accept(p, text))
+        fail(p, &p->now, "'%s' is missing before '%.*s'", text, (int)p->now.n,
+             p->now.n ? p->now.p : "");
+}
+
+static struct jn *node(struct parser *p, enum jn_kind kind)
+{
+    struct jn *n = take(p, 1, sizeof *n);
+    *n = (struct jn){.kind = kind, .line = p->now.line, .col = p->now.col};
+    return n;
+}
+_Static_assert(sizeof(struct jn) <= 64 * sizeof(long long), "see take()");
+
+static void add(struct parser *p, struct jn_list *l, struct jn *n)
+{
+    if (!jn_add(&p->t->arena, l, n))
+        p->rc = FT_ERESOURCE;
+}
+
+static const char *copy(struct parser *p, const struct token *t)
+{
+    char *text = ft_arena_alloc(&p->t->arena, t->n + 1, 1);
+    if (!text) {
+        p->rc = FT_ERESOURCE;
+        return "";
+    }
+    memcpy(text, t->p, t->n);
+    return text;
+}
+
+static const char *name(struct parser *p)
+{
+    if (p->now.kind != T_NAME) {
+        fail(p, &p->now, "a name is missing");
+        return "";
+    }
+    const char *text = copy(p, &p->now);
+    next(p);
+    return text;
+}
+
+static void add_text(struct parser *p, struct jn *n, const char *text)
+{
+    const char **v = ft_arena_alloc(&p->t->arena, (size_t)n->n_texts + 1, sizeof *v);
+    if (!v) {
+        p->rc = FT_ERESOURCE;
+        return;
+    }
+    if (n->n_texts)
+        memcpy(v, n->texts, (size_t)n->n_texts * sizeof *v);
+    v[n->n_texts++] = text;
+    n->texts = v;
+}
+
+/* --- expressions, loosest first --- */
+
+static struct jn *expression(struct parser *p);
+
+static struct jn *constant(struct parser *p, enum jv_kind kind)
+{
+    struct jn *n = node(p, JN_CONST);
+    n->value = take(p, 1, sizeof *n->value);
+    *n->value = (struct jv){.kind = kind};
+    return n;
+}
+_Static_assert(sizeof(struct jv) <= 64 * sizeof(long long), "see take()");
+
+static struct jn *number(struct parser *p)
+{
+    char text[64];
+    size_t n = 0;
+    for (size_t i = 0; i < p->now.n && n < sizeof text - 1; i++)
+        if (p->now.p[i] != '_')
+            text[n++] = p->now.p[i];
+    text[n] = 0;
+    bool real = strpbrk(text, ".eE") != NULL;
+    struct jn *c = constant(p, real ? JV_FLOAT : JV_INT);
+    c->value->i = real ? 0 : strtoll(text, NULL, 10);
+    c->value->f = real ? strtod(text, NULL) : 0;
+    next(p);
+    return c;
+}
+
+static struct jn *string(struct parser *p)
+{
+    struct jn *c = constant(p, JV_STRING);
+    struct ft_bytes all = {0};
+    while (p->now.kind == T_STRING && !p->rc) { /* neighbours are one */
+        if (ft_bytes_add(&all, p->now.p, p->now.n))
+            p->rc = FT_ERESOURCE;
+        next(p);
+    }
+    char *text = take(p, all.n + 1, 1);
+    if (!p->rc && all.n)
+        memcpy(text, all.p, all.n);
+    c->value->s = text;
+    c->value->n = p->rc ? 0 : all.n;
+    ft_bytes_free(&all);
+    return c;
+}
+
+static struct jn *bracketed(struct parser *p)
+{
+    struct jn *n;
+    if (accept(p, "(")) {
+        n = node(p, JN_TUPLE);
+        bool comma = is(p, ")");
+        while (!is(p, ")") && !p->rc) {
+            add(p, &n->list, expression(p));
+            if (!accept(p, ","))
+                break;
+            comma = true;
+        }
+        expect(p, ")");
+        return !comma && n->list.n == 1 ? n->list.v[0] : n;
+    }
+    if (accept(p, "[")) {
+        n = node(p, JN_LIST);
+        while (!is(p, "]") && !p->rc) {
+            add(p, &n->list, expression(p));
+            if (!accept(p, ","))
+                break;
+        }
+        expect(p, "]");
+        return n;
+    }
+    expect(p, "{");
+    n = node(p, JN_DICT);
+    while (!is(p, "}") && !p->rc) {
+        add(p, &n->list, expression(p));
+        expect(p, ":");
+        add(p, &n->list, expression(p));
+        if (!accept(p, ","))
+            break;
+    }
+    expect(p, "}");
+    return n;
+}
+
+static struct jn *primary(struct parser *p)
+{
+    static const struct {
+        const char *name;
+        enum jv_kind kind;
+        int i;
+    } constants[] = {{"true", JV_BOOL, 1},  {"True", JV_BOOL, 1}, {"false", JV_BOOL, 0},
+                     {"False", JV_BOOL, 0}, {"none", JV_NONE, 0}, {"None", JV_NONE, 0}};
+    if (p->now.kind == T_NUMBER)
+        return number(p);
+    if (p->now.kind == T_STRING)
+        return string(p);
+    if (is(p, "(") || is(p, "[") || is(p, "{"))
+        return bracketed(p);
+    if (p->now.kind != T_NAME) {
+        fail(p, &p->now, "an expression is missing");
+        return constant(p, JV_NONE);
+    }
+    for (size_t i = 0; i < sizeof constants / sizeof *constants; i++)
+        if (is(p, constants[i].name)) {
+            struct jn *c = constant(p, constants[i].kind);
+            c->value->i = constants[i].i;
+            next(p);
+            return c;
+        }
+    struct jn *n = node(p, JN_NAME);
+    n->text = name(p);
+    return n;
+}
+
+/* Behind "(": arguments into list, keyword ones into more and texts. */
+static void arguments(struct parser *p, struct jn *n)
+{
+    while (!is(p, ")") && !p->rc) {
+        struct jn *value = expression(p);
+        if (value->kind == JN_NAME && accept(p, "=")) {
+            add_text(p, n, value->text);
+            add(p, &n->more, expression(p));
+        } else if (n->n_texts) {
+            fail(p, &p->now, "a positional argument follows a keyword one");
+        } else {
+            add(p, &n->list, value);
+        }
+        if (!accept(p, ","))
+            break;
+    }
+    expect(p, ")");
+}
+
+static struct jn *subscript(struct parser *p, struct jn *a)
+{
+    struct jn *n = node(p, JN_ITEM), *part[3] = {NULL, NULL, NULL};
+    int colons = 0;
+    n->a = a;
+    while (!is(p, "]") && !p->rc) {
+        if (accept(p, ":")) {
+            if (++colons > 2)
+                fail(p, &p->now, "a slice has at most two colons");
+        } else {
+            part[colons < 3 ? colons : 2] = expression(p);
+            if (!is(p, ":") && !is(p, "]"))
+                break;
+        }
+    }
+    expect(p, "]");
+    if (!colons) {
+        n->b = part[0];
+        if (!n->b)
+            fail(p, &p->now, "an index is missing");
+        return n;
+    }
+    n->kind = JN_SLICE;
+    for (int i = 0; i < 3; i++)
+        add(p, &n->list, part[i]);
+    return n;
+}
+
+static struct jn *postfix(struct parser *p, struct jn *a)
+{
+    while (!p->rc) {
+        struct jn *n;
+        if (accept(p, ".")) {
+            n = node(p, JN_ATTR);
+            n->a = a;
+            if (p->now.kind == T_NUMBER) { /* x.0 is x[0] */
+                n->kind = JN_ITEM;
+                n->b = number(p);
+            } else {
+                n->text = name(p);
+            }
+        } else if (accept(p, "[")) {
+            n = subscript(p, a);
+        } else if (is(p, "(")) {
+            n = node(p, JN_CALL);
+            n->a = a;
+            next(p);
+            arguments(p, n);
+        } else {
+            break;
+        }
+        a = n;
+    }
+    return a;
+}
+
+static struct jn *filter(struct parser *p, struct jn *a)
+{
+    struct jn *n = node(p, JN_FILTER);
+    n->a = a;
+    n->text = name(p);
+    if (accept(p, "("))
+        arguments(p, n);
+    return n;
+}
+
+static struct jn *unary(struct parser *p, bool with_filter);
+
+static struct jn *test(struct parser *p, struct jn *a)
+{
+    struct jn *n = node(p, JN_TEST);
+    n->a = a;
+    n->flag = accept(p, "not");
+    n->text = name(p);
+    if (accept(p, "(")) {
+        arguments(p, n);
+    } else if (p->now.kind == T_STRING || p->now.kind == T_NUMBER || is(p, "[") ||
+               (p->now.kind == T_NAME && !is(p, "else") && !is(p, "or") && !is(p, "and") &&
+                !is(p, "is") && !is(p, "if") && !is(p, "in") && !is(p, "not"))) {
+        add(p, &n->list, postfix(p, primary(p)));
+    }
+    return n;
+}
+
+static struct jn *filters(struct parser *p, struct jn *a)
+{
+    while (!p->rc) {
+        if (accept(p, "|"))
+            a = filter(p, a);
+        else if (accept(p, "is"))
+            a = test(p, a);
+        else if (is(p, "(") || is(p, ".") || is(p, "["))
+            a = postfix(p, a);
+        else
+            break;
+    }
+    return a;
+}
+
+static struct jn *unary(struct parser *p, bool with_filter)
+{
+    struct jn *n;
+    if (is(p, "-") || is(p, "+")) {
+        n = node(p, JN_UNARY);
+        n->text = copy(p, &p->now);
+        next(p);
+        n->a = unary(p, false);
+    } else {
+        n = postfix(p, primary(p));
+    }
+    return with_filter ? filters(p, n) : n;
+}
+
+/* Left-associative operators of one level. */
+static struct jn *binary(struct parser *p, const char *const *ops,
+                         struct jn *(*below)(struct parser *))
+{
+    struct jn *a = below(p);
+    while (!p->rc) {
+        const char *const *op = ops;
+        while (*op && !is(p, *op))
+            op++;
+        if (!*op)
+            break;
+        struct jn *n = node(p, JN_BINARY);
+        n->text = *op;
+        next(p);
+        n->a = a;
+        n->b = below(p);
+        a = n;
+    }
+    return a;
+}
+
+static struct jn *with_filters(struct parser *p)
+{
+    return unary(p, true);
+}
+
+static struct jn *power(struct parser *p)
+{
+    static const char *const ops[] = {"**", NULL};
+    return binary(p, ops, with_filters);
+}
+
+static struct jn *product(struct parser *p)
+{
+    static const char *const ops[] = {"*", "//", "/", "%", NULL};
+    return binary(p, ops, power);
+}
+
+static struct jn *concat(struct parser *p)
+{
+    static const char *const ops[] = {"~", NULL};
+    return binary(p, ops, product);
+}
+
+static struct jn *sum(struct parser *p)
+{
+    static const char *const ops[] = {"+", "-", NULL};
+    return binary(p, ops, concat);
+}
+
+static struct jn *comparison(struct parser *p)
+{
+    static const char *const ops[] = {"==", "!=", "<=", ">=", "<", ">", "in", NULL};
+    struct jn *n = node(p, JN_COMPARE);
+    n->a = sum(p);
+    while (!p->rc) {
+        const char *found = NULL;
+        for (int i = 0; ops[i] && !found; i++)
+            found = is(p, ops[i]) ? ops[i] : NULL;
+        if (found) {
+            next(p);
+        } else if (is(p, "not")) { /* "not in" */
+            next(p);
+            expect(p, "in");
+            found = "not in";
+        } else {
+            break;
+        }
+        add_text(p, n, found);
+        add(p, &n->list, sum(p));
+    }
+    return n->list.n ? n : n->a;
+}
+
+static struct jn *negation(struct parser *p)
+{
+    if (!is(p, "not"))
+        return comparison(p);
+    struct jn *n = node(p, JN_UNARY);
+    n->text = "not";
+    next(p);
+    n->a = negation(p);
+    return n;
+}
+
+static struct jn *logic(struct parser *p, const char *word, enum jn_kind kind,
+                        struct jn *(*below)(struct parser *))
+{
+    struct jn *a = below(p);
+    while (is(p, word) && !p->rc) {
+        struct jn *n = node(p, kind);
+        next(p);
+        n->a = a;
+        n->b = below(p);
+        a = n;
+    }
+    return a;
+}
+
+static struct jn *conjunction(struct parser *p)
+{
+    return logic(p, "and", JN_AND, negation);
+}
+
+static struct jn *disjunction(struct parser *p)
+{
+    return logic(p, "or", JN_OR, conjunction);
+}
+
+static struct jn *expression(struct parser *p)
+{
+    static _Thread_local int nested;
+    if (nested >= MOST_DEPTH) {
+        fail(p, &p->now, "expressions are nested more than %d deep", MOST_DEPTH);
+        return constant(p, JV_NONE);
+    }
+    nested++;
+    struct jn *a = disjunction(p);
+    while (is(p, "if") && !p->rc) {
+        struct jn *n = node(p, JN_IF_ELSE);
+        next(p);
+        n->a = a;
+        n->b = disjunction(p);
+        n->c = accept(p, "else") ? expression(p) : NULL;
+        a = n;
+    }
+    nested--;
+    return a;
+}
+
+/* a, b, c without brackets is a tuple */
+static struct jn *expressions(struct parser *p)
+{
+    struct jn *a = expression(p);
+    if (!is(p, ","))
+        return a;
+    struct jn *n = node(p, JN_TUPLE);
+    add(p, &n->list, a);
+    while (accept(p, ",") && p->now.kind != T_CLOSE && !p->rc)
+        add(p, &n->list, expression(p));
+    return n;
+}
+
+/* --- statements --- */
+
+static void close_tag(struct parser *p)
+{
+    if (p->now.kind != T_CLOSE)
+        fail(p, &p->now, "'%.*s' does not belong here", (int)p->now.n, p->now.n ? p->now.p : "");
+    next(p);
+}
+
+/* Statements up to a block tag whose name is one of ends (NULL ends them), which is then current.
+ */
+static void body(struct parser *p, struct jn_list *l, const char *const *ends,
+                 const struct token *opened);
+
+static void set_targets(struct parser *p, struct jn *n)
+{
+    do
+        add_text(p, n, name(p));
+    while (accept(p, ",") && !p->rc);
+}
+
+static struct jn *for_statement(struct parser *p, const struct token *here)
+{
+    static const char *const ends[] = {"else", "endfor", NULL}, *const last[] = {"endfor", NULL};
+    struct jn *n = node(p, JN_FOR);
+    const bool bracket = accept(p, "(");
+    set_targets(p, n);
+    if (bracket)
+        expect(p, ")");
+    expect(p, "in");
+    n->a = disjunction(p);
+    if (is(p, ",")) {
+        struct jn *t = node(p, JN_TUPLE);
+        add(p, &t->list, n->a);
+        while (accept(p, ",") && !p->rc)
+            add(p, &t->list, disjunction(p));
+        n->a = t;
+    }
+    if (accept(p, "if"))
+        n->b = expression(p);
+    if (is(p, "recursive"))
+        fail(p, &p->now, "recursive loops are not supported");
+    close_tag(p);
+    body(p, &n->list, ends, here);
+    if (accept(p, "else")) {
+        close_tag(p);
+        body(p, &n->more, last, here);
+    }
+    next(p);
+    close_tag(p);
+    return n;
+}
+
+static struct jn *if_statement(struct parser *p, const struct token *here)
+{
+    static const char *const ends[] = {"elif", "else", "endif", NULL};
+    struct jn *n = node(p, JN_IF);
+    add(p, &n->list, expression(p));
+    for (;;) {
+        struct jn *then = node(p, JN_TUPLE); /* holds the body */
+        close_tag(p);
+        body(p, &then->list, ends, here);
+        add(p, &n->more, then);
+        if (accept(p, "elif"))
+            add(p, &n->list, expression(p));
+        else if (accept(p, "else"))
+            add(p, &n->list, NULL);
+        else
+            break;
+        if (p->rc)
+            break;
+    }
+    next(p);
+    close_tag(p);
+    return n;
+}
+
+static struct jn *set_statement(struct parser *p, const struct token *here)
+{
+    static const char *const ends[] = {"endset", NULL};
+    struct jn *n = node(p, JN_SET), *target = postfix(p, primary(p));
+    if (is(p, ",")) {
+        struct jn *t = node(p, JN_TUPLE);
+        add(p, &t->list, target);
+        while (accept(p, ",") && !p->rc)
+            add(p, &t->list, postfix(p, primary(p)));
+        target = t;
+    }
+    if (target->kind != JN_NAME && target->kind != JN_TUPLE && target->kind != JN_ATTR)
+        fail(p, here, "this cannot be set");
+    n->a = target;
+    if (accept(p, "=")) {
+        n->b = expressions(p);
+        close_tag(p);
+        return n;
+    }
+    if (accept(p, "|"))
+        n->c = filters(p, filter(p, NULL));
+    close_tag(p);
+    body(p, &n->list, ends, here);
+    next(p);
+    close_tag(p);
+    return n;
+}
+
+static struct jn *macro_statement(struct parser *p, const struct token *here)
+{
+    static const char *const ends[] = {"endmacro", NULL};
+    struct jn *n = node(p, JN_MACRO);
+    n->text = name(p);
+    expect(p, "(");
+    while (!is(p, ")") && !p->rc) {
+        add_text(p, n, name(p));
+        add(p, &n->more, accept(p, "=") ? expression(p) : NULL);
+        if (!accept(p, ","))
+            break;
+    }
+    expect(p, ")");
+    close_tag(p);
+    body(p, &n->list, ends, here);
+    next(p);
+    close_tag(p);
+    return n;
+}
+
+/* {% word ... %}body{% endword %} */
+static struct jn *wrapped(struct parser *p, enum jn_kind kind, const char *end, struct jn *a,
+                          const struct token *here)
+{
+    const char *const ends[] = {end, NULL};
+    struct jn *n = node(p, kind);
+    n->a = a;
+    close_tag(p);
+    body(p, &n->list, ends, here);
+    next(p);
+    close_tag(p);
+    return n;
+}
+
+static struct jn *statement(struct parser *p, const struct token *here)
+{
+    struct jn *n;
+    if (accept(p, "for"))
+        return for_statement(p, here);
+    if (accept(p, "if"))
+        return if_statement(p, here);
+    if (accept(p, "set"))
+        return set_statement(p, here);
+    if (accept(p, "macro"))
+        return macro_statement(p, here);
+    if (accept(p, "generation"))
+        return wrapped(p, JN_GENERATION, "endgeneration", NULL, here);
+    if (accept(p, "filter"))
+        return wrapped(p, JN_FILTERBLOCK, "endfilter", filters(p, filter(p, NULL)), here);
+    if (accept(p, "call"))
+        return wrapped(p, JN_CALLBLOCK, "endcall", postfix(p, primary(p)), here);
+    if (is(p, "break") || is(p, "continue")) {
+        n = node(p, is(p, "break") ? JN_BREAK : JN_CONTINUE);
+        next(p);
+        close_tag(p);
+        return n;
+    }
+    fail(p, here, "the statement '%.*s' is not supported", (int)p->now.n, p->now.n ? p->now.p : "");
+    return node(p, JN_BREAK);
+}
+
+static void body(struct parser *p, struct jn_list *l, const char *const *ends,
+                 const struct token *opened)
+{
+    static _Thread_local int nested;
+    if (nested >= MOST_DEPTH)
+        fail(p, &p->now, "blocks are nested more than %d deep", MOST_DEPTH);
+    nested++;
+    while (!p->rc) {
+        const struct token here = p->now;
+        if (here.kind == T_END) {
+            if (ends)
+                fail(p, opened, "this block is not closed: '%s' is missing",
+                     ends[1] ? ends[ends[2] ? 2 : 1] : ends[0]);
+            break;
+        }
+        struct jn *n = NULL;
+        if (here.kind == T_TEXT) {
+            n = node(p, JN_TEXT);
+            n->text = here.p;
+            n->length = here.n;
+            next(p);
+        } else if (here.kind == T_OPEN_PRINT) {
+            n = node(p, JN_PRINT);
+            next(p);
+            n->a = expressions(p);
+            close_tag(p);
+        } else {
+            next(p);
+            bool end = false;
+            for (int i = 0; ends && ends[i]; i++)
+                end = end || is(p, ends[i]);
+            if (end)
+                break;
+            n = statement(p, &here);
+        }
+        add(p, l, n);
+    }
+    nested--;
+}
+
+int ft_template_open(struct ft_template **out, const char *source, const char *label)
+{
+    struct ft_template *t;
+    *out = NULL;
+    FT_TRY(ft_alloc(&t, 1, sizeof *t));
+    size_t n = strlen(source);
+    if (n && source[n - 1] == '\n') /* Jinja drops one newline at the end */
+        n--;
+    char *kept = ft_arena_alloc(&t->arena, n + 1, 1);
+    t->name = ft_arena_format(&t->arena, "%s", label);
+    struct parser p = {.t = t};
+    if (!kept || !t->name) {
+        p.rc = FT_ERESOURCE;
+    } else {
+        memcpy(kept, source, n);
+        t->source = p.at = kept;
+        next(&p);
+        body(&p, &t->body, NULL, &p.now);
+    }
+    if (p.rc) {
+        ft_template_close(t);
+        return p.rc;
+    }
+    *out = t;
+    return FT_OK;
+}
+
+void ft_template_close(struct ft_template *t)
+{
+    if (!t)
+        return;
+    ft_arena_fini(&t->arena);
+    ft_free(t);
+}
