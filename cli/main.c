@@ -58,6 +58,7 @@ static const struct ft_command commands[] = {
      "ids\n"
      "that Hugging Face's tokenizers gives.\n\n"
      "  --no-special-tokens   without the tokens around the text; with --decode: without any\n"
+     "  --offsets             which characters of the text each id stands for, too\n"
      "  --render              the text that the chat template makes, instead of its ids\n"
      "  --generation-prompt   with what begins the assistant's next answer\n"
      "  --raw                 lines are plain text, not JSON\n"

@@ -13,7 +13,7 @@
 #include <time.h>
 
 struct options {
-    bool special, raw, decode, render, prompt;
+    bool special, raw, decode, render, prompt, offsets;
 };
 
 /* What a run works with. */
@@ -31,11 +31,38 @@ static void print_text(const char *text, size_t length)
     json_decref(out);
 }
 
-static void print_ids(const struct ft_ids *ids)
+/* Characters that end or begin before byte `at` of valid UTF-8; c and i go on from the call before,
+ * since places mostly rise. */
+static size_t character(const char *text, size_t at, bool up, size_t *i, size_t *c)
 {
+    if (at < *i)
+        *i = *c = 0;
+    while (*i < at) {
+        size_t next = *i + 1;
+        while ((text[next] & 0xc0) == 0x80)
+            next++;
+        if (next > at)
+            return *c + up; /* within a character */
+        *i = next;
+        ++*c;
+    }
+    return *c;
+}
+
+/* text ends with a byte that is no part of it and no continuation. */
+static void print_ids(const struct ft_ids *ids, const struct ft_spans *spans, const char *text)
+{
+    size_t i = 0, c = 0;
     printf("{\"input_ids\": [");
-    for (size_t i = 0; i < ids->n; i++)
-        printf("%s%d", i ? ", " : "", ids->v[i]);
+    for (size_t k = 0; k < ids->n; k++)
+        printf("%s%d", k ? ", " : "", ids->v[k]);
+    if (spans)
+        printf("], \"offsets\": [");
+    for (size_t k = 0; spans && k < spans->n; k++) {
+        const size_t begin = character(text, spans->v[k].begin, false, &i, &c);
+        printf("%s[%zu, %zu]", k ? ", " : "", begin,
+               character(text, spans->v[k].end, true, &i, &c));
+    }
     printf("]}\n");
 }
 
@@ -51,7 +78,7 @@ static int record_text(const struct tools *t, const struct options *o, const jso
         rendered->text = malloc(rendered->length + 1);
         if (!rendered->text)
             return ft_fail(FT_ERESOURCE, "out of memory");
-        memcpy(rendered->text, json_string_value(text), rendered->length);
+        memcpy(rendered->text, json_string_value(text), rendered->length + 1);
         return FT_OK;
     }
     if (!json_is_array(json_object_get(record, "messages")))
@@ -70,6 +97,7 @@ static int encode_line(const struct tools *t, const struct options *o, const cha
 {
     struct ft_rendered r = {0};
     struct ft_ids ids = {0};
+    struct ft_spans spans = {0};
     json_t *record = NULL;
     bool special = o->special;
     int rc = o->raw ? FT_OK : ft_json_record(line, length, *at, FT_EDATA, &record);
@@ -79,11 +107,12 @@ static int encode_line(const struct tools *t, const struct options *o, const cha
         print_text(r.text, r.length);
     else if (!rc)
         rc = ft_tokenizer_encode(t->tokenizer, o->raw ? line : r.text, o->raw ? length : r.length,
-                                 special, &ids);
+                                 special, &ids, o->offsets ? &spans : NULL);
     if (!rc && !o->render)
-        print_ids(&ids);
+        print_ids(&ids, o->offsets ? &spans : NULL, o->raw ? line : r.text);
     ft_rendered_free(&r);
     ft_ids_free(&ids);
+    ft_spans_free(&spans);
     json_decref(record);
     return rc;
 }
@@ -179,6 +208,7 @@ int ft_cmd_tokenize(const struct ft_command *self, int n, char **words)
     o.render = ft_take_flag(&n, words, "--render");
     o.prompt = ft_take_flag(&n, words, "--generation-prompt");
     o.raw = ft_take_flag(&n, words, "--raw");
+    o.offsets = ft_take_flag(&n, words, "--offsets");
     o.decode = ft_take_flag(&n, words, "--decode");
     FT_TRY(ft_refuse_flags(self, n, words));
     if (n < 1 || n > 2) {

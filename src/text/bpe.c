@@ -33,7 +33,6 @@ struct join {
 struct bpe {
     struct merge *merges;
     size_t mask;
-    int32_t unknown; /* -1: none */
     bool byte_fallback, fuse_unknown, ignore_merges;
     char *prefix, *suffix;
     int32_t bytes[256]; /* ids of <0xNN> */
@@ -148,7 +147,7 @@ static int open_bpe(struct ft_text_model *m, const json_t *spec, const struct ft
     struct bpe *b;
     FT_TRY(ft_alloc(&b, 1, sizeof *b));
     m->state = b;
-    b->unknown = -1;
+    m->unknown = -1;
     if (!ft_json_str(spec, file, "unk_token", &unknown) ||
         !ft_json_real(spec, file, "dropout", &dropout) ||
         !ft_json_bool(spec, file, "byte_fallback", &b->byte_fallback) ||
@@ -159,6 +158,8 @@ static int open_bpe(struct ft_text_model *m, const json_t *spec, const struct ft
         return ft_refuse(at, "has a 'dropout' of %g: its ids would be random", dropout);
     FT_TRY(ft_step_text(&b->prefix, spec, "continuing_subword_prefix", "", at));
     FT_TRY(ft_step_text(&b->suffix, spec, "end_of_word_suffix", "", at));
+    m->prefix = b->prefix;
+    m->suffix = b->suffix;
     m->bytes = m->bytes && !*b->prefix && !*b->suffix;
     if (!json_is_object(vocab))
         return ft_refuse(at, "has no 'vocab'");
@@ -170,7 +171,7 @@ static int open_bpe(struct ft_text_model *m, const json_t *spec, const struct ft
         FT_TRY(ft_text_model_token(m, name, strlen(name), json_integer_value(v), at));
     }
     FT_TRY(read_merges(m, b, spec, vocab, at));
-    if (unknown && (b->unknown = token_id(m, vocab, unknown, strlen(unknown))) < 0)
+    if (unknown && (m->unknown = token_id(m, vocab, unknown, strlen(unknown))) < 0)
         return ft_refuse(at, "has an unknown token '%s' that is not in the vocabulary", unknown);
     if (b->byte_fallback) /* tokens that are missing are -1, as in the library */
         ft_byte_tokens(m, b->bytes);
@@ -199,8 +200,8 @@ static void close_bpe(struct ft_text_model *m)
 
 struct word {
     struct bpe *b;
-    int32_t n;
-    bool unknown; /* the last symbol is the unknown token */
+    int32_t n, unknown_id; /* -1: none */
+    bool unknown;          /* the last symbol is the unknown token */
 };
 
 static void push(struct word *w, int32_t id)
@@ -222,9 +223,9 @@ static void push_unknown(struct word *w, const char *p, size_t n)
         w->unknown = false;
         return;
     }
-    if (b->unknown >= 0 && !(b->fuse_unknown && w->unknown))
-        push(w, b->unknown);
-    w->unknown = b->unknown >= 0;
+    if (w->unknown_id >= 0 && !(b->fuse_unknown && w->unknown))
+        push(w, w->unknown_id);
+    w->unknown = w->unknown_id >= 0;
 }
 
 static int read_word(struct ft_text_model *m, struct word *w, const char *p, size_t n)
@@ -354,7 +355,7 @@ static struct cached *cache_slot(const struct bpe *b, const char *p, size_t n)
 static int compute(struct ft_text_model *m, const char *p, size_t n, struct ft_ids *out)
 {
     struct bpe *b = m->state;
-    struct word w = {.b = b};
+    struct word w = {.b = b, .unknown_id = m->unknown};
     int32_t whole = b->ignore_merges ? ft_vocab_get(&m->vocab, p, n) : -1;
     if (whole >= 0)
         return ft_ids_add(out, whole);

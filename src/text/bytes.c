@@ -14,15 +14,40 @@ int ft_bytes_add(struct ft_bytes *b, const char *p, size_t n)
         FT_TRY(ft_grow(&b->p, room, 1));
         b->room = room;
     }
+    if (b->track && b->n + n > b->from_room) {
+        FT_TRY(ft_grow(&b->from, b->room, sizeof *b->from));
+        b->from_room = b->room;
+    }
+    for (size_t i = 0; b->track && i < n; i++)
+        b->from[b->n + i] = (uint32_t)b->at;
     if (n)
         memcpy(b->p + b->n, p, n);
     b->n += n;
     return FT_OK;
 }
 
+int ft_bytes_keep(struct ft_bytes *b, const char *p, size_t n, size_t at)
+{
+    FT_TRY(ft_bytes_add(b, p, n));
+    for (size_t i = 0; b->track && i < n; i++)
+        b->from[b->n - n + i] = (uint32_t)(at + i);
+    return FT_OK;
+}
+
+void ft_bytes_follow(struct ft_bytes *b, struct ft_bytes *to)
+{
+    for (size_t i = 0; b->track && i < to->n; i++)
+        to->from[i] = to->from[i] < b->n ? b->from[to->from[i]] : (uint32_t)b->end;
+    to->end = b->end;
+    struct ft_bytes t = *b;
+    *b = *to;
+    *to = t;
+}
+
 void ft_bytes_free(struct ft_bytes *b)
 {
     ft_free(b->p);
+    ft_free(b->from);
     *b = (struct ft_bytes){0};
 }
 

@@ -11,12 +11,23 @@
 
 /* --- bytes.c: growing bytes, code points --- */
 
+/* While a text is rewritten it may be asked where its bytes come from: with `track`, from[i] is the
+ * place in the text before that byte i stands for. */
 struct ft_bytes {
     char *p;
     size_t n, room;
+    bool track;
+    size_t at; /* the place that the bytes of ft_bytes_add stand for */
+    uint32_t *from;
+    size_t from_room, end; /* end: what the end of the text stands for */
 };
 int ft_bytes_add(struct ft_bytes *b, const char *p, size_t n);
+/* Bytes that are the same as those at `at` of the text before. */
+int ft_bytes_keep(struct ft_bytes *b, const char *p, size_t n, size_t at);
 void ft_bytes_free(struct ft_bytes *b);
+/* b becomes what it was rewritten to, `to`, and its bytes stand for what b's stood for; the two
+ * change memory. */
+void ft_bytes_follow(struct ft_bytes *b, struct ft_bytes *to);
 
 /* Ranges of a text: pieces on their way through the pre-tokenizers. */
 struct ft_range {
@@ -137,6 +148,8 @@ struct ft_text_model {
     const char **tokens;   /* by id, as the file has them; NULL: none */
     int32_t size, room;    /* ids below size */
     bool bytes;            /* text comes as raw bytes, the file's tokens as mapped characters */
+    const char *prefix, *suffix; /* of tokens inside and at the end of words, or "" */
+    int32_t unknown;             /* -1: none */
     void *state;
 };
 /* A model: one row. */
@@ -155,6 +168,18 @@ int ft_text_model_token(struct ft_text_model *m, const char *token, size_t lengt
                         const struct ft_place *at);
 /* The ids of <0x00> to <0xFF>; false if one is missing. */
 bool ft_byte_tokens(const struct ft_text_model *m, int32_t ids[256]);
+
+/* --- spans.c: which bytes of a piece its tokens stand for --- */
+
+/* Appends, for the n ids that text[begin, end) became, the places that they stand for. */
+int ft_spans_of(const struct ft_text_model *m, const int32_t *ids, size_t n,
+                const struct ft_bytes *text, size_t begin, size_t end, struct ft_spans *out);
+int ft_spans_add(struct ft_spans *s, size_t begin, size_t end);
+/* What text[i] stands for; i may be the text's end. */
+static inline size_t ft_bytes_from(const struct ft_bytes *text, size_t i)
+{
+    return i < text->n ? text->from[i] : text->end;
+}
 
 /* --- trie.c: byte strings, found by their beginnings --- */
 

@@ -122,6 +122,8 @@ int ft_text_model_open(struct ft_text_model *m, const json_t *spec, bool bytes,
     if (!m->row)
         return ft_refuse(at, "is a '%s', which ft does not have", type);
     m->bytes = bytes;
+    m->unknown = -1;
+    m->prefix = m->suffix = "";
     return m->row->open(m, spec, at);
 }
 

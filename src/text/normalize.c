@@ -30,11 +30,25 @@ static bool is_ascii(const char *p, size_t n)
     return all < 0x80;
 }
 
-static int normal_form(const struct ft_step *s, const char *p, size_t n, struct ft_bytes *out)
+/* The end of the grapheme that begins at p[0]. */
+static size_t grapheme(const char *p, size_t n)
+{
+    utf8proc_int32_t state = 0;
+    int32_t a, b;
+    size_t at = (size_t)ft_code_point(p, &a);
+    while (at < n) {
+        int length = ft_code_point(p + at, &b);
+        if (utf8proc_grapheme_break_stateful(a, b, &state))
+            break;
+        at += (size_t)length;
+        a = b;
+    }
+    return at;
+}
+
+static int put_form(const struct ft_step *s, const char *p, size_t n, struct ft_bytes *out)
 {
     utf8proc_uint8_t *mapped = NULL;
-    if (is_ascii(p, n))
-        return ft_bytes_add(out, p, n);
     utf8proc_ssize_t length =
         utf8proc_map((const utf8proc_uint8_t *)p, (utf8proc_ssize_t)n, &mapped,
                      (utf8proc_option_t)(UTF8PROC_STABLE | s->choice));
@@ -43,6 +57,47 @@ static int normal_form(const struct ft_step *s, const char *p, size_t n, struct 
     int rc = ft_bytes_add(out, (const char *)mapped, (size_t)length);
     free(mapped);
     return rc;
+}
+
+/* Where its bytes come from is known by the grapheme, which normal forms do not look beyond; where
+ * that gives another text than the whole at once, by proportion. */
+static int track_form(const struct ft_step *s, const char *p, size_t n, struct ft_bytes *out)
+{
+    struct ft_bytes whole = {0};
+    const size_t first = out->n;
+    int rc = put_form(s, p, n, &whole);
+    for (size_t i = 0; i < n && !rc;) {
+        const size_t length = grapheme(p + i, n - i), begin = out->n;
+        out->at = i;
+        rc = put_form(s, p + i, length, out);
+        if (!rc) { /* the characters that stay as they are, and what follows them */
+            size_t same = 0;
+            while (same < length && begin + same < out->n && out->p[begin + same] == p[i + same])
+                same++;
+            while (same && same < length && ((unsigned char)p[i + same] & 0xc0) == 0x80)
+                same--;
+            for (size_t k = begin; k < out->n; k++)
+                out->from[k] = (uint32_t)(i + (k - begin < same ? k - begin : same));
+        }
+        i += length;
+    }
+    if (!rc &&
+        (out->n - first != whole.n || (whole.n && memcmp(out->p + first, whole.p, whole.n) != 0))) {
+        out->n = first;
+        for (size_t i = 0; i < whole.n && !rc; i++) {
+            out->at = (size_t)((double)i * (double)n / (double)whole.n);
+            rc = ft_bytes_add(out, whole.p + i, 1);
+        }
+    }
+    ft_bytes_free(&whole);
+    return rc;
+}
+
+static int normal_form(const struct ft_step *s, const char *p, size_t n, struct ft_bytes *out)
+{
+    if (is_ascii(p, n))
+        return ft_bytes_keep(out, p, n, 0);
+    return out->track ? track_form(s, p, n, out) : put_form(s, p, n, out);
 }
 
 /* --- the others --- */
@@ -56,7 +111,7 @@ static int prepend(const struct ft_step *s, const char *p, size_t n, struct ft_b
 {
     if (n)
         FT_TRY(ft_bytes_add(out, s->text, strlen(s->text)));
-    return ft_bytes_add(out, p, n);
+    return ft_bytes_keep(out, p, n, 0);
 }
 
 static int open_replace(struct ft_step *s, const json_t *spec, const struct ft_place *at)
@@ -94,10 +149,10 @@ static int strip(const struct ft_step *s, const char *p, size_t n, struct ft_byt
         end = i + (size_t)length;
     }
     if (!any)
-        return s->flag || s->flag2 ? FT_OK : ft_bytes_add(out, p, n);
+        return s->flag || s->flag2 ? FT_OK : ft_bytes_keep(out, p, n, 0);
     begin = s->flag ? begin : 0;
     end = s->flag2 ? end : n;
-    return ft_bytes_add(out, p + begin, end - begin);
+    return ft_bytes_keep(out, p + begin, end - begin, begin);
 }
 
 static int lowercase(const struct ft_step *s, const char *p, size_t n, struct ft_bytes *out)
@@ -106,6 +161,7 @@ static int lowercase(const struct ft_step *s, const char *p, size_t n, struct ft
     for (size_t i = 0; i < n;) {
         int32_t c;
         char text[4];
+        out->at = i;
         i += (size_t)ft_code_point(p + i, &c);
         if (c == 0x130) { /* the one whose lower case is two characters */
             FT_TRY(ft_bytes_add(out, "i\xcc\x87", 3));
@@ -205,30 +261,16 @@ static bool charsmap_put(const struct ft_step *s, const char *p, size_t n, struc
     return true;
 }
 
-/* The end of the grapheme that begins at p[0]. */
-static size_t grapheme(const char *p, size_t n)
-{
-    utf8proc_int32_t state = 0;
-    int32_t a, b;
-    size_t at = (size_t)ft_code_point(p, &a);
-    while (at < n) {
-        int length = ft_code_point(p + at, &b);
-        if (utf8proc_grapheme_break_stateful(a, b, &state))
-            break;
-        at += (size_t)length;
-        a = b;
-    }
-    return at;
-}
-
 static int precompiled(const struct ft_step *s, const char *p, size_t n, struct ft_bytes *out)
 {
     int rc = FT_OK;
     for (size_t i = 0; i < n && !rc;) {
         const size_t length = grapheme(p + i, n - i);
+        out->at = i;
         if (length >= 6 || !charsmap_put(s, p + i, length, out, &rc))
             for (size_t k = 0; k < length && !rc;) {
                 const size_t c = (size_t)ft_char_length(p[i + k]);
+                out->at = i + k;
                 if (!charsmap_put(s, p + i + k, c, out, &rc))
                     rc = ft_bytes_add(out, p + i + k, c);
                 k += c;
@@ -258,11 +300,10 @@ int ft_normalizer_open(struct ft_step **out, const json_t *spec, const struct ft
 int ft_normalize(const struct ft_step *s, struct ft_bytes *b, struct ft_bytes *spare)
 {
     for (; s; s = s->next) {
-        spare->n = 0;
+        spare->n = spare->at = 0;
+        spare->track = b->track;
         FT_TRY(s->row->normalize(s, b->p ? b->p : "", b->n, spare));
-        struct ft_bytes t = *b;
-        *b = *spare;
-        *spare = t;
+        ft_bytes_follow(b, spare);
     }
     return FT_OK;
 }

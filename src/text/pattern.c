@@ -128,9 +128,12 @@ int ft_pattern_replace(const struct ft_pattern_code *p, const char *text, size_t
 {
     struct ft_ranges r = {0};
     int rc = ft_pattern_find(p, text, 0, n, &r);
-    for (size_t i = 0; i < r.n && !rc; i++)
+    for (size_t i = 0; i < r.n && !rc; i++) {
+        const size_t begin = r.v[i].begin;
+        out->at = begin;
         rc = r.v[i].match ? ft_bytes_add(out, content, strlen(content))
-                          : ft_bytes_add(out, text + r.v[i].begin, r.v[i].end - r.v[i].begin);
+                          : ft_bytes_keep(out, text + begin, r.v[i].end - begin, begin);
+    }
     ft_free(r.v);
     return rc;
 }

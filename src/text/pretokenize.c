@@ -116,7 +116,8 @@ static int find_space(const struct ft_step *s, const char *text, size_t begin, s
     return find_chars(ft_is_space, text, begin, end, out);
 }
 
-/* Writes the pieces anew; put() writes one, and knows whether it is the first of the whole text. */
+/* Writes the pieces anew; put() writes one, and knows whether it is the first of the whole text.
+ * Places in out are the piece's own. */
 typedef int put_fn(const struct ft_step *s, const char *p, size_t n, bool first,
                    struct ft_bytes *out);
 
@@ -124,15 +125,17 @@ static int rewrite(const struct ft_step *s, put_fn *put, struct ft_pieces *p)
 {
     struct ft_bytes *out = p->spare_text;
     out->n = 0;
+    out->track = p->text->track;
     for (size_t i = 0; i < p->ranges->n; i++) {
         struct ft_range *r = &p->ranges->v[i];
         const size_t begin = out->n;
+        out->at = 0;
         FT_TRY(put(s, p->text->p + r->begin, r->end - r->begin, p->first && i == 0, out));
+        for (size_t k = begin; out->track && k < out->n; k++)
+            out->from[k] += (uint32_t)r->begin;
         *r = (struct ft_range){.begin = begin, .end = out->n};
     }
-    struct ft_bytes t = *p->text;
-    *p->text = *out;
-    *out = t;
+    ft_bytes_follow(p->text, out);
     return FT_OK;
 }
 
@@ -157,7 +160,7 @@ static int put_with_space(const struct ft_step *s, const char *p, size_t n, bool
     (void)s, (void)first;
     if (n && p[0] != ' ')
         FT_TRY(ft_bytes_add(out, " ", 1));
-    return ft_bytes_add(out, p, n);
+    return ft_bytes_keep(out, p, n, 0);
 }
 
 static int put_bytes(const struct ft_step *s, const char *p, size_t n, bool first,
@@ -166,6 +169,7 @@ static int put_bytes(const struct ft_step *s, const char *p, size_t n, bool firs
     (void)s, (void)first;
     for (size_t i = 0; i < n; i++) {
         char text[4];
+        out->at = i;
         FT_TRY(
             ft_bytes_add(out, text, (size_t)ft_put_code_point(text, ft_byte_char((uint8_t)p[i]))));
     }
@@ -206,8 +210,10 @@ static int put_metaspace(const struct ft_step *s, const char *p, size_t n, bool 
     const bool has = n && (p[0] == ' ' || (n >= length && memcmp(p, s->text, length) == 0));
     if (!has && (s->choice == ALWAYS || (s->choice == FIRST && first)))
         FT_TRY(ft_bytes_add(out, s->text, length));
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
+        out->at = i;
         FT_TRY(p[i] == ' ' ? ft_bytes_add(out, s->text, length) : ft_bytes_add(out, p + i, 1));
+    }
     return FT_OK;
 }
 

@@ -222,67 +222,96 @@ void ft_tokenizer_close(struct ft_tokenizer *t)
 
 /* --- encoding --- */
 
-/* A stretch of normalized text without added tokens, which is in t->text from now on. */
-static int encode_stretch(struct ft_tokenizer *t, const char *p, size_t n, bool first,
-                          struct ft_ids *out)
+/* What one call works for. */
+struct encoding {
+    struct ft_ids *ids;
+    struct ft_spans *spans; /* or NULL */
+};
+
+static int put_token(const struct encoding *e, int32_t id, size_t begin, size_t end)
 {
-    struct ft_bytes own = {0};
+    FT_TRY(ft_ids_add(e->ids, id));
+    return e->spans ? ft_spans_add(e->spans, begin, end) : FT_OK;
+}
+
+/* t->text[begin, end): normalized, without added tokens. */
+static int encode_stretch(struct ft_tokenizer *t, size_t begin, size_t end, bool first,
+                          const struct encoding *e)
+{
+    struct ft_bytes own = {.track = e->spans != NULL};
     struct ft_pieces pieces = {.text = &own,
                                .spare_text = &t->spare_text,
                                .ranges = &t->pieces,
                                .spare = &t->spare,
                                .first = first};
-    int rc = ft_bytes_add(&own, p, n);
+    int rc = ft_bytes_add(&own, t->text.p + begin, end - begin);
+    for (size_t i = 0; own.track && i < own.n; i++)
+        own.from[i] = t->text.from[begin + i];
+    if (own.track)
+        own.end = ft_bytes_from(&t->text, end);
     if (!rc)
         rc = ft_pretokenize(t->pretokenizer, &pieces);
     for (size_t i = 0; i < t->pieces.n && !rc; i++) {
         const struct ft_range *r = &t->pieces.v[i];
-        if (r->end > r->begin)
-            rc = t->model.row->encode(&t->model, own.p + r->begin, r->end - r->begin, out);
+        const size_t n = e->ids->n;
+        if (r->end == r->begin)
+            continue;
+        rc = t->model.row->encode(&t->model, own.p + r->begin, r->end - r->begin, e->ids);
+        if (!rc && e->spans)
+            rc = ft_spans_of(&t->model, e->ids->v + n, e->ids->n - n, &own, r->begin, r->end,
+                             e->spans);
     }
     ft_bytes_free(&own);
     return rc;
 }
 
-/* A stretch of raw text without raw added tokens: normalized, then cut at the normalized ones. */
-static int encode_raw(struct ft_tokenizer *t, const char *p, size_t n, bool first,
-                      struct ft_ids *out)
+/* text[begin, end), without raw added tokens: normalized, then cut at the normalized ones. */
+static int encode_raw(struct ft_tokenizer *t, const char *text, size_t begin, size_t end,
+                      const struct encoding *e)
 {
     size_t token = 0;
     t->text.n = 0;
+    t->text.track = e->spans != NULL;
+    t->text.end = end;
     t->inner.n = t->inner_numbers.n = 0;
-    FT_TRY(ft_bytes_add(&t->text, p, n));
+    FT_TRY(ft_bytes_keep(&t->text, text + begin, end - begin, begin));
     FT_TRY(ft_normalize(t->normalizer, &t->text, &t->spare_text));
     FT_TRY(ft_added_split(t->normalized, t->added, t->text.p, t->text.n, &t->inner,
                           &t->inner_numbers));
     for (size_t i = 0; i < t->inner.n; i++) {
         const struct ft_range *r = &t->inner.v[i];
-        if (r->match)
-            FT_TRY(ft_ids_add(out, t->added[t->inner_numbers.v[token++]].id));
-        else
-            FT_TRY(encode_stretch(t, t->text.p + r->begin, r->end - r->begin,
-                                  first && r->begin == 0, out));
+        if (!r->match) {
+            FT_TRY(encode_stretch(t, r->begin, r->end, begin == 0 && r->begin == 0, e));
+            continue;
+        }
+        const int32_t id = t->added[t->inner_numbers.v[token++]].id;
+        FT_TRY(e->spans ? put_token(e, id, ft_bytes_from(&t->text, r->begin),
+                                    ft_bytes_from(&t->text, r->end))
+                        : put_token(e, id, 0, 0));
     }
     return FT_OK;
 }
 
 int ft_tokenizer_encode(struct ft_tokenizer *t, const char *text, size_t length, bool special,
-                        struct ft_ids *out)
+                        struct ft_ids *out, struct ft_spans *spans)
 {
+    const struct encoding e = {out, spans};
     size_t token = 0;
+    if (spans && length >= UINT32_MAX)
+        return ft_fail(FT_EDATA, "a text of %zu bytes is too long", length);
     t->outer.n = t->outer_numbers.n = 0;
     for (size_t i = 0; special && i < t->before.n; i++)
-        FT_TRY(ft_ids_add(out, t->before.v[i]));
+        FT_TRY(put_token(&e, t->before.v[i], 0, 0));
     FT_TRY(ft_added_split(t->raw, t->added, text, length, &t->outer, &t->outer_numbers));
     for (size_t i = 0; i < t->outer.n; i++) {
         const struct ft_range *r = &t->outer.v[i];
         if (r->match)
-            FT_TRY(ft_ids_add(out, t->added[t->outer_numbers.v[token++]].id));
+            FT_TRY(put_token(&e, t->added[t->outer_numbers.v[token++]].id, r->begin, r->end));
         else
-            FT_TRY(encode_raw(t, text + r->begin, r->end - r->begin, r->begin == 0, out));
+            FT_TRY(encode_raw(t, text, r->begin, r->end, &e));
     }
     for (size_t i = 0; special && i < t->after.n; i++)
-        FT_TRY(ft_ids_add(out, t->after.v[i]));
+        FT_TRY(put_token(&e, t->after.v[i], length, length));
     return FT_OK;
 }
 

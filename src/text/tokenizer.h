@@ -24,11 +24,21 @@ struct ft_ids {
 };
 void ft_ids_free(struct ft_ids *ids);
 
+/* The bytes of the text that each token stands for; a special token that is not in the text, none.
+ * Starts zeroed, freed with ft_spans_free. */
+struct ft_spans {
+    struct ft_span {
+        uint32_t begin, end;
+    } * v;
+    size_t n, room;
+};
+void ft_spans_free(struct ft_spans *s);
+
 /* Appends the ids of valid UTF-8 text; special: with the post-processor's tokens around it. Not
- * reentrant: a tokenizer keeps working memory and a cache of words. FT_EDATA if the model has no
- * token for something and no unknown token. */
+ * reentrant: a tokenizer keeps working memory and a cache of words. spans: NULL, or as many as ids
+ * are appended. FT_EDATA if the model has no token for something and no unknown token. */
 int ft_tokenizer_encode(struct ft_tokenizer *t, const char *text, size_t length, bool special,
-                        struct ft_ids *out);
+                        struct ft_ids *out, struct ft_spans *spans);
 /* The text of ids, to be freed with ft_free; skip_special leaves special tokens out. */
 int ft_tokenizer_decode(const struct ft_tokenizer *t, const int32_t *ids, size_t n,
                         bool skip_special, char **text, size_t *length);

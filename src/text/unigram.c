@@ -14,7 +14,6 @@ struct best {
 struct unigram {
     double *scores, unknown_score;
     struct ft_trie *trie;
-    int32_t unknown; /* -1: none */
     bool byte_fallback, has_bytes;
     int32_t bytes[256];
     struct best *best;
@@ -106,7 +105,7 @@ static int open_unigram(struct ft_text_model *m, const json_t *spec, const struc
         return FT_EDATA;
     if (unknown >= (long long)json_array_size(vocab))
         return ft_refuse(at, "has an 'unk_id' of %lld, beyond its vocabulary", unknown);
-    u->unknown = unknown < 0 ? -1 : (int32_t)unknown;
+    m->unknown = unknown < 0 ? -1 : (int32_t)unknown;
     u->has_bytes = u->byte_fallback && ft_byte_tokens(m, u->bytes);
     return FT_OK;
 }
@@ -129,10 +128,11 @@ static void offer(struct best *to, double score, size_t begin, int32_t id)
 }
 
 /* The unknown stretch p[0, n): its bytes, or one unknown token. */
-static int put_unknown(const struct unigram *u, const char *p, size_t n, struct ft_ids *out)
+static int put_unknown(const struct ft_text_model *m, const char *p, size_t n, struct ft_ids *out)
 {
+    const struct unigram *u = m->state;
     if (!u->has_bytes)
-        return ft_ids_add(out, u->unknown);
+        return ft_ids_add(out, m->unknown);
     for (size_t i = 0; i < n; i++)
         FT_TRY(ft_ids_add(out, u->bytes[(unsigned char)p[i]]));
     return FT_OK;
@@ -165,10 +165,10 @@ static int encode_unigram(struct ft_text_model *m, const char *p, size_t n, stru
         }
         if (single)
             continue;
-        if (u->unknown < 0)
+        if (m->unknown < 0)
             return ft_fail(FT_EDATA, "the tokenizer has no token for '%.*s' and no unknown token",
                            (int)one, p + at);
-        offer(&best[at + one], best[at].score + u->unknown_score, at, u->unknown);
+        offer(&best[at + one], best[at].score + u->unknown_score, at, m->unknown);
     }
     /* back to front, turned around: begins of the tokens in best[].begin's chain */
     size_t count = 0;
@@ -182,13 +182,13 @@ static int encode_unigram(struct ft_text_model *m, const char *p, size_t n, stru
     int rc = FT_OK;
     for (size_t i = 0; i < count && !rc;) {
         const size_t begin = best[ends[i]].begin;
-        if (best[ends[i]].id != u->unknown) {
+        if (best[ends[i]].id != m->unknown) {
             rc = ft_ids_add(out, best[ends[i++]].id);
             continue;
         }
-        while (i + 1 < count && best[ends[i + 1]].id == u->unknown)
+        while (i + 1 < count && best[ends[i + 1]].id == m->unknown)
             i++; /* neighbours are one unknown */
-        rc = put_unknown(u, p + begin, ends[i] - begin, out);
+        rc = put_unknown(m, p + begin, ends[i] - begin, out);
         i++;
     }
     ft_free(ends);

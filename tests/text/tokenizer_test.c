@@ -25,7 +25,7 @@ static void check_ids(struct ft_tokenizer *t, const char *name, size_t i, const 
                       const json_t *want, bool special)
 {
     struct ft_ids ids = {0};
-    int rc = ft_tokenizer_encode(t, json_string_value(doc), json_string_length(doc), special, &ids);
+    int rc = ft_tokenizer_encode(t, json_string_value(doc), json_string_length(doc), special, &ids, NULL);
     if (rc || !same_ids(want, &ids))
         check_fail(name, (int)i, "ids differ (special %d, exit %d): '%s'", special, rc,
                    json_string_value(doc));
@@ -170,7 +170,7 @@ CASE(damaged_files_never_crash)
         close(fd);
         if (ft_tokenizer_open(&t, path) == FT_OK) {
             struct ft_ids ids = {0};
-            ft_tokenizer_encode(t, "some text <mid> 12", 18, true, &ids);
+            ft_tokenizer_encode(t, "some text <mid> 12", 18, true, &ids, NULL);
             ft_ids_free(&ids);
             ft_tokenizer_close(t);
         }
