@@ -25,11 +25,46 @@ static void check_ids(struct ft_tokenizer *t, const char *name, size_t i, const 
                       const json_t *want, bool special)
 {
     struct ft_ids ids = {0};
-    int rc = ft_tokenizer_encode(t, json_string_value(doc), json_string_length(doc), special, &ids, NULL);
+    int rc = ft_tokenizer_encode(t, json_string_value(doc), json_string_length(doc), special, &ids,
+                                 NULL);
     if (rc || !same_ids(want, &ids))
         check_fail(name, (int)i, "ids differ (special %d, exit %d): '%s'", special, rc,
                    json_string_value(doc));
     ft_ids_free(&ids);
+}
+
+static size_t characters(const char *text, size_t bytes)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < bytes; i++)
+        n += ((unsigned char)text[i] & 0xc0) != 0x80;
+    return n;
+}
+
+/* want: begin and end of each token in characters, by turns. A byte within a character stands for
+ * all of it. */
+static void check_places(struct ft_tokenizer *t, const char *name, size_t i, const json_t *doc,
+                         const json_t *want)
+{
+    struct ft_ids ids = {0};
+    struct ft_spans spans = {0};
+    const char *text = json_string_value(doc);
+    const size_t length = json_string_length(doc);
+    CHECK_INT(ft_tokenizer_encode(t, text, length, false, &ids, &spans), FT_OK);
+    CHECK_INT(spans.n, ids.n);
+    CHECK_INT(spans.n, json_array_size(want) / 2);
+    for (size_t k = 0; k < spans.n && 2 * k + 1 < json_array_size(want); k++) {
+        size_t begin = spans.v[k].begin, end = spans.v[k].end;
+        while (begin < length && ((unsigned char)text[begin] & 0xc0) == 0x80)
+            begin--;
+        const long long from = json_integer_value(json_array_get(want, 2 * k));
+        const long long to = json_integer_value(json_array_get(want, 2 * k + 1));
+        if ((long long)characters(text, begin) != from || (long long)characters(text, end) != to)
+            check_fail(name, (int)i, "token %zu stands for %zu to %zu, expected %lld to %lld", k,
+                       characters(text, begin), characters(text, end), from, to);
+    }
+    ft_ids_free(&ids);
+    ft_spans_free(&spans);
 }
 
 static void check_text(struct ft_tokenizer *t, const char *name, size_t i, const json_t *list,
@@ -83,6 +118,8 @@ static void one_tokenizer(const char *name)
         check_ids(t, name, i, doc, json_is_null(without) ? with : without, false);
         check_text(t, name, i, with, json_array_get(text, i), false);
         check_text(t, name, i, with, json_array_get(skipped, i), true);
+        if (json_object_get(root, "offsets"))
+            check_places(t, name, i, doc, json_array_get(json_object_get(root, "offsets"), i));
     }
     ft_tokenizer_close(t);
     json_decref(root);
