@@ -4,6 +4,7 @@
 #include "core/file.h"
 #include "core/json.h"
 #include "core/mem.h"
+#include "data/sample.h"
 #include "io/hub.h"
 #include "text/chat.h"
 #include "text/tokenizer.h"
@@ -92,6 +93,26 @@ static int record_text(const struct tools *t, const struct options *o, const jso
     return rc;
 }
 
+/* A conversation with its mask, as training would have it. */
+static int print_conversation(const struct tools *t, const json_t *record)
+{
+    const struct ft_turn_rules rules = {.end = FT_TRAIN_UNSET};
+    struct ft_sample s = {0};
+    int rc =
+        ft_conversation_sample(&s, t->tokenizer, t->chat, record, &rules, (long long)time(NULL));
+    if (!rc) {
+        printf("{\"input_ids\": [");
+        for (size_t i = 0; i < s.ids.n; i++)
+            printf("%s%d", i ? ", " : "", s.ids.v[i]);
+        printf("], \"loss_mask\": [");
+        for (size_t i = 0; i < s.ids.n; i++)
+            printf("%s%d", i ? ", " : "", s.mask[i]);
+        printf("]}\n");
+    }
+    ft_sample_free(&s);
+    return rc;
+}
+
 static int encode_line(const struct tools *t, const struct options *o, const char *line,
                        size_t length, const struct ft_where *at)
 {
@@ -101,6 +122,14 @@ static int encode_line(const struct tools *t, const struct options *o, const cha
     json_t *record = NULL;
     bool special = o->special;
     int rc = o->raw ? FT_OK : ft_json_record(line, length, *at, FT_EDATA, &record);
+    const bool chat = record && t->chat && json_is_array(json_object_get(record, "messages"));
+    if (!rc && chat && !o->render && !o->prompt && !o->offsets) {
+        rc = print_conversation(t, record);
+        if (rc)
+            ft_fail_at(*at, FT_EDATA, "the record cannot be rendered");
+        json_decref(record);
+        return rc;
+    }
     if (!rc && !o->raw)
         rc = record_text(t, o, record, at, &r, &special);
     if (!rc && o->render)

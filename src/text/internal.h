@@ -40,7 +40,6 @@ struct ft_ranges {
     size_t n, room;
 };
 int ft_ranges_add(struct ft_ranges *r, size_t begin, size_t end, bool match);
-int ft_ids_add(struct ft_ids *ids, int32_t id);
 
 /* Decodes the code point at p (valid UTF-8); returns its length. */
 static inline int ft_code_point(const char *p, int32_t *out)

@@ -372,3 +372,8 @@ int32_t ft_tokenizer_size(const struct ft_tokenizer *t)
 {
     return t->size;
 }
+
+bool ft_tokenizer_is_added(const struct ft_tokenizer *t, int32_t id)
+{
+    return id >= 0 && id < t->size && t->added_of[id] >= 0;
+}

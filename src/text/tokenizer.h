@@ -22,6 +22,7 @@ struct ft_ids {
     int32_t *v;
     size_t n, room;
 };
+int ft_ids_add(struct ft_ids *ids, int32_t id);
 void ft_ids_free(struct ft_ids *ids);
 
 /* The bytes of the text that each token stands for; a special token that is not in the text, none.
@@ -45,6 +46,8 @@ int ft_tokenizer_decode(const struct ft_tokenizer *t, const int32_t *ids, size_t
 
 /* -1 if there is none. */
 int32_t ft_tokenizer_id(const struct ft_tokenizer *t, const char *token);
+/* One of the file's added tokens, as special tokens are. */
+bool ft_tokenizer_is_added(const struct ft_tokenizer *t, int32_t id);
 /* NULL if there is none. */
 const char *ft_tokenizer_token(const struct ft_tokenizer *t, int32_t id);
 /* One more than the largest id. */

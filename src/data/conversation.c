@@ -1,0 +1,297 @@
+/* From messages to trained tokens. */
+#include "data/sample.h"
+
+#include "core/mem.h"
+
+#include <string.h>
+
+const char *const ft_speaker_names[FT_SPEAKERS] = {"template",  "system", "user",
+                                                   "assistant", "tool",   "others"};
+
+enum ft_speaker ft_speaker_of(const char *role)
+{
+    for (int i = FT_OF_SYSTEM; role && i < FT_OF_OTHERS; i++)
+        if (strcmp(role, ft_speaker_names[i]) == 0)
+            return (enum ft_speaker)i;
+    return FT_OF_OTHERS;
+}
+
+void ft_sample_clear(struct ft_sample *s)
+{
+    s->ids.n = s->labelled = 0;
+    s->turns = s->ended = 0;
+}
+
+void ft_sample_free(struct ft_sample *s)
+{
+    ft_ids_free(&s->ids);
+    ft_free(s->mask);
+    ft_free(s->speaker);
+    *s = (struct ft_sample){0};
+}
+
+int ft_sample_label(struct ft_sample *s, uint8_t mask, enum ft_speaker speaker)
+{
+    if (s->room < s->ids.n) {
+        FT_TRY(ft_grow(&s->mask, s->ids.room, 1));
+        FT_TRY(ft_grow(&s->speaker, s->ids.room, 1));
+        s->room = s->ids.room;
+    }
+    for (; s->labelled < s->ids.n; s->labelled++) {
+        s->mask[s->labelled] = mask;
+        s->speaker[s->labelled] = (uint8_t)speaker;
+    }
+    return FT_OK;
+}
+
+/* --- one conversation --- */
+
+struct conversation {
+    struct ft_sample *s;
+    struct ft_tokenizer *t;
+    const struct ft_chat *chat;
+    const json_t *record, *messages;
+    const struct ft_turn_rules *rules;
+    long long now;
+    struct ft_rendered text;
+    struct ft_spans spans;
+};
+
+/* A turn: its words are text[begin, end), what ends it lies before tail. */
+struct turn {
+    const char *role;
+    size_t begin, end, tail;
+    long ended_by; /* token; -1: none */
+    bool trained;
+};
+
+/* Renders the first n messages, with `other` in place of message i if it is not NULL. */
+static int render(const struct conversation *c, size_t n, size_t i, json_t *other,
+                  struct ft_rendered *out)
+{
+    json_t *record = json_copy((json_t *)(uintptr_t)c->record), *list = json_array();
+    int bad = !record || !list;
+    for (size_t k = 0; k < n && !bad; k++)
+        bad = json_array_append(list, k == i && other ? other : json_array_get(c->messages, k));
+    bad = bad || json_object_set(record, "messages", list);
+    json_decref(list);
+    int rc = bad ? ft_fail(FT_ERESOURCE, "out of memory")
+                 : ft_chat_render(c->chat, record, false, c->now, out);
+    json_decref(record);
+    return rc;
+}
+
+static size_t common(const struct ft_rendered *a, const struct ft_rendered *b)
+{
+    const size_t n = a->length < b->length ? a->length : b->length;
+    size_t i = 0;
+    while (i < n && a->text[i] == b->text[i])
+        i++;
+    return i;
+}
+
+static size_t common_end(const struct ft_rendered *a, const struct ft_rendered *b, size_t most)
+{
+    size_t i = 0;
+    while (i < most && a->text[a->length - 1 - i] == b->text[b->length - 1 - i])
+        i++;
+    return i;
+}
+
+/* The words of message i are where the text differs from one with other words in their place: two
+ * sets of words that share neither first nor last letter, since the words may share one of them. */
+static int find_words(const struct conversation *c, size_t i, struct turn *turn)
+{
+    static const char *const words[] = {"[[other words]]", "zz-other-words-zz"};
+    turn->begin = c->text.length;
+    turn->end = 0;
+    for (int k = 0; k < 2; k++) {
+        struct ft_rendered r = {0};
+        json_t *other = json_pack("{sssO}", "content", words[k], "role",
+                                  json_object_get(json_array_get(c->messages, i), "role"));
+        int rc = other ? render(c, json_array_size(c->messages), i, other, &r)
+                       : ft_fail(FT_ERESOURCE, "out of memory");
+        json_decref(other);
+        if (!rc) {
+            const size_t least = r.length < c->text.length ? r.length : c->text.length;
+            const size_t begin = common(&c->text, &r);
+            const size_t end = c->text.length - common_end(&c->text, &r, least - begin);
+            turn->begin = begin < turn->begin ? begin : turn->begin;
+            turn->end = end > turn->end ? end : turn->end;
+        }
+        ft_rendered_free(&r);
+        FT_TRY(rc);
+    }
+    return FT_OK;
+}
+
+/* Up to where the text is the same as that of the messages up to i alone. A template that cannot
+ * say, or says other things there, leaves the tail to the next message. */
+static void find_tail(const struct conversation *c, size_t i, struct turn *turn)
+{
+    struct ft_rendered r = {0};
+    turn->tail = c->text.length;
+    if (i + 1 == json_array_size(c->messages))
+        return;
+    if (render(c, i + 1, i, NULL, &r) == FT_OK) {
+        turn->tail = common(&c->text, &r);
+        if (turn->tail < turn->end)
+            turn->tail = turn->end;
+    } else {
+        ft_status_clear_errors();
+        turn->tail = turn->end;
+    }
+    ft_rendered_free(&r);
+}
+
+static bool has(const int32_t *list, size_t n, int32_t id)
+{
+    for (size_t i = 0; i < n; i++)
+        if (list[i] == id)
+            return true;
+    return false;
+}
+
+/* The added token that ends the turn, -1 if there is none: the first behind its words that the turn
+ * alone has too, or the first of `known` before `limit`. */
+static long find_end(const struct conversation *c, const struct turn *turn, size_t limit,
+                     const struct ft_ids *known)
+{
+    for (size_t k = 0; k < c->spans.n; k++) {
+        const struct ft_span at = c->spans.v[k];
+        const int32_t id = c->s->ids.v[k];
+        if (at.begin < turn->end || at.end == at.begin || !ft_tokenizer_is_added(c->t, id))
+            continue;
+        if (at.begin >= limit)
+            break;
+        if (has(known->v, known->n, id) || (at.end <= turn->tail && !c->rules->n_end_tokens))
+            return (long)k;
+    }
+    return -1;
+}
+
+/* What ends each turn. Where a template renders a turn alone otherwise than within the
+ * conversation, what ends the others tells. */
+static int find_ends(const struct conversation *c, struct turn *turns, size_t n)
+{
+    struct ft_ids known = {0};
+    int rc = FT_OK;
+    for (int i = 0; i < c->rules->n_end_tokens && !rc; i++)
+        rc = ft_ids_add(&known, c->rules->end_tokens[i]);
+    for (int round = 0; round < 2; round++)
+        for (size_t i = n; i-- > 0 && !rc;) { /* the last turn's end is never in doubt */
+            const bool next = i + 1 < n && turns[i + 1].begin > turns[i].end;
+            const size_t limit = next ? turns[i + 1].begin : c->text.length;
+            turns[i].ended_by = find_end(c, &turns[i], limit, &known);
+            if (turns[i].ended_by >= 0)
+                rc = ft_ids_add(&known, c->s->ids.v[turns[i].ended_by]);
+        }
+    ft_ids_free(&known);
+    return rc;
+}
+
+/* Trains the tokens that stand for any of text[begin, end). */
+static void train(const struct conversation *c, size_t begin, size_t end)
+{
+    for (size_t k = 0; k < c->spans.n; k++)
+        if (c->spans.v[k].end > begin && c->spans.v[k].begin < end)
+            c->s->mask[k] = 1;
+}
+
+static void speak(const struct conversation *c, const struct turn *turn)
+{
+    for (size_t k = 0; k < c->spans.n; k++)
+        if (c->spans.v[k].end > turn->begin && c->spans.v[k].begin < turn->end)
+            c->s->speaker[k] = (uint8_t)ft_speaker_of(turn->role);
+}
+
+static bool is_trained(const struct ft_turn_rules *r, const json_t *message, const char *role)
+{
+    const json_t *own = r->field ? json_object_get(message, r->field) : NULL;
+    if (own && !json_is_null(own))
+        return json_is_true(own) || (json_is_number(own) && json_number_value(own) != 0);
+    if (r->inputs)
+        return true;
+    if (!r->roles)
+        return strcmp(role, "assistant") == 0;
+    for (const char *const *one = r->roles; *one; one++)
+        if (strcmp(*one, role) == 0)
+            return true;
+    return false;
+}
+
+static void train_turn(struct conversation *c, const struct turn *turn, bool last, bool marked)
+{
+    const enum ft_train_on end = c->rules->end;
+    const long at = turn->ended_by;
+    const bool wanted =
+        end == FT_TRAIN_ALL || (end == FT_TRAIN_LAST && last) ||
+        (turn->trained && (end == FT_TRAIN_TURN || (end == FT_TRAIN_UNSET && !marked)));
+    if (turn->trained && !marked)
+        train(c, turn->begin, turn->end);
+    if (at >= 0 && wanted && turn->trained) /* with what stands before it: it is written too */
+        train(c, turn->end, c->spans.v[at].end);
+    else if (at >= 0 && wanted)
+        c->s->mask[at] = 1;
+    if (turn->trained) {
+        c->s->turns++;
+        c->s->ended += at >= 0 && c->s->mask[at];
+    }
+}
+
+static int find_turns(struct conversation *c)
+{
+    const size_t n = json_array_size(c->messages);
+    const bool marked =
+        c->text.n_marks > 0 && !c->rules->roles && !c->rules->inputs && !c->rules->field;
+    struct turn *turns;
+    FT_TRY(ft_alloc(&turns, n + 1, sizeof *turns));
+    int rc = FT_OK;
+    for (size_t i = 0; i < n && !rc; i++) {
+        const json_t *message = json_array_get(c->messages, i);
+        turns[i].role = json_string_value(json_object_get(message, "role"));
+        if (!turns[i].role) {
+            rc = ft_fail(FT_EDATA, "message %zu has no 'role'", i);
+            break;
+        }
+        turns[i].trained = is_trained(c->rules, message, turns[i].role);
+        rc = find_words(c, i, &turns[i]);
+        if (!rc)
+            find_tail(c, i, &turns[i]);
+    }
+    if (!rc)
+        rc = find_ends(c, turns, n);
+    for (size_t i = 0; i < n && !rc; i++)
+        speak(c, &turns[i]);
+    for (size_t k = 0; k < c->text.n_marks && marked && !rc; k++)
+        train(c, c->text.marks[k].begin, c->text.marks[k].end);
+    for (size_t i = 0; i < n && !rc; i++)
+        train_turn(c, &turns[i], i + 1 == n, marked);
+    ft_free(turns);
+    return rc;
+}
+
+int ft_conversation_sample(struct ft_sample *s, struct ft_tokenizer *t, const struct ft_chat *chat,
+                           const json_t *record, const struct ft_turn_rules *rules, long long now)
+{
+    struct conversation c = {.s = s,
+                             .t = t,
+                             .chat = chat,
+                             .record = record,
+                             .messages = json_object_get(record, "messages"),
+                             .rules = rules,
+                             .now = now};
+    ft_sample_clear(s);
+    if (!json_is_array(c.messages) || json_array_size(c.messages) == 0)
+        return ft_fail(FT_EDATA, "there are no messages");
+    int rc = render(&c, json_array_size(c.messages), 0, NULL, &c.text);
+    if (!rc)
+        rc = ft_tokenizer_encode(t, c.text.text, c.text.length, false, &s->ids, &c.spans);
+    if (!rc)
+        rc = ft_sample_label(s, 0, FT_OF_TEMPLATE);
+    if (!rc)
+        rc = find_turns(&c);
+    ft_rendered_free(&c.text);
+    ft_spans_free(&c.spans);
+    return rc;
+}

@@ -1,0 +1,52 @@
+/* One document as it is trained on: ids, which of them are trained, and whose words they are. */
+#ifndef FT_DATA_SAMPLE_H
+#define FT_DATA_SAMPLE_H
+
+#include "text/chat.h"
+#include "text/tokenizer.h"
+
+/* Whose tokens: FT_OF_TEMPLATE what stands around the messages; a text that is no conversation has
+ * prompt and answer, as user and assistant. */
+enum ft_speaker {
+    FT_OF_TEMPLATE,
+    FT_OF_SYSTEM,
+    FT_OF_USER,
+    FT_OF_ASSISTANT,
+    FT_OF_TOOL,
+    FT_OF_OTHERS,
+    FT_SPEAKERS
+};
+extern const char *const ft_speaker_names[FT_SPEAKERS];
+enum ft_speaker ft_speaker_of(const char *role);
+
+/* Starts zeroed; ft_sample_clear keeps its memory, ft_sample_free gives it back. */
+struct ft_sample {
+    struct ft_ids ids;
+    uint8_t *mask;    /* 1: trained */
+    uint8_t *speaker; /* enum ft_speaker */
+    size_t labelled, room;
+    int turns, ended; /* trained turns, and how many of them end in a trained terminator */
+};
+void ft_sample_clear(struct ft_sample *s);
+void ft_sample_free(struct ft_sample *s);
+/* Ids that were appended to s->ids get mask and speaker. */
+int ft_sample_label(struct ft_sample *s, uint8_t mask, enum ft_speaker speaker);
+
+enum ft_train_on { FT_TRAIN_TURN, FT_TRAIN_ALL, FT_TRAIN_LAST, FT_TRAIN_NONE, FT_TRAIN_UNSET };
+
+/* Which turns of a conversation are trained on, and which of the tokens that end turns. */
+struct ft_turn_rules {
+    const char *const *roles;  /* NULL ends; NULL itself: the assistant's */
+    bool inputs;               /* every turn */
+    enum ft_train_on end;      /* of turns; unset: each trained turn's, unless the template marks */
+    const char *field;         /* a message's member that says whether it is trained; may be NULL */
+    const int32_t *end_tokens; /* what may end a turn; none: any special token that does */
+    int n_end_tokens;
+};
+
+/* Renders record's messages, encodes them and finds the trained turns: by the template's
+ * {% generation %} marks, else by rendering with other words in a message's place and comparing. */
+int ft_conversation_sample(struct ft_sample *s, struct ft_tokenizer *t, const struct ft_chat *c,
+                           const json_t *record, const struct ft_turn_rules *rules, long long now);
+
+#endif
