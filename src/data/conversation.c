@@ -98,20 +98,60 @@ static size_t common_end(const struct ft_rendered *a, const struct ft_rendered *
     return i;
 }
 
+/* The message with `words` for what it says; calls: and the same calls of tools, with other
+ * arguments. NULL: out of memory. */
+static json_t *with_words(const json_t *message, const char *words, bool calls)
+{
+    static const char *const said[] = {"reasoning_content", "thinking", "reasoning", "tool_calls"};
+    const bool parts = json_is_array(json_object_get(message, "content"));
+    json_t *other = json_deep_copy(message), *text = json_string(words), *call;
+    size_t i;
+    int bad = json_object_set_new(
+        other, "content",
+        parts ? json_pack("[{sssO}]", "type", "text", "text", text) : json_incref(text));
+    for (i = 0; i < sizeof said / sizeof *said - calls; i++)
+        json_object_del(other, said[i]);
+    json_array_foreach(json_object_get(other, "tool_calls"), i, call)
+    {
+        json_t *function = json_object_get(call, "function");
+        bad |= json_object_set_new(function ? function : call, "arguments",
+                                   json_pack("{sO}", words, text));
+    }
+    json_decref(text);
+    if (bad) {
+        json_decref(other);
+        return NULL;
+    }
+    return other;
+}
+
+static int render_words(const struct conversation *c, size_t i, const char *words, bool calls,
+                        struct ft_rendered *r)
+{
+    json_t *other = with_words(json_array_get(c->messages, i), words, calls);
+    int rc = other ? render(c, json_array_size(c->messages), i, other, r)
+                   : ft_fail(FT_ERESOURCE, "out of memory");
+    json_decref(other);
+    return rc;
+}
+
 /* The words of message i are where the text differs from one with other words in their place: two
- * sets of words that share neither first nor last letter, since the words may share one of them. */
+ * sets of words that share neither first nor last letter, since the words may share one of them.
+ * Where a tool's answer needs its call, the call stays. */
 static int find_words(const struct conversation *c, size_t i, struct turn *turn)
 {
     static const char *const words[] = {"[[other words]]", "zz-other-words-zz"};
+    const bool calls = json_object_get(json_array_get(c->messages, i), "tool_calls") != NULL;
     turn->begin = c->text.length;
     turn->end = 0;
     for (int k = 0; k < 2; k++) {
         struct ft_rendered r = {0};
-        json_t *other = json_pack("{sssO}", "content", words[k], "role",
-                                  json_object_get(json_array_get(c->messages, i), "role"));
-        int rc = other ? render(c, json_array_size(c->messages), i, other, &r)
-                       : ft_fail(FT_ERESOURCE, "out of memory");
-        json_decref(other);
+        int rc = render_words(c, i, words[k], false, &r);
+        if (rc == FT_EDATA && calls) {
+            ft_status_clear_errors();
+            ft_rendered_free(&r);
+            rc = render_words(c, i, words[k], true, &r);
+        }
         if (!rc) {
             const size_t least = r.length < c->text.length ? r.length : c->text.length;
             const size_t begin = common(&c->text, &r);
@@ -198,6 +238,27 @@ static void train(const struct conversation *c, size_t begin, size_t end)
             c->s->mask[k] = 1;
 }
 
+/* The first token that has text[at], -1 if none has it. */
+static long token_at(const struct conversation *c, size_t at)
+{
+    for (size_t k = 0; k < c->spans.n; k++)
+        if (c->spans.v[k].begin <= at && at < c->spans.v[k].end)
+            return (long)k;
+    return -1;
+}
+
+/* The tokens of a {% generation %} mark, as apply_chat_template finds them: from the one of its
+ * first character to the first one of its last, even where more tokens make up that one. */
+static void train_mark(const struct conversation *c, size_t begin, size_t end)
+{
+    size_t last = end;
+    while (last > 0 && (c->text.text[--last] & 0xc0) == 0x80)
+        ;
+    const long from = token_at(c, begin), to = token_at(c, last);
+    for (long k = from; from >= 0 && k <= to; k++)
+        c->s->mask[k] = 1;
+}
+
 static void speak(const struct conversation *c, const struct turn *turn)
 {
     for (size_t k = 0; k < c->spans.n; k++)
@@ -264,7 +325,7 @@ static int find_turns(struct conversation *c)
     for (size_t i = 0; i < n && !rc; i++)
         speak(c, &turns[i]);
     for (size_t k = 0; k < c->text.n_marks && marked && !rc; k++)
-        train(c, c->text.marks[k].begin, c->text.marks[k].end);
+        train_mark(c, c->text.marks[k].begin, c->text.marks[k].end);
     for (size_t i = 0; i < n && !rc; i++)
         train_turn(c, &turns[i], i + 1 == n, marked);
     ft_free(turns);

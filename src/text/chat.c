@@ -100,6 +100,35 @@ void ft_chat_close(struct ft_chat *c)
     ft_free(c);
 }
 
+/* A message's reasoning goes by three names; templates read the first, or the second. */
+static int name_reasoning(json_t *message)
+{
+    static const char *const names[] = {"reasoning_content", "thinking", "reasoning"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        json_t *v = (json_t *)(uintptr_t)ft_json_get(message, names[i]);
+        if (!v)
+            continue;
+        return json_object_set(message, names[0], v) ||
+               (!json_object_get(message, names[1]) && json_object_set(message, names[1], v));
+    }
+    return 0;
+}
+
+/* The messages as templates get them; a new list, NULL if memory is short. */
+static json_t *prepared(const json_t *messages)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; list && i < json_array_size(messages); i++) {
+        json_t *message = json_copy(json_array_get(messages, i));
+        if ((json_is_object(message) && name_reasoning(message)) ||
+            json_array_append_new(list, message)) {
+            json_decref(list);
+            return NULL;
+        }
+    }
+    return list;
+}
+
 int ft_chat_render(const struct ft_chat *c, const json_t *record, bool prompt, long long now,
                    struct ft_rendered *out)
 {
@@ -108,7 +137,9 @@ int ft_chat_render(const struct ft_chat *c, const json_t *record, bool prompt, l
     if (!context || json_object_set_new(context, "tools", json_null()) ||
         json_object_set_new(context, "documents", json_null()) ||
         json_object_set_new(context, "add_generation_prompt", json_boolean(prompt)) ||
-        json_object_update(context, (json_t *)record)) {
+        json_object_update(context, (json_t *)(uintptr_t)record) ||
+        (json_is_array(json_object_get(record, "messages")) &&
+         json_object_set_new(context, "messages", prepared(json_object_get(record, "messages"))))) {
         json_decref(context);
         return ft_fail(FT_ERESOURCE, "out of memory");
     }

@@ -22,6 +22,7 @@ enum jn_kind {
     JN_ITEM,    /* a, b */
     JN_SLICE,   /* a; list of three, each may be NULL */
     JN_CALL,    /* a, list; keyword values in more, their names in texts */
+    JN_SPREAD,  /* a: *a among a call's arguments */
     JN_FILTER,  /* a (NULL: the block's text), text, list, more, texts */
     JN_TEST,    /* a, text, list, flag: negated */
     /* statements */

@@ -461,6 +461,15 @@ static struct jn *primary(struct parser *p)
 static void arguments(struct parser *p, struct jn *n)
 {
     while (!is(p, ")") && !p->rc) {
+        if (is(p, "*")) {
+            struct jn *all = node(p, JN_SPREAD);
+            accept(p, "*");
+            all->a = expression(p);
+            add(p, &n->list, all);
+            if (!accept(p, ","))
+                break;
+            continue;
+        }
         struct jn *value = expression(p);
         if (value->kind == JN_NAME && accept(p, "=")) {
             add_text(p, n, value->text);

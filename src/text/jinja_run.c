@@ -462,26 +462,44 @@ static struct jv *eval(struct run *r, const struct jn *n);
 static void run_list(struct run *r, const struct jn_list *l);
 
 /* Arguments of a call, filter or test. */
+enum { MOST_ARGUMENTS = 16 };
 struct args {
-    struct jv *v[8];
+    struct jv *v[MOST_ARGUMENTS];
     int n;
     const char **names;
-    struct jv *named[8];
+    struct jv *named[MOST_ARGUMENTS];
     int n_named;
 };
+
+static void add_argument(struct run *r, const struct jn *n, struct args *a, struct jv *v)
+{
+    if (a->n == MOST_ARGUMENTS)
+        fail(r, n, "more than %d arguments", MOST_ARGUMENTS);
+    else
+        a->v[a->n++] = v;
+}
 
 static struct args arguments(struct run *r, const struct jn *n)
 {
     struct args a = {.names = n->texts};
     for (int i = 0; i < n->list.n && !r->rc; i++) {
-        if (i == 8) {
-            fail(r, n, "more than 8 arguments");
-            break;
+        const struct jn *one = n->list.v[i];
+        struct jv *v = eval(r, one->kind == JN_SPREAD ? one->a : one);
+        if (one->kind != JN_SPREAD) {
+            add_argument(r, n, &a, v);
+            continue;
         }
-        a.v[a.n++] = eval(r, n->list.v[i]);
+        if (v->kind != JV_LIST && v->kind != JV_TUPLE)
+            fail(r, n, "what follows '*' is no list");
+        for (size_t k = 0; k < v->n && !r->rc; k++)
+            add_argument(r, n, &a, v->v[k]);
     }
-    for (int i = 0; i < n->more.n && i < 8 && !r->rc; i++)
-        a.named[a.n_named++] = eval(r, n->more.v[i]);
+    for (int i = 0; i < n->more.n && !r->rc; i++) {
+        if (i == MOST_ARGUMENTS)
+            fail(r, n, "more than %d arguments", MOST_ARGUMENTS);
+        else
+            a.named[a.n_named++] = eval(r, n->more.v[i]);
+    }
     return a;
 }
 
@@ -1134,16 +1152,21 @@ static struct jv *call_macro(struct run *r, const struct jn *n, const struct jv 
     return out;
 }
 
-static struct jv *call(struct run *r, const struct jn *n)
+/* What a name stands for where it is no variable. */
+static struct jv *find_function(struct run *r, const char *name)
 {
     static const char *const functions[] = {"raise_exception", "strftime_now", "range",
                                             "namespace",       "dict",         NULL};
-    struct jv *f;
-    if (n->a->kind == JN_NAME && in_names(functions, n->a->text) && !find_variable(r, n->a->text)) {
-        const struct args a = arguments(r, n);
-        return r->rc ? &undefined_value : call_function(r, n, n->a->text, &a);
-    }
-    f = eval(r, n->a);
+    if (!in_names(functions, name))
+        return &undefined_value;
+    struct jv *v = make_text(r, name, strlen(name));
+    v->kind = JV_FUNCTION;
+    return v;
+}
+
+static struct jv *call(struct run *r, const struct jn *n)
+{
+    struct jv *f = eval(r, n->a);
     const struct args a = arguments(r, n);
     if (r->rc)
         return &undefined_value;
@@ -1151,6 +1174,8 @@ static struct jv *call(struct run *r, const struct jn *n)
         return call_method(r, n, f, &a);
     if (f->kind == JV_MACRO)
         return call_macro(r, n, f, &a, NULL);
+    if (f->kind == JV_FUNCTION)
+        return call_function(r, n, f->s, &a);
     if (n->a->kind == JN_NAME || n->a->kind == JN_ATTR)
         return fail(r, n, "'%s' cannot be called", n->a->text);
     return fail(r, n, "a value that is %s cannot be called", kind_name(f));
@@ -1474,7 +1499,7 @@ static struct jv *eval(struct run *r, const struct jn *n)
         return n->value;
     case JN_NAME:
         a = find_variable(r, n->text);
-        return a ? a : &undefined_value;
+        return a ? a : find_function(r, n->text);
     case JN_LIST:
     case JN_TUPLE:
     case JN_DICT:
