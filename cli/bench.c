@@ -150,7 +150,7 @@ int ft_cmd_bench(const struct ft_command *self, int n, char **words)
     int rc = shape ? shape_config(&c, shape, rows, n - 1, words + 1)
                    : ft_read_config_words(&c, self, n, words);
     if (!rc)
-        rc = shape ? ft_job_open_shape(&j, &c, shape) : ft_job_open(&j, &c);
+        rc = shape ? ft_job_open_shape(&j, &c, shape) : ft_job_open(&j, &c, NULL);
     ft_print_notices();
     if (!rc && !json)
         printf("%s on %s (%s)\n", j.base_name, j.backend->dev ? j.backend->dev->name : "the CPU",

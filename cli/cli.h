@@ -15,14 +15,24 @@ struct ft_command {
 int ft_cmd_train(const struct ft_command *self, int n, char **words);
 int ft_cmd_plan(const struct ft_command *self, int n, char **words);
 int ft_cmd_bench(const struct ft_command *self, int n, char **words);
+int ft_cmd_data(const struct ft_command *self, int n, char **words);
 int ft_cmd_tokenize(const struct ft_command *self, int n, char **words);
 int ft_cmd_config(const struct ft_command *self, int n, char **words);
 
 /* Prints a command's help page. */
 void ft_command_help(FILE *out, const struct ft_command *c);
 
+/* data.c: shows on a terminal how far text is tokenized, and what is waited for. */
+struct ft_job_hooks;
+extern const struct ft_job_hooks ft_data_hooks;
+/* The first documents of all text datasets of a config, their trained text in colour, or marked. */
+int ft_show_documents(const struct ft_config *c, int64_t n);
+
 /* "--flag" among words: removes it and returns true. */
 bool ft_take_flag(int *n, char **words, const char *flag);
+/* "--flag TEXT" or "--flag=TEXT": removes both; FT_ECONFIG if there is no text. */
+int ft_take_text(const struct ft_command *self, int *n, char **words, const char *flag,
+                 const char **out);
 /* "--flag N" or "--flag=N": removes both; FT_ECONFIG if N is not a whole number from 1. */
 int ft_take_number(const struct ft_command *self, int *n, char **words, const char *flag,
                    int64_t *out);

@@ -51,6 +51,16 @@ static const struct ft_command commands[] = {
      "A shape's job is LoRA of rank 16 on all linear modules, on documents of 2048 tokens (256 on\n"
      "a CPU); options change it: ft bench llama-3-8b lora_r=64 sequence_len=4096\n",
      ft_cmd_bench},
+    {"data", "CONFIG.yaml [KEY=VALUE ...]", "text to tokens, with an audit of what is trained on",
+     "Tokenizes the text datasets of the config as 'ft train' would, and says of each how many\n"
+     "tokens are trained on, of whose turns, and what is wrong with the labels: documents with\n"
+     "nothing to train on, turns whose end is not trained, doubled beginnings, and more. What\n"
+     "would spoil training is an error (exit 3) with the record's file and line.\n\n"
+     "  -o FILE.safetensors   write the tokenized dataset (of 'datasets') there\n"
+     "  --show N              print the first N documents of each dataset, trained text in colour\n"
+     "                        (between \u27e6 and \u27e7 where the output is not a terminal)\n"
+     "  --json                the audit as JSON\n\n" OVERRIDES,
+     ft_cmd_data},
     {"tokenize", "MODEL [FILE.jsonl]", "text to token ids, and back",
      "MODEL is a model folder, an id in the local Hugging Face cache, or a tokenizer.json. For "
      "each\n"

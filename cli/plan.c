@@ -133,7 +133,7 @@ int ft_cmd_plan(const struct ft_command *self, int n, char **words)
     char text[64];
     int rc = ft_read_config_words(&c, self, n, words);
     if (!rc)
-        rc = ft_job_open(&j, &c);
+        rc = ft_job_open(&j, &c, &ft_data_hooks);
     ft_print_notices();
     if (!rc)
         rc = ft_rates_measure(&rates, &j);

@@ -213,7 +213,7 @@ static int open_tools(struct tools *t, const char *model)
     bool cached;
     if (ft_file_exists(model) && !ft_is_folder(model))
         return ft_tokenizer_open(&t->tokenizer, model);
-    int rc = ft_hub_model(&folder, &cached, model, NULL);
+    int rc = ft_hub_find(&folder, &cached, "model", model, NULL, NULL);
     if (!rc && !(path = ft_path_join(folder, "tokenizer.json")))
         rc = FT_ERESOURCE;
     if (!rc)

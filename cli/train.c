@@ -92,7 +92,7 @@ int ft_cmd_train(const struct ft_command *self, int n, char **words)
     struct ft_train_result r;
     int rc = ft_read_config_words(&c, self, n, words);
     if (!rc)
-        rc = ft_job_open(&j, &c);
+        rc = ft_job_open(&j, &c, &ft_data_hooks);
     ft_print_notices();
     if (!rc && !quiet)
         print_start(stdout, &j);

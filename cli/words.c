@@ -17,25 +17,44 @@ bool ft_take_flag(int *n, char **words, const char *flag)
     return false;
 }
 
-int ft_take_number(const struct ft_command *self, int *n, char **words, const char *flag,
-                   int64_t *out)
+/* The text of "flag TEXT" or "flag=TEXT", removed; NULL if it is not there. */
+static const char *take(int *n, char **words, const char *flag)
 {
     const size_t length = strlen(flag);
     for (int i = 0; i < *n; i++) {
         if (strncmp(words[i], flag, length) != 0 || (words[i][length] && words[i][length] != '='))
             continue;
-        const int taken = words[i][length] ? 1 : 2;
-        const char *text = taken == 1 ? words[i] + length + 1 : i + 1 < *n ? words[i + 1] : "";
-        char *end;
-        const long long v = strtoll(text, &end, 10);
-        if (end == text || *end || v < 1)
-            return ft_fail(FT_ECONFIG, "'%s' of 'ft %s' needs a whole number from 1, not '%s'",
-                           flag, self->name, text);
+        const int taken = words[i][length] || i + 1 == *n ? 1 : 2;
+        const char *text = words[i][length] ? words[i] + length + 1 : taken == 2 ? words[i + 1] : "";
         memmove(&words[i], &words[i + taken], (size_t)(*n - i - taken) * sizeof *words);
         *n -= taken;
-        *out = v;
-        return FT_OK;
+        return text;
     }
+    return NULL;
+}
+
+int ft_take_text(const struct ft_command *self, int *n, char **words, const char *flag,
+                 const char **out)
+{
+    const char *text = take(n, words, flag);
+    if (text && !*text)
+        return ft_fail(FT_ECONFIG, "'%s' of 'ft %s' needs a text behind it", flag, self->name);
+    *out = text ? text : *out;
+    return FT_OK;
+}
+
+int ft_take_number(const struct ft_command *self, int *n, char **words, const char *flag,
+                   int64_t *out)
+{
+    const char *text = take(n, words, flag);
+    char *end;
+    if (!text)
+        return FT_OK;
+    const long long v = strtoll(text, &end, 10);
+    if (end == text || *end || v < 1)
+        return ft_fail(FT_ECONFIG, "'%s' of 'ft %s' needs a whole number from 1, not '%s'", flag,
+                       self->name, text);
+    *out = v;
     return FT_OK;
 }
 

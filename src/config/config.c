@@ -21,7 +21,7 @@ static bool is_word(const struct ft_yaml *n, const char *const *words)
 }
 
 /* YAML 1.1's booleans, as PyYAML reads them. */
-static bool get_bool(const struct ft_yaml *n, bool *out)
+bool ft_value_bool(const struct ft_yaml *n, bool *out)
 {
     static const char *const yes[] = {"true", "yes", "on", NULL};
     static const char *const no[] = {"false", "no", "off", NULL};
@@ -55,11 +55,16 @@ static const char *shown(const struct ft_yaml *n)
     return n->kind == FT_YAML_SCALAR ? n->text : n->kind == FT_YAML_LIST ? "a list" : "a map";
 }
 
+int ft_value_refuse(const char *key, const struct ft_yaml *n, const char *allowed)
+{
+    const bool scalar = n->kind == FT_YAML_SCALAR;
+    return ft_fail_at(n->at, FT_ECONFIG, "'%s' is %s%s%s, allowed %s", key, scalar ? "'" : "",
+                      shown(n), scalar ? "'" : "", allowed);
+}
+
 static int bad_value(const struct ft_option *o, const struct ft_yaml *n, const char *allowed)
 {
-    ft_fail_at(n->at, FT_ECONFIG, "'%s' is %s%s%s, allowed %s", o->key,
-               n->kind == FT_YAML_SCALAR ? "'" : "", shown(n), n->kind == FT_YAML_SCALAR ? "'" : "",
-               allowed);
+    ft_value_refuse(o->key, n, allowed);
     if (o->fallback)
         ft_hint("the default is %s; see 'ft config --explain %s'", o->fallback, o->key);
     else
@@ -89,7 +94,7 @@ static int read_choice(const struct ft_option *o, const struct ft_yaml *n, void 
     for (const struct ft_choice *c = o->choices; c->name; c++) {
         bool same = n->kind == FT_YAML_SCALAR && strcasecmp(c->name, n->text) == 0;
         bool b; /* true and false in YAML's other spellings */
-        if (!same && get_bool(n, &b))
+        if (!same && ft_value_bool(n, &b))
             same = strcmp(c->name, b ? "true" : "false") == 0;
         if (same) {
             if (o->type == FT_T_WORD)
@@ -133,6 +138,44 @@ static int read_targets(struct ft_config *c, const struct ft_option *o, const st
     return FT_OK;
 }
 
+int ft_value_texts(const char ***out, struct ft_arena *arena, const char *key,
+                   const struct ft_yaml *n)
+{
+    const int count = n->kind == FT_YAML_LIST ? n->count : 1;
+    int i = 0;
+    if (n->kind == FT_YAML_MAP)
+        return ft_value_refuse(key, n, "a list of texts, or one");
+    *out = ft_arena_alloc(arena, (size_t)count + 1, sizeof **out);
+    if (!*out)
+        return FT_ERESOURCE;
+    for (const struct ft_yaml *e = n->kind == FT_YAML_LIST ? n->first : n; i < count; e = e->next) {
+        if (e->kind != FT_YAML_SCALAR)
+            return ft_value_refuse(key, e, "a list of texts, or one");
+        (*out)[i++] = e->text;
+    }
+    return FT_OK;
+}
+
+int ft_value_pairs(const char ***out, struct ft_arena *arena, const char *key,
+                   const struct ft_yaml *n)
+{
+    int i = 0;
+    if (n->kind != FT_YAML_MAP)
+        return ft_value_refuse(key, n, "a map of texts");
+    *out = ft_arena_alloc(arena, 2 * (size_t)n->count + 1, sizeof **out);
+    if (!*out)
+        return FT_ERESOURCE;
+    for (const struct ft_yaml *e = n->first; e; e = e->next) {
+        if (e->kind != FT_YAML_SCALAR)
+            return ft_value_refuse(e->key, e, "a text");
+        if (ft_yaml_is_null(e))
+            continue;
+        (*out)[i++] = e->key;
+        (*out)[i++] = e->text;
+    }
+    return FT_OK;
+}
+
 static int read_ints(struct ft_config *c, const struct ft_option *o, const struct ft_yaml *n,
                      int64_t **to)
 {
@@ -167,80 +210,6 @@ static int read_patterns(struct ft_config *c, const struct ft_option *o, const s
     return FT_OK;
 }
 
-/* Keys of a dataset entry that text formats use; a tokenized file needs none of them. */
-static bool is_text_key(const char *key)
-{
-    static const char *const keys[] = {"ds_type",
-                                       "data_files",
-                                       "split",
-                                       "name",
-                                       "shards",
-                                       "chat_template",
-                                       "roles",
-                                       "roles_to_train",
-                                       "train_on_eos",
-                                       "message_property_mappings",
-                                       "conversation",
-                                       "revision",
-                                       "trust_remote_code",
-                                       "preprocess_shards"};
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
-        if (strcmp(keys[i], key) == 0)
-            return true;
-    return ft_starts_with(key, "field") || ft_starts_with(key, "message_");
-}
-
-static int read_dataset(const struct ft_option *o, const struct ft_yaml *n,
-                        struct ft_dataset_config *d)
-{
-    int rc = FT_OK;
-    d->at = n->at;
-    if (n->kind != FT_YAML_MAP)
-        return bad_value(o, n, "entries with a 'path'");
-    for (const struct ft_yaml *e = n->first; e; e = e->next) {
-        if (ft_yaml_is_null(e))
-            continue;
-        if (strcmp(e->key, "path") == 0 && e->kind == FT_YAML_SCALAR) {
-            d->path = e->text;
-            d->at = e->at;
-        } else if (strcmp(e->key, "type") == 0) {
-            d->type = e->kind == FT_YAML_SCALAR ? e->text : "a map of fields";
-        } else if (!is_text_key(e->key)) {
-            static const char *const known[] = {"path", "type", "ds_type", "data_files", "split"};
-            const char *near = ft_nearest(e->key, known, 5);
-            rc = ft_fail_at(e->key_at, FT_ECONFIG, "'%s' has no key '%s'", o->key, e->key);
-            if (near)
-                ft_hint("did you mean '%s'?", near);
-        }
-    }
-    if (!d->path)
-        return ft_fail_at(n->at, FT_ECONFIG, "this entry of '%s' has no 'path'", o->key);
-    if ((d->type && strcmp(d->type, "tokenized") != 0) ||
-        (!d->type && !ft_ends_with(d->path, ".safetensors"))) {
-        rc = ft_fail_at(d->at, FT_ECONFIG, "'%s' as '%s': text formats are not there yet", d->path,
-                        d->type ? d->type : "text");
-        ft_hint("write a tokenized dataset (datasets/README.md shows how) and give it with "
-                "'type: tokenized'");
-    }
-    return rc;
-}
-
-static int read_datasets(struct ft_config *c, const struct ft_option *o, const struct ft_yaml *n,
-                         struct ft_dataset_config **to, int *count)
-{
-    if (n->kind != FT_YAML_LIST)
-        return bad_value(o, n, "a list of entries with a 'path'");
-    *to = ft_arena_alloc(&c->arena, (size_t)n->count, sizeof **to);
-    if (!*to)
-        return FT_ERESOURCE;
-    int rc = FT_OK;
-    for (const struct ft_yaml *e = n->first; e; e = e->next) {
-        int bad = read_dataset(o, e, &(*to)[(*count)++]);
-        rc = rc ? rc : bad;
-    }
-    return rc;
-}
-
 /* --- one option --- */
 
 static int read_value(struct ft_config *c, const struct ft_option *o, const struct ft_yaml *n)
@@ -261,7 +230,7 @@ static int read_value(struct ft_config *c, const struct ft_option *o, const stru
             return out_of_range(o, n);
         return FT_OK;
     case FT_T_BOOL:
-        return get_bool(n, to) ? FT_OK : bad_value(o, n, "true or false");
+        return ft_value_bool(n, to) ? FT_OK : bad_value(o, n, "true or false");
     case FT_T_CHOICE:
     case FT_T_WORD:
         return read_choice(o, n, to);
@@ -272,8 +241,13 @@ static int read_value(struct ft_config *c, const struct ft_option *o, const stru
     case FT_T_PATTERNS:
         return read_patterns(c, o, n, to);
     case FT_T_DATASETS:
-        return read_datasets(
-            c, o, n, to, strcmp(o->key, "datasets") == 0 ? &c->n_datasets : &c->n_test_datasets);
+        return ft_datasets_read(
+            c, o->key, n, to,
+            strcmp(o->key, "datasets") == 0 ? &c->n_datasets : &c->n_test_datasets);
+    case FT_T_TEXTS:
+        return ft_value_texts(to, &c->arena, o->key, n);
+    case FT_T_TOKENS:
+        return ft_value_pairs(to, &c->arena, o->key, n);
     case FT_T_ANY:
         return FT_OK;
     }
@@ -285,7 +259,7 @@ static bool is_off(const struct ft_yaml *n)
 {
     bool b;
     double r;
-    return (get_bool(n, &b) && !b) || (get_real(n, &r) && r == 0) ||
+    return (ft_value_bool(n, &b) && !b) || (get_real(n, &r) && r == 0) ||
            (n->kind == FT_YAML_SCALAR && !n->text[0]) ||
            (n->kind != FT_YAML_SCALAR && n->count == 0);
 }

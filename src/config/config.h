@@ -17,9 +17,21 @@ enum ft_device { FT_DEVICE_AUTO, FT_DEVICE_CPU, FT_DEVICE_CUDA };
 enum ft_optimizer { FT_ADAMW, FT_SGD };
 enum ft_schedule { FT_COSINE, FT_LINEAR, FT_CONSTANT, FT_CONSTANT_WARMUP };
 
-/* An entry of datasets or test_datasets. */
+/* An entry of datasets or test_datasets; members are named as its keys. Lists end with NULL. */
 struct ft_dataset_config {
-    const char *path, *type;
+    const char *path, *type; /* type: "user_defined" where it is a map */
+    const char **data_files, *ds_type, *name, *split, *revision;
+    const char *field, *field_messages, *field_system, *field_tools;
+    const char *field_instruction, *field_input, *field_output;
+    const char *format, *no_input_format, *system_format, *system_prompt;
+    const char **message_property_mappings; /* pairs: the template's name, the record's */
+    const char **roles;                     /* pairs: the record's, the template's */
+    const char **roles_to_train, **eot_tokens;
+    const char *message_field_role, *message_field_content, *message_field_training;
+    const char *chat_template, *chat_template_jinja;
+    int train_on_eos;    /* 0 to 3: turn, all, last, none, as enum ft_train_on; 4: unset */
+    int train_on_inputs; /* -1: unset */
+    bool drop_system_message;
     struct ft_where at;
 };
 
@@ -53,6 +65,14 @@ struct ft_config {
     int64_t sequence_len;
     int excess_length_strategy; /* enum ft_excess of data/ */
     bool sample_packing, curriculum_sampling;
+    bool train_on_inputs;
+    const char **roles_to_train, **eot_tokens; /* NULL ends, or NULL */
+    int train_on_eos;                          /* enum ft_train_on */
+    const char *chat_template, *chat_template_jinja, *default_system_message;
+    const char **special_tokens; /* pairs: name, token */
+    const char *dataset_prepared_path;
+    int64_t skip_bad_records;
+    const char **allow_data_problems;
     /* training */
     int64_t micro_batch_size, gradient_accumulation_steps;
     double num_epochs;

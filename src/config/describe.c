@@ -21,6 +21,8 @@ static const char *type_text(const struct ft_option *o)
         [FT_T_INTS] = "list of whole numbers, or one",
         [FT_T_PATTERNS] = "map from regular expressions to whole numbers",
         [FT_T_DATASETS] = "list of entries with a path",
+        [FT_T_TEXTS] = "list of texts, or one",
+        [FT_T_TOKENS] = "map from names to texts",
         [FT_T_ANY] = "anything",
     };
     return names[o->type];
@@ -87,6 +89,11 @@ int ft_config_explain(FILE *out, const char *key)
         fprintf(out, "  range:   %s %g, %s %g\n", o->open_lo ? "above" : "from", o->lo,
                 o->open_hi ? "below" : "up to", o->hi);
     fprintf(out, "  default: %s\n", o->fallback ? o->fallback : "unset");
+    const char *one, *help;
+    for (int k = 0; o->type == FT_T_DATASETS && (one = ft_dataset_key(k, &help)); k++) {
+        fprintf(out, "\n  %s\n", one);
+        wrap(out, help);
+    }
     return FT_OK;
 }
 
@@ -106,6 +113,15 @@ void ft_config_list(FILE *out)
 }
 
 /* --- JSON schema (draft 2020-12) --- */
+
+static json_t *schema_of_entry(void)
+{
+    json_t *keys = json_object();
+    const char *key, *help;
+    for (int i = 0; (key = ft_dataset_key(i, &help)); i++)
+        json_object_set_new(keys, key, json_pack("{ss}", "description", help));
+    return json_pack("{sssos[s]}", "type", "object", "properties", keys, "required", "path");
+}
 
 static json_t *schema_of(const struct ft_option *o)
 {
@@ -153,10 +169,14 @@ static json_t *schema_of(const struct ft_option *o)
         break;
     case FT_T_DATASETS:
         json_object_set_new(s, "type", json_pack("[ss]", "array", "null"));
-        json_object_set_new(s, "items",
-                            json_pack("{sss{s{sss s}}s[s]}", "type", "object", "properties", "path",
-                                      "type", "string", "description", "the file", "required",
-                                      "path"));
+        json_object_set_new(s, "items", schema_of_entry());
+        break;
+    case FT_T_TEXTS:
+        json_object_set_new(s, "type", json_pack("[sss]", "array", "string", "null"));
+        json_object_set_new(s, "items", json_pack("{ss}", "type", "string"));
+        break;
+    case FT_T_TOKENS:
+        json_object_set_new(s, "type", json_pack("[ss]", "object", "null"));
         break;
     case FT_T_ANY:
         break;
@@ -182,6 +202,23 @@ int ft_config_schema(FILE *out)
 }
 
 /* --- the resolved config --- */
+
+/* As it was written. */
+static json_t *tree_json(const struct ft_yaml *n)
+{
+    json_t *list;
+    if (!n || ft_yaml_is_null(n))
+        return json_null();
+    if (n->kind == FT_YAML_SCALAR)
+        return json_string(n->text);
+    list = n->kind == FT_YAML_MAP ? json_object() : json_array();
+    for (const struct ft_yaml *e = n->first; e; e = e->next)
+        if (n->kind == FT_YAML_MAP)
+            json_object_set_new(list, e->key, tree_json(e));
+        else
+            json_array_append_new(list, tree_json(e));
+    return list;
+}
 
 static json_t *value_of(const struct ft_config *c, const struct ft_option *o)
 {
@@ -221,16 +258,18 @@ static json_t *value_of(const struct ft_config *c, const struct ft_option *o)
              p && p->key; p++)
             json_object_set_new(list, p->key, json_integer(p->value));
         return list;
-    case FT_T_DATASETS: {
-        bool train = strcmp(o->key, "datasets") == 0;
-        const struct ft_dataset_config *d = train ? c->datasets : c->test_datasets;
-        int n = train ? c->n_datasets : c->n_test_datasets;
-        list = json_array();
-        for (int i = 0; i < n; i++)
-            json_array_append_new(
-                list, json_pack("{ssss}", "path", d[i].path ? d[i].path : "", "type", "tokenized"));
+    case FT_T_DATASETS:
+        return tree_json(ft_yaml_get(c->root, o->key));
+    case FT_T_TEXTS:
+        list = *(const char **const *)at ? json_array() : json_null();
+        for (const char **p = *(const char **const *)at; p && *p; p++)
+            json_array_append_new(list, json_string(*p));
         return list;
-    }
+    case FT_T_TOKENS:
+        list = *(const char **const *)at ? json_object() : json_null();
+        for (const char **p = *(const char **const *)at; p && *p; p += 2)
+            json_object_set_new(list, p[0], json_string(p[1]));
+        return list;
     case FT_T_ANY:
         return json_null();
     }

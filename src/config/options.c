@@ -113,9 +113,8 @@ const struct ft_option ft_options[] = {
 
     OTHER(
         datasets, FT_T_DATASETS, "data",
-        "What to train on: a list of entries with 'path', a tokenized .safetensors file "
-        "(input_ids I32, offsets I64, loss_mask U8; see datasets/README.md). Text formats are not "
-        "there yet."),
+        "What to train on: a list of entries with 'path' and 'type', whose keys are below. Several "
+        "are mixed."),
     OTHER(test_datasets, FT_T_DATASETS, "data", "What to evaluate on, as datasets."),
     REAL(val_set_size, 0, 2147483647, "0", "data",
          "Hold out this share (below 1) or number of documents for evaluation, from the end of the "
@@ -128,6 +127,35 @@ const struct ft_option ft_options[] = {
          "Documents never attend to one another."),
     BOOL(curriculum_sampling, "false", "data",
          "Keep the documents in the file's order, every epoch, instead of shuffling."),
+
+    BOOL(train_on_inputs, "false", "data", "Train on prompts and the users' turns too."),
+    OTHER(roles_to_train, FT_T_TEXTS, "data",
+          "Whose turns of conversations are trained on; by default the assistant's."),
+    CHOICE(train_on_eos, ft_train_on_choices, "unset", "data",
+           "Which turns' ends are trained on: turn (those that are trained), all, last or none. By "
+           "default those that are trained, or what a template's {% generation %} marks say."),
+    OTHER(eot_tokens, FT_T_TEXTS, "data",
+          "The tokens that end turns. By default ft finds them: the special token behind a turn's "
+          "words. They must be in the vocabulary."),
+    TEXT(chat_template, "data",
+         "The template that conversations go through: tokenizer_default (the model's own), the "
+         "name of a built-in one (chatml, llama3, ...), jinja (chat_template_jinja has it), or "
+         "tokenizer_default_fallback_NAME for models that may have none."),
+    TEXT(chat_template_jinja, "data", "A template's text, or the file that it is in."),
+    TEXT(default_system_message, "data",
+         "A system message for conversations that have none."),
+    OTHER(special_tokens, FT_T_TOKENS, "data",
+          "Other special tokens than the model's: {eos_token: ..., bos_token: ...}. They must be "
+          "in the vocabulary."),
+    {"dataset_prepared_path", FT_T_TEXT, FT_HERE, AT(dataset_prepared_path), 0, 0, false, false,
+     "last_run_prepared", NULL, "data",
+     "Folder in which tokenized text is kept, by everything that it depends on: another template, "
+     "tokenizer or file never meets old tokens. May be deleted at any time."},
+    INT(skip_bad_records, 0, 1000000000, "0", "data",
+        "Leave out up to this many records of a dataset that cannot be used, instead of stopping "
+        "at the first."),
+    OTHER(allow_data_problems, FT_T_TEXTS, "data",
+          "Problems of the labels to train with nevertheless: unended_turns, double_bos."),
 
     INT(micro_batch_size, 1, 1048576, "1", "training",
         "Documents a micro-batch (with sample_packing: its size in units of sequence_len)."),
@@ -210,7 +238,6 @@ const struct ft_option ft_options[] = {
     LATER("peft_trainable_token_indices", "Trained tokens. Not there yet."),
     LATER("early_stopping_patience", "Stop when evaluation stops falling. Not there yet."),
     LATER("load_best_model_at_end", "Keep the best checkpoint. Not there yet."),
-    LATER("shuffle_merged_datasets", "Not there yet; see curriculum_sampling."),
     LATER("fp16", "fp16 arithmetic. Not there yet."),
     LATER("float16", "fp16 arithmetic. Not there yet."),
     LATER("fp8", "fp8 arithmetic. Not there yet."),
@@ -229,17 +256,9 @@ const struct ft_option ft_options[] = {
     LATER_OK("auto_resume_from_checkpoints",
              "Continue from the newest checkpoint of output_dir. Not "
              "there yet: the run starts from the beginning."),
-    LATER_OK("dataset_prepared_path", "Where tokenized text is kept. Not there yet."),
     LATER_OK("train_on_inputs",
              "For text formats, which are not there yet; a tokenized dataset brings "
              "its own mask."),
-    LATER_OK("roles_to_train", "For text formats, which are not there yet."),
-    LATER_OK("train_on_eos", "For text formats, which are not there yet."),
-    LATER_OK("chat_template", "For text formats, which are not there yet."),
-    LATER_OK("chat_template_jinja", "For text formats, which are not there yet."),
-    LATER_OK("eot_tokens", "For text formats, which are not there yet."),
-    LATER_OK("default_system_message", "For text formats, which are not there yet."),
-    LATER_OK("special_tokens", "For text formats, which are not there yet."),
     LATER_OK("eval_strategy", "Evaluation follows eval_steps and evals_per_epoch."),
     LATER_OK("use_tensorboard", "TensorBoard files. Not there yet: metrics.jsonl has the numbers."),
     LATER_OK("mlflow_tracking_uri", "MLflow. Not there yet: metrics.jsonl has the numbers."),
@@ -289,6 +308,9 @@ const struct ft_option ft_options[] = {
     NOTICE("eval_batch_size", "Evaluation runs in passes of the training's size."),
     NOTICE("loss_watchdog_threshold", "A loss that is not finite always stops the run."),
     NOTICE("loss_watchdog_patience", "A loss that is not finite always stops the run."),
+    NOTICE("shuffle_merged_datasets", "Documents are shuffled unless curriculum_sampling is set."),
+    NOTICE("shuffle_before_merging_datasets", "Documents are shuffled over all datasets."),
+    NOTICE("skip_prepare_dataset", "Tokenized datasets are given as such."),
     NOTICE("dataset_processes", "Threads follow 'threads'."),
     NOTICE("dataset_num_proc", "Threads follow 'threads'."),
     NOTICE("dataset_keep_in_memory", "Tokenized data is kept in memory."),
@@ -350,6 +372,7 @@ const struct ft_option ft_options[] = {
     REFUSED("optim_args", "Use adam_beta1, adam_beta2, adam_epsilon."),
     REFUSED("optim_target_modules", "GaLore is another optimizer."),
     REFUSED("label_smoothing_factor", "ft's loss is plain cross-entropy."),
+    REFUSED("dataset_exact_deduplication", "Remove what is double from the data itself."),
     REFUSED("pretraining_dataset", "Use datasets."),
     REFUSED("streaming", "Use datasets."),
     REFUSED("sequence_parallel_degree", "There is one rank."),

@@ -17,6 +17,8 @@ enum ft_option_type {
     FT_T_INTS,     /* int64_t *, -1 ends */
     FT_T_PATTERNS, /* struct ft_pattern_config * */
     FT_T_DATASETS, /* struct ft_dataset_config * and a count behind it */
+    FT_T_TEXTS,    /* const char **: a list of texts, or one; NULL ends */
+    FT_T_TOKENS,   /* const char **: a map from names to texts, as pairs; NULL ends */
     FT_T_ANY,      /* not read: for rows that are not FT_HERE */
 };
 
@@ -51,5 +53,25 @@ extern const struct ft_option ft_options[];
 extern const int ft_option_count;
 
 int ft_option_find(const char *key); /* -1: none */
+
+extern const struct ft_choice ft_train_on_choices[];
+
+/* --- values, for the readers of tables --- */
+
+bool ft_value_bool(const struct ft_yaml *n, bool *out);
+/* FT_ECONFIG: "'key' is 'value', allowed ..." */
+int ft_value_refuse(const char *key, const struct ft_yaml *n, const char *allowed);
+/* A list of texts, or one: NULL ends. */
+int ft_value_texts(const char ***out, struct ft_arena *arena, const char *key,
+                   const struct ft_yaml *n);
+/* A map of texts as pairs of key and value. */
+int ft_value_pairs(const char ***out, struct ft_arena *arena, const char *key,
+                   const struct ft_yaml *n);
+
+/* datasets.c: a list of entries. */
+int ft_datasets_read(struct ft_config *c, const char *key, const struct ft_yaml *n,
+                     struct ft_dataset_config **to, int *count);
+/* The keys of an entry and their help, NULL ends. */
+const char *ft_dataset_key(int i, const char **help);
 
 #endif

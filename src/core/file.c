@@ -1,4 +1,5 @@
 /* Owns file access: whole reads, exact reads, atomic writes. */
+#define _GNU_SOURCE
 #include "core/file.h"
 
 #include "core/mem.h"
@@ -171,6 +172,80 @@ int ft_file_write(const char *path, const void *data, size_t len)
         return rc;
     }
     return ft_writer_commit(&w);
+}
+
+enum { SPOOL_BUFFER = 1 << 18 };
+
+int ft_spool_open(struct ft_spool *s, const char *path)
+{
+    char name[4200];
+    const char *slash = strrchr(path, '/');
+    *s = (struct ft_spool){0};
+    snprintf(name, sizeof name, "%.*s.spool.XXXXXX", slash ? (int)(slash - path) + 1 : 0, path);
+    FT_TRY(ft_alloc(&s->buffer, SPOOL_BUFFER, 1));
+    s->fd = mkostemp(name, O_CLOEXEC);
+    if (s->fd <= 0) {
+        s->fd = 0;
+        ft_spool_close(s);
+        return write_error(path, "write beside");
+    }
+    unlink(name);
+    return FT_OK;
+}
+
+static int flush_spool(struct ft_spool *s)
+{
+    size_t done = 0;
+    while (done < s->n) {
+        ssize_t n = write(s->fd, s->buffer + done, s->n - done);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0) {
+            if (n == 0)
+                errno = ENOSPC;
+            return write_error("a temporary file", "write");
+        }
+        done += (size_t)n;
+    }
+    s->n = 0;
+    return FT_OK;
+}
+
+int ft_spool_put(struct ft_spool *s, const void *data, size_t len)
+{
+    const char *p = data;
+    s->bytes += (int64_t)len;
+    while (len > 0) {
+        const size_t n = len < SPOOL_BUFFER - s->n ? len : SPOOL_BUFFER - s->n;
+        memcpy(s->buffer + s->n, p, n);
+        s->n += n;
+        p += n;
+        len -= n;
+        if (s->n == SPOOL_BUFFER)
+            FT_TRY(flush_spool(s));
+    }
+    return FT_OK;
+}
+
+int ft_spool_copy(struct ft_spool *s, struct ft_writer *w)
+{
+    FT_TRY(flush_spool(s));
+    for (int64_t at = 0; at < s->bytes;) {
+        const int64_t left = s->bytes - at;
+        const size_t n = left < SPOOL_BUFFER ? (size_t)left : SPOOL_BUFFER;
+        FT_TRY(ft_pread(s->fd, "a temporary file", s->buffer, n, at));
+        FT_TRY(ft_writer_put(w, s->buffer, n));
+        at += (int64_t)n;
+    }
+    return FT_OK;
+}
+
+void ft_spool_close(struct ft_spool *s)
+{
+    if (s->fd)
+        close(s->fd);
+    ft_free(s->buffer);
+    *s = (struct ft_spool){0};
 }
 
 int ft_make_folders(const char *path)

@@ -32,6 +32,20 @@ int ft_writer_put(struct ft_writer *w, const void *data, size_t len);
 int ft_writer_commit(struct ft_writer *w); /* closes w in any case */
 void ft_writer_abort(struct ft_writer *w); /* removes the temporary; harmless after commit */
 
+/* A nameless file in the folder of `path`, for what is too large to hold: gone when it is closed.
+ * Starts zeroed. FT_ERESOURCE. */
+struct ft_spool {
+    int fd; /* 0: closed */
+    int64_t bytes;
+    char *buffer;
+    size_t n;
+};
+int ft_spool_open(struct ft_spool *s, const char *path);
+int ft_spool_put(struct ft_spool *s, const void *data, size_t len);
+/* Appends all of it to w. */
+int ft_spool_copy(struct ft_spool *s, struct ft_writer *w);
+void ft_spool_close(struct ft_spool *s);
+
 /* Creates a folder and its parents; FT_ERESOURCE. */
 int ft_make_folders(const char *path);
 

@@ -23,6 +23,7 @@ int ft_json_record(const char *text, size_t len, struct ft_where at, enum ft_cod
     *out = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &e);
     if (*out)
         return FT_OK;
+    at.line += e.line > 1 ? e.line - 1 : 0;
     at.col = e.column;
     return ft_fail_at(at, code, "not valid JSON: %s", e.text);
 }

@@ -15,22 +15,11 @@ struct report {
 };
 
 static _Thread_local struct report errors, notices;
+static _Thread_local struct ft_where place;
 
-static void put(struct report *r, struct ft_where at, const char *kind, const char *fmt, va_list ap)
+static void append(struct report *r, const char *line)
 {
-    char line[2048];
-    size_t n = 0;
-    if (at.file && at.line > 0)
-        n = (size_t)snprintf(line, sizeof line, "%s:%d:%d: ", at.file, at.line, at.col);
-    else if (at.file)
-        n = (size_t)snprintf(line, sizeof line, "%s: ", at.file);
-    if (n >= sizeof line)
-        n = sizeof line - 1;
-    n += (size_t)snprintf(line + n, sizeof line - n, "%s: ", kind);
-    if (n >= sizeof line)
-        n = sizeof line - 1;
-    vsnprintf(line + n, sizeof line - n, fmt, ap);
-    size_t len = strlen(line);
+    const size_t len = strlen(line);
     static const char more[] = "(further problems not shown)\n";
     if (r->len + len + 2 + sizeof more > sizeof r->text) {
         if (!r->full)
@@ -44,11 +33,30 @@ static void put(struct report *r, struct ft_where at, const char *kind, const ch
     r->text[r->len] = 0;
 }
 
+static void put(struct report *r, struct ft_where at, const char *kind, const char *fmt, va_list ap)
+{
+    char line[2048];
+    size_t n = 0;
+    if (at.file && at.line > 0 && at.col > 0)
+        n = (size_t)snprintf(line, sizeof line, "%s:%d:%d: ", at.file, at.line, at.col);
+    else if (at.file && at.line > 0)
+        n = (size_t)snprintf(line, sizeof line, "%s:%d: ", at.file, at.line);
+    else if (at.file)
+        n = (size_t)snprintf(line, sizeof line, "%s: ", at.file);
+    if (n >= sizeof line)
+        n = sizeof line - 1;
+    n += (size_t)snprintf(line + n, sizeof line - n, "%s: ", kind);
+    if (n >= sizeof line)
+        n = sizeof line - 1;
+    vsnprintf(line + n, sizeof line - n, fmt, ap);
+    append(r, line);
+}
+
 int ft_fail(enum ft_code code, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
-    put(&errors, (struct ft_where){0}, "error", fmt, ap);
+    put(&errors, place, "error", fmt, ap);
     va_end(ap);
     errors.count++;
     return code;
@@ -62,6 +70,22 @@ int ft_fail_at(struct ft_where at, enum ft_code code, const char *fmt, ...)
     va_end(ap);
     errors.count++;
     return code;
+}
+
+void ft_status_place(struct ft_where at)
+{
+    place = at;
+}
+
+void ft_status_add(const char *report)
+{
+    if (!*report)
+        return;
+    const size_t n = strlen(report);
+    char line[sizeof errors.text];
+    snprintf(line, sizeof line, "%.*s", (int)(report[n - 1] == '\n' ? n - 1 : n), report);
+    append(&errors, line);
+    errors.count++;
 }
 
 void ft_hint(const char *fmt, ...)

@@ -19,7 +19,7 @@ enum ft_speaker ft_speaker_of(const char *role)
 void ft_sample_clear(struct ft_sample *s)
 {
     s->ids.n = s->labelled = 0;
-    s->turns = s->ended = 0;
+    s->turns = s->ended = s->borders = 0;
 }
 
 void ft_sample_free(struct ft_sample *s)
@@ -281,6 +281,16 @@ static bool is_trained(const struct ft_turn_rules *r, const json_t *message, con
     return false;
 }
 
+/* A token that is partly the template's and partly the turn's: when the model is asked, its prompt
+ * ends otherwise. */
+static bool crosses_border(const struct conversation *c, const struct turn *turn)
+{
+    for (size_t k = 0; k < c->spans.n; k++)
+        if (c->spans.v[k].begin < turn->begin && c->spans.v[k].end > turn->begin)
+            return true;
+    return false;
+}
+
 static void train_turn(struct conversation *c, const struct turn *turn, bool last, bool marked)
 {
     const enum ft_train_on end = c->rules->end;
@@ -297,6 +307,7 @@ static void train_turn(struct conversation *c, const struct turn *turn, bool las
     if (turn->trained) {
         c->s->turns++;
         c->s->ended += at >= 0 && c->s->mask[at];
+        c->s->borders += turn->end > turn->begin && crosses_border(c, turn);
     }
 }
 

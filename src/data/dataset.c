@@ -5,6 +5,7 @@
 #include "core/rng.h"
 #include "io/safetensors.h"
 
+#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 struct reader {
     struct ft_dataset *d;
     const char *path;
+    const struct ft_st *f;
     int64_t vocab, sequence_len, first_token;
     enum ft_excess excess;
 };
@@ -66,6 +68,28 @@ static int check_tokens(const struct reader *r, int64_t doc, int64_t start, int6
     return FT_OK;
 }
 
+/* Too long, and that is not allowed: with the record's own place if the file knows it. */
+static int refuse_length(const struct reader *r, int64_t doc, int64_t length)
+{
+    const struct ft_st_entry *source = ft_st_find(r->f, "source");
+    const char *text = ft_st_metadata(r->f, "ft"), *file = NULL;
+    json_t *all = text ? json_loads(text, 0, NULL) : NULL;
+    int32_t at[2] = {0, 0};
+    if (source && source->dtype == FT_I32 && source->n_dims == 2 && source->dims[1] == 2 &&
+        doc < source->dims[0] && ft_st_read(r->f, source, doc * 8, sizeof at, at) == FT_OK)
+        file = json_string_value(
+            json_array_get(json_object_get(all, "files"), (size_t)(at[0] < 0 ? 0 : at[0])));
+    if (file)
+        ft_fail_at((struct ft_where){.file = file, .line = at[1]}, FT_EDATA,
+                   "has %lld tokens, more than 'sequence_len', which is %lld", (long long)length,
+                   (long long)r->sequence_len);
+    else
+        invalid(r, "document %lld has %lld tokens, more than 'sequence_len'", doc, length);
+    ft_hint("raise 'sequence_len', or set 'excess_length_strategy' to drop or truncate");
+    json_decref(all);
+    return FT_EDATA;
+}
+
 static int add_document(struct reader *r, int64_t doc, int64_t start, int64_t length)
 {
     struct ft_dataset *d = r->d;
@@ -76,11 +100,8 @@ static int add_document(struct reader *r, int64_t doc, int64_t start, int64_t le
         return FT_OK;
     }
     if (length > r->sequence_len) {
-        if (r->excess == FT_EXCESS_RAISE) {
-            invalid(r, "document %lld has %lld tokens, more than 'sequence_len'", doc, length);
-            ft_hint("raise 'sequence_len', or set 'excess_length_strategy' to drop or truncate");
-            return FT_EDATA;
-        }
+        if (r->excess == FT_EXCESS_RAISE)
+            return refuse_length(r, doc, length);
         if (r->excess == FT_EXCESS_DROP) {
             d->dropped++;
             return FT_OK;
@@ -154,9 +175,9 @@ out:
 int ft_dataset_read(struct ft_dataset *d, const char *path, int64_t vocab, int64_t sequence_len,
                     enum ft_excess excess)
 {
-    struct reader r = {d, path, vocab, sequence_len, 0, excess};
     struct ft_st *f;
     FT_TRY(ft_st_open(&f, path));
+    struct reader r = {d, path, f, vocab, sequence_len, 0, excess};
     int rc = read_all(&r, f);
     ft_st_close(f);
     return rc;

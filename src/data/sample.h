@@ -26,6 +26,7 @@ struct ft_sample {
     uint8_t *speaker; /* enum ft_speaker */
     size_t labelled, room;
     int turns, ended; /* trained turns, and how many of them end in a trained terminator */
+    int borders;      /* where a prompt's last token is another one than the model would be given */
 };
 void ft_sample_clear(struct ft_sample *s);
 void ft_sample_free(struct ft_sample *s);

@@ -36,18 +36,18 @@ static char *cache_folder(void)
 }
 
 /* The repository's folder in the cache: models--org--name */
-static char *repository(const char *cache, const char *id)
+static char *repository(const char *cache, const char *kind, const char *id)
 {
     const char *slash = strchr(id, '/');
     if (slash)
-        return ft_format("%s/models--%.*s--%s", cache, (int)(slash - id), id, slash + 1);
-    return ft_format("%s/models--%s", cache, id);
+        return ft_format("%s/%ss--%.*s--%s", cache, kind, (int)(slash - id), id, slash + 1);
+    return ft_format("%s/%ss--%s", cache, kind, id);
 }
 
-/* The snapshot that refs/main names. *out NULL if there is none. */
-static int snapshot(char **out, const char *repo)
+/* The snapshot that a branch or tag names. *out NULL if there is none. */
+static int snapshot(char **out, const char *repo, const char *revision)
 {
-    char *ref = ft_path_join(repo, "refs/main"), *hash = NULL;
+    char *ref = ft_format("%s/refs/%s", repo, revision ? revision : "main"), *hash = NULL;
     size_t len;
     int rc = ref ? FT_OK : FT_ERESOURCE;
     *out = NULL;
@@ -67,7 +67,8 @@ static int snapshot(char **out, const char *repo)
     return rc;
 }
 
-int ft_hub_model(char **out, bool *cached, const char *name, const char *folder)
+int ft_hub_find(char **out, bool *cached, const char *kind, const char *name, const char *revision,
+                const char *folder)
 {
     *out = NULL;
     *cached = false;
@@ -81,13 +82,15 @@ int ft_hub_model(char **out, bool *cached, const char *name, const char *folder)
     }
     if (!is_id(name))
         return ft_fail(FT_EDATA, "'%s' does not exist", name);
-    char *cache = cache_folder(), *repo = cache ? repository(cache, name) : NULL;
-    int rc = repo ? snapshot(out, repo) : FT_ERESOURCE;
+    char *cache = cache_folder(), *repo = cache ? repository(cache, kind, name) : NULL;
+    int rc = repo ? snapshot(out, repo, revision) : FT_ERESOURCE;
     *cached = !rc && *out;
     if (!rc && !*out) {
-        rc = ft_fail(FT_EDATA, "'%s' is neither a folder nor in the Hugging Face cache (%s)", name,
+        rc = ft_fail(FT_EDATA, "'%s' is neither a path nor in the Hugging Face cache (%s)", name,
                      cache);
-        ft_hint("ft never uses the network; download it with: hf download %s", name);
+        ft_hint("ft never uses the network; download it with: hf download %s%s%s%s", name,
+                strcmp(kind, "model") == 0 ? "" : " --repo-type dataset",
+                revision ? " --revision " : "", revision ? revision : "");
     }
     ft_free(repo);
     ft_free(cache);

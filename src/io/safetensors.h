@@ -3,6 +3,7 @@
 #ifndef FT_IO_SAFETENSORS_H
 #define FT_IO_SAFETENSORS_H
 
+#include "core/file.h"
 #include "core/status.h"
 #include "core/tensor.h"
 
@@ -40,6 +41,7 @@ struct ft_st_item {
     int n_dims;
     int64_t dims[FT_ST_MAX_DIMS];
     const void *data;
+    struct ft_spool *spool; /* instead of data */
 };
 
 /* Writes items atomically, in the reference writer's order (by dtype size descending, then name),

@@ -395,4 +395,26 @@ static int encode_bpe(struct ft_text_model *m, const char *p, size_t n, struct f
     return FT_OK;
 }
 
-const struct ft_model_row ft_bpe_row = {"BPE", open_bpe, close_bpe, encode_bpe};
+static int share_bpe(struct ft_text_model *m)
+{
+    struct bpe *b;
+    FT_TRY(ft_alloc(&b, 1, sizeof *b));
+    *b = *(const struct bpe *)m->state;
+    b->symbols = NULL;
+    b->heap = NULL;
+    b->room = 0;
+    m->state = b;
+    return ft_alloc(&b->cache, CACHE, sizeof *b->cache);
+}
+
+static void unshare_bpe(struct ft_text_model *m)
+{
+    struct bpe *b = m->state;
+    ft_free(b->cache);
+    ft_free(b->symbols);
+    ft_free(b->heap);
+    ft_free(b);
+}
+
+const struct ft_model_row ft_bpe_row = {"BPE",      open_bpe,  close_bpe,
+                                        encode_bpe, share_bpe, unshare_bpe};

@@ -39,56 +39,92 @@ static const char *template_text(const json_t *config)
     return json_string_value(v);
 }
 
-static int open_template(struct ft_chat *c, const char *folder, const char *config_path,
-                         const json_t *config)
+/* A JSON file of the folder; *out NULL if it is not there. */
+static int read_config(json_t **out, const char *folder, const char *file)
 {
-    char *path = ft_path_join(folder, "chat_template.jinja"), *text = NULL;
+    char *path = ft_path_join(folder, file);
+    int rc = path ? FT_OK : FT_ERESOURCE;
+    *out = NULL;
+    if (!rc && ft_file_exists(path))
+        rc = ft_json_config(path, FT_EDATA, out);
+    ft_free(path);
+    return rc;
+}
+
+int ft_special_tokens(json_t **out, const char *folder)
+{
+    static const char *const files[] = {"special_tokens_map.json", "tokenizer_config.json"};
+    json_t *tokens = json_object();
+    int rc = tokens ? FT_OK : ft_fail(FT_ERESOURCE, "out of memory");
+    for (int i = 0; i < 2 && !rc; i++) {
+        json_t *config;
+        rc = read_config(&config, folder, files[i]);
+        if (!rc)
+            add_tokens(tokens, config);
+        json_decref(config);
+    }
+    if (rc)
+        json_decref(tokens);
+    *out = rc ? NULL : tokens;
+    return rc;
+}
+
+int ft_chat_template(char **text, char **name, const char *folder)
+{
+    char *path = ft_path_join(folder, "chat_template.jinja");
+    json_t *config = NULL;
     size_t n;
     int rc = path ? FT_OK : FT_ERESOURCE;
+    *text = *name = NULL;
     if (!rc && ft_file_exists(path)) {
-        rc = ft_file_read(path, 1 << 24, FT_EDATA, &text, &n);
-        if (!rc)
-            rc = ft_template_open(&c->template, text, path);
-    } else if (!rc && template_text(config)) {
-        rc = ft_template_open(&c->template, template_text(config), config_path);
-    } else if (!rc) {
-        rc = ft_fail_at((struct ft_where){.file = folder}, FT_EDATA,
-                        "the model has no chat template (chat_template.jinja, or 'chat_template' "
-                        "in tokenizer_config.json)");
+        rc = ft_file_read(path, 1 << 24, FT_EDATA, text, &n);
+        *name = path;
+        return rc;
     }
-    ft_free(text);
     ft_free(path);
+    if (!rc)
+        rc = read_config(&config, folder, "tokenizer_config.json");
+    if (!rc && template_text(config)) {
+        *text = ft_strdup(template_text(config));
+        *name = ft_path_join(folder, "tokenizer_config.json");
+        rc = *text && *name ? FT_OK : FT_ERESOURCE;
+    }
+    json_decref(config);
+    return rc;
+}
+
+int ft_chat_new(struct ft_chat **out, const char *text, const char *name, json_t *tokens)
+{
+    struct ft_chat *c;
+    *out = NULL;
+    FT_TRY(ft_alloc(&c, 1, sizeof *c));
+    c->tokens = json_incref(tokens);
+    int rc = ft_template_open(&c->template, text, name);
+    if (rc)
+        ft_chat_close(c);
+    else
+        *out = c;
     return rc;
 }
 
 int ft_chat_open(struct ft_chat **out, const char *folder)
 {
-    char *path = ft_path_join(folder, "tokenizer_config.json");
-    json_t *config = NULL;
-    struct ft_chat *c;
+    char *text, *name;
+    json_t *tokens = NULL;
     *out = NULL;
-    int rc = path ? ft_alloc(&c, 1, sizeof *c) : FT_ERESOURCE;
-    if (rc) {
-        ft_free(path);
-        return rc;
-    }
-    c->tokens = json_object();
-    if (ft_file_exists(path))
-        rc = ft_json_config(path, FT_EDATA, &config);
-    if (!rc && !c->tokens)
-        rc = ft_fail(FT_ERESOURCE, "out of memory");
+    int rc = ft_chat_template(&text, &name, folder);
+    if (!rc && !text)
+        rc = ft_fail_at((struct ft_where){.file = folder}, FT_EDATA,
+                        "the model has no chat template (chat_template.jinja, or 'chat_template' "
+                        "in tokenizer_config.json)");
     if (!rc)
-        add_tokens(c->tokens, config);
+        rc = ft_special_tokens(&tokens, folder);
     if (!rc)
-        rc = open_template(c, folder, path, config);
-    json_decref(config);
-    ft_free(path);
-    if (rc) {
-        ft_chat_close(c);
-        return rc;
-    }
-    *out = c;
-    return FT_OK;
+        rc = ft_chat_new(out, text, name, tokens);
+    json_decref(tokens);
+    ft_free(text);
+    ft_free(name);
+    return rc;
 }
 
 void ft_chat_close(struct ft_chat *c)

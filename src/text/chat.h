@@ -6,7 +6,16 @@
 
 struct ft_chat;
 
-/* From chat_template.jinja, or tokenizer_config.json's chat_template. FT_EDATA if there is none. */
+/* The folder's special tokens by name ("eos_token": "</s>", ...), as its tokenizer_config.json and
+ * special_tokens_map.json say; the caller releases the object. */
+int ft_special_tokens(json_t **out, const char *folder);
+
+/* A template's own text: the folder's chat_template.jinja, or tokenizer_config.json's
+ * chat_template; name: the file that it is in. Freed with ft_free; *text NULL if there is none. */
+int ft_chat_template(char **text, char **name, const char *folder);
+/* tokens: what the template may call bos_token and the like; is kept. */
+int ft_chat_new(struct ft_chat **out, const char *text, const char *name, json_t *tokens);
+/* Both of the folder's. FT_EDATA if it has no template. */
 int ft_chat_open(struct ft_chat **out, const char *folder);
 void ft_chat_close(struct ft_chat *c);
 

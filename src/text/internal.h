@@ -157,6 +157,10 @@ struct ft_model_row {
     int (*open)(struct ft_text_model *m, const json_t *spec, const struct ft_place *at);
     void (*close)(struct ft_text_model *m);
     int (*encode)(struct ft_text_model *m, const char *p, size_t n, struct ft_ids *out);
+    /* m is a copy: gets a state of its own that shares what encode does not change; unshare frees
+     * that state */
+    int (*share)(struct ft_text_model *m);
+    void (*unshare)(struct ft_text_model *m);
 };
 extern const struct ft_model_row ft_bpe_row, ft_unigram_row;
 int ft_text_model_open(struct ft_text_model *m, const json_t *spec, bool bytes,

@@ -8,7 +8,6 @@
 struct ft_pattern_code {
     char *plain;
     regex_t *regex;
-    OnigRegion *region;
 };
 
 int ft_pattern_regex(struct ft_pattern_code **out, const char *regex, const struct ft_place *at)
@@ -23,14 +22,11 @@ int ft_pattern_regex(struct ft_pattern_code **out, const char *regex, const stru
     onig_initialize(&utf8, 1);
     int rc = onig_new(&p->regex, r, r + strlen(regex), ONIG_OPTION_NONE, ONIG_ENCODING_UTF8,
                       ONIG_SYNTAX_ONIGURUMA, &info);
-    p->region = onig_region_new();
-    if (rc == ONIG_NORMAL && p->region) {
+    if (rc == ONIG_NORMAL) {
         *out = p;
         return FT_OK;
     }
     ft_pattern_close(p);
-    if (rc == ONIG_NORMAL)
-        return ft_fail(FT_ERESOURCE, "out of memory");
     onig_error_code_to_str(text, rc, &info);
     return ft_refuse(at, "has a pattern that is not a regular expression: %s", (const char *)text);
 }
@@ -78,15 +74,13 @@ void ft_pattern_close(struct ft_pattern_code *p)
         return;
     if (p->regex)
         onig_free(p->regex);
-    if (p->region)
-        onig_region_free(p->region, 1);
     ft_free(p->plain);
     ft_free(p);
 }
 
 /* The next match in text[at, end); false if there is none. */
-static bool next_match(const struct ft_pattern_code *p, const char *text, size_t begin, size_t at,
-                       size_t end, size_t *from, size_t *to)
+static bool next_match(const struct ft_pattern_code *p, OnigRegion *region, const char *text,
+                       size_t begin, size_t at, size_t end, size_t *from, size_t *to)
 {
     if (p->plain) {
         const size_t n = strlen(p->plain);
@@ -98,12 +92,11 @@ static bool next_match(const struct ft_pattern_code *p, const char *text, size_t
         return hit != NULL;
     }
     const OnigUChar *s = (const OnigUChar *)text;
-    int rc =
-        onig_search(p->regex, s + begin, s + end, s + at, s + end, p->region, ONIG_OPTION_NONE);
+    int rc = onig_search(p->regex, s + begin, s + end, s + at, s + end, region, ONIG_OPTION_NONE);
     if (rc < 0)
         return false;
-    *from = begin + (size_t)p->region->beg[0];
-    *to = begin + (size_t)p->region->end[0];
+    *from = begin + (size_t)region->beg[0];
+    *to = begin + (size_t)region->end[0];
     return true;
 }
 
@@ -111,16 +104,20 @@ int ft_pattern_find(const struct ft_pattern_code *p, const char *text, size_t be
                     struct ft_ranges *out)
 {
     size_t at = begin, last = begin, from, to;
-    while (at <= end && next_match(p, text, begin, at, end, &from, &to)) {
+    OnigRegion region;
+    int rc = FT_OK;
+    onig_region_init(&region); /* here, so that threads can share the pattern */
+    while (!rc && at <= end && next_match(p, &region, text, begin, at, end, &from, &to)) {
         if (from > last)
-            FT_TRY(ft_ranges_add(out, last, from, false));
-        if (to > from)
-            FT_TRY(ft_ranges_add(out, from, to, true));
+            rc = ft_ranges_add(out, last, from, false);
+        if (to > from && !rc)
+            rc = ft_ranges_add(out, from, to, true);
         last = to;
         /* an empty match: go on behind the next character */
         at = to > from ? to : to < end ? to + (size_t)ft_char_length(text[to]) : end + 1;
     }
-    return last < end ? ft_ranges_add(out, last, end, false) : FT_OK;
+    onig_region_free(&region, 0);
+    return last < end && !rc ? ft_ranges_add(out, last, end, false) : rc;
 }
 
 int ft_pattern_replace(const struct ft_pattern_code *p, const char *text, size_t n,

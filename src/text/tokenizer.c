@@ -15,6 +15,7 @@ struct ft_tokenizer {
     int32_t size;
     struct ft_trie *raw, *normalized;
     struct ft_ids before, after; /* the post-processor's tokens */
+    bool shares;                 /* all of the above, and the model but for its state */
     /* working memory */
     struct ft_bytes text, spare_text;
     struct ft_ranges outer, inner, pieces, spare;
@@ -196,10 +197,38 @@ int ft_tokenizer_open(struct ft_tokenizer **out, const char *path)
     return FT_OK;
 }
 
-void ft_tokenizer_close(struct ft_tokenizer *t)
+int ft_tokenizer_share(struct ft_tokenizer **out, const struct ft_tokenizer *t)
 {
-    if (!t)
-        return;
+    struct ft_tokenizer *own;
+    *out = NULL;
+    ft_is_word(' '); /* looks its tables up */
+    FT_TRY(ft_alloc(&own, 1, sizeof *own));
+    *own = (struct ft_tokenizer){.model = t->model,
+                                 .normalizer = t->normalizer,
+                                 .pretokenizer = t->pretokenizer,
+                                 .decoder = t->decoder,
+                                 .has_decoder = t->has_decoder,
+                                 .added = t->added,
+                                 .n_added = t->n_added,
+                                 .added_of = t->added_of,
+                                 .size = t->size,
+                                 .raw = t->raw,
+                                 .normalized = t->normalized,
+                                 .before = t->before,
+                                 .after = t->after,
+                                 .shares = true};
+    int rc = own->model.row->share(&own->model);
+    if (rc && own->model.state == t->model.state)
+        ft_free(own);
+    else if (rc)
+        ft_tokenizer_close(own);
+    else
+        *out = own;
+    return rc;
+}
+
+static void close_parts(struct ft_tokenizer *t)
+{
     ft_text_model_close(&t->model);
     ft_step_close(t->normalizer);
     ft_step_close(t->pretokenizer);
@@ -208,6 +237,17 @@ void ft_tokenizer_close(struct ft_tokenizer *t)
     ft_trie_free(t->normalized);
     ft_ids_free(&t->before);
     ft_ids_free(&t->after);
+    ft_arena_fini(&t->arena);
+}
+
+void ft_tokenizer_close(struct ft_tokenizer *t)
+{
+    if (!t)
+        return;
+    if (t->shares)
+        t->model.row->unshare(&t->model);
+    else
+        close_parts(t);
     ft_ids_free(&t->outer_numbers);
     ft_ids_free(&t->inner_numbers);
     ft_bytes_free(&t->text);
@@ -216,7 +256,6 @@ void ft_tokenizer_close(struct ft_tokenizer *t)
     ft_free(t->inner.v);
     ft_free(t->pieces.v);
     ft_free(t->spare.v);
-    ft_arena_fini(&t->arena);
     ft_free(t);
 }
 

@@ -16,6 +16,8 @@ struct ft_tokenizer;
 /* Reads tokenizer.json. FT_EDATA. */
 int ft_tokenizer_open(struct ft_tokenizer **out, const char *path);
 void ft_tokenizer_close(struct ft_tokenizer *t);
+/* The same tokenizer for another thread, with working memory of its own; t must outlive it. */
+int ft_tokenizer_share(struct ft_tokenizer **out, const struct ft_tokenizer *t);
 
 /* A growing list of ids; starts zeroed, freed with ft_ids_free. */
 struct ft_ids {

@@ -195,4 +195,23 @@ static int encode_unigram(struct ft_text_model *m, const char *p, size_t n, stru
     return rc;
 }
 
-const struct ft_model_row ft_unigram_row = {"Unigram", open_unigram, close_unigram, encode_unigram};
+static int share_unigram(struct ft_text_model *m)
+{
+    struct unigram *u;
+    FT_TRY(ft_alloc(&u, 1, sizeof *u));
+    *u = *(const struct unigram *)m->state;
+    u->best = NULL;
+    u->room = 0;
+    m->state = u;
+    return FT_OK;
+}
+
+static void unshare_unigram(struct ft_text_model *m)
+{
+    struct unigram *u = m->state;
+    ft_free(u->best);
+    ft_free(u);
+}
+
+const struct ft_model_row ft_unigram_row = {"Unigram",      open_unigram,  close_unigram,
+                                            encode_unigram, share_unigram, unshare_unigram};

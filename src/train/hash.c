@@ -48,13 +48,11 @@ static int add(struct ft_hashes *h, const char *kind, char *path)
 
 static int collect(struct ft_hashes *h, const struct ft_job *j)
 {
-    const struct ft_config *c = j->config;
     FT_TRY(add(h, "config", ft_path_join(j->model_path, "config.json")));
     FT_TRY(add(h, "tokenizer", ft_path_join(j->model_path, "tokenizer.json")));
-    for (int i = 0; i < c->n_datasets; i++)
-        FT_TRY(add(h, "dataset", ft_config_path(c, c->datasets[i].path)));
-    for (int i = 0; i < c->n_test_datasets; i++)
-        FT_TRY(add(h, "dataset", ft_config_path(c, c->test_datasets[i].path)));
+    for (int i = 0; i < j->n_data; i++)
+        for (char **file = j->data[i].files; file && *file; file++)
+            FT_TRY(add(h, "dataset", ft_strdup(*file)));
     for (int i = 0; i < ft_model_files(j->model); i++)
         FT_TRY(add(h, "weights", ft_strdup(ft_model_file(j->model, i))));
     return FT_OK;
@@ -65,8 +63,10 @@ int ft_hashes_start(struct ft_hashes **out, const struct ft_job *j)
     struct ft_hashes *h;
     *out = NULL;
     FT_TRY(ft_alloc(&h, 1, sizeof *h));
-    size_t most = 2 + (size_t)(j->config->n_datasets + j->config->n_test_datasets) +
-                  (size_t)ft_model_files(j->model);
+    size_t most = 2 + (size_t)ft_model_files(j->model);
+    for (int i = 0; i < j->n_data; i++)
+        for (char **file = j->data[i].files; file && *file; file++)
+            most++;
     int rc = ft_alloc(&h->items, most, sizeof *h->items);
     if (!rc)
         rc = collect(h, j);

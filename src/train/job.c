@@ -6,6 +6,7 @@
 #include "io/hub.h"
 #include "io/tokenizer_check.h"
 
+#include <malloc.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -18,21 +19,74 @@ enum { DEVICE_LIBRARY_BYTES = 512 << 20 };
 
 /* --- data --- */
 
-static int read_list(struct ft_job *j, struct ft_dataset *d, const struct ft_dataset_config *list,
-                     int n)
+/* An entry's tokens, from its own file or the one that its text became. */
+static int read_entry(struct ft_job *j, struct ft_dataset *d, const struct ft_dataset_config *entry,
+                      const struct ft_texts *t)
 {
     const struct ft_config *c = j->config;
-    int rc = FT_OK;
-    for (int i = 0; i < n && !rc; i++) {
-        char *path = ft_config_path(c, list[i].path);
-        rc = path ? FT_OK : FT_ERESOURCE;
-        if (!rc && !ft_file_exists(path))
-            rc = ft_fail_at(list[i].at, FT_EDATA, "dataset '%s' does not exist", list[i].path);
+    struct ft_job_data *data = &j->data[j->n_data++];
+    struct ft_source s;
+    char *prepared = NULL;
+    int rc = ft_source_open(&s, t, c, entry);
+    if (!rc && (data->text = ft_source_is_text(entry))) {
+        rc = ft_source_prepared(&prepared, &s, t, &data->audit);
         if (!rc)
-            rc = ft_dataset_read(d, path, ft_model_config(j->model)->vocab, c->sequence_len,
-                                 (enum ft_excess)c->excess_length_strategy);
-        ft_free(path);
+            rc = ft_audit_check(&data->audit, c->allow_data_problems);
     }
+    for (char **file = s.files; file && *file && !rc; file++) {
+        rc = ft_dataset_read(d, prepared ? prepared : *file, ft_model_config(j->model)->vocab,
+                             c->sequence_len, (enum ft_excess)c->excess_length_strategy);
+        if (prepared)
+            break; /* it has them all */
+    }
+    data->files = s.files;
+    s.files = NULL;
+    ft_source_close(&s);
+    ft_free(prepared);
+    return rc;
+}
+
+static int read_list(struct ft_job *j, struct ft_dataset *d, const struct ft_dataset_config *list,
+                     int n, const struct ft_texts *t)
+{
+    int rc = FT_OK;
+    for (int i = 0; i < n && !rc; i++)
+        rc = read_entry(j, d, &list[i], t);
+    return rc;
+}
+
+static bool has_text(const struct ft_dataset_config *list, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (ft_source_is_text(&list[i]))
+            return true;
+    return false;
+}
+
+/* All entries; the tokenizer is gone again before the weights come. */
+static int read_data(struct ft_job *j, const struct ft_job_hooks *hooks)
+{
+    const struct ft_config *c = j->config;
+    struct ft_texts t = {.folder = NULL};
+    const size_t n = (size_t)(c->n_datasets + c->n_test_datasets);
+    FT_TRY(ft_alloc(&j->data, n + 1, sizeof *j->data));
+    int rc = FT_OK;
+    const bool text =
+        has_text(c->datasets, c->n_datasets) || has_text(c->test_datasets, c->n_test_datasets);
+    if (text)
+        rc = ft_texts_open(&t, c, j->model_path, j->pool);
+    if (hooks) {
+        t.progress = hooks->progress;
+        t.progress_ctx = hooks->ctx;
+        t.wait = hooks->wait;
+    }
+    if (!rc)
+        rc = read_list(j, &j->train, c->datasets, c->n_datasets, &t);
+    if (!rc)
+        rc = read_list(j, &j->held, c->test_datasets, c->n_test_datasets, &t);
+    ft_texts_close(&t);
+    if (text)
+        malloc_trim(0); /* a tokenizer is many small pieces, and the heap would keep them */
     return rc;
 }
 
@@ -124,13 +178,12 @@ static void set_batching(struct ft_job *j)
                                        .seed = (uint64_t)c->seed};
 }
 
-static int open_data(struct ft_job *j)
+static int open_data(struct ft_job *j, const struct ft_job_hooks *hooks)
 {
     const struct ft_config *c = j->config;
-    FT_TRY(read_list(j, &j->train, c->datasets, c->n_datasets));
+    FT_TRY(read_data(j, hooks));
     report_left_out(&j->train, "datasets");
     if (c->n_test_datasets) {
-        FT_TRY(read_list(j, &j->held, c->test_datasets, c->n_test_datasets));
         report_left_out(&j->held, "test_datasets");
         if (j->held.n_docs == 0)
             return ft_fail_at(ft_config_where(c, "test_datasets"), FT_EDATA,
@@ -620,26 +673,31 @@ static int open_backend(struct ft_job *j)
 
 /* --- the whole --- */
 
+static int open_pool(struct ft_job *j)
+{
+    const int64_t threads = j->config->threads;
+    return ft_pool_new(&j->pool, threads > 0 ? (int)threads : ft_cpu_allowance());
+}
+
 /* What is left once model and data are there. */
 static int open_rest(struct ft_job *j)
 {
-    const struct ft_config *c = j->config;
     find_length(j);
-    FT_TRY(ft_pool_new(&j->pool, c->threads > 0 ? (int)c->threads : ft_cpu_allowance()));
     return open_graph(j);
 }
 
-int ft_job_open(struct ft_job *j, const struct ft_config *c)
+int ft_job_open(struct ft_job *j, const struct ft_config *c, const struct ft_job_hooks *hooks)
 {
     *j = (struct ft_job){.config = c};
     FT_TRY(open_backend(j));
     bool cached;
-    FT_TRY(ft_hub_model(&j->model_path, &cached, c->base_model, c->folder));
+    FT_TRY(ft_hub_find(&j->model_path, &cached, "model", c->base_model, NULL, c->folder));
     j->base_name = cached ? c->base_model : j->model_path;
     FT_TRY(ft_model_open(&j->model, j->model_path));
     FT_TRY(ft_tokenizer_check(j->model_path, ft_model_config(j->model)->vocab));
     FT_TRY(open_adapter(j));
-    FT_TRY(open_data(j));
+    FT_TRY(open_pool(j));
+    FT_TRY(open_data(j, hooks));
     return open_rest(j);
 }
 
@@ -654,6 +712,7 @@ int ft_job_open_shape(struct ft_job *j, const struct ft_config *c, const struct 
         ft_dataset_make(&j->train, docs, c->sequence_len, shape->config.vocab, (uint64_t)c->seed));
     set_batching(j);
     FT_TRY(open_batching(j));
+    FT_TRY(open_pool(j));
     return open_rest(j);
 }
 
@@ -666,6 +725,12 @@ void ft_job_close(struct ft_job *j)
         j->held.ids = NULL, j->held.mask = NULL;
     ft_dataset_fini(&j->held);
     ft_dataset_fini(&j->train);
+    for (int i = 0; i < j->n_data; i++) {
+        for (char **file = j->data[i].files; file && *file; file++)
+            ft_free(*file);
+        ft_free(j->data[i].files);
+    }
+    ft_free(j->data);
     ft_adapter_free(j->adapter);
     ft_model_close(j->model);
     ft_backend_close(j->backend);

@@ -6,6 +6,7 @@
 #include "config/config.h"
 #include "data/data.h"
 #include "model/model.h"
+#include "train/texts.h"
 
 /* How long a run is, before it starts. */
 struct ft_run_length {
@@ -34,6 +35,12 @@ struct ft_job {
     struct ft_adapter *adapter;
     struct ft_dataset train, held;
     bool held_shares_tokens; /* held is a split of train */
+    struct ft_job_data {     /* each entry of datasets and test_datasets: its files and audit */
+        char **files;        /* NULL ends */
+        bool text;           /* has an audit */
+        struct ft_audit audit;
+    } * data;
+    int n_data;
     struct ft_batching batching;
     struct ft_epoch epoch; /* space for one epoch's order */
     struct ft_run_length length;
@@ -51,9 +58,15 @@ struct ft_job {
     size_t dataset_bytes, epoch_bytes, library_bytes;
 };
 
-/* Opens and checks everything, and plans the memory; takes no large block and reads no weight.
- * config must outlive the job. */
-int ft_job_open(struct ft_job *j, const struct ft_config *config);
+/* What may take long while a job is opened, for those who show it; members may be NULL. */
+struct ft_job_hooks {
+    ft_prepare_progress_fn *progress;
+    void (*wait)(void *ctx, const char *path, const char *builder);
+    void *ctx;
+};
+/* Opens and checks everything, tokenizes text, and plans the memory; takes no large block and reads
+ * no weight. config must outlive the job; hooks may be NULL. */
+int ft_job_open(struct ft_job *j, const struct ft_config *config, const struct ft_job_hooks *hooks);
 /* The same for a model that is no more than a shape and random documents of sequence_len tokens;
  * the config's model and datasets are not looked at. */
 int ft_job_open_shape(struct ft_job *j, const struct ft_config *config,

@@ -42,7 +42,7 @@ bool open_setup(struct opened *o, const struct setup *s)
     o->job = (struct ft_job){0};
     int rc = ft_config_read(&o->config, NULL, s->list, s->n);
     if (!rc)
-        rc = ft_job_open(&o->job, &o->config);
+        rc = ft_job_open(&o->job, &o->config, NULL);
     if (!rc)
         rc = ft_job_place(&o->job, NULL, NULL);
     if (rc) {
@@ -70,7 +70,7 @@ bool train_setup(const struct setup *s, char folder[256], struct ft_train_result
     setup_add(&mine, "output_dir=%s", folder);
     int rc = ft_config_read(&o.config, NULL, mine.list, mine.n);
     if (!rc)
-        rc = ft_job_open(&o.job, &o.config);
+        rc = ft_job_open(&o.job, &o.config, NULL);
     if (!rc)
         rc = ft_train(&o.job, &(struct ft_train_options){0}, r);
     close_setup(&o);

@@ -25,7 +25,7 @@ CASE(every_allocation_may_fail)
         ft_alloc_fail_at(n);
         rc = ft_config_read(&o.config, NULL, s.list, s.n);
         if (!rc)
-            rc = ft_job_open(&o.job, &o.config);
+            rc = ft_job_open(&o.job, &o.config, NULL);
         if (!rc)
             rc = ft_train(&o.job, &(struct ft_train_options){0}, &r);
         ft_alloc_fail_at(0);

@@ -108,7 +108,7 @@ CASE(a_plan_too_large_for_the_gpu_says_so)
     setenv("FT_EMULATED_MEMORY", "1000", 1);
     int rc = ft_config_read(&o.config, NULL, s.list, s.n);
     if (!rc)
-        rc = ft_job_open(&o.job, &o.config);
+        rc = ft_job_open(&o.job, &o.config, NULL);
     CHECK_INT(rc, FT_OK);
     CHECK_INT(ft_graph_place(o.job.graph), FT_ERESOURCE);
     CHECK_HAS(ft_status_report(), "GB were asked for");
@@ -212,7 +212,7 @@ CASE(recorded_programs_give_the_same_bits_as_single_ops)
         setup_add(&s, "output_dir=%s", folder[i]);
         int rc = ft_config_read(&o.config, NULL, s.list, s.n);
         if (!rc)
-            rc = ft_job_open(&o.job, &o.config);
+            rc = ft_job_open(&o.job, &o.config, NULL);
         if (!rc)
             rc = ft_train(&o.job, &(struct ft_train_options){.profile = i == 1}, &r);
         CHECK_INT(rc, FT_OK);
@@ -239,7 +239,7 @@ static int train_with(const char *name, const char *value, const char *device, c
     setenv(name, value, 1);
     int rc = ft_config_read(&o.config, NULL, s.list, s.n);
     if (!rc)
-        rc = ft_job_open(&o.job, &o.config);
+        rc = ft_job_open(&o.job, &o.config, NULL);
     if (!rc)
         rc = ft_train(&o.job, &(struct ft_train_options){0}, &r);
     close_setup(&o);

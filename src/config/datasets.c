@@ -1,0 +1,277 @@
+/* The entries of datasets: one table of their keys. */
+#include "config/options.h"
+
+#include "core/text.h"
+
+#include <string.h>
+
+/* The values are enum ft_train_on of data/. */
+const struct ft_choice ft_train_on_choices[] = {
+    {"turn", 0, NULL}, {"all", 1, NULL},   {"last", 2, NULL},
+    {"none", 3, NULL}, {"unset", 4, NULL}, {NULL, 0, NULL}};
+
+enum kind {
+    TEXT,   /* const char * */
+    TEXTS,  /* const char **: one or a list */
+    PAIRS,  /* const char **: a map of texts */
+    ROLES,  /* const char **: a map from the template's roles to lists of the record's */
+    FLAG,   /* bool */
+    SWITCH, /* int: -1 unset */
+    WHEN,   /* train_on_eos */
+    TYPE,   /* a text, or a map with the format's own keys */
+    SAME,   /* changes nothing here */
+    NOT_YET,
+};
+
+/* A key of an entry: one row. */
+struct row {
+    const char *key;
+    enum kind kind;
+    size_t offset;
+    const char *help;
+};
+
+#define ROW(key, kind, help)                                                                       \
+    {                                                                                              \
+#key, kind, offsetof(struct ft_dataset_config, key), help                                  \
+    }
+#define NONE(key, kind, help)                                                                      \
+    {                                                                                              \
+        key, kind, 0, help                                                                         \
+    }
+static const struct row rows[] = {
+    ROW(path, TEXT,
+        "A file (.jsonl, .json, .txt, .csv, each also .gz; .safetensors is tokenized already), a "
+        "folder of such files, or an id in the local Hugging Face cache."),
+    ROW(type, TYPE,
+        "What the records are: chat_template, completion, alpaca and its kin, input_output, "
+        "prompt_completion, tokenized; or a map with a format of one's own."),
+    ROW(data_files, TEXTS, "Files within path, which is a folder; * stands for any characters."),
+    ROW(ds_type, TEXT, "What path is where its name does not say it: json, text or csv."),
+    ROW(name, TEXT, "A subset: the folder of this name within path."),
+    ROW(split, TEXT,
+        "train by default, the files of that name in a folder; with a slice: train[:1000], "
+        "train[10%:50%], train[-100:]."),
+    ROW(field, TEXT, "completion: the text's field ('text')."),
+    ROW(field_messages, TEXT, "chat_template: the messages' field ('messages')."),
+    ROW(field_system, TEXT, "The system message's field ('system')."),
+    ROW(field_tools, TEXT, "chat_template: the tools' field ('tools')."),
+    ROW(field_instruction, TEXT, "The instruction's field."),
+    ROW(field_input, TEXT, "The input's field."),
+    ROW(field_output, TEXT, "The answer's field."),
+    ROW(format, TEXT, "A format of one's own: the prompt, with {instruction} and {input}."),
+    ROW(no_input_format, TEXT, "The same for records without an input."),
+    ROW(system_format, TEXT, "What stands before it, with {system}."),
+    ROW(system_prompt, TEXT, "The system text of records without one."),
+    ROW(message_property_mappings, PAIRS,
+        "chat_template: which member of a message is what, e.g. {role: from, content: value}."),
+    ROW(roles, ROLES, "chat_template: the records' names of roles, e.g. {user: [human, customer]}."),
+    ROW(roles_to_train, TEXTS, "Whose turns are trained on; by default the assistant's."),
+    ROW(train_on_eos, WHEN, "Which turns' ends are trained on: turn (those trained), all, last."),
+    ROW(train_on_inputs, SWITCH, "Train on prompts too."),
+    ROW(eot_tokens, TEXTS, "The tokens that end turns, where they cannot be found."),
+    ROW(message_field_training, TEXT,
+        "A message's member that says whether it is trained on."),
+    ROW(message_field_role, TEXT, "An older way to say message_property_mappings: {role: ...}."),
+    ROW(message_field_content, TEXT,
+        "An older way to say message_property_mappings: {content: ...}."),
+    ROW(chat_template, TEXT, "Another template for this dataset, as the option of that name."),
+    ROW(chat_template_jinja, TEXT, "The template's text, or a file with it."),
+    ROW(drop_system_message, FLAG, "Leave system messages out."),
+    ROW(revision, TEXT, "The branch or tag in the Hugging Face cache ('main')."),
+    NONE("trust_remote_code", SAME, "ft never runs a dataset's code."),
+    NONE("preprocess_shards", SAME, "ft reads records one after the other."),
+    NONE("shards", NOT_YET, "Take a slice instead: split: train[:10%]."),
+    NONE("shards_idx", NOT_YET, "Take a slice instead: split: train[:10%]."),
+    NONE("conversation", NOT_YET, "Use type: chat_template with a chat_template."),
+    NONE("message_field_training_detail", NOT_YET, "Parts of turns cannot be masked yet."),
+    NONE("input_format", NOT_YET, "Use a map as type."),
+    NONE("input_transform", NOT_YET, "Change the data instead."),
+    NONE("split_thinking", NOT_YET, "Thoughts stay where the record has them."),
+    NONE("skip_thinking", NOT_YET, "Thoughts stay where the record has them."),
+    NONE("field_thinking", NOT_YET, "Name it in message_property_mappings: reasoning_content."),
+    NONE("template_thinking_key", NOT_YET, "Name it in message_property_mappings."),
+    NONE("chat_template_kwargs", NOT_YET, "Change the template instead."),
+    NONE("field_human", NOT_YET, "Use message_property_mappings."),
+    NONE("field_model", NOT_YET, "Use message_property_mappings."),
+};
+enum { ROWS = sizeof rows / sizeof *rows };
+
+const char *ft_dataset_key(int i, const char **help)
+{
+    if (i >= ROWS || rows[i].kind >= SAME)
+        return NULL;
+    *help = rows[i].help;
+    return rows[i].key;
+}
+
+static int unknown(const char *key, const struct ft_yaml *e)
+{
+    const char *names[ROWS];
+    for (int i = 0; i < ROWS; i++)
+        names[i] = rows[i].key;
+    const char *near = ft_nearest(e->key, names, ROWS);
+    ft_fail_at(e->key_at, FT_ECONFIG, "'%s' has no key '%s'", key, e->key);
+    if (near)
+        ft_hint("did you mean '%s'?", near);
+    else
+        ft_hint("see 'ft config --explain %s'", key);
+    return FT_ECONFIG;
+}
+
+/* {user: [human, prompter]} as pairs human user, prompter user */
+static int read_roles(const char ***out, struct ft_arena *arena, const struct ft_yaml *n)
+{
+    size_t count = 0, i = 0;
+    if (n->kind != FT_YAML_MAP)
+        return ft_value_refuse("roles", n, "a map from roles to lists of roles");
+    for (const struct ft_yaml *e = n->first; e; e = e->next)
+        count += e->kind == FT_YAML_LIST ? (size_t)e->count : 1;
+    *out = ft_arena_alloc(arena, 2 * count + 1, sizeof **out);
+    if (!*out)
+        return FT_ERESOURCE;
+    for (const struct ft_yaml *e = n->first; e; e = e->next) {
+        const char **sources;
+        FT_TRY(ft_value_texts(&sources, arena, "roles", e));
+        for (; *sources; sources++) {
+            (*out)[i++] = *sources;
+            (*out)[i++] = e->key;
+        }
+    }
+    return FT_OK;
+}
+
+static int read_when(int *out, const struct ft_yaml *n)
+{
+    bool on;
+    for (const struct ft_choice *c = ft_train_on_choices; c->name; c++)
+        if (n->kind == FT_YAML_SCALAR && strcmp(n->text, c->name) == 0) {
+            *out = c->value;
+            return FT_OK;
+        }
+    if (ft_value_bool(n, &on)) {
+        *out = on ? 0 : 3;
+        return FT_OK;
+    }
+    return ft_value_refuse("train_on_eos", n, "turn, all, last or none");
+}
+
+static int read_key(struct ft_config *c, const struct row *r, const struct ft_yaml *n,
+                    struct ft_dataset_config *d);
+
+/* The format's own keys, in a map. */
+static int read_type(struct ft_config *c, const struct ft_yaml *n, struct ft_dataset_config *d)
+{
+    int rc = FT_OK;
+    d->type = "user_defined";
+    for (const struct ft_yaml *e = n->first; e; e = e->next) {
+        int bad = FT_OK, i = 0;
+        while (i < ROWS && strcmp(rows[i].key, e->key) != 0)
+            i++;
+        if (i < ROWS && rows[i].kind == TEXT)
+            bad = ft_yaml_is_null(e) ? FT_OK : read_key(c, &rows[i], e, d);
+        else
+            bad = unknown("type", e);
+        rc = rc ? rc : bad;
+    }
+    return rc;
+}
+
+static int read_key(struct ft_config *c, const struct row *r, const struct ft_yaml *n,
+                    struct ft_dataset_config *d)
+{
+    void *to = (char *)d + r->offset;
+    bool flag;
+    switch (r->kind) {
+    case TYPE:
+        if (n->kind == FT_YAML_MAP)
+            return read_type(c, n, d);
+        /* fall through */
+    case TEXT:
+        if (n->kind != FT_YAML_SCALAR)
+            return ft_value_refuse(r->key, n, "a text");
+        *(const char **)to = n->text;
+        return FT_OK;
+    case TEXTS:
+        return ft_value_texts(to, &c->arena, r->key, n);
+    case PAIRS:
+        return ft_value_pairs(to, &c->arena, r->key, n);
+    case ROLES:
+        return read_roles(to, &c->arena, n);
+    case FLAG:
+        return ft_value_bool(n, to) ? FT_OK : ft_value_refuse(r->key, n, "true or false");
+    case SWITCH:
+        if (!ft_value_bool(n, &flag))
+            return ft_value_refuse(r->key, n, "true or false");
+        *(int *)to = flag;
+        return FT_OK;
+    case WHEN:
+        return read_when(to, n);
+    case SAME:
+        ft_notice(n->at, "'%s' changes nothing: %s", r->key, r->help);
+        return FT_OK;
+    case NOT_YET:
+        ft_fail_at(n->at, FT_ECONFIG, "'%s' of a dataset is not supported", r->key);
+        ft_hint("%s", r->help);
+        return FT_ECONFIG;
+    }
+    return FT_OK;
+}
+
+static int check_entry(const char *key, const struct ft_yaml *n, const struct ft_dataset_config *d)
+{
+    const bool tokens = d->path && ft_ends_with(d->path, ".safetensors");
+    if (!d->path)
+        return ft_fail_at(n->at, FT_ECONFIG, "this entry of '%s' has no 'path'", key);
+    if (!d->type && !tokens) {
+        ft_fail_at(d->at, FT_ECONFIG, "'%s' has no 'type'", d->path);
+        ft_hint("messages are chat_template, plain text is completion, instruction and output are "
+                "alpaca; 'ft init MODEL %s' finds out",
+                d->path);
+        return FT_ECONFIG;
+    }
+    if (tokens && d->type && strcmp(d->type, "tokenized") != 0)
+        return ft_fail_at(d->at, FT_ECONFIG, "'%s' as '%s': a .safetensors file is tokenized",
+                          d->path, d->type);
+    return FT_OK;
+}
+
+static int read_entry(struct ft_config *c, const char *key, const struct ft_yaml *n,
+                      struct ft_dataset_config *d)
+{
+    int rc = FT_OK;
+    d->at = n->at;
+    d->train_on_inputs = -1;
+    d->train_on_eos = 4;
+    if (n->kind != FT_YAML_MAP)
+        return ft_value_refuse(key, n, "entries with a 'path'");
+    for (const struct ft_yaml *e = n->first; e; e = e->next) {
+        int bad = FT_OK, i = 0;
+        while (i < ROWS && strcmp(rows[i].key, e->key) != 0)
+            i++;
+        if (i == ROWS)
+            bad = unknown(key, e);
+        else if (!ft_yaml_is_null(e))
+            bad = read_key(c, &rows[i], e, d);
+        if (strcmp(e->key, "path") == 0)
+            d->at = e->at;
+        rc = rc ? rc : bad;
+    }
+    return rc ? rc : check_entry(key, n, d);
+}
+
+int ft_datasets_read(struct ft_config *c, const char *key, const struct ft_yaml *n,
+                     struct ft_dataset_config **to, int *count)
+{
+    int rc = FT_OK;
+    if (n->kind != FT_YAML_LIST)
+        return ft_value_refuse(key, n, "a list of entries with a 'path'");
+    *to = ft_arena_alloc(&c->arena, (size_t)n->count + 1, sizeof **to);
+    if (!*to)
+        return FT_ERESOURCE;
+    for (const struct ft_yaml *e = n->first; e; e = e->next) {
+        int bad = read_entry(c, key, e, &(*to)[(*count)++]);
+        rc = rc ? rc : bad;
+    }
+    return rc;
+}

@@ -1,0 +1,125 @@
+/* The label audit: counts and problems. */
+#include "data/audit.h"
+
+#include "core/json.h"
+
+#include <stdio.h>
+#include <string.h>
+
+const struct ft_problem_row ft_problems[FT_PROBLEMS] = {
+    [FT_BAD_RECORD] = {"bad_records", "records cannot be used and are skipped", NULL, false},
+    [FT_NO_TEXT] = {"no_text", "documents have no text", NULL, false},
+    [FT_NOT_TRAINED] = {"not_trained", "documents have nothing to train on", NULL, false},
+    [FT_UNENDED_TURN] =
+        {"unended_turns",
+         "documents have a trained turn whose end is not trained: the model would not learn to stop",
+         "the template should end each trained turn with a token ('eot_tokens' names it), within "
+         "its {% generation %} marks if it has these",
+         true},
+    [FT_DOUBLE_BOS] = {"double_bos",
+                       "documents begin with the beginning-of-text token twice",
+                       "the text brings the token that the tokenizer adds: take it out of the data",
+                       true},
+    [FT_PROMPT_BORDER] = {"prompt_border",
+                          "documents have a token that is partly prompt and partly answer, or "
+                          "another than the whole text would have there",
+                          NULL, false},
+};
+
+void ft_audit_find(struct ft_audit *a, enum ft_problem p, const char *file, int line)
+{
+    struct ft_found *f = &a->found[p];
+    if (f->count++ == 0)
+        snprintf(f->first, sizeof f->first, "%.480s:%d", file, line);
+}
+
+void ft_audit_add(struct ft_audit *a, const struct ft_sample *s, size_t from, size_t to)
+{
+    for (size_t i = from; i < to; i++) {
+        a->tokens_of[s->speaker[i]]++;
+        a->trained_of[s->speaker[i]] += s->mask[i];
+        a->trained += s->mask[i];
+    }
+    a->documents++;
+    a->tokens += (int64_t)(to - from);
+    a->longest = (int64_t)(to - from) > a->longest ? (int64_t)(to - from) : a->longest;
+}
+
+/* --- as JSON --- */
+
+/* The counts by name. */
+#define COUNTS(X) X(records) X(documents) X(tokens) X(trained) X(longest)
+
+json_t *ft_audit_json(const struct ft_audit *a)
+{
+    json_t *o = json_object(), *speakers = json_object(), *problems = json_object();
+    int bad = 0;
+#define X(name) bad |= json_object_set_new(o, #name, json_integer(a->name));
+    COUNTS(X)
+#undef X
+    for (int i = 0; i < FT_SPEAKERS; i++)
+        bad |= json_object_set_new(speakers, ft_speaker_names[i],
+                                   json_pack("[II]", (json_int_t)a->tokens_of[i],
+                                             (json_int_t)a->trained_of[i]));
+    for (int i = 0; i < FT_PROBLEMS; i++)
+        bad |= json_object_set_new(
+            problems, ft_problems[i].name,
+            json_pack("[Is]", (json_int_t)a->found[i].count, a->found[i].first));
+    bad |= json_object_set_new(o, "speakers", speakers);
+    bad |= json_object_set_new(o, "problems", problems);
+    if (bad) {
+        json_decref(o);
+        return NULL;
+    }
+    return o;
+}
+
+bool ft_audit_from_json(struct ft_audit *a, const json_t *o)
+{
+    const json_t *speakers = json_object_get(o, "speakers"), *problems;
+    *a = (struct ft_audit){0};
+    problems = json_object_get(o, "problems");
+    if (!json_is_object(speakers) || !json_is_object(problems))
+        return false;
+#define X(name) a->name = json_integer_value(json_object_get(o, #name));
+    COUNTS(X)
+#undef X
+    for (int i = 0; i < FT_SPEAKERS; i++) {
+        const json_t *pair = json_object_get(speakers, ft_speaker_names[i]);
+        a->tokens_of[i] = json_integer_value(json_array_get(pair, 0));
+        a->trained_of[i] = json_integer_value(json_array_get(pair, 1));
+    }
+    for (int i = 0; i < FT_PROBLEMS; i++) {
+        const json_t *pair = json_object_get(problems, ft_problems[i].name);
+        const char *first = json_string_value(json_array_get(pair, 1));
+        a->found[i].count = json_integer_value(json_array_get(pair, 0));
+        snprintf(a->found[i].first, sizeof a->found[i].first, "%s", first ? first : "");
+    }
+    return true;
+}
+
+/* --- the verdict --- */
+
+static bool is_among(const char *name, const char *const *list)
+{
+    for (; list && *list; list++)
+        if (strcmp(*list, name) == 0)
+            return true;
+    return false;
+}
+
+int ft_audit_check(const struct ft_audit *a, const char *const *allowed)
+{
+    int rc = FT_OK;
+    for (int i = 0; i < FT_PROBLEMS; i++) {
+        const struct ft_problem_row *p = &ft_problems[i];
+        if (!p->spoils || !a->found[i].count || is_among(p->name, allowed))
+            continue;
+        rc = ft_fail_at((struct ft_where){.file = a->found[i].first}, FT_EDATA,
+                        "%lld of %lld %s; this is the first", (long long)a->found[i].count,
+                        (long long)a->documents, p->what);
+        ft_hint("%s%sor, if it is meant: allow_data_problems: [%s]", p->hint ? p->hint : "",
+                p->hint ? "; " : "", p->name);
+    }
+    return rc;
+}

@@ -1,0 +1,11 @@
+/* What the files of data/ share. */
+#ifndef FT_DATA_INTERNAL_H
+#define FT_DATA_INTERNAL_H
+
+#include "data/format.h"
+
+/* messages.c: {"messages": [...], "tools": ...} as templates take it, from a record with the
+ * entry's own names. FT_EDATA. */
+int ft_conversation_from(json_t **out, const json_t *record, const struct ft_format_options *o);
+
+#endif
