@@ -44,10 +44,16 @@ static void *open_library(char *why, size_t room)
              library);
     if (!own_folder(folder))
         return NULL;
+    /* the libraries that the backend needs take 150 MB: not for machines without a GPU */
+    void *driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
     for (size_t i = 0; i < sizeof places / sizeof *places && !handle; i++) {
         snprintf(path, sizeof path, "%s%s%s", folder, places[i], library);
         if (access(path, F_OK) != 0)
             continue;
+        if (!driver) {
+            snprintf(why, room, "looking for a GPU failed: this machine has no NVIDIA driver");
+            break;
+        }
         handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
         if (!handle)
             snprintf(why, room, "%s", dlerror());
