@@ -256,9 +256,6 @@ const struct ft_option ft_options[] = {
     LATER_OK("auto_resume_from_checkpoints",
              "Continue from the newest checkpoint of output_dir. Not "
              "there yet: the run starts from the beginning."),
-    LATER_OK("train_on_inputs",
-             "For text formats, which are not there yet; a tokenized dataset brings "
-             "its own mask."),
     LATER_OK("eval_strategy", "Evaluation follows eval_steps and evals_per_epoch."),
     LATER_OK("use_tensorboard", "TensorBoard files. Not there yet: metrics.jsonl has the numbers."),
     LATER_OK("mlflow_tracking_uri", "MLflow. Not there yet: metrics.jsonl has the numbers."),

@@ -133,8 +133,51 @@ CASE(options_that_contradict_each_other)
     expect_error(NEEDED "peft_use_dora: true\n", ":5:1", "not supported yet");
     expect_error(NEEDED "rl: dpo\n", ":5:1", "not supported");
     expect_error(NEEDED "plugins: [mine.Plugin]\n", ":5:11", "mine.Plugin");
-    expect_error("base_model: m\noutput_dir: o\ndatasets:\n  - {path: x.jsonl, type: alpaca}\n",
-                 ":4", "not there yet");
+#define TEXT "base_model: m\noutput_dir: o\ndatasets:\n  - path: x.jsonl\n    "
+    expect_error(TEXT "name: y\n", ":4:11", "has no 'type'");
+    expect_error(TEXT "type: alpaca\n    feild: z\n", ":6:5", "has no key 'feild'");
+    expect_error(TEXT "type: alpaca\n    shards: 2\n", ":6:13", "not supported");
+    expect_error(TEXT "type: chat_template\n    train_on_eos: never\n", ":6:19", "last or none");
+    expect_error(TEXT "type: {fild_output: x}\n", ":5:12", "has no key 'fild_output'");
+    expect_error("base_model: m\noutput_dir: o\ndatasets:\n  - {path: x.safetensors, type: "
+                 "alpaca}\n",
+                 ":4", "is tokenized");
+}
+
+CASE(entries_of_text_datasets)
+{
+    struct ft_config c;
+    static const char text[] =
+        "base_model: m\noutput_dir: o\nroles_to_train: [assistant, tool]\ntrain_on_eos: last\n"
+        "special_tokens: {eos_token: <end>}\neot_tokens: <end>\ndatasets:\n"
+        "  - path: a.jsonl\n    type: chat_template\n    field_messages: conversations\n"
+        "    message_property_mappings: {role: from, content: value}\n"
+        "    roles: {user: [human, customer], assistant: gpt}\n    train_on_eos: all\n"
+        "    train_on_inputs: yes\n    data_files: [x.jsonl, y.jsonl]\n    drop_system_message: on\n"
+        "  - path: b.csv\n    type: {field_instruction: ask, format: '{instruction}!'}\n";
+    CHECK_INT(read_text(&c, text, sizeof text - 1), FT_OK);
+    CHECK_INT(c.n_datasets, 2);
+    const struct ft_dataset_config *d = c.datasets;
+    CHECK_TEXT(d[0].message_property_mappings[2], "content");
+    CHECK_TEXT(d[0].message_property_mappings[3], "value");
+    CHECK_TEXT(d[0].roles[2], "customer");
+    CHECK_TEXT(d[0].roles[3], "user");
+    CHECK_TEXT(d[0].roles[5], "assistant");
+    CHECK(d[0].roles[6] == NULL);
+    CHECK_TEXT(d[0].data_files[1], "y.jsonl");
+    CHECK_INT(d[0].train_on_eos, 1);
+    CHECK_INT(d[0].train_on_inputs, 1);
+    CHECK(d[0].drop_system_message);
+    CHECK_INT(d[1].train_on_eos, 4);
+    CHECK_INT(d[1].train_on_inputs, -1);
+    CHECK_TEXT(d[1].type, "user_defined");
+    CHECK_TEXT(d[1].format, "{instruction}!");
+    CHECK_INT(c.train_on_eos, 2);
+    CHECK_TEXT(c.roles_to_train[1], "tool");
+    CHECK_TEXT(c.special_tokens[1], "<end>");
+    CHECK_TEXT(c.eot_tokens[0], "<end>");
+    CHECK_TEXT(c.dataset_prepared_path, "last_run_prepared");
+    ft_config_fini(&c);
 }
 
 CASE(switches_of_others_are_noticed)
