@@ -15,6 +15,7 @@ struct ft_command {
 int ft_cmd_train(const struct ft_command *self, int n, char **words);
 int ft_cmd_plan(const struct ft_command *self, int n, char **words);
 int ft_cmd_bench(const struct ft_command *self, int n, char **words);
+int ft_cmd_init(const struct ft_command *self, int n, char **words);
 int ft_cmd_data(const struct ft_command *self, int n, char **words);
 int ft_cmd_tokenize(const struct ft_command *self, int n, char **words);
 int ft_cmd_config(const struct ft_command *self, int n, char **words);

@@ -27,9 +27,9 @@ static void show_progress(void *ctx, double share, int64_t documents, int64_t to
     const double spent = now - began;
     if (isatty(2) && spent > 0.5 && now - last > 0.1) {
         const int full = (int)(share * WIDTH);
-        fprintf(stderr, "\r\033[Ktokenizing [%.*s%*s] %3.0f %%  %lld documents, %.1f M tokens", full,
-                "########################", WIDTH - full, "", 100 * share, (long long)documents,
-                (double)tokens * 1e-6);
+        fprintf(stderr, "\r\033[Ktokenizing [%.*s%*s] %3.0f %%  %lld documents, %.1f M tokens",
+                full, "########################", WIDTH - full, "", 100 * share,
+                (long long)documents, (double)tokens * 1e-6);
         if (share > 0.02)
             fprintf(stderr, ", %.0f s left", spent / share - spent);
         if (share >= 1)

@@ -6,9 +6,9 @@
 #include <string.h>
 
 /* The values are enum ft_train_on of data/. */
-const struct ft_choice ft_train_on_choices[] = {
-    {"turn", 0, NULL}, {"all", 1, NULL},   {"last", 2, NULL},
-    {"none", 3, NULL}, {"unset", 4, NULL}, {NULL, 0, NULL}};
+const struct ft_choice ft_train_on_choices[] = {{"turn", 0, NULL},  {"all", 1, NULL},
+                                                {"last", 2, NULL},  {"none", 3, NULL},
+                                                {"unset", 4, NULL}, {NULL, 0, NULL}};
 
 enum kind {
     TEXT,   /* const char * */
@@ -65,13 +65,13 @@ static const struct row rows[] = {
     ROW(system_prompt, TEXT, "The system text of records without one."),
     ROW(message_property_mappings, PAIRS,
         "chat_template: which member of a message is what, e.g. {role: from, content: value}."),
-    ROW(roles, ROLES, "chat_template: the records' names of roles, e.g. {user: [human, customer]}."),
+    ROW(roles, ROLES,
+        "chat_template: the records' names of roles, e.g. {user: [human, customer]}."),
     ROW(roles_to_train, TEXTS, "Whose turns are trained on; by default the assistant's."),
     ROW(train_on_eos, WHEN, "Which turns' ends are trained on: turn (those trained), all, last."),
     ROW(train_on_inputs, SWITCH, "Train on prompts too."),
     ROW(eot_tokens, TEXTS, "The tokens that end turns, where they cannot be found."),
-    ROW(message_field_training, TEXT,
-        "A message's member that says whether it is trained on."),
+    ROW(message_field_training, TEXT, "A message's member that says whether it is trained on."),
     ROW(message_field_role, TEXT, "An older way to say message_property_mappings: {role: ...}."),
     ROW(message_field_content, TEXT,
         "An older way to say message_property_mappings: {content: ...}."),

@@ -12,12 +12,12 @@ const struct ft_problem_row ft_problems[FT_PROBLEMS] = {
     [FT_NOT_TRAINED] = {"not_trained", "documents have nothing to train on", NULL, false},
     [FT_UNENDED_TURN] =
         {"unended_turns",
-         "documents have a trained turn whose end is not trained: the model would not learn to stop",
+         "documents have a trained turn whose end is not trained: the model would not learn to "
+         "stop",
          "the template should end each trained turn with a token ('eot_tokens' names it), within "
          "its {% generation %} marks if it has these",
          true},
-    [FT_DOUBLE_BOS] = {"double_bos",
-                       "documents begin with the beginning-of-text token twice",
+    [FT_DOUBLE_BOS] = {"double_bos", "documents begin with the beginning-of-text token twice",
                        "the text brings the token that the tokenizer adds: take it out of the data",
                        true},
     [FT_PROMPT_BORDER] = {"prompt_border",
@@ -58,9 +58,9 @@ json_t *ft_audit_json(const struct ft_audit *a)
     COUNTS(X)
 #undef X
     for (int i = 0; i < FT_SPEAKERS; i++)
-        bad |= json_object_set_new(speakers, ft_speaker_names[i],
-                                   json_pack("[II]", (json_int_t)a->tokens_of[i],
-                                             (json_int_t)a->trained_of[i]));
+        bad |= json_object_set_new(
+            speakers, ft_speaker_names[i],
+            json_pack("[II]", (json_int_t)a->tokens_of[i], (json_int_t)a->trained_of[i]));
     for (int i = 0; i < FT_PROBLEMS; i++)
         bad |= json_object_set_new(
             problems, ft_problems[i].name,

@@ -106,9 +106,9 @@ static json_t *with_words(const json_t *message, const char *words, bool calls)
     const bool parts = json_is_array(json_object_get(message, "content"));
     json_t *other = json_deep_copy(message), *text = json_string(words), *call;
     size_t i;
-    int bad = json_object_set_new(
-        other, "content",
-        parts ? json_pack("[{sssO}]", "type", "text", "text", text) : json_incref(text));
+    int bad = json_object_set_new(other, "content",
+                                  parts ? json_pack("[{sssO}]", "type", "text", "text", text)
+                                        : json_incref(text));
     for (i = 0; i < sizeof said / sizeof *said - calls; i++)
         json_object_del(other, said[i]);
     json_array_foreach(json_object_get(other, "tool_calls"), i, call)

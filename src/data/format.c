@@ -161,8 +161,7 @@ static int add_answer(const struct ft_format *f, struct ft_tokenizer *t, const s
     if (s->ids.n > first && f->eos >= 0 && s->ids.v[s->ids.n - 1] != f->eos)
         FT_TRY(ft_ids_add(&s->ids, f->eos));
     if (s->ids.n > first && s->ids.v[first] == f->bos && f->bos >= 0) {
-        memmove(s->ids.v + first, s->ids.v + first + 1,
-                (s->ids.n - first - 1) * sizeof *s->ids.v);
+        memmove(s->ids.v + first, s->ids.v + first + 1, (s->ids.n - first - 1) * sizeof *s->ids.v);
         s->ids.n--;
     }
     s->turns = 1;
@@ -433,10 +432,10 @@ static void apply_options(struct ft_format *f)
     struct format_row *r = &f->row;
     const struct {
         const char **to, *from;
-    } own[] = {{&r->instruction, o->field_instruction},  {&r->input, o->field_input},
-               {&r->output, o->field_output},            {&r->system, o->field_system},
-               {&f->style.with_input, o->format},        {&f->style.without, o->no_input_format},
-               {&f->style.system, o->system_format},     {&r->texts[0], o->system_prompt},
+    } own[] = {{&r->instruction, o->field_instruction}, {&r->input, o->field_input},
+               {&r->output, o->field_output},           {&r->system, o->field_system},
+               {&f->style.with_input, o->format},       {&f->style.without, o->no_input_format},
+               {&f->style.system, o->system_format},    {&r->texts[0], o->system_prompt},
                {&r->texts[1], o->system_prompt}};
     for (size_t i = 0; i < sizeof own / sizeof *own; i++)
         if (own[i].from && (own[i].to != &r->system || r->system))

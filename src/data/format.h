@@ -19,8 +19,8 @@ struct ft_format_options {
     const char *default_system;    /* a system message for conversations without one */
     enum ft_train_on train_on_eos;
     bool train_on_inputs, drop_system_message;
-    int32_t bos, eos;     /* what begins and ends texts; -1: none */
-    long long now;        /* seconds since 1970, for templates that say the date */
+    int32_t bos, eos; /* what begins and ends texts; -1: none */
+    long long now;    /* seconds since 1970, for templates that say the date */
 };
 
 struct ft_format;

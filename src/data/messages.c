@@ -18,8 +18,8 @@ static int parsed(json_t **out, const json_t *v, const char *what)
         *out = json_incref((json_t *)(uintptr_t)v);
         return FT_OK;
     }
-    *out = json_loadb(json_string_value(v), json_string_length(v),
-                      JSON_DECODE_ANY | JSON_ALLOW_NUL, &e);
+    *out = json_loadb(json_string_value(v), json_string_length(v), JSON_DECODE_ANY | JSON_ALLOW_NUL,
+                      &e);
     return *out ? FT_OK : ft_fail(FT_EDATA, "%s is a text that is not JSON: %s", what, e.text);
 }
 

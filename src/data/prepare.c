@@ -29,7 +29,7 @@ struct work {
     struct ft_tokenizer **tokenizers; /* one a thread */
     const char *file;
     int file_number, first_file; /* among all files, of all entries */
-    int64_t seen, from, to; /* records: so far, and those that are taken */
+    int64_t seen, from, to;      /* records: so far, and those that are taken */
     /* where documents go: a function, or these */
     ft_document_fn *each;
     void *each_ctx;
@@ -216,8 +216,7 @@ static void find_problems(struct work *w, const struct ft_sample *s, int line)
 static int put_sample(struct work *w, const struct slot *slot)
 {
     const struct ft_sample *s = &slot->sample;
-    const size_t chunk =
-        ft_format_cuts(w->p->format) ? (size_t)w->p->sequence_len : s->ids.n + 1;
+    const size_t chunk = ft_format_cuts(w->p->format) ? (size_t)w->p->sequence_len : s->ids.n + 1;
     size_t at = 0;
     find_problems(w, s, slot->raw.line);
     do {

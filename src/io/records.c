@@ -21,10 +21,10 @@ struct ft_records {
     gzFile file;
     int64_t bytes; /* of the file */
     unsigned char *buffer;
-    size_t at, n; /* the buffer's next byte, and its end */
-    int line;     /* of the next byte */
+    size_t at, n;     /* the buffer's next byte, and its end */
+    int line;         /* of the next byte */
     bool list, begun; /* a JSON list, of which a record was read */
-    int rc;       /* of what failed last */
+    int rc;           /* of what failed last */
     json_t *names;
 };
 
@@ -63,7 +63,8 @@ static int fill(struct ft_records *r)
     if (n == 0 && (code == Z_OK || code == Z_STREAM_END))
         return FT_OK;
     return r->rc = ft_fail_at(here(r), FT_EDATA, "cannot be read%s: %s",
-                      code == Z_ERRNO ? "" : " as gzip", code == Z_ERRNO ? strerror(errno) : why);
+                              code == Z_ERRNO ? "" : " as gzip",
+                              code == Z_ERRNO ? strerror(errno) : why);
 }
 
 /* The next byte without taking it: -1 at the end, -2 on failure. */
@@ -467,8 +468,8 @@ static int skip_mark(struct ft_records *r)
         return r->rc;
     if (r->n >= 3 && memcmp(r->buffer, "\xef\xbb\xbf", 3) == 0)
         r->at = 3;
-    else if (r->n >= 2 && (memcmp(r->buffer, "\xff\xfe", 2) == 0 ||
-                           memcmp(r->buffer, "\xfe\xff", 2) == 0))
+    else if (r->n >= 2 &&
+             (memcmp(r->buffer, "\xff\xfe", 2) == 0 || memcmp(r->buffer, "\xfe\xff", 2) == 0))
         return ft_fail_at(here(r), FT_EDATA, "is UTF-16; text must be UTF-8");
     else if (r->n >= 4 && memcmp(r->buffer, "PAR1", 4) == 0)
         return refuse_kind(r->path, "parquet");

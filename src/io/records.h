@@ -1,5 +1,5 @@
-/* The records of a data file, one after the other: JSON Lines, a JSON list, lines of text, CSV; each
- * may be gzipped. A file is never in memory as a whole. */
+/* The records of a data file, one after the other: JSON Lines, a JSON list, lines of text, CSV;
+ * each may be gzipped. A file is never in memory as a whole. */
 #ifndef FT_IO_RECORDS_H
 #define FT_IO_RECORDS_H
 

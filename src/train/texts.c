@@ -143,8 +143,8 @@ static bool is_of_split(const char *name, const char *split, size_t n)
 
 static bool is_of_any_split(const char *name)
 {
-    static const char *const splits[] = {"train", "training", "test",  "testing", "validation",
-                                         "valid", "val",      "dev",   "eval"};
+    static const char *const splits[] = {"train", "training", "test", "testing", "validation",
+                                         "valid", "val",      "dev",  "eval"};
     for (size_t i = 0; i < sizeof splits / sizeof *splits; i++)
         if (has_word(name, splits[i], strlen(splits[i])))
             return true;
@@ -223,8 +223,8 @@ static int find_named(struct names *out, const struct ft_dataset_config *d, cons
     for (const char **p = d->data_files; *p; p++) {
         const size_t before = out->n;
         const char *slash = strrchr(*p, '/');
-        char *within = slash ? ft_format("%s/%.*s", folder, (int)(slash - *p), *p)
-                             : ft_strdup(folder);
+        char *within =
+            slash ? ft_format("%s/%.*s", folder, (int)(slash - *p), *p) : ft_strdup(folder);
         const struct wanted like = {.pattern = slash ? slash + 1 : *p};
         int rc = within ? list_folder(out, within, takes_wanted, &like) : FT_ERESOURCE;
         ft_free(within);
@@ -259,8 +259,9 @@ static int find_files(struct ft_source *s, const struct ft_config *c)
     }
     if (!rc && !ft_is_folder(path)) {
         if (n != 5 || memcmp(split, "train", 5) != 0)
-            rc = ft_fail_at(d->at, FT_EDATA, "'%s' is a file: its only split is 'train', not '%.*s'",
-                            d->path, (int)n, split);
+            rc =
+                ft_fail_at(d->at, FT_EDATA, "'%s' is a file: its only split is 'train', not '%.*s'",
+                           d->path, (int)n, split);
         else
             rc = add_name(&out, ft_strdup(path));
     } else if (!rc && d->data_files) {
@@ -400,7 +401,7 @@ static int open_format(struct ft_source *s, const struct ft_texts *t, const stru
         .end_tokens = d->eot_tokens ? d->eot_tokens : c->eot_tokens,
         .default_system = c->default_system_message,
         .train_on_eos = (enum ft_train_on)(d->train_on_eos != FT_TRAIN_UNSET ? d->train_on_eos
-                                                                              : c->train_on_eos),
+                                                                             : c->train_on_eos),
         .train_on_inputs = d->train_on_inputs >= 0 ? d->train_on_inputs : c->train_on_inputs,
         .drop_system_message = d->drop_system_message,
         .bos = t->bos,
