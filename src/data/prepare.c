@@ -124,6 +124,7 @@ static int find_range(struct work *w)
         FT_TRY(count_records(w->p, &n));
     w->from = s->has_from ? bound(s->from, s->percent, n) : 0;
     w->to = s->has_to ? bound(s->to, s->percent, n) : n;
+    w->to = w->to < w->from ? w->from : w->to;
     return FT_OK;
 }
 
@@ -163,15 +164,15 @@ static int read_batch(struct work *w, bool *more)
 {
     size_t bytes = 0;
     w->n_slots = 0;
-    *more = w->seen < w->to;
+    *more = w->from < w->to && w->seen < w->to;
     while (*more && w->n_slots < BATCH_RECORDS && bytes < BATCH_BYTES) {
         struct slot *s = &w->slots[w->n_slots];
         FT_TRY(ft_records_next(w->records, &s->raw, more));
-        if (!*more || w->seen++ < w->from)
-            continue;
-        bytes += s->raw.length;
-        w->n_slots++;
-        *more = w->seen < w->to;
+        if (*more && w->seen++ >= w->from) {
+            bytes += s->raw.length;
+            w->n_slots++;
+        }
+        *more = *more && w->seen < w->to;
     }
     return FT_OK;
 }

@@ -1,0 +1,389 @@
+/* Text datasets: ids and masks against Axolotl's and transformers' own
+ * (scripts/make-golden-formats), the audit, prepared files. */
+#include "core/file.h"
+#include "core/json.h"
+#include "core/mem.h"
+#include "core/threads.h"
+#include "data/data.h"
+#include "tests/check.h"
+#include "train/texts.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static char folder[64];
+
+static void write_text(const char *name, const char *text)
+{
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    CHECK_INT(ft_file_write(path, text, strlen(text)), FT_OK);
+}
+
+static void fresh(void)
+{
+    if (!folder[0]) {
+        strcpy(folder, "/tmp/ft-format-XXXXXX");
+        CHECK(mkdtemp(folder) != NULL);
+    }
+}
+
+/* A config with one dataset, opened. */
+struct opened {
+    struct ft_config c;
+    struct ft_texts t;
+    struct ft_pool *pool;
+    struct ft_source s;
+};
+
+static int open_config(struct opened *o, const char *model, int threads)
+{
+    char path[256];
+    *o = (struct opened){.pool = NULL};
+    snprintf(path, sizeof path, "%s/c.yaml", folder);
+    FT_TRY(ft_config_read(&o->c, path, NULL, 0));
+    FT_TRY(ft_pool_new(&o->pool, threads));
+    FT_TRY(ft_texts_open(&o->t, &o->c, model, o->pool));
+    return ft_source_open(&o->s, &o->t, &o->c, &o->c.datasets[0]);
+}
+
+static void close_config(struct opened *o)
+{
+    ft_source_close(&o->s);
+    ft_texts_close(&o->t);
+    ft_pool_free(o->pool);
+    ft_config_fini(&o->c);
+}
+
+/* entry: YAML of the entry's other keys, config: of other options. */
+static void write_config(const char *data, const char *entry, const char *config)
+{
+    char text[4096];
+    snprintf(text, sizeof text,
+             "base_model: m\noutput_dir: %s/out\ndataset_prepared_path: %s/prepared\ndatasets:\n"
+             "  - path: %s/%s\n%s%s",
+             folder, folder, folder, data, entry, config);
+    write_text("c.yaml", text);
+}
+
+/* --- golden --- */
+
+struct golden {
+    const char *name;
+    const json_t *ids, *masks;
+    size_t at, other_ids, other_masks;
+};
+
+static bool compare(void *ctx, const struct ft_sample *s, size_t from, size_t to, const char *file,
+                    int line)
+{
+    struct golden *g = ctx;
+    const json_t *ids = json_array_get(g->ids, g->at);
+    const char *mask = json_string_value(json_array_get(g->masks, g->at++));
+    bool same = json_array_size(ids) == to - from, same_mask = same;
+    (void)file;
+    (void)line;
+    for (size_t i = from; i < to && same; i++) {
+        same = json_integer_value(json_array_get(ids, i - from)) == s->ids.v[i];
+        same_mask = same_mask && mask[i - from] == '0' + s->mask[i];
+    }
+    g->other_ids += !same;
+    g->other_masks += !same_mask;
+    return true;
+}
+
+static void write_case(const json_t *c)
+{
+    const json_t *records = json_object_get(c, "records");
+    json_t *config = json_deep_copy(json_object_get(c, "config"));
+    json_t *entry = json_deep_copy(json_object_get(c, "entry"));
+    char path[256];
+    snprintf(path, sizeof path, "%s/data.jsonl", folder);
+    FILE *f = fopen(path, "w");
+    for (size_t i = 0; i < json_array_size(records); i++) {
+        json_dumpf(json_array_get(records, i), f, JSON_COMPACT);
+        fputc('\n', f);
+    }
+    fclose(f);
+    json_object_set_new(entry, "path", json_string(path));
+    json_object_set_new(config, "datasets", json_pack("[o]", entry));
+    json_object_set_new(config, "base_model", json_string("m"));
+    json_object_set_new(config, "output_dir", json_string("o"));
+    char *text = json_dumps(config, 0);
+    write_text("c.yaml", text);
+    free(text);
+    json_decref(config);
+}
+
+static void one_case(const json_t *c, int threads)
+{
+    struct golden g = {.name = json_string_value(json_object_get(c, "name")),
+                       .ids = json_object_get(c, "ids"),
+                       .masks = json_object_get(c, "masks")};
+    struct ft_audit audit;
+    struct opened o;
+    write_case(c);
+    int rc = open_config(&o, json_string_value(json_object_get(c, "model")), threads);
+    if (!rc)
+        rc = ft_prepare_each(&o.s.prepare, compare, &g, &audit);
+    if (rc || g.at != json_array_size(g.ids) || g.other_ids || g.other_masks)
+        check_fail(g.name, rc,
+                   "%zu of %zu documents, %zu with other ids, %zu with another mask: %s", g.at,
+                   json_array_size(g.ids), g.other_ids, g.other_masks, ft_status_report());
+    ft_status_clear();
+    close_config(&o);
+}
+
+CASE(formats_give_the_ids_and_masks_of_axolotl_and_transformers)
+{
+    json_t *root = NULL;
+    fresh();
+    char *text;
+    size_t n;
+    CHECK_INT(ft_file_read(FT_ROOT "/tests/data/formats.json", 1 << 24, FT_EDATA, &text, &n),
+              FT_OK);
+    CHECK_INT(ft_json_record(text, n, (struct ft_where){0}, FT_EDATA, &root), FT_OK);
+    ft_free(text);
+    const json_t *cases = json_object_get(root, "cases");
+    CHECK(json_array_size(cases) >= 50);
+    for (size_t i = 0; i < json_array_size(cases); i++)
+        one_case(json_array_get(cases, i), 1 + (int)(i % 3));
+    json_decref(root);
+}
+
+/* --- the audit --- */
+
+#define MODEL FT_ROOT "/tests/data/bytes"
+
+/* The audit of a dataset; rc of it and of its verdict. */
+static int audit(struct ft_audit *a, const char *data, const char *entry, const char *config)
+{
+    struct opened o;
+    write_config(data, entry, config);
+    int rc = open_config(&o, MODEL, 2);
+    char *path = NULL;
+    if (!rc)
+        rc = ft_source_prepared(&path, &o.s, &o.t, a);
+    if (!rc)
+        rc = ft_audit_check(a, o.c.allow_data_problems);
+    ft_free(path);
+    close_config(&o);
+    return rc;
+}
+
+CASE(the_audit_counts_and_finds)
+{
+    struct ft_audit a;
+    fresh();
+    write_text(
+        "chat.jsonl",
+        "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"assistant\", "
+        "\"content\": \"bc\"}]}\n"
+        "\n{\"messages\": [{\"role\": \"user\", \"content\": \"only a question\"}]}\n");
+    CHECK_INT(audit(&a, "chat.jsonl", "    type: chat_template\n", "chat_template: chatml\n"),
+              FT_OK);
+    CHECK_INT(a.records, 2);
+    CHECK_INT(a.documents, 2);
+    CHECK_INT(a.found[FT_NOT_TRAINED].count, 1);
+    CHECK_HAS(a.found[FT_NOT_TRAINED].first, "/chat.jsonl:3");
+    CHECK_INT(a.found[FT_UNENDED_TURN].count, 0);
+    CHECK_INT(a.trained_of[FT_OF_USER], 0);
+    CHECK_INT(a.trained_of[FT_OF_ASSISTANT], a.tokens_of[FT_OF_ASSISTANT]);
+    CHECK(a.trained_of[FT_OF_TEMPLATE] == 1 && a.tokens_of[FT_OF_ASSISTANT] >= 1);
+
+    /* a template whose turns have no end */
+    static const char endless[] = "chat_template_jinja: \"{% for m in messages %}{{ m.role }}: {{ "
+                                  "m.content }} {% endfor %}\"\n";
+    CHECK_INT(audit(&a, "chat.jsonl", "    type: chat_template\n", endless), FT_EDATA);
+    CHECK_HAS(ft_status_report(), "/chat.jsonl:1: error: 1 of 2 documents have a trained turn");
+    CHECK_HAS(ft_status_report(), "allow_data_problems: [unended_turns]");
+    ft_status_clear();
+    char allowed[256];
+    snprintf(allowed, sizeof allowed, "%sallow_data_problems: [unended_turns]\n", endless);
+    CHECK_INT(audit(&a, "chat.jsonl", "    type: chat_template\n", allowed), FT_OK);
+    CHECK_INT(a.found[FT_UNENDED_TURN].count, 1);
+
+    /* a text that brings its own beginning; texts without a token */
+    write_text("text.jsonl",
+               "{\"text\": \"<s>x\"}\n{\"text\": \"\"}\n{\"text\": null}\n{\"text\": 5}\n");
+    CHECK_INT(audit(&a, "text.jsonl", "    type: completion\n", ""), FT_EDATA);
+    CHECK_HAS(ft_status_report(), "/text.jsonl:1: error: 1 of 4 documents begin with");
+    ft_status_clear();
+    CHECK_INT(a.found[FT_NO_TEXT].count, 2);
+    CHECK_INT(a.documents, 4);
+
+    /* a prompt and an answer that are one word */
+    write_text("border.jsonl", "{\"prompt\": \"the wo\", \"completion\": \"rld\"}\n");
+    CHECK_INT(audit(&a, "border.jsonl", "    type: prompt_completion\n", ""), FT_OK);
+    CHECK_INT(a.found[FT_PROMPT_BORDER].count, 1);
+}
+
+CASE(bad_records_are_named_and_may_be_skipped)
+{
+    struct ft_audit a;
+    fresh();
+    write_text("bad.jsonl",
+               "{\"text\": \"one\"}\n{\"text\": \n{\"text\": \"two\"}\n[1]\n{\"txt\": 1}\n");
+    CHECK_INT(audit(&a, "bad.jsonl", "    type: completion\n", ""), FT_EDATA);
+    CHECK_HAS(ft_status_report(), "/bad.jsonl:2:");
+    CHECK_HAS(ft_status_report(), "not valid JSON");
+    ft_status_clear();
+    CHECK_INT(audit(&a, "bad.jsonl", "    type: completion\n", "skip_bad_records: 2\n"), FT_EDATA);
+    CHECK_HAS(ft_status_report(), "/bad.jsonl:5: error: has no 'text'");
+    CHECK_HAS(ft_status_report(), "there is a 'txt'");
+    CHECK_HAS(ft_status_report(), "'skip_bad_records' allows 2");
+    ft_status_clear();
+    CHECK_INT(audit(&a, "bad.jsonl", "    type: completion\n", "skip_bad_records: 3\n"), FT_OK);
+    CHECK_INT(a.records, 5);
+    CHECK_INT(a.documents, 2);
+    CHECK_INT(a.found[FT_BAD_RECORD].count, 3);
+    CHECK_HAS(a.found[FT_BAD_RECORD].first, "/bad.jsonl:2");
+}
+
+CASE(slices_take_what_they_name)
+{
+    static const struct {
+        const char *split;
+        int documents;
+    } cases[] = {{"train[:3]", 3},  {"train[7:]", 3},      {"train[-2:]", 2},
+                 {"train", 10},     {"train[20%:50%]", 3}, {"train[:-9]", 1},
+                 {"train[5:2]", 0}, {"train[90%:]", 1},    {"train[:25%]", 2}};
+    struct ft_audit a;
+    char text[512] = "", entry[96];
+    fresh();
+    for (int i = 0; i < 10; i++)
+        snprintf(text + strlen(text), sizeof text - strlen(text), "{\"text\": \"%d\"}\n", i);
+    write_text("ten.jsonl", text);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        snprintf(entry, sizeof entry, "    type: completion\n    split: \"%s\"\n", cases[i].split);
+        CHECK_INT(audit(&a, "ten.jsonl", entry, ""), FT_OK);
+        CHECK_INT(a.documents, cases[i].documents);
+    }
+    CHECK_INT(audit(&a, "ten.jsonl", "    type: completion\n    split: train[a:]\n", ""),
+              FT_ECONFIG);
+    CHECK_INT(audit(&a, "ten.jsonl", "    type: completion\n    split: test\n", ""), FT_EDATA);
+    CHECK_INT(audit(&a, "ten.jsonl", "    type: completion\n    split: train[1:5%]\n", ""),
+              FT_ECONFIG);
+    ft_status_clear();
+}
+
+CASE(folders_are_searched_for_the_splits_files)
+{
+    struct ft_audit a;
+    char path[256];
+    fresh();
+    snprintf(path, sizeof path, "%s/set/data", folder);
+    CHECK_INT(ft_make_folders(path), FT_OK);
+    write_text("set/data/train-00001.jsonl", "{\"text\": \"b\"}\n{\"text\": \"c\"}\n");
+    write_text("set/data/train-00000.jsonl", "{\"text\": \"a\"}\n");
+    write_text("set/data/test-00000.jsonl", "{\"text\": \"t\"}\n");
+    CHECK_INT(audit(&a, "set", "    type: completion\n", ""), FT_OK);
+    CHECK_INT(a.documents, 3);
+    CHECK_INT(audit(&a, "set", "    type: completion\n    split: test\n", ""), FT_OK);
+    CHECK_INT(a.documents, 1);
+    CHECK_INT(audit(&a, "set", "    type: completion\n    data_files: data/t*-00000.jsonl\n", ""),
+              FT_OK);
+    CHECK_INT(a.documents, 2);
+    CHECK_INT(audit(&a, "set", "    type: completion\n    data_files: [data/nosuch.jsonl]\n", ""),
+              FT_EDATA);
+    CHECK_INT(audit(&a, "set", "    type: completion\n    split: validation\n", ""), FT_EDATA);
+    ft_status_clear();
+    write_text("set/x.parquet", "PAR1");
+    snprintf(path, sizeof path, "rm -r %s/set/data", folder);
+    CHECK_INT(system(path), 0);
+    CHECK_INT(audit(&a, "set", "    type: completion\n", ""), FT_EDATA);
+    CHECK_HAS(ft_status_report(), "read_parquet");
+    ft_status_clear();
+}
+
+/* --- prepared files --- */
+
+static char *prepared(const char *data, const char *entry, const char *config)
+{
+    struct opened o;
+    struct ft_audit a;
+    char *path = NULL;
+    write_config(data, entry, config);
+    int rc = open_config(&o, MODEL, 1);
+    if (!rc)
+        rc = ft_source_prepared(&path, &o.s, &o.t, &a);
+    CHECK_INT(rc, FT_OK);
+    close_config(&o);
+    return path;
+}
+
+CASE(a_change_of_anything_that_matters_is_another_file)
+{
+    static const char chat[] = "    type: chat_template\n";
+    fresh();
+    write_text("k.jsonl", "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": "
+                          "\"assistant\", \"content\": \"b\"}]}\n");
+    char *first = prepared("k.jsonl", chat, "chat_template: chatml\n");
+    char *others[] = {prepared("k.jsonl", chat, "chat_template: llama3\n"),
+                      prepared("k.jsonl", chat, "chat_template: chatml\ntrain_on_inputs: true\n"),
+                      prepared("k.jsonl", chat, "chat_template: chatml\ntrain_on_eos: none\n"),
+                      prepared("k.jsonl", "    type: chat_template\n    split: train[:1]\n",
+                               "chat_template: chatml\n"),
+                      NULL,
+                      NULL};
+    char *same = prepared("k.jsonl", chat, "chat_template: chatml\nlora_r: 4\nsequence_len: 64\n");
+    CHECK_TEXT(first, same);
+    write_text("k.jsonl", "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": "
+                          "\"assistant\", \"content\": \"c\"}]}\n");
+    others[4] = prepared("k.jsonl", chat, "chat_template: chatml\n");
+    for (char **p = others; *p; p++) {
+        CHECK(strcmp(first, *p) != 0);
+        ft_free(*p);
+    }
+    ft_free(first);
+    ft_free(same);
+}
+
+/* Processes that begin at the same time: one builds, all get the same; a builder that dies is
+ * replaced. */
+CASE(of_jobs_that_start_together_one_builds)
+{
+    char path[256], text[64];
+    pid_t pids[4];
+    fresh();
+    snprintf(path, sizeof path, "%s/many.jsonl", folder);
+    FILE *f = fopen(path, "w");
+    for (int i = 0; i < 20000; i++)
+        fprintf(f, "{\"text\": \"document number %d\"}\n", i);
+    fclose(f);
+    write_config("many.jsonl", "    type: completion\n", "");
+    fflush(stdout);
+    for (int i = 0; i < 4; i++) {
+        pids[i] = fork();
+        if (pids[i] == 0) {
+            struct opened o;
+            struct ft_audit a;
+            char *file = NULL;
+            int rc = open_config(&o, MODEL, 1);
+            if (!rc)
+                rc = ft_source_prepared(&file, &o.s, &o.t, &a);
+            _exit(rc ? rc : a.documents == 20000 ? 0 : 99);
+        }
+        if (i == 0) {
+            usleep(20000); /* long enough to hold the lock, not to finish */
+            kill(pids[0], SIGKILL);
+        }
+    }
+    for (int i = 0; i < 4; i++) {
+        int status;
+        waitpid(pids[i], &status, 0);
+        if (i > 0)
+            CHECK_INT(WIFEXITED(status) ? WEXITSTATUS(status) : -1, 0);
+    }
+    snprintf(path, sizeof path, "ls %s/prepared | grep -c 'lock\\|spool\\|tmp'", folder);
+    f = popen(path, "r");
+    CHECK(fgets(text, sizeof text, f) != NULL);
+    pclose(f);
+    CHECK(atoi(text) <= 1); /* a temporary file of the one that was killed while it wrote */
+    snprintf(path, sizeof path, "rm -rf %s", folder);
+    CHECK_INT(system(path), 0);
+    folder[0] = 0;
+}
