@@ -221,6 +221,8 @@ static int open_metaspace(struct ft_step *s, const json_t *spec, const struct ft
     static const char *const schemes[] = {"first", "never", "always", NULL};
     bool add = true;
     FT_TRY(ft_step_text(&s->text, spec, "replacement", "\xe2\x96\x81", at));
+    if (!*s->text || s->text[ft_char_length(*s->text)])
+        return ft_refuse(at, "has a 'replacement' that is not one character");
     if (!ft_json_bool(spec, at->file, "add_prefix_space", &add))
         return FT_EDATA;
     s->choice = ft_step_choice(spec, "prepend_scheme", schemes, add ? 2 : 1, at);

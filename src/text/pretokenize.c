@@ -196,6 +196,8 @@ static int open_metaspace(struct ft_step *s, const json_t *spec, const struct ft
     bool add = true;
     s->flag = true; /* split */
     FT_TRY(ft_step_text(&s->text, spec, "replacement", "\xe2\x96\x81", at));
+    if (!*s->text || s->text[ft_char_length(*s->text)])
+        return ft_refuse(at, "has a 'replacement' that is not one character");
     if (!ft_json_bool(spec, at->file, "add_prefix_space", &add) ||
         !ft_json_bool(spec, at->file, "split", &s->flag))
         return FT_EDATA;

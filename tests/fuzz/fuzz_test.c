@@ -1,0 +1,362 @@
+/* Damaged input for the parsers of what strangers write: tokenizer files, chat templates, records
+ * of data files. As a test a second of each; FT_FUZZ_SECONDS=600 FT_FUZZ=template test_fuzz_fuzz
+ * for long. The input of the moment is in FT_FUZZ_FILE (default /tmp/ft-fuzz-PID) if it crashes. */
+#include "core/clock.h"
+#include "core/file.h"
+#include "core/json.h"
+#include "core/mem.h"
+#include "io/records.h"
+#include "tests/check.h"
+#include "text/template.h"
+#include "text/tokenizer.h"
+
+#include <dirent.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static uint64_t state;
+static char input_file[256];
+
+static uint32_t pick(uint32_t n)
+{
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    return n ? (uint32_t)(state >> 33) % n : 0;
+}
+
+/* --- damage to bytes --- */
+
+struct bytes {
+    char *p;
+    size_t n, room;
+};
+
+static void set(struct bytes *b, const char *p, size_t n)
+{
+    if (b->room < n + 4096) {
+        CHECK_INT(ft_grow(&b->p, n + 8192, 1), FT_OK);
+        b->room = n + 8192;
+    }
+    memcpy(b->p, p, n);
+    b->n = n;
+}
+
+static const char *const pieces[] = {
+    "{",           "}",       "[",        "]",     "\"",     "\\",           ",",
+    ":",           "\n",      "null",     "true",  "-1",     "1e308",        "9999999999999999999",
+    "\\u0000",     "\\ud800", "\xff",     "\xc3",  "\0",     "\xef\xbb\xbf", "{%",
+    "%}",          "{{",      "}}",       "{#",    "-%}",    " for x in ",   " if ",
+    " set ",       "endfor",  "|",        "loop.", "**",     "//",           "~",
+    "namespace()", "macro",   "range(9)", "*",     "\r\n",   "(?i:",         "\\p{L}",
+    "(",           ")",       "+",        "{1,3}", "<0x0A>", "\xe2\x96\x81", "\"\"",
+    ",,",          "\x1f\x8b"};
+
+static void damage(struct bytes *b)
+{
+    for (uint32_t k = 1 + pick(6); k > 0; k--) {
+        const size_t at = pick((uint32_t)b->n + 1);
+        size_t length = 1 + pick(pick(4) ? 8 : 200);
+        const char *piece = pieces[pick(sizeof pieces / sizeof *pieces)];
+        switch (pick(5)) {
+        case 0: /* another byte */
+            if (at < b->n)
+                b->p[at] = (char)pick(256);
+            break;
+        case 1: /* a piece put in */
+            length = strlen(piece) ? strlen(piece) : 1;
+            if (b->n + length < b->room) {
+                memmove(b->p + at + length, b->p + at, b->n - at);
+                memcpy(b->p + at, piece, length);
+                b->n += length;
+            }
+            break;
+        case 2: /* some taken out */
+            if (at + length <= b->n) {
+                memmove(b->p + at, b->p + at + length, b->n - at - length);
+                b->n -= length;
+            }
+            break;
+        case 3: /* some twice */
+            if (at + length <= b->n && b->n + length < b->room) {
+                memmove(b->p + at + length, b->p + at, b->n - at);
+                b->n += length;
+            }
+            break;
+        default: /* the end cut off */
+            if (pick(8) == 0)
+                b->n = at;
+        }
+    }
+}
+
+/* --- damage to JSON that stays JSON --- */
+
+static json_t *any_value(void)
+{
+    switch (pick(9)) {
+    case 0:
+        return json_null();
+    case 1:
+        return json_integer((json_int_t)pick(5) - 2);
+    case 2:
+        return json_integer(INT64_C(1) << pick(63));
+    case 3:
+        return json_real(pick(2) ? 0.5 : -1e300);
+    case 4:
+        return json_string("");
+    case 5:
+        return json_string(pick(2) ? "\xe2\x96\x81" : "a");
+    case 6:
+        return json_array();
+    case 7:
+        return json_object();
+    default:
+        return json_boolean(pick(2));
+    }
+}
+
+/* Changes one place, found by walking down at random. */
+static void damage_json(json_t *v, int depth)
+{
+    const char *key;
+    json_t *member, *inner = NULL;
+    if (json_is_object(v) && json_object_size(v)) {
+        size_t at = pick((uint32_t)json_object_size(v));
+        json_object_foreach(v, key, member)
+        {
+            if (at-- > 0)
+                continue;
+            if (depth > 0 && pick(4)) {
+                inner = member;
+            } else if (pick(3) == 0) {
+                json_object_del(v, key);
+            } else {
+                char copy[256];
+                snprintf(copy, sizeof copy, "%s", key);
+                json_object_set_new(v, copy, any_value());
+            }
+            break;
+        }
+    } else if (json_is_array(v) && json_array_size(v)) {
+        const size_t at = pick((uint32_t)json_array_size(v));
+        if (depth > 0 && pick(4))
+            inner = json_array_get(v, at);
+        else if (pick(3) == 0)
+            json_array_remove(v, at);
+        else if (pick(2))
+            json_array_set_new(v, at, any_value());
+        else
+            json_array_append(v, json_array_get(v, at));
+    }
+    if (inner)
+        damage_json(inner, depth - 1);
+}
+
+/* --- the targets --- */
+
+static void remember(const struct bytes *b)
+{
+    FILE *f = fopen(input_file, "wb");
+    if (f) {
+        fwrite(b->p, 1, b->n, f);
+        fclose(f);
+    }
+}
+
+static void try_tokenizer(const struct bytes *b)
+{
+    static const char text[] =
+        "Hello, wörld! <s> 12345 \xf0\x9f\x91\x8d\xf0\x9f\x8f\xbd  don't\n\n\tx";
+    struct ft_tokenizer *t;
+    struct ft_ids ids = {0};
+    struct ft_spans spans = {0};
+    char *back = NULL;
+    size_t n;
+    remember(b);
+    if (ft_tokenizer_open(&t, input_file) == FT_OK) {
+        if (ft_tokenizer_encode(t, text, sizeof text - 1, true, &ids, &spans) == FT_OK) {
+            CHECK_INT(spans.n, ids.n);
+            ft_tokenizer_decode(t, ids.v, ids.n, false, &back, &n);
+        }
+        ft_tokenizer_close(t);
+    }
+    ft_free(back);
+    ft_ids_free(&ids);
+    ft_spans_free(&spans);
+}
+
+static json_t *context;
+
+static void try_template(const struct bytes *b)
+{
+    struct ft_template *t;
+    struct ft_rendered r = {0};
+    char *source = NULL;
+    json_t *text = json_stringn(b->p, b->n); /* templates are UTF-8 */
+    if (!text)
+        return;
+    remember(b);
+    source = ft_strdup(json_string_value(text));
+    json_decref(text);
+    if (ft_template_open(&t, source, "fuzz") == FT_OK)
+        ft_template_render(t, context, 0, &r);
+    ft_rendered_free(&r);
+    ft_template_close(t);
+    ft_free(source);
+}
+
+static void try_records(const struct bytes *b)
+{
+    static const char *const types[] = {"json", "text", "csv", NULL};
+    struct ft_records *r;
+    struct ft_raw raw = {0};
+    bool more = true;
+    remember(b);
+    const char *type = types[pick(4)];
+    if (ft_records_open(&r, input_file, type ? type : "jsonl") == FT_OK) {
+        for (int i = 0; more && i < 10000 && ft_records_next(r, &raw, &more) == FT_OK && more;
+             i++) {
+            json_t *v;
+            if (ft_record_parse(r, &raw, &v) == FT_OK)
+                json_decref(v);
+            ft_status_clear();
+        }
+        ft_records_close(r);
+    }
+    ft_raw_free(&raw);
+}
+
+/* --- the seeds --- */
+
+struct seeds {
+    struct bytes v[64];
+    int n;
+};
+
+static void add_seed(struct seeds *s, const char *p, size_t n)
+{
+    if (s->n < 64)
+        set(&s->v[s->n++], p, n);
+}
+
+static void add_file(struct seeds *s, const char *path)
+{
+    char *text;
+    size_t n;
+    if (ft_file_read(path, 1 << 24, FT_EDATA, &text, &n) == FT_OK)
+        add_seed(s, text, n);
+    ft_free(text);
+}
+
+static void add_tokenizers(struct seeds *s)
+{
+    struct dirent **list;
+    int n = scandir(FT_ROOT "/tests/text/golden", &list, NULL, alphasort);
+    for (int i = 0; i < n; i++) {
+        char path[512];
+        snprintf(path, sizeof path, FT_ROOT "/tests/text/golden/%s", list[i]->d_name);
+        if (strstr(path, ".tokenizer.json"))
+            add_file(s, path);
+        free(list[i]);
+    }
+    free(list);
+}
+
+static void add_templates(struct seeds *s)
+{
+    char *text;
+    size_t n;
+    json_t *root = NULL;
+    CHECK_INT(ft_file_read(FT_ROOT "/tests/text/templates.json", 1 << 24, FT_EDATA, &text, &n),
+              FT_OK);
+    ft_json_record(text, n, (struct ft_where){0}, FT_EDATA, &root);
+    ft_free(text);
+    const json_t *cases = json_object_get(root, "cases");
+    for (size_t i = 0; i < json_array_size(cases); i++) {
+        const json_t *t = json_object_get(json_array_get(cases, i), "template");
+        add_seed(s, json_string_value(t), json_string_length(t));
+    }
+    context = json_incref(json_object_get(root, "context"));
+    json_decref(root);
+}
+
+static void add_records(struct seeds *s)
+{
+    static const char *const texts[] = {
+        "{\"text\": \"a\"}\n{\"messages\": [{\"role\": \"user\", \"content\": "
+        "\"x\\n\\u00e9\"}]}\n\n"
+        "{\"n\": [1, 2.5, null, true]}\n",
+        "[\n {\"a\": \"x, ]\\\"\"},\n {\"b\": [1, {\"c\": \"}\"}]}\n]\n",
+        "{\"a\": 1}\n{\n \"b\": 2\n}\n",
+        "name,text,\"quo\"\"ted\"\r\n1,\"two, three\nlines\",\r\n,\"\",x\r\n\r\nshort\r\n",
+        "line one\nline two\r\n\n\xc3\xa9\n"};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        add_seed(s, texts[i], strlen(texts[i]));
+}
+
+/* --- the cases --- */
+
+static double seconds(const char *target)
+{
+    const char *text = getenv("FT_FUZZ_SECONDS"), *only = getenv("FT_FUZZ");
+    if (only && strcmp(only, target) != 0)
+        return 0;
+    return text ? atof(text) : 1;
+}
+
+static void fuzz(const char *target, void (*add)(struct seeds *), void (*run)(const struct bytes *),
+                 bool json)
+{
+    struct seeds s = {.n = 0};
+    struct bytes b = {NULL, 0, 0};
+    const double end = ft_now() + seconds(target);
+    const char *seed = getenv("FT_FUZZ_SEED");
+    long long runs = 0;
+    const char *file = getenv("FT_FUZZ_FILE");
+    if (file)
+        snprintf(input_file, sizeof input_file, "%s", file);
+    else
+        snprintf(input_file, sizeof input_file, "/tmp/ft-fuzz-%ld", (long)getpid());
+    state = seed ? strtoull(seed, NULL, 10) : 1;
+    add(&s);
+    CHECK(s.n > 0);
+    for (; s.n && ft_now() < end; runs++) {
+        const struct bytes *from = &s.v[pick((uint32_t)s.n)];
+        json_t *tree = json && pick(3) ? json_loadb(from->p, from->n, 0, NULL) : NULL;
+        if (tree) {
+            for (uint32_t k = 1 + pick(3); k > 0; k--)
+                damage_json(tree, 6);
+            char *text = json_dumps(tree, JSON_COMPACT);
+            json_decref(tree);
+            set(&b, text ? text : "", text ? strlen(text) : 0);
+            free(text);
+        } else {
+            set(&b, from->p, from->n);
+            damage(&b);
+        }
+        run(&b);
+        ft_status_clear();
+    }
+    printf("  %s: %lld runs\n", target, runs);
+    unlink(input_file);
+    for (int i = 0; i < s.n; i++)
+        ft_free(s.v[i].p);
+    ft_free(b.p);
+    json_decref(context);
+    context = NULL;
+}
+
+CASE(damaged_tokenizer_files)
+{
+    fuzz("tokenizer", add_tokenizers, try_tokenizer, true);
+}
+
+CASE(damaged_templates)
+{
+    fuzz("template", add_templates, try_template, false);
+}
+
+CASE(damaged_records)
+{
+    fuzz("records", add_records, try_records, false);
+}
