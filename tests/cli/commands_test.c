@@ -20,17 +20,23 @@ CASE(help_teaches)
 CASE(every_shipped_config_runs)
 {
     fresh_folder();
-    EXPECT(0, "adapter in", "@FT train configs/demo.yaml max_steps=2 output_dir=@D/demo 2>&1");
     EXPECT(0, "adapter in",
-           "@FT train configs/ci-regression.yaml max_steps=2 output_dir=@D/ci 2>&1");
+           "@FT train configs/demo.yaml max_steps=2 output_dir=@D/demo "
+           "dataset_prepared_path=@D/prepared "
+           "2>&1");
+    EXPECT(0, "adapter in",
+           "@FT train configs/ci-regression.yaml max_steps=2 output_dir=@D/ci "
+           "dataset_prepared_path=@D/prepared 2>&1");
     EXPECT(0, "adapter in",
            "@FT train configs/lora-8gb.yaml max_steps=2 output_dir=@D/8gb base_model=@D/model "
-           "datasets.0.path=datasets/milton-train.safetensors val_set_size=0 "
+           "datasets.0.path=datasets/milton-train.jsonl datasets.0.type=completion val_set_size=0 "
+           "dataset_prepared_path=@D/prepared "
            "base_model=datasets/shakespeare-2m 2>&1");
     EXPECT(
         0, "adapter in",
         "@FT train configs/lora-gpu.yaml max_steps=2 output_dir=@D/gpu val_set_size=0 device=cpu "
-        "datasets.0.path=datasets/milton-train.safetensors gradient_accumulation_steps=1 "
+        "datasets.0.path=datasets/milton-train.jsonl datasets.0.type=completion "
+        "gradient_accumulation_steps=1 dataset_prepared_path=@D/prepared "
         "micro_batch_size=1 sequence_len=256 base_model=datasets/shakespeare-2m 2>&1");
     CHECK_INT(shell("test $(ls configs/*.yaml | wc -l) -eq 4"), 0); /* all of them are above */
 }

@@ -1,0 +1,171 @@
+/* Text in: ft data, ft init, ft train from text, and the faults of text (18, 19, 21 to 25). */
+#include "tests/cli/cli.h"
+
+#include <stdlib.h>
+
+/* A folder with a config for the small model that ships, and data.jsonl from printf's argument. */
+static void fresh_text(const char *type, const char *lines)
+{
+    fresh_folder();
+    shell("cp -r datasets/shakespeare-2m @D/shake && chmod -R u+w @D/shake");
+    shell("printf 'base_model: @D/shake\\ndatasets:\\n  - path: @D/data.jsonl\\n    type: %s\\n"
+          "dataset_prepared_path: @D/prepared\\noutput_dir: @D/out\\nmax_steps: 2\\n"
+          "sequence_len: 64\\n' > @D/c.yaml; printf '%%s\\n' '%s' > @D/data.jsonl",
+          type, lines);
+}
+
+#define CHAT(question, answer)                                                                     \
+    "{\"messages\": [{\"role\": \"user\", \"content\": \"" question "\"}, {\"role\": "             \
+    "\"assistant\", \"content\": \"" answer "\"}]}"
+
+CASE(data_writes_shows_and_counts)
+{
+    fresh_text("completion", "{\"text\": \"To be\"}\n{\"text\": \"or not\"}");
+    EXPECT(0, "documents              2", "@FT data @D/c.yaml 2>&1");
+    CHECK_HAS(shell_output, "(100.0 %)");
+    CHECK_HAS(shell_output, "prepared in");
+    EXPECT(0, "data.jsonl:2: ", "@FT data @D/c.yaml --show 2 2>&1");
+    CHECK_HAS(shell_output, "\u27e6To be</s>\u27e7");
+    EXPECT(0, "\"documents\": 2", "@FT data @D/c.yaml --json 2>&1 | sed 's/\":/\": /g'");
+    EXPECT(0, "written to", "@FT data @D/c.yaml -o @D/o.safetensors 2>&1");
+    /* training on either gives the same bits */
+    EXPECT(0, "adapter in", "@FT train @D/c.yaml 2>&1");
+    EXPECT(0, "adapter in",
+           "@FT train @D/c.yaml 'datasets=[{path: @D/o.safetensors}]' output_dir=@D/out2 2>&1");
+    CHECK_INT(shell("cmp @D/out/adapter_model.safetensors @D/out2/adapter_model.safetensors"), 0);
+    EXPECT(2, "is a .safetensors file", "@FT data @D/c.yaml -o x.bin 2>&1");
+    EXPECT(2, "no text to tokenize",
+           "@FT data @D/c.yaml 'datasets=[{path: @D/o.safetensors}]' 2>&1");
+}
+
+CASE(init_writes_a_config_that_trains)
+{
+    static const struct {
+        const char *record, *what, *yaml;
+    } cases[] = {
+        {CHAT("a", "b"), "messages", "chat_template: alpaca"},
+        {"{\"conversations\": [{\"from\": \"human\", \"value\": \"a\"}, {\"from\": \"gpt\", "
+         "\"value\": "
+         "\"b\"}]}",
+         "ShareGPT", "role: from"},
+        {"{\"instruction\": \"a\", \"output\": \"b\"}", "instruction and output", "type: alpaca"},
+        {"{\"prompt\": \"a\", \"completion\": \"b\"}", "prompt and completion",
+         "prompt_completion"},
+        {"{\"question\": \"a\", \"answer\": \"b\"}", "question and answer", "field_output: answer"},
+        {"{\"text\": \"a b c\", \"n\": 1}", "text", "type: completion"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        fresh_text("x", cases[i].record);
+        EXPECT(0, cases[i].what, "@FT init @D/shake @D/data.jsonl -o @D/i.yaml 2>&1");
+        CHECK_HAS(shell_output, "\u27e6");
+        EXPECT(0, cases[i].yaml, "cat @D/i.yaml");
+        EXPECT(
+            0, "adapter in",
+            "@FT train @D/i.yaml output_dir=@D/out dataset_prepared_path=@D/prepared max_steps=1 "
+            "micro_batch_size=1 2>&1");
+    }
+    EXPECT(2, "exists already", "@FT init @D/shake @D/data.jsonl -o @D/i.yaml 2>&1");
+    fresh_text("x", "{\"foo\": 1, \"bar\": 2}");
+    EXPECT(3, "the fields foo, bar", "@FT init @D/shake @D/data.jsonl -o @D/i.yaml 2>&1");
+    CHECK_INT(shell("test ! -e @D/i.yaml"), 0);
+}
+
+CASE(f18_tokenizers_with_unknown_parts)
+{
+    fresh_text("completion", "{\"text\": \"x\"}");
+    EXPECT(3, "tokenizer.json: error: 'pre_tokenizer' is a 'Telepathy'",
+           "sed -i 's/\"type\": \"ByteLevel\"/\"type\": \"Telepathy\"/' @D/shake/tokenizer.json; "
+           "@FT train @D/c.yaml 2>&1");
+    EXPECT(3, "has no tokenizer.json", "rm @D/shake/tokenizer.json; @FT train @D/c.yaml 2>&1");
+    CHECK_INT(shell("test ! -e @D/out"), 0);
+}
+
+CASE(tokens_that_would_be_new_are_refused)
+{
+    fresh_text("completion", "{\"text\": \"x\"}");
+    EXPECT(2, "'<|new|>' as eos_token, which is not in the model's vocabulary",
+           "@FT data @D/c.yaml 'special_tokens={eos_token: <|new|>}' 2>&1");
+    EXPECT(2, "'eot_tokens' has '<|new|>'", "@FT data @D/c.yaml 'eot_tokens=[<|new|>]' 2>&1");
+    EXPECT(0, "documents", "@FT data @D/c.yaml 'special_tokens={eos_token: <s>}' 2>&1");
+}
+
+CASE(f21_f22_text_without_anything_to_train_on)
+{
+    fresh_text("completion", "{\"text\": \"\"}");
+    EXPECT(3, "nothing to train on: of 1 documents 1 are empty", "@FT train @D/c.yaml 2>&1");
+    EXPECT(3, "nothing to train on: of 0 documents",
+           "printf '' > @D/data.jsonl; @FT train @D/c.yaml 2>&1");
+    fresh_text("chat_template", CHAT("a", "") "\n" CHAT("q", "a"));
+    EXPECT(0, "1 of 2 documents have nothing to train on",
+           "@FT train @D/c.yaml chat_template=alpaca train_on_eos=none 2>&1");
+}
+
+CASE(f23_malformed_records)
+{
+    static const struct {
+        const char *make, *message;
+    } cases[] = {{"printf '{\"text\": \"a\"}\\n{\"text\": \\n'", "data.jsonl:2:"},
+                 {"printf '{\"text\": \"a\"}\\n{\"text\": \"b\\0c\"}\\n'",
+                  "data.jsonl:2:12: error: has a zero byte"},
+                 {"printf '\\n{\"text\": \"\\377\"}\\n'", "data.jsonl:2:"},
+                 {"printf '{\"text\": [1]}\\n'", "data.jsonl:1: error: 'text' is not a text"},
+                 {"printf '7\\n'", "data.jsonl:1: error: is not a JSON object"},
+                 {"head -c 70000000 /dev/zero | tr '\\0' a",
+                  "data.jsonl:1: error: a record of more than 64 MiB"}};
+    fresh_text("completion", "");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        EXPECT(3, cases[i].message, "%s > @D/data.jsonl; @FT train @D/c.yaml 2>&1", cases[i].make);
+    CHECK_INT(shell("test ! -e @D/out && test -z \"$(ls @D/prepared)\""), 0);
+    EXPECT(
+        0, "1 records cannot be used and are skipped; the first: ",
+        "printf '{\"text\": \"a\"}\\n{\\n{\"text\": \"b\"}\\n' > @D/data.jsonl; @FT data @D/c.yaml "
+        "skip_bad_records=1 2>&1");
+    EXPECT(0, "adapter in", "@FT train @D/c.yaml skip_bad_records=1 2>&1");
+}
+
+CASE(f24_text_longer_than_allowed)
+{
+    fresh_text("prompt_completion",
+               "{\"prompt\": \"p\", \"completion\": \"a\"}\n{\"prompt\": \"p\", \"completion\": "
+               "\"one two three four five six seven eight nine ten eleven twelve\"}");
+    EXPECT(0, "1 documents are longer than 'sequence_len' (16) and dropped",
+           "@FT data @D/c.yaml sequence_len=16 2>&1");
+    EXPECT(0, "and cut", "@FT data @D/c.yaml sequence_len=16 excess_length_strategy=truncate 2>&1");
+    EXPECT(3, "data.jsonl:2: error: has ",
+           "@FT train @D/c.yaml sequence_len=16 excess_length_strategy=raise 2>&1");
+    CHECK_INT(shell("test ! -e @D/out"), 0);
+}
+
+CASE(f25_conversations_that_the_template_refuses)
+{
+    fresh_text("chat_template", CHAT("a", "b") "\n" CHAT("a", "b"));
+    shell("sed -i '2s/user/assistant/' @D/data.jsonl");
+    EXPECT(3, "the template refuses: roles must alternate",
+           "@FT train @D/c.yaml chat_template=gemma allow_data_problems=[unended_turns] 2>&1");
+    CHECK_HAS(shell_output, "data.jsonl:2: error: the record cannot be used");
+    EXPECT(0, "adapter in",
+           "@FT train @D/c.yaml chat_template=gemma 'allow_data_problems=[unended_turns]' "
+           "skip_bad_records=1 2>&1");
+    EXPECT(3, "has no chat template", "@FT data @D/c.yaml 2>&1");
+    EXPECT(2, "'chat_template' is 'chatmll'", "@FT data @D/c.yaml chat_template=chatmll 2>&1");
+    CHECK_HAS(shell_output, "did you mean 'chatml'?");
+    EXPECT(3, "1:30",
+           "@FT data @D/c.yaml chat_template=jinja "
+           "'chat_template_jinja=\"{%% for m in messages %%}{{ m. }}{%% endfor %%}\"' 2>&1");
+}
+
+CASE(datasets_are_found_in_the_local_hugging_face_cache)
+{
+    fresh_text("completion", "{\"text\": \"a\"}");
+    shell(
+        "mkdir -p @D/hub/datasets--org--set/snapshots/abc/en @D/hub/datasets--org--set/refs && "
+        "printf abc > @D/hub/datasets--org--set/refs/main && "
+        "cp @D/data.jsonl @D/hub/datasets--org--set/snapshots/abc/train.jsonl && "
+        "cat @D/data.jsonl @D/data.jsonl > @D/hub/datasets--org--set/snapshots/abc/en/train.jsonl");
+    EXPECT(0, "documents              1",
+           "HF_HUB_CACHE=@D/hub @FT data @D/c.yaml datasets.0.path=org/set 2>&1");
+    EXPECT(
+        0, "documents              2",
+        "HF_HUB_CACHE=@D/hub @FT data @D/c.yaml datasets.0.path=org/set datasets.0.name=en 2>&1");
+    EXPECT(3, "hf download org/none --repo-type dataset",
+           "HF_HUB_CACHE=@D/hub @FT data @D/c.yaml datasets.0.path=org/none 2>&1");
+}
