@@ -381,10 +381,12 @@ static struct jn *string(struct parser *p)
         next(p);
     }
     char *text = take(p, all.n + 1, 1);
-    if (!p->rc && all.n)
-        memcpy(text, all.p, all.n);
-    c->value->s = text;
-    c->value->n = p->rc ? 0 : all.n;
+    if (!p->rc) {
+        if (all.n)
+            memcpy(text, all.p, all.n);
+        c->value->s = text;
+        c->value->n = all.n;
+    }
     ft_bytes_free(&all);
     return c;
 }
