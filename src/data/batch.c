@@ -141,24 +141,25 @@ void ft_epoch_fill(struct ft_epoch *e, const struct ft_dataset *d, const struct 
         fill_plain(e, d, b);
 }
 
-struct ft_pass_counts ft_pass_fill(const struct ft_pass_arrays *p, const struct ft_dataset *d,
-                                   const int32_t *docs, int64_t n, uint32_t epoch)
+int ft_pass_fill(const struct ft_pass_arrays *p, const struct ft_dataset *d, const int32_t *docs,
+                 int64_t n, uint32_t epoch, struct ft_pass_counts *counts)
 {
     struct ft_pass_counts c = {0};
     for (int64_t i = 0; i < n; i++) {
         const struct ft_document *doc = &d->docs[docs[i]];
-        const int32_t *ids = d->ids + doc->start;
-        const uint8_t *mask = d->mask + doc->start;
         const int64_t first = c.rows;
+        int32_t *ids = p->ids + first, *targets = p->targets + first;
+        /* the mask's bytes lie where the targets will, which are written from the end */
+        uint8_t *mask = (uint8_t *)targets;
+        FT_TRY(ft_dataset_tokens(d, doc, ids, mask));
+        for (int32_t t = doc->length - 1; t >= 0; t--)
+            targets[t] = t + 1 < doc->length && mask[t + 1] ? ids[t + 1] : -1;
         for (int32_t t = 0; t < doc->length; t++, c.rows++) {
             const int64_t row = c.rows;
-            const bool trained = t + 1 < doc->length && mask[t + 1];
-            p->ids[row] = ids[t];
-            p->targets[row] = trained ? ids[t + 1] : -1;
             p->spans[2 * row] = (int32_t)first;
             p->spans[2 * row + 1] = (int32_t)(first + doc->length);
             p->positions[row] = t;
-            if (trained)
+            if (targets[t] >= 0)
                 p->picked[c.trained++] = (int32_t)row;
             if (!p->keys)
                 continue;
@@ -167,7 +168,8 @@ struct ft_pass_counts ft_pass_fill(const struct ft_pass_arrays *p, const struct 
             p->keys[3 * row + 2] = t;
         }
     }
-    return c;
+    *counts = c;
+    return FT_OK;
 }
 
 int64_t ft_pass_take(const struct ft_dataset *d, const int32_t *docs, int64_t n, int64_t rows)

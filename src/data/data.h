@@ -9,16 +9,22 @@
 enum ft_excess { FT_EXCESS_DROP, FT_EXCESS_TRUNCATE, FT_EXCESS_RAISE };
 
 struct ft_document {
-    int64_t start;  /* of its tokens in ids and mask */
-    int32_t length; /* as trained: after truncation */
-    int32_t number; /* among all documents of the files, from 0: names it for dropout */
+    int64_t start;   /* of its tokens in its file */
+    int32_t length;  /* as trained: after truncation */
+    int32_t number;  /* among all documents of the files, from 0: names it for dropout */
+    int32_t file;    /* index into files; -1: its tokens are in ids and mask */
+    int32_t targets; /* trained tokens but the first */
 };
 
-/* Documents of one or several files, in file order, without those that are left out. */
+/* Documents of one or several files, in file order, without those that are left out. Tokens stay in
+ * the files, which stay open: a pass reads those that it needs. */
 struct ft_dataset {
-    int32_t *ids;
+    struct ft_dataset_file *files;
+    int n_files;
+    bool borrowed; /* files, ids and mask are another dataset's */
+    int32_t *ids;  /* of made documents */
     uint8_t *mask;
-    int64_t n_tokens;
+    int64_t vocab, n_tokens;
     struct ft_document *docs;
     int64_t n_docs;
     /* counts for the user */
@@ -36,7 +42,12 @@ int ft_dataset_read(struct ft_dataset *d, const char *path, int64_t vocab, int64
 int ft_dataset_make(struct ft_dataset *d, int64_t n, int64_t length, int64_t vocab, uint64_t seed);
 void ft_dataset_fini(struct ft_dataset *d);
 
-/* Moves documents of d to `held`, which shares d's tokens: share < 1 of them, or that many, from
+/* A document's tokens: doc->length ids and masks. FT_ERESOURCE if its file has changed since it was
+ * checked. */
+int ft_dataset_tokens(const struct ft_dataset *d, const struct ft_document *doc, int32_t *ids,
+                      uint8_t *mask);
+
+/* Moves documents of d to `held`, which borrows d's files: share < 1 of them, or that many, from
  * the end of the shuffle by seed. Both keep file order. */
 int ft_dataset_split(struct ft_dataset *d, struct ft_dataset *held, double share, uint64_t seed);
 
@@ -81,9 +92,10 @@ struct ft_pass_counts {
     int64_t rows, trained; /* picked[0..trained) are the rows whose target is not -1 */
 };
 
-/* Writes documents docs[0..n) end to end; target -1 where the next token is not trained. */
-struct ft_pass_counts ft_pass_fill(const struct ft_pass_arrays *p, const struct ft_dataset *d,
-                                   const int32_t *docs, int64_t n, uint32_t epoch);
+/* Writes documents docs[0..n) end to end; target -1 where the next token is not trained.
+ * FT_ERESOURCE as ft_dataset_tokens. */
+int ft_pass_fill(const struct ft_pass_arrays *p, const struct ft_dataset *d, const int32_t *docs,
+                 int64_t n, uint32_t epoch, struct ft_pass_counts *counts);
 
 /* How many of docs[0..n) fit one pass of at most `rows` rows: at least one. */
 int64_t ft_pass_take(const struct ft_dataset *d, const int32_t *docs, int64_t n, int64_t rows);

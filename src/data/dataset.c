@@ -1,4 +1,4 @@
-/* Owns reading and checking tokenized datasets, and the validation split. */
+/* Owns checking and reading tokenized datasets, and the validation split. */
 #include "data/data.h"
 
 #include "core/mem.h"
@@ -10,12 +10,22 @@
 #include <stdio.h>
 #include <string.h>
 
+struct ft_dataset_file {
+    struct ft_st *f;
+    const struct ft_st_entry *ids, *mask;
+};
+
+/* Checks go through a file with a window on its tokens. */
+enum { WINDOW = 1 << 18 };
 struct reader {
     struct ft_dataset *d;
     const char *path;
-    const struct ft_st *f;
-    int64_t vocab, sequence_len, first_token;
+    const struct ft_dataset_file *file;
+    int64_t sequence_len;
     enum ft_excess excess;
+    int32_t *ids;
+    uint8_t *mask;
+    int64_t at, n, room, all; /* the window, and the file's tokens */
 };
 
 static int invalid(const struct reader *r, const char *fmt, long long a, long long b)
@@ -50,16 +60,34 @@ static int64_t count_targets(const uint8_t *mask, int64_t length)
     return n;
 }
 
+/* Moves the window so that tokens from..from+n are in it. */
+static int look_at(struct reader *r, int64_t from, int64_t n)
+{
+    if (from >= r->at && from + n <= r->at + r->n)
+        return FT_OK;
+    if (n > r->room || !r->room) {
+        const int64_t room = n > WINDOW ? n : WINDOW;
+        FT_TRY(ft_grow(&r->ids, (size_t)room, sizeof *r->ids));
+        FT_TRY(ft_grow(&r->mask, (size_t)room, 1));
+        r->room = room;
+    }
+    r->at = from;
+    r->n = r->all - from < r->room ? r->all - from : r->room;
+    const int64_t at = from;
+    FT_TRY(ft_st_read(r->file->f, r->file->ids, at * 4, (size_t)r->n * 4, r->ids));
+    return ft_st_read(r->file->f, r->file->mask, at, (size_t)r->n, r->mask);
+}
+
 static int check_tokens(const struct reader *r, int64_t doc, int64_t start, int64_t length)
 {
     for (int64_t i = 0; i < length; i++) {
-        int32_t id = r->d->ids[start + i];
-        uint8_t m = r->d->mask[start + i];
-        if (id < 0 || id >= r->vocab)
+        int32_t id = r->ids[start - r->at + i];
+        uint8_t m = r->mask[start - r->at + i];
+        if (id < 0 || id >= r->d->vocab)
             return ft_fail_at((struct ft_where){.file = r->path}, FT_EDATA,
                               "document %lld, position %lld: token id %d is outside the model's "
                               "vocabulary (0..%lld)",
-                              (long long)doc, (long long)i, id, (long long)r->vocab - 1);
+                              (long long)doc, (long long)i, id, (long long)r->d->vocab - 1);
         if (m > 1)
             return ft_fail_at((struct ft_where){.file = r->path}, FT_EDATA,
                               "document %lld, position %lld: loss_mask is %d, allowed 0 and 1",
@@ -71,12 +99,12 @@ static int check_tokens(const struct reader *r, int64_t doc, int64_t start, int6
 /* Too long, and that is not allowed: with the record's own place if the file knows it. */
 static int refuse_length(const struct reader *r, int64_t doc, int64_t length)
 {
-    const struct ft_st_entry *source = ft_st_find(r->f, "source");
-    const char *text = ft_st_metadata(r->f, "ft"), *file = NULL;
+    const struct ft_st_entry *source = ft_st_find(r->file->f, "source");
+    const char *text = ft_st_metadata(r->file->f, "ft"), *file = NULL;
     json_t *all = text ? json_loads(text, 0, NULL) : NULL;
     int32_t at[2] = {0, 0};
     if (source && source->dtype == FT_I32 && source->n_dims == 2 && source->dims[1] == 2 &&
-        doc < source->dims[0] && ft_st_read(r->f, source, doc * 8, sizeof at, at) == FT_OK)
+        doc < source->dims[0] && ft_st_read(r->file->f, source, doc * 8, sizeof at, at) == FT_OK)
         file = json_string_value(
             json_array_get(json_object_get(all, "files"), (size_t)(at[0] < 0 ? 0 : at[0])));
     if (file)
@@ -94,6 +122,7 @@ static int add_document(struct reader *r, int64_t doc, int64_t start, int64_t le
 {
     struct ft_dataset *d = r->d;
     int32_t number = (int32_t)d->read++;
+    FT_TRY(look_at(r, start, length));
     FT_TRY(check_tokens(r, doc, start, length));
     if (length == 0) {
         d->empty++;
@@ -109,14 +138,15 @@ static int add_document(struct reader *r, int64_t doc, int64_t start, int64_t le
         d->truncated++;
         length = r->sequence_len;
     }
-    int64_t targets = count_targets(d->mask + start, length);
+    int64_t targets = count_targets(r->mask + (start - r->at), length);
     if (targets == 0) {
         d->untrained++;
         return FT_OK;
     }
     d->trained_tokens += targets;
     d->longest = length > d->longest ? length : d->longest;
-    d->docs[d->n_docs++] = (struct ft_document){start, (int32_t)length, number};
+    d->docs[d->n_docs++] =
+        (struct ft_document){start, (int32_t)length, number, d->n_files, (int32_t)targets};
     return FT_OK;
 }
 
@@ -138,34 +168,30 @@ static int check_offsets(const struct reader *r, const int64_t *offsets, int64_t
     return FT_OK;
 }
 
-static int read_all(struct reader *r, const struct ft_st *f)
+static int read_all(struct reader *r, struct ft_dataset_file *file)
 {
     struct ft_dataset *d = r->d;
-    const struct ft_st_entry *ids, *offs, *mask;
+    const struct ft_st_entry *offs;
     int64_t *offsets = NULL;
     int rc;
-    FT_TRY(find(r, f, "input_ids", FT_I32, &ids));
-    FT_TRY(find(r, f, "offsets", FT_I64, &offs));
-    FT_TRY(find(r, f, "loss_mask", FT_U8, &mask));
-    const int64_t n = ids->dims[0], docs = offs->dims[0] - 1;
-    if (mask->dims[0] != n)
-        return invalid(r, "loss_mask has %lld elements, input_ids %lld", mask->dims[0], n);
+    FT_TRY(find(r, file->f, "input_ids", FT_I32, &file->ids));
+    FT_TRY(find(r, file->f, "offsets", FT_I64, &offs));
+    FT_TRY(find(r, file->f, "loss_mask", FT_U8, &file->mask));
+    const int64_t n = file->ids->dims[0], docs = offs->dims[0] - 1;
+    if (file->mask->dims[0] != n)
+        return invalid(r, "loss_mask has %lld elements, input_ids %lld", file->mask->dims[0], n);
     if (docs < 0)
         return invalid(r, "offsets is empty; it has one element more than there are documents", 0,
                        0);
     if (d->read + docs > INT32_MAX)
         return invalid(r, "%lld documents are too many (at most %lld)", d->read + docs, INT32_MAX);
-    r->first_token = d->n_tokens;
-    FT_TRY(ft_grow(&d->ids, (size_t)(d->n_tokens + n), sizeof *d->ids));
-    FT_TRY(ft_grow(&d->mask, (size_t)(d->n_tokens + n), 1));
+    r->all = n;
     FT_TRY(ft_grow(&d->docs, (size_t)(d->n_docs + docs), sizeof *d->docs));
     FT_TRY(ft_alloc(&offsets, (size_t)docs + 1, sizeof *offsets));
-    FT_GO(ft_st_read(f, ids, 0, (size_t)n * 4, d->ids + d->n_tokens));
-    FT_GO(ft_st_read(f, mask, 0, (size_t)n, d->mask + d->n_tokens));
-    FT_GO(ft_st_read(f, offs, 0, (size_t)(docs + 1) * 8, offsets));
+    FT_GO(ft_st_read(file->f, offs, 0, (size_t)(docs + 1) * 8, offsets));
     FT_GO(check_offsets(r, offsets, docs, n));
     for (int64_t i = 0; i < docs; i++)
-        FT_GO(add_document(r, i, r->first_token + offsets[i], offsets[i + 1] - offsets[i]));
+        FT_GO(add_document(r, i, offsets[i], offsets[i + 1] - offsets[i]));
     d->n_tokens += n;
 out:
     ft_free(offsets);
@@ -175,12 +201,46 @@ out:
 int ft_dataset_read(struct ft_dataset *d, const char *path, int64_t vocab, int64_t sequence_len,
                     enum ft_excess excess)
 {
-    struct ft_st *f;
-    FT_TRY(ft_st_open(&f, path));
-    struct reader r = {d, path, f, vocab, sequence_len, 0, excess};
-    int rc = read_all(&r, f);
-    ft_st_close(f);
+    struct ft_dataset_file file = {NULL, NULL, NULL};
+    struct reader r = {
+        .d = d, .path = path, .file = &file, .sequence_len = sequence_len, .excess = excess};
+    d->vocab = vocab;
+    FT_TRY(ft_grow(&d->files, (size_t)d->n_files + 1, sizeof *d->files));
+    FT_TRY(ft_st_open(&file.f, path));
+    int rc = read_all(&r, &file);
+    ft_free(r.ids);
+    ft_free(r.mask);
+    if (rc)
+        ft_st_close(file.f);
+    else
+        d->files[d->n_files++] = file;
     return rc;
+}
+
+int ft_dataset_tokens(const struct ft_dataset *d, const struct ft_document *doc, int32_t *ids,
+                      uint8_t *mask)
+{
+    const size_t n = (size_t)doc->length;
+    if (doc->file < 0) {
+        memcpy(ids, d->ids + doc->start, n * sizeof *ids);
+        memcpy(mask, d->mask + doc->start, n);
+        return FT_OK;
+    }
+    const struct ft_dataset_file *file = &d->files[doc->file];
+    FT_TRY(ft_st_read(file->f, file->ids, doc->start * 4, n * 4, ids));
+    FT_TRY(ft_st_read(file->f, file->mask, doc->start, n, mask));
+    bool same = true;
+    int32_t targets = 0;
+    for (size_t i = 0; i < n; i++) {
+        same = same && ids[i] >= 0 && ids[i] < d->vocab && mask[i] <= 1;
+        targets += i > 0 && mask[i];
+    }
+    if (same && targets == doc->targets)
+        return FT_OK;
+    ft_fail_at((struct ft_where){.file = ft_st_path(file->f)}, FT_ERESOURCE,
+               "has changed since it was checked: document %d", doc->number);
+    ft_hint("do not write to a dataset while it is trained on");
+    return FT_ERESOURCE;
 }
 
 int ft_dataset_make(struct ft_dataset *d, int64_t n, int64_t length, int64_t vocab, uint64_t seed)
@@ -202,15 +262,21 @@ int ft_dataset_make(struct ft_dataset *d, int64_t n, int64_t length, int64_t voc
         d->mask[i] = 1;
     }
     for (int64_t i = 0; i < n; i++)
-        d->docs[i] = (struct ft_document){i * length, (int32_t)length, (int32_t)i};
+        d->docs[i] =
+            (struct ft_document){i * length, (int32_t)length, (int32_t)i, -1, (int32_t)length - 1};
     d->trained_tokens = n * (length - 1);
     return FT_OK;
 }
 
 void ft_dataset_fini(struct ft_dataset *d)
 {
-    ft_free(d->ids);
-    ft_free(d->mask);
+    for (int i = 0; i < d->n_files && !d->borrowed; i++)
+        ft_st_close(d->files[i].f);
+    if (!d->borrowed) {
+        ft_free(d->files);
+        ft_free(d->ids);
+        ft_free(d->mask);
+    }
     ft_free(d->docs);
     *d = (struct ft_dataset){0};
 }
@@ -219,7 +285,7 @@ static void summarise(struct ft_dataset *d)
 {
     d->trained_tokens = d->longest = 0;
     for (int64_t i = 0; i < d->n_docs; i++) {
-        d->trained_tokens += count_targets(d->mask + d->docs[i].start, d->docs[i].length);
+        d->trained_tokens += d->docs[i].targets;
         if (d->docs[i].length > d->longest)
             d->longest = d->docs[i].length;
     }
@@ -259,6 +325,10 @@ int ft_dataset_split(struct ft_dataset *d, struct ft_dataset *held, double share
                 d->docs[kept++] = d->docs[i];
         }
         d->n_docs = kept;
+        held->borrowed = true;
+        held->files = d->files;
+        held->n_files = d->n_files;
+        held->vocab = d->vocab;
         held->ids = d->ids;
         held->mask = d->mask;
         summarise(d);

@@ -26,7 +26,9 @@ static int one_step(struct bench *b, struct ft_profile *profile)
         const struct ft_micro_batch *m = &j->epoch.batches[b->batch++ % j->epoch.n_batches];
         for (int64_t at = 0; at < m->count;) {
             struct ft_run run;
-            at += ft_job_fill(j, &j->train, j->epoch.order + m->first + at, m->count - at, 0, &run);
+            FT_TRY(
+                ft_job_fill(j, &j->train, j->epoch.order + m->first + at, m->count - at, 0, &run));
+            at += run.docs;
             FT_TRY(ft_graph_run(j->graph, FT_PASS, j->pool, &run, profile));
             b->tokens += run.rows;
         }

@@ -161,9 +161,9 @@ static int open_batching(struct ft_job *j)
     j->capacity = ft_pass_capacity(&j->train, &j->held, &j->batching,
                                    c->gradient_accumulation_steps, pass_rows(j));
     FT_TRY(ft_epoch_init(&j->epoch, j->train.n_docs));
-    j->dataset_bytes = (size_t)j->train.n_tokens * 5 + (size_t)j->train.read * 16;
-    if (!j->held_shares_tokens)
-        j->dataset_bytes += (size_t)j->held.n_tokens * 5 + (size_t)j->held.read * 16;
+    /* the documents' table; their tokens stay in the files, but for made ones */
+    j->dataset_bytes = (size_t)(j->train.read + j->held.read) * sizeof *j->train.docs;
+    j->dataset_bytes += j->train.ids ? (size_t)j->train.n_tokens * 5 : 0;
     j->epoch_bytes = (size_t)j->train.n_docs * (4 + 16 + 8 + 16);
     return FT_OK;
 }
@@ -193,7 +193,6 @@ static int open_data(struct ft_job *j, const struct ft_job_hooks *hooks)
     FT_TRY(check_enough(j));
     if (c->val_set_size > 0) {
         FT_TRY(ft_dataset_split(&j->train, &j->held, c->val_set_size, (uint64_t)c->seed));
-        j->held_shares_tokens = true;
         FT_TRY(check_enough(j));
     }
     report_context(j);
@@ -425,8 +424,8 @@ static void declare_batch(struct ft_job *j)
     b->scalars = ft_graph_value(g, FT_M_OPTIMIZER, "scalars", FT_F64, 1, FT_SCALARS);
 }
 
-int64_t ft_job_fill(struct ft_job *j, const struct ft_dataset *d, const int32_t *docs, int64_t n,
-                    uint32_t epoch, struct ft_run *run)
+int ft_job_fill(struct ft_job *j, const struct ft_dataset *d, const int32_t *docs, int64_t n,
+                uint32_t epoch, struct ft_run *run)
 {
     const struct ft_batch *b = &j->batch;
     const struct ft_graph *g = j->graph;
@@ -437,10 +436,11 @@ int64_t ft_job_fill(struct ft_job *j, const struct ft_dataset *d, const int32_t 
                                      .picked = ft_graph_host(g, b->picked),
                                      .keys = b->keys ? ft_graph_host(g, b->keys) : NULL};
     const int64_t take = ft_pass_take(d, docs, n, j->capacity);
-    const struct ft_pass_counts c = ft_pass_fill(&a, d, docs, take, epoch);
+    struct ft_pass_counts c;
+    FT_TRY(ft_pass_fill(&a, d, docs, take, epoch, &c));
     *run = (struct ft_run){.rows = c.rows, .docs = take, .trained = c.trained};
     if (!j->rope_by_length)
-        return take;
+        return FT_OK;
     const struct ft_rope_spec *rope = &ft_model_config(j->model)->rope;
     float *cos_at = ft_graph_host(g, b->cos), *sin_at = ft_graph_host(g, b->sin);
     for (int64_t row = 0; row < c.rows; row = a.spans[2 * row + 1])
@@ -448,7 +448,7 @@ int64_t ft_job_fill(struct ft_job *j, const struct ft_dataset *d, const int32_t 
                      sin_at + row * b->cos->cols);
     for (int64_t row = 0; row < c.rows; row++)
         a.positions[row] = (int32_t)row;
-    return take;
+    return FT_OK;
 }
 
 /* The tables of angles, where a position's angles are the same in every document. */
@@ -721,8 +721,6 @@ void ft_job_close(struct ft_job *j)
     ft_graph_free(j->graph);
     ft_pool_free(j->pool);
     ft_epoch_fini(&j->epoch);
-    if (j->held_shares_tokens)
-        j->held.ids = NULL, j->held.mask = NULL;
     ft_dataset_fini(&j->held);
     ft_dataset_fini(&j->train);
     for (int i = 0; i < j->n_data; i++) {

@@ -34,7 +34,6 @@ struct ft_job {
     struct ft_model *model;
     struct ft_adapter *adapter;
     struct ft_dataset train, held;
-    bool held_shares_tokens; /* held is a split of train */
     struct ft_job_data {     /* each entry of datasets and test_datasets: its files and audit */
         char **files;        /* NULL ends */
         bool text;           /* has an audit */
@@ -77,9 +76,9 @@ void ft_job_close(struct ft_job *j);
  * progress may be NULL. */
 int ft_job_place(struct ft_job *j, ft_model_progress_fn *progress, void *ctx);
 
-/* Fills the batch with the next documents of docs[0..n) that fit one pass; returns how many. */
-int64_t ft_job_fill(struct ft_job *j, const struct ft_dataset *d, const int32_t *docs, int64_t n,
-                    uint32_t epoch, struct ft_run *run);
+/* Fills the batch with the next documents of docs[0..n) that fit one pass: run->docs of them. */
+int ft_job_fill(struct ft_job *j, const struct ft_dataset *d, const int32_t *docs, int64_t n,
+                uint32_t epoch, struct ft_run *run);
 
 /* All the memory the run will have resident on the host, in bytes; and on the device, 0 without. */
 size_t ft_job_memory(const struct ft_job *j);

@@ -39,13 +39,15 @@ struct ft_step {
     bool log, evaluate;
 };
 
-/* Fills the batch with the next pass; false if there is none left. */
-static bool fill_next(struct loop *l, struct work *w)
+/* Fills the batch with the next pass, if one is left. */
+static int fill_next(struct loop *l, struct work *w)
 {
-    if (w->at == w->n)
-        return false;
-    w->at += ft_job_fill(l->j, w->data, w->docs + w->at, w->n - w->at, l->epoch, &l->next);
-    return true;
+    l->ready = w->at < w->n;
+    if (!l->ready)
+        return FT_OK;
+    FT_TRY(ft_job_fill(l->j, w->data, w->docs + w->at, w->n - w->at, l->epoch, &l->next));
+    w->at += l->next.docs;
+    return FT_OK;
 }
 
 /* Runs all that is left of the work. On a device this queues it, and the host fills one batch while
@@ -53,14 +55,17 @@ static bool fill_next(struct loop *l, struct work *w)
 static int run_work(struct loop *l, struct work *w)
 {
     struct ft_profile *profile = l->o->profile ? &l->r->profile : NULL;
-    for (; l->ready || fill_next(l, w); l->ready = false) {
+    for (;; l->ready = false) {
+        if (!l->ready)
+            FT_TRY(fill_next(l, w));
+        if (!l->ready)
+            return FT_OK;
         FT_TRY(ft_graph_run(l->j->graph, w->program, l->j->pool, &l->next, profile));
         if (w->program != FT_PASS)
             continue;
         l->tokens += l->next.rows;
         l->r->trained_tokens += l->next.trained;
     }
-    return FT_OK;
 }
 
 static int read_scalars(struct loop *l)
@@ -222,7 +227,9 @@ static int train_step(struct loop *l)
     };
     if (l->step < j->length.steps) {
         begin_window(l);
-        l->ready = !s.evaluate && fill_next(l, &l->window);
+        l->ready = false;
+        if (!s.evaluate)
+            FT_TRY(fill_next(l, &l->window));
     }
     if (s.log || !j->backend->dev)
         FT_TRY(look_at_step(l, &s));

@@ -105,6 +105,38 @@ CASE(f24_long_documents)
     ft_dataset_fini(&d);
 }
 
+CASE(f17_a_file_that_changes_while_it_is_trained_on)
+{
+    const int64_t offsets[] = {0, 3, 8};
+    struct ft_dataset d;
+    int32_t got[8];
+    uint8_t mask[8];
+    struct ft_st_item items[] = {
+        {.name = "input_ids", .dtype = FT_I32, .n_dims = 1, .dims = {8}, .data = ids},
+        {.name = "loss_mask", .dtype = FT_U8, .n_dims = 1, .dims = {8}, .data = ones},
+        {.name = "offsets", .dtype = FT_I64, .n_dims = 1, .dims = {3}, .data = offsets}};
+    strcpy(path, "/tmp/ft-data-XXXXXX");
+    close(mkstemp(path));
+    CHECK_INT(ft_st_write(path, items, 3, NULL, 0), FT_OK);
+    d = (struct ft_dataset){0};
+    CHECK_INT(ft_dataset_read(&d, path, 10, 10, FT_EXCESS_DROP), FT_OK);
+    CHECK_INT(ft_dataset_tokens(&d, &d.docs[1], got, mask), FT_OK);
+    CHECK(memcmp(got, ids + 3, 5 * sizeof *got) == 0);
+    FILE *f = fopen(path, "r+b"); /* the last mask byte, then the whole file */
+    fseek(f, -1, SEEK_END);
+    fputc(0, f);
+    fclose(f);
+    CHECK_INT(ft_dataset_tokens(&d, &d.docs[0], got, mask), FT_OK);
+    CHECK_INT(ft_dataset_tokens(&d, &d.docs[1], got, mask), FT_ERESOURCE);
+    CHECK_HAS(ft_status_report(), "has changed since it was checked");
+    ft_status_clear();
+    CHECK_INT(truncate(path, 8), 0);
+    CHECK_INT(ft_dataset_tokens(&d, &d.docs[0], got, mask), FT_ERESOURCE);
+    ft_status_clear();
+    unlink(path);
+    ft_dataset_fini(&d);
+}
+
 /* n documents of random lengths up to `longest`. */
 static void random_dataset(struct ft_dataset *d, int64_t n, int longest, uint32_t seed)
 {
@@ -113,7 +145,7 @@ static void random_dataset(struct ft_dataset *d, int64_t n, int longest, uint32_
     FT_ASSERT(ft_alloc(&d->docs, (size_t)n, sizeof *d->docs) == FT_OK);
     for (int64_t i = 0; i < n; i++) {
         int32_t length = 1 + (int32_t)ft_rng_below(&rng, (uint32_t)longest);
-        d->docs[i] = (struct ft_document){d->n_tokens, length, (int32_t)i};
+        d->docs[i] = (struct ft_document){d->n_tokens, length, (int32_t)i, -1, length - 1};
         d->n_tokens += length;
     }
     FT_ASSERT(ft_alloc(&d->ids, (size_t)d->n_tokens, 4) == FT_OK);
@@ -227,8 +259,10 @@ CASE(a_pass_is_whole_documents_with_targets_inside_each)
     int32_t rows[4][256], spans[512], keys[768], order[4] = {2, 0, 3, 1};
     random_dataset(&d, 4, 40, 3);
     d.mask[d.docs[2].start + 1] = 0;
+    d.docs[2].targets--;
     const struct ft_pass_arrays p = {rows[0], rows[1], spans, rows[2], rows[3], keys};
-    const struct ft_pass_counts c = ft_pass_fill(&p, &d, order, 4, 9);
+    struct ft_pass_counts c;
+    CHECK_INT(ft_pass_fill(&p, &d, order, 4, 9, &c), FT_OK);
     int64_t n = c.rows, row = 0, trained = 0;
     for (int i = 0; i < 4; i++) {
         const struct ft_document *doc = &d.docs[order[i]];
