@@ -107,7 +107,9 @@ void *ft_arena_alloc(struct ft_arena *a, size_t n, size_t size)
     bytes = (bytes + 15) / 16 * 16;
     struct ft_arena_chunk *c = a->chunks;
     if (!c || c->size - c->used < bytes) {
-        size_t want = bytes > 65536 ? bytes : 65536;
+        size_t want = c ? 2 * c->size : 4096; /* small at first: many arenas hold little */
+        want = want > 65536 ? 65536 : want;
+        want = bytes > want ? bytes : want;
         if (ft_alloc(&c, 1, sizeof *c + want))
             return NULL;
         c->size = want;
