@@ -1,6 +1,10 @@
 /* Runs the registered cases; with arguments, those whose name contains one of them. */
 #include "tests/check.h"
 
+#include "core/file.h"
+#include "core/json.h"
+#include "core/mem.h"
+
 #include "core/status.h"
 
 #include <stdlib.h>
@@ -63,4 +67,18 @@ int main(int argc, char **argv)
     if (bad || run == 0)
         return 1;
     return skipped && getenv("FT_TEST_DEVICE") ? 77 : 0; /* there is no device: ctest's "skipped" */
+}
+
+struct json_t *read_json(const char *path)
+{
+    char *text = NULL;
+    size_t n;
+    json_t *root = NULL;
+    int rc = ft_file_read(path, 1 << 24, FT_EDATA, &text, &n);
+    if (!rc)
+        rc = ft_json_record(text, n, (struct ft_where){.file = path}, FT_EDATA, &root);
+    if (rc)
+        check_fail(path, rc, "%s", ft_status_report());
+    ft_free(text);
+    return root;
 }

@@ -58,4 +58,7 @@ void check_skip(const char *why);
             check_fail(__FILE__, __LINE__, "%s lacks \"%s\": %s", #text, p_, t_ ? t_ : "(null)");  \
     } while (0)
 
+/* A golden file (texts in it may hold U+0000); a failed check and NULL if it cannot be read. */
+struct json_t *read_json(const char *path);
+
 #endif

@@ -34,9 +34,9 @@ struct ft_job {
     struct ft_model *model;
     struct ft_adapter *adapter;
     struct ft_dataset train, held;
-    struct ft_job_data {     /* each entry of datasets and test_datasets: its files and audit */
-        char **files;        /* NULL ends */
-        bool text;           /* has an audit */
+    struct ft_job_data { /* each entry of datasets and test_datasets: its files and audit */
+        char **files;    /* NULL ends */
+        bool text;       /* has an audit */
         struct ft_audit audit;
     } * data;
     int n_data;

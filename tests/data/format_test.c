@@ -139,14 +139,8 @@ static void one_case(const json_t *c, int threads)
 
 CASE(formats_give_the_ids_and_masks_of_axolotl_and_transformers)
 {
-    json_t *root = NULL;
+    json_t *root = read_json(FT_ROOT "/tests/data/formats.json");
     fresh();
-    char *text;
-    size_t n;
-    CHECK_INT(ft_file_read(FT_ROOT "/tests/data/formats.json", 1 << 24, FT_EDATA, &text, &n),
-              FT_OK);
-    CHECK_INT(ft_json_record(text, n, (struct ft_where){0}, FT_EDATA, &root), FT_OK);
-    ft_free(text);
     const json_t *cases = json_object_get(root, "cases");
     CHECK(json_array_size(cases) >= 50);
     for (size_t i = 0; i < json_array_size(cases); i++)

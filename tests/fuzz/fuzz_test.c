@@ -264,13 +264,7 @@ static void add_tokenizers(struct seeds *s)
 
 static void add_templates(struct seeds *s)
 {
-    char *text;
-    size_t n;
-    json_t *root = NULL;
-    CHECK_INT(ft_file_read(FT_ROOT "/tests/text/templates.json", 1 << 24, FT_EDATA, &text, &n),
-              FT_OK);
-    ft_json_record(text, n, (struct ft_where){0}, FT_EDATA, &root);
-    ft_free(text);
+    json_t *root = read_json(FT_ROOT "/tests/text/templates.json");
     const json_t *cases = json_object_get(root, "cases");
     for (size_t i = 0; i < json_array_size(cases); i++) {
         const json_t *t = json_object_get(json_array_get(cases, i), "template");

@@ -9,18 +9,6 @@
 
 #include <string.h>
 
-static json_t *read_golden(void)
-{
-    const char *path = FT_ROOT "/tests/text/builtin.json";
-    char *text;
-    size_t n;
-    json_t *root = NULL;
-    if (ft_file_read(path, 1 << 24, FT_EDATA, &text, &n) == FT_OK)
-        ft_json_record(text, n, (struct ft_where){.file = path}, FT_EDATA, &root);
-    ft_free(text);
-    return root;
-}
-
 static void one_template(const char *name, const json_t *conversations, const json_t *texts,
                          long long now)
 {
@@ -47,7 +35,7 @@ static void one_template(const char *name, const json_t *conversations, const js
 
 CASE(builtin_templates_render_as_axolotls_do)
 {
-    json_t *root = read_golden();
+    json_t *root = read_json(FT_ROOT "/tests/text/builtin.json");
     const json_t *list = json_object_get(root, "texts");
     for (size_t i = 0; i < json_array_size(list); i++) {
         const json_t *one = json_array_get(list, i);

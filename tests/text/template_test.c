@@ -7,18 +7,6 @@
 
 #include <string.h>
 
-static json_t *read_golden(void)
-{
-    const char *path = FT_ROOT "/tests/text/templates.json";
-    char *text;
-    size_t n;
-    json_t *root = NULL;
-    if (ft_file_read(path, 1 << 24, FT_EDATA, &text, &n) == FT_OK)
-        ft_json_record(text, n, (struct ft_where){.file = path}, FT_EDATA, &root);
-    ft_free(text);
-    return root;
-}
-
 static void one_case(const json_t *c, json_t *context)
 {
     const char *source = json_string_value(json_object_get(c, "template"));
@@ -49,7 +37,8 @@ static void one_case(const json_t *c, json_t *context)
 
 CASE(templates_render_as_transformers_does)
 {
-    json_t *root = read_golden(), *context = json_object_get(root, "context");
+    json_t *root = read_json(FT_ROOT "/tests/text/templates.json"),
+           *context = json_object_get(root, "context");
     const json_t *cases = json_object_get(root, "cases");
     CHECK(json_array_size(cases) >= 40);
     for (size_t i = 0; i < json_array_size(cases); i++)
@@ -59,7 +48,7 @@ CASE(templates_render_as_transformers_does)
 
 CASE(what_jinja_refuses_is_refused)
 {
-    json_t *root = read_golden();
+    json_t *root = read_json(FT_ROOT "/tests/text/templates.json");
     const json_t *list = json_object_get(root, "refused");
     CHECK(json_array_size(list) >= 10);
     for (size_t i = 0; i < json_array_size(list); i++) {
@@ -80,7 +69,8 @@ CASE(what_jinja_refuses_is_refused)
 
 CASE(damaged_templates_never_crash)
 {
-    json_t *root = read_golden(), *context = json_object_get(root, "context");
+    json_t *root = read_json(FT_ROOT "/tests/text/templates.json"),
+           *context = json_object_get(root, "context");
     const json_t *cases = json_object_get(root, "cases");
     uint32_t state = 7;
     for (int i = 0; i < 3000; i++) {

@@ -1,0 +1,199 @@
+/* Which files a dataset entry names. */
+#define _GNU_SOURCE
+#include "train/internal.h"
+
+#include "core/file.h"
+#include "core/text.h"
+#include "io/hub.h"
+#include "io/records.h"
+
+#include <dirent.h>
+#include <fnmatch.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct names {
+    char **v;
+    size_t n, room;
+};
+
+static int add_name(struct names *l, char *path)
+{
+    if (l->n + 2 > l->room) {
+        const size_t room = 2 * l->room + 16;
+        if (!path || ft_grow(&l->v, room, sizeof *l->v)) {
+            ft_free(path);
+            return FT_ERESOURCE;
+        }
+        l->room = room;
+    }
+    l->v[l->n++] = path;
+    l->v[l->n] = NULL;
+    return path ? FT_OK : FT_ERESOURCE;
+}
+
+void ft_free_names(char **v)
+{
+    for (char **p = v; p && *p; p++)
+        ft_free(*p);
+    ft_free(v);
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* "train" in "train-00000.jsonl" or "my.train.json", but not in "trained.json". */
+static bool has_word(const char *name, const char *word, size_t n)
+{
+    for (const char *p = name; (p = strstr(p, word)); p++) {
+        const bool begins = p == name || strchr("-_. /", p[-1]);
+        if (begins && (strchr("-_. /", p[n]) || (p[n] >= '0' && p[n] <= '9')))
+            return true;
+    }
+    return false;
+}
+
+static bool is_of_split(const char *name, const char *split, size_t n)
+{
+    char word[64];
+    if (n >= sizeof word)
+        return false;
+    memcpy(word, split, n);
+    word[n] = 0;
+    return has_word(name, word, n);
+}
+
+static bool is_of_any_split(const char *name)
+{
+    static const char *const splits[] = {"train", "training", "test", "testing", "validation",
+                                         "valid", "val",      "dev",  "eval"};
+    for (size_t i = 0; i < sizeof splits / sizeof *splits; i++)
+        if (has_word(name, splits[i], strlen(splits[i])))
+            return true;
+    return false;
+}
+
+/* Names in a folder (or its data/) that `takes` likes, in order. */
+static int list_folder(struct names *out, const char *folder,
+                       bool (*takes)(const char *name, const void *ctx), const void *ctx)
+{
+    const size_t first = out->n;
+    DIR *dir = opendir(folder);
+    int rc = FT_OK;
+    if (!dir)
+        return FT_OK;
+    for (struct dirent *e; !rc && (e = readdir(dir));)
+        if (e->d_name[0] != '.' && takes(e->d_name, ctx))
+            rc = add_name(out, ft_path_join(folder, e->d_name));
+    closedir(dir);
+    if (!rc && out->n > first)
+        qsort(out->v + first, out->n - first, sizeof *out->v, by_name);
+    return rc;
+}
+
+struct wanted {
+    const char *split; /* NULL: files of no split */
+    size_t n;
+    const char *pattern; /* or files of this form */
+};
+
+static bool takes_wanted(const char *name, const void *ctx)
+{
+    const struct wanted *w = ctx;
+    if (w->pattern)
+        return fnmatch(w->pattern, name, 0) == 0;
+    return ft_records_known(name) &&
+           (w->split ? is_of_split(name, w->split, w->n) : !is_of_any_split(name));
+}
+
+static bool takes_parquet(const char *name, const void *ctx)
+{
+    (void)ctx;
+    return ft_ends_with(name, ".parquet");
+}
+
+/* The split's files; if no file is of any split, all are its "train". */
+static int find_in_folder(struct names *out, const struct ft_dataset_config *d, const char *folder,
+                          const char *split, size_t n)
+{
+    const struct wanted of_split = {.split = split, .n = n}, rest = {.split = NULL};
+    char *data = ft_path_join(folder, "data");
+    int rc = data ? FT_OK : FT_ERESOURCE;
+    for (int k = 0; k < 2 && !rc && !out->n; k++)
+        rc = list_folder(out, k ? data : folder, takes_wanted, &of_split);
+    for (int k = 0; k < 2 && !rc && !out->n && n == 5 && memcmp(split, "train", 5) == 0; k++)
+        rc = list_folder(out, k ? data : folder, takes_wanted, &rest);
+    if (!rc && !out->n) {
+        struct names parquet = {0};
+        for (int k = 0; k < 2 && !rc && !parquet.n; k++)
+            rc = list_folder(&parquet, k ? data : folder, takes_parquet, NULL);
+        struct ft_records *r;
+        if (!rc && parquet.n)
+            rc = ft_records_open(&r, parquet.v[0], "parquet");
+        else if (!rc)
+            rc = ft_fail_at(d->at, FT_EDATA, "'%s' has no data file of split '%.*s'", folder,
+                            (int)n, split);
+        ft_free_names(parquet.v);
+    }
+    ft_free(data);
+    return rc;
+}
+
+/* data_files: names within the folder, in which * stands for any characters. */
+static int find_named(struct names *out, const struct ft_dataset_config *d, const char *folder)
+{
+    for (const char **p = d->data_files; *p; p++) {
+        const size_t before = out->n;
+        const char *slash = strrchr(*p, '/');
+        char *within =
+            slash ? ft_format("%s/%.*s", folder, (int)(slash - *p), *p) : ft_strdup(folder);
+        const struct wanted like = {.pattern = slash ? slash + 1 : *p};
+        int rc = within ? list_folder(out, within, takes_wanted, &like) : FT_ERESOURCE;
+        ft_free(within);
+        if (!rc && out->n == before)
+            rc = ft_fail_at(d->at, FT_EDATA, "'%s' has no file '%s'", folder, *p);
+        FT_TRY(rc);
+    }
+    return FT_OK;
+}
+
+int ft_source_files(struct ft_source *s, const struct ft_config *c)
+{
+    const struct ft_dataset_config *d = s->entry;
+    const char *split = d->split ? d->split : "train";
+    struct names out = {0};
+    char *path = NULL, *within;
+    size_t n;
+    bool cached;
+    FT_TRY(ft_slice_parse(&s->prepare.slice, &n, split));
+    int rc = ft_hub_find(&path, &cached, "dataset", d->path, d->revision, c->folder);
+    if (rc == FT_EDATA)
+        ft_fail_at(d->at, FT_EDATA, "dataset '%s' does not exist", d->path);
+    if (!rc && d->name && ft_is_folder(path)) {
+        within = ft_path_join(path, d->name);
+        if (!within)
+            rc = FT_ERESOURCE;
+        else if (!ft_is_folder(within))
+            rc = ft_fail_at(d->at, FT_EDATA, "'%s' has no subset '%s': no folder of this name",
+                            d->path, d->name);
+        ft_free(path);
+        path = within;
+    }
+    if (!rc && !ft_is_folder(path)) {
+        if (n != 5 || memcmp(split, "train", 5) != 0)
+            rc =
+                ft_fail_at(d->at, FT_EDATA, "'%s' is a file: its only split is 'train', not '%.*s'",
+                           d->path, (int)n, split);
+        else
+            rc = add_name(&out, ft_strdup(path));
+    } else if (!rc && d->data_files) {
+        rc = find_named(&out, d, path);
+    } else if (!rc) {
+        rc = find_in_folder(&out, d, path, split, n);
+    }
+    ft_free(path);
+    s->files = out.v;
+    return rc;
+}
