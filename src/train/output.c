@@ -33,19 +33,6 @@ static struct ft_where in(const char *path)
 
 /* --- the folder and its lock --- */
 
-/* The name of something in the folder that is not the lock, "" if it is empty. */
-static void first_entry(const char *folder, char out[256])
-{
-    DIR *d = opendir(folder);
-    out[0] = 0;
-    for (struct dirent *e; d && (e = readdir(d));)
-        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 &&
-            strcmp(e->d_name, LOCK_NAME) != 0)
-            snprintf(out, 256, "%s", e->d_name);
-    if (d)
-        closedir(d);
-}
-
 static bool same_inode(const struct stat *x, const struct stat *y)
 {
     return x->st_dev == y->st_dev && x->st_ino == y->st_ino;
@@ -94,6 +81,23 @@ static bool same_folder(const char *a, const char *b)
     return a && b && stat(a, &x) == 0 && stat(b, &y) == 0 && same_inode(&x, &y);
 }
 
+/* A name in the folder, "" if there is none; `own` may be in it, a folder that this run has filled.
+ */
+static void first_entry(const char *folder, const char *own, char out[256])
+{
+    DIR *d = opendir(folder);
+    out[0] = 0;
+    for (struct dirent *e; d && (e = readdir(d));) {
+        char path[4352];
+        snprintf(path, sizeof path, "%s/%s", folder, e->d_name);
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 &&
+            strcmp(e->d_name, LOCK_NAME) != 0 && !same_folder(path, own))
+            snprintf(out, 256, "%s", e->d_name);
+    }
+    if (d)
+        closedir(d);
+}
+
 /* A run must not overwrite what it reads. */
 static int check_inputs(const struct ft_job *j, struct ft_where at)
 {
@@ -122,7 +126,7 @@ int ft_output_open(struct ft_output *o, const struct ft_job *j)
     o->made_folder = !ft_file_exists(o->folder);
     FT_TRY(ft_make_folders(o->folder));
     FT_TRY(take_lock(o, at));
-    first_entry(o->folder, entry);
+    first_entry(o->folder, c->dataset_prepared_path, entry);
     if (!entry[0] || c->overwrite_output_dir)
         return FT_OK;
     ft_fail_at(at, FT_ECONFIG, "'%s' is not empty (it has '%s')", o->folder, entry);
@@ -161,7 +165,7 @@ void ft_output_close(struct ft_output *o)
             unlink(path);
         ft_free(path);
         close(o->lock);
-        first_entry(o->folder, entry);
+        first_entry(o->folder, NULL, entry);
     }
     if (o->made_folder && !entry[0])
         rmdir(o->folder);
@@ -270,6 +274,17 @@ static json_t *result_json(const struct ft_train_result *r)
         "last_eval_loss", real_or_null(r->last_eval), "peak_bytes", (json_int_t)r->peak_bytes);
 }
 
+/* The audits of what was text. */
+static json_t *data_json(const struct ft_job *j)
+{
+    json_t *list = json_array();
+    for (int i = 0; i < j->n_data; i++)
+        if (j->data[i].text)
+            json_array_append_new(list, json_pack("{ss so}", "file", j->data[i].files[0], "audit",
+                                                  ft_audit_json(&j->data[i].audit)));
+    return list;
+}
+
 int ft_output_run_json(const struct ft_output *o, const struct ft_job *j,
                        const struct ft_train_result *r, struct ft_hashes *h)
 {
@@ -285,14 +300,14 @@ int ft_output_run_json(const struct ft_output *o, const struct ft_job *j,
     json_t *hashes = ft_hashes_json(h);
     if (ft_sha256_file(adapter, hex, NULL))
         json_object_set_new(hashes, "adapter", json_pack("{ss}", "adapter_model.safetensors", hex));
-    json_t *root = json_pack("{ss ss ss ss si s{ss ss so} so so so sI sI}", "ft_version",
-                             FT_VERSION, "device", j->backend->device, "cpu", ft_cpu_model(), "isa",
-                             j->backend->isa, "threads", ft_pool_size(j->pool), "base_model",
-                             "name", j->base_name, "architecture", ft_model_architecture(j->model),
-                             "licence", licence[0] ? json_string(licence) : json_null(), "config",
-                             ft_config_json(j->config), "sha256", hashes, "result", result_json(r),
-                             "trained_parameters", (json_int_t)ft_adapter_parameters(j->adapter),
-                             "planned_bytes", (json_int_t)ft_job_memory(j));
+    json_t *root = json_pack(
+        "{ss ss ss ss si s{ss ss so} so so so so sI sI}", "ft_version", FT_VERSION, "device",
+        j->backend->device, "cpu", ft_cpu_model(), "isa", j->backend->isa, "threads",
+        ft_pool_size(j->pool), "base_model", "name", j->base_name, "architecture",
+        ft_model_architecture(j->model), "licence", licence[0] ? json_string(licence) : json_null(),
+        "config", ft_config_json(j->config), "data", data_json(j), "sha256", hashes, "result",
+        result_json(r), "trained_parameters", (json_int_t)ft_adapter_parameters(j->adapter),
+        "planned_bytes", (json_int_t)ft_job_memory(j));
     if (root && j->backend->dev) {
         json_object_set_new(root, "gpu", json_string(j->backend->dev->name));
         json_object_set_new(root, "planned_gpu_bytes", json_integer((json_int_t)j->plan.total));

@@ -33,6 +33,10 @@ CASE(data_writes_shows_and_counts)
     EXPECT(0, "adapter in",
            "@FT train @D/c.yaml 'datasets=[{path: @D/o.safetensors}]' output_dir=@D/out2 2>&1");
     CHECK_INT(shell("cmp @D/out/adapter_model.safetensors @D/out2/adapter_model.safetensors"), 0);
+    /* tokens may be kept within the run's folder */
+    EXPECT(0, "adapter in",
+           "@FT train @D/c.yaml output_dir=@D/out3 dataset_prepared_path=@D/out3/tokens 2>&1");
+    EXPECT(0, "\"unended_turns\"", "cat @D/out3/run.json");
     EXPECT(2, "is a .safetensors file", "@FT data @D/c.yaml -o x.bin 2>&1");
     EXPECT(2, "no text to tokenize",
            "@FT data @D/c.yaml 'datasets=[{path: @D/o.safetensors}]' 2>&1");
