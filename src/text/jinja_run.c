@@ -10,7 +10,7 @@
 #include <time.h>
 #include <utf8proc.h>
 
-enum { MOST_CALLS = 64, MOST_STEPS = 20000000 };
+enum { MOST_CALLS = 64, MOST_STEPS = 20000000, MOST_TEXT = 1 << 28 };
 
 /* Names and values of one scope, the latest first. */
 struct variable {
@@ -35,8 +35,10 @@ struct run {
     long long now;
     int rc, calls;
     long steps;
+    size_t taken; /* of memory */
     enum flow flow;
 };
+static const size_t MOST_MEMORY = (size_t)1 << 30;
 
 static struct jv undefined_value = {.kind = JV_UNDEFINED};
 
@@ -45,8 +47,12 @@ static struct jv undefined_value = {.kind = JV_UNDEFINED};
 static void *take(struct run *r, size_t n, size_t size)
 {
     static long long nothing[64];
-    void *v = r->rc == FT_ERESOURCE ? NULL : ft_arena_alloc(&r->arena, n, size);
-    if (!v)
+    const bool too_much = r->taken > MOST_MEMORY;
+    void *v = r->rc == FT_ERESOURCE || too_much ? NULL : ft_arena_alloc(&r->arena, n, size);
+    r->taken += n * size;
+    if (too_much && !r->rc)
+        r->rc = ft_fail(FT_EDATA, "the template takes more than %zu MB", MOST_MEMORY >> 20);
+    else if (!v && !r->rc)
         r->rc = FT_ERESOURCE;
     return v ? v : (n * size <= sizeof nothing ? nothing : NULL);
 }
@@ -263,7 +269,11 @@ static size_t characters(const struct jv *v)
 
 static void put(struct run *r, struct ft_bytes *b, const char *s, size_t n)
 {
-    if (!r->rc && ft_bytes_add(b, s, n))
+    if (r->rc)
+        return;
+    if (b->n + n > MOST_TEXT)
+        r->rc = ft_fail(FT_EDATA, "the template makes a text of more than %d MB", MOST_TEXT >> 20);
+    else if (ft_bytes_add(b, s, n))
         r->rc = FT_ERESOURCE;
 }
 
@@ -378,7 +388,7 @@ static void put_indent(struct run *r, struct ft_bytes *b, int indent, int depth)
     if (indent < 0)
         return;
     put(r, b, "\n", 1);
-    for (int i = 0; i < indent * depth; i++)
+    for (long long i = 0; i < (long long)indent * depth && !r->rc; i++)
         put(r, b, " ", 1);
 }
 
@@ -665,7 +675,7 @@ static struct jv *arithmetic(struct run *r, const struct jn *n, struct jv *a, st
     }
     if (strcmp(op, "*") == 0 && a->kind == JV_STRING && b->kind == JV_INT) {
         struct ft_bytes out = {0};
-        for (long long i = 0; i < b->i && !r->rc && out.n < 1 << 24; i++)
+        for (long long i = 0; i < b->i && !r->rc; i++)
             put(r, &out, a->s, a->n);
         return take_bytes(r, &out);
     }
@@ -1298,7 +1308,7 @@ static struct jv *indented(struct run *r, struct jv *v, const struct args *a)
     bool at_line = first && truth(first);
     for (size_t i = 0; i < v->n; i++) {
         if (at_line && ((v->s[i] != '\n') || (blank && truth(blank))))
-            for (long long k = 0; k < n; k++)
+            for (long long k = 0; k < n && !r->rc; k++)
                 put(r, &b, " ", 1);
         put(r, &b, v->s + i, 1);
         at_line = v->s[i] == '\n';
