@@ -1,4 +1,5 @@
 /* From messages to trained tokens. */
+#define _GNU_SOURCE
 #include "data/sample.h"
 
 #include "core/mem.h"
@@ -165,6 +166,26 @@ static int find_words(const struct conversation *c, size_t i, struct turn *turn)
     return FT_OK;
 }
 
+/* Words that stand in the text as they are, once, behind what was before: found without rendering.
+ * Not for turns that are trained, of which all must be found. */
+static bool find_plainly(const struct conversation *c, const json_t *message, size_t behind,
+                         struct turn *turn)
+{
+    enum { LEAST = 8 }; /* shorter words might be the template's */
+    const json_t *content = json_object_get(message, "content");
+    const size_t n = json_string_length(content);
+    if (n < LEAST || json_object_get(message, "tool_calls"))
+        return false;
+    const char *text = c->text.text, *words = json_string_value(content);
+    const char *hit = memmem(text, c->text.length, words, n);
+    if (!hit || hit < text + behind ||
+        memmem(hit + 1, c->text.length - (size_t)(hit + 1 - text), words, n))
+        return false;
+    turn->begin = (size_t)(hit - text);
+    turn->end = turn->tail = turn->begin + n;
+    return true;
+}
+
 /* Up to where the text is the same as that of the messages up to i alone. A template that cannot
  * say, or says other things there, leaves the tail to the next message. */
 static void find_tail(const struct conversation *c, size_t i, struct turn *turn)
@@ -223,8 +244,9 @@ static int find_ends(const struct conversation *c, struct turn *turns, size_t n)
             const bool next = i + 1 < n && turns[i + 1].begin > turns[i].end;
             const size_t limit = next ? turns[i + 1].begin : c->text.length;
             turns[i].ended_by = find_end(c, &turns[i], limit, &known);
-            if (turns[i].ended_by >= 0)
-                rc = ft_ids_add(&known, c->s->ids.v[turns[i].ended_by]);
+            const int32_t id = turns[i].ended_by < 0 ? -1 : c->s->ids.v[turns[i].ended_by];
+            if (id >= 0 && !has(known.v, known.n, id))
+                rc = ft_ids_add(&known, id);
         }
     ft_ids_free(&known);
     return rc;
@@ -327,6 +349,9 @@ static int find_turns(struct conversation *c)
             break;
         }
         turns[i].trained = is_trained(c->rules, message, turns[i].role);
+        const bool ends = turns[i].trained || c->rules->end == FT_TRAIN_ALL;
+        if (!ends && find_plainly(c, message, i ? turns[i - 1].end : 0, &turns[i]))
+            continue;
         rc = find_words(c, i, &turns[i]);
         if (!rc)
             find_tail(c, i, &turns[i]);
