@@ -141,19 +141,52 @@ static int find_in_folder(struct names *out, const struct ft_dataset_config *d, 
     return rc;
 }
 
-/* data_files: names within the folder, in which * stands for any characters. */
+/* Files of a name in whose last part * stands for any characters. */
+static int find_like(struct names *out, const struct ft_dataset_config *d, const char *folder,
+                     const char *name)
+{
+    const size_t before = out->n;
+    const char *slash = strrchr(name, '/');
+    const struct wanted like = {.pattern = slash ? slash + 1 : name};
+    char *parent =
+        slash ? ft_format("%.*s", slash > name ? (int)(slash - name) : 1, name) : ft_strdup(".");
+    char *within = parent && folder ? ft_path_join(folder, parent) : ft_strdup(parent);
+    int rc = within ? list_folder(out, within, takes_wanted, &like) : FT_ERESOURCE;
+    ft_free(parent);
+    ft_free(within);
+    if (!rc && out->n == before)
+        rc = folder ? ft_fail_at(d->at, FT_EDATA, "'%s' has no file '%s'", folder, name)
+                    : ft_fail_at(d->at, FT_EDATA, "there is no file '%s'", name);
+    return rc;
+}
+
+/* data_files: names within the folder. */
 static int find_named(struct names *out, const struct ft_dataset_config *d, const char *folder)
 {
+    for (const char **p = d->data_files; *p; p++)
+        FT_TRY(find_like(out, d, folder, *p));
+    return FT_OK;
+}
+
+/* "path: json" with data_files, as the datasets library has it: path is what they are. */
+static bool is_kind_with_files(const struct ft_dataset_config *d)
+{
+    static const char *const kinds[] = {"json", "text", "csv"};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (d->data_files && strcmp(d->path, kinds[i]) == 0 && !ft_file_exists(d->path))
+            return true;
+    return false;
+}
+
+/* Paths of their own, from here or from the config's folder. */
+static int find_paths(struct names *out, const struct ft_dataset_config *d,
+                      const struct ft_config *c)
+{
     for (const char **p = d->data_files; *p; p++) {
-        const size_t before = out->n;
-        const char *slash = strrchr(*p, '/');
-        char *within =
-            slash ? ft_format("%s/%.*s", folder, (int)(slash - *p), *p) : ft_strdup(folder);
-        const struct wanted like = {.pattern = slash ? slash + 1 : *p};
-        int rc = within ? list_folder(out, within, takes_wanted, &like) : FT_ERESOURCE;
-        ft_free(within);
-        if (!rc && out->n == before)
-            rc = ft_fail_at(d->at, FT_EDATA, "'%s' has no file '%s'", folder, *p);
+        const bool one = strpbrk(*p, "*?[") == NULL;
+        char *path = one ? ft_config_path(c, *p) : ft_strdup(*p);
+        int rc = path ? find_like(out, d, NULL, path) : FT_ERESOURCE;
+        ft_free(path);
         FT_TRY(rc);
     }
     return FT_OK;
@@ -168,6 +201,13 @@ int ft_source_files(struct ft_source *s, const struct ft_config *c)
     size_t n;
     bool cached;
     FT_TRY(ft_slice_parse(&s->prepare.slice, &n, split));
+    s->prepare.file_type = d->ds_type;
+    if (is_kind_with_files(d)) {
+        s->prepare.file_type = d->path;
+        int bad = find_paths(&out, d, c);
+        s->files = out.v;
+        return bad;
+    }
     int rc = ft_hub_find(&path, &cached, "dataset", d->path, d->revision, c->folder);
     if (rc == FT_EDATA)
         ft_fail_at(d->at, FT_EDATA, "dataset '%s' does not exist", d->path);

@@ -47,7 +47,7 @@ static int find_key(char key[65], const struct ft_source *s, const struct ft_tex
     } texts[] = {{"ft", FT_VERSION " 1"},
                  {"type", o->type},
                  {"template", s->template_text},
-                 {"file type", s->entry->ds_type},
+                 {"file type", s->prepare.file_type},
                  {"split", s->entry->split},
                  {"field", o->field},
                  {"field_messages", o->field_messages},

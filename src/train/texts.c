@@ -224,7 +224,6 @@ int ft_source_open(struct ft_source *s, const struct ft_texts *t, const struct f
         return FT_OK;
     FT_TRY(open_format(s, t, c));
     s->prepare.files = (const char *const *)s->files;
-    s->prepare.file_type = entry->ds_type;
     s->prepare.format = s->format;
     s->prepare.tokenizer = t->tokenizer;
     s->prepare.bos = t->bos;

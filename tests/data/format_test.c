@@ -59,14 +59,21 @@ static void close_config(struct opened *o)
 }
 
 /* entry: YAML of the entry's other keys, config: of other options. */
-static void write_config(const char *data, const char *entry, const char *config)
+static void write_path(const char *path, const char *entry, const char *config)
 {
     char text[4096];
     snprintf(text, sizeof text,
              "base_model: m\noutput_dir: %s/out\ndataset_prepared_path: %s/prepared\ndatasets:\n"
-             "  - path: %s/%s\n%s%s",
-             folder, folder, folder, data, entry, config);
+             "  - path: %s\n%s%s",
+             folder, folder, path, entry, config);
     write_text("c.yaml", text);
+}
+
+static void write_config(const char *data, const char *entry, const char *config)
+{
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s", folder, data);
+    write_path(path, entry, config);
 }
 
 /* --- golden --- */
@@ -152,11 +159,10 @@ CASE(formats_give_the_ids_and_masks_of_axolotl_and_transformers)
 
 #define MODEL FT_ROOT "/tests/data/bytes"
 
-/* The audit of a dataset; rc of it and of its verdict. */
-static int audit(struct ft_audit *a, const char *data, const char *entry, const char *config)
+/* The audit of the config's dataset; rc of it and of its verdict. */
+static int audit_config(struct ft_audit *a)
 {
     struct opened o;
-    write_config(data, entry, config);
     int rc = open_config(&o, MODEL, 2);
     char *path = NULL;
     if (!rc)
@@ -166,6 +172,18 @@ static int audit(struct ft_audit *a, const char *data, const char *entry, const 
     ft_free(path);
     close_config(&o);
     return rc;
+}
+
+static int audit(struct ft_audit *a, const char *data, const char *entry, const char *config)
+{
+    write_config(data, entry, config);
+    return audit_config(a);
+}
+
+static int audit_path(struct ft_audit *a, const char *path, const char *entry)
+{
+    write_path(path, entry, "");
+    return audit_config(a);
 }
 
 CASE(the_audit_counts_and_finds)
@@ -284,6 +302,15 @@ CASE(folders_are_searched_for_the_splits_files)
     CHECK_INT(audit(&a, "set", "    type: completion\n    data_files: [data/nosuch.jsonl]\n", ""),
               FT_EDATA);
     CHECK_INT(audit(&a, "set", "    type: completion\n    split: validation\n", ""), FT_EDATA);
+    ft_status_clear();
+    char entry[256];
+    snprintf(entry, sizeof entry, "    type: completion\n    data_files: %s/set/data/*.jsonl\n",
+             folder);
+    CHECK_INT(audit_path(&a, "json", entry), FT_OK);
+    CHECK_INT(a.documents, 4);
+    CHECK_INT(audit_path(&a, "json", "    type: completion\n    data_files: [/nosuch.jsonl]\n"),
+              FT_EDATA);
+    CHECK_HAS(ft_status_report(), "there is no file '/nosuch.jsonl'");
     ft_status_clear();
     write_text("set/x.parquet", "PAR1");
     snprintf(path, sizeof path, "rm -r %s/set/data", folder);
