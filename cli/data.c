@@ -20,23 +20,26 @@ static void show_progress(void *ctx, double share, int64_t documents, int64_t to
 {
     enum { WIDTH = 24 };
     static double began, last;
+    static double before;
     const double now = ft_now();
     (void)ctx;
-    if (share <= 0 || now - last > 60)
+    if (share < before || !began)
         began = now; /* another file */
+    before = share;
     const double spent = now - began;
-    if (isatty(2) && spent > 0.5 && now - last > 0.1) {
+    if (share >= 1 && last > 0) {
+        fprintf(stderr, "\r\033[K");
+        last = 0;
+    } else if (share < 1 && isatty(2) && spent > 0.5 && now - last > 0.1) {
         const int full = (int)(share * WIDTH);
         fprintf(stderr, "\r\033[Ktokenizing [%.*s%*s] %3.0f %%  %lld documents, %.1f M tokens",
                 full, "########################", WIDTH - full, "", 100 * share,
                 (long long)documents, (double)tokens * 1e-6);
         if (share > 0.02)
             fprintf(stderr, ", %.0f s left", spent / share - spent);
-        if (share >= 1)
-            fprintf(stderr, "\r\033[K");
         fflush(stderr);
+        last = now;
     }
-    last = share >= 1 ? 0 : now;
 }
 
 static void show_wait(void *ctx, const char *path, const char *builder)
@@ -111,6 +114,18 @@ struct show {
     bool color;
 };
 
+/* Data must not write to the terminal what moves its cursor or worse. */
+static void print_plain(const char *p, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const unsigned char c = (unsigned char)p[i];
+        if ((c < 0x20 && c != '\n' && c != '\t') || c == 0x7f)
+            printf("\\x%02x", c);
+        else
+            putchar(c);
+    }
+}
+
 /* The text of ids[from, to), as it continues that of ids[0, from): some decoders drop a space at a
  * text's beginning. */
 static void print_run(const struct show *w, const struct ft_sample *s, size_t first, size_t from,
@@ -123,8 +138,9 @@ static void print_run(const struct show *w, const struct ft_sample *s, size_t fi
     if (ft_tokenizer_decode(w->tokenizer, s->ids.v + first, to - first, false, &all, &m) == FT_OK &&
         m > n) {
         const char *on = w->color ? "\033[32m" : "\u27e6", *off = w->color ? "\033[0m" : "\u27e7";
-        printf("%s%.*s%s", s->mask[from] ? on : "", (int)(m - n), all + n,
-               s->mask[from] ? off : "");
+        printf("%s", s->mask[from] ? on : "");
+        print_plain(all + n, m - n);
+        printf("%s", s->mask[from] ? off : "");
     }
     ft_free(before);
     ft_free(all);
@@ -160,17 +176,22 @@ static int show_source(const struct ft_source *s, const struct ft_texts *t, int6
 
 struct run {
     const struct ft_config *c;
+    bool writes; /* all of `datasets` into one file */
     struct ft_texts texts;
     struct ft_pool *pool;
     struct ft_source *sources; /* text: datasets, then test_datasets */
     struct ft_audit *audits;
-    int n, n_train;
+    int n, n_train, n_done; /* opened, of them `datasets`, and those with an audit */
 };
 
 static int open_sources(struct run *r, const struct ft_dataset_config *list, int n)
 {
     for (int i = 0; i < n; i++) {
         if (!ft_source_is_text(&list[i])) {
+            if (r->writes)
+                return ft_fail_at(list[i].at, FT_ECONFIG,
+                                  "'%s' is tokenized already: '-o' writes text datasets",
+                                  list[i].path);
             ft_notice(list[i].at, "'%s' is tokenized already", list[i].path);
             continue;
         }
@@ -196,7 +217,8 @@ static int open_run(struct run *r, const struct ft_config *c)
     r->texts.wait = ft_data_hooks.wait;
     FT_TRY(open_sources(r, c->datasets, c->n_datasets));
     r->n_train = r->n;
-    FT_TRY(open_sources(r, c->test_datasets, c->n_test_datasets));
+    if (!r->writes)
+        FT_TRY(open_sources(r, c->test_datasets, c->n_test_datasets));
     if (r->n == 0)
         return ft_fail_at(ft_config_where(c, "datasets"), FT_ECONFIG,
                           "there is no text to tokenize: all datasets are tokenized already");
@@ -255,19 +277,20 @@ static int write_file(struct run *r, const char *path, bool json)
     FT_TRY(check_lengths(r, path, json));
     if (!json)
         printf("  written to %s\n", path);
-    r->n = r->n_train;
+    r->n_done = r->n_train;
     return FT_OK;
 }
 
 static int print_json(const struct run *r)
 {
     json_t *list = json_array();
-    for (int i = 0; i < r->n; i++) {
+    int bad = 0;
+    for (int i = 0; i < r->n_done; i++) {
         json_t *one = ft_audit_json(&r->audits[i]);
-        json_object_set_new(one, "path", json_string(r->sources[i].entry->path));
-        json_array_append_new(list, one);
+        bad |= !one || json_object_set_new(one, "path", json_string(r->sources[i].entry->path));
+        bad |= json_array_append_new(list, one);
     }
-    char *text = list ? json_dumps(list, JSON_COMPACT) : NULL;
+    char *text = list && !bad ? json_dumps(list, JSON_COMPACT) : NULL;
     json_decref(list);
     if (!text)
         return ft_fail(FT_ERESOURCE, "out of memory");
@@ -285,9 +308,10 @@ static int run_data(struct run *r, const char *out, int64_t show, bool json)
         rc = write_file(r, out, json);
     for (int i = 0; i < r->n && !out && !rc; i++)
         rc = prepare_one(r, i, json);
+    r->n_done = out ? r->n_done : r->n;
     if (!rc && json)
         rc = print_json(r);
-    for (int i = 0; i < r->n && !rc; i++)
+    for (int i = 0; i < r->n_done && !rc; i++)
         rc = ft_audit_check(&r->audits[i], r->c->allow_data_problems);
     return rc;
 }
@@ -316,6 +340,7 @@ int ft_cmd_data(const struct ft_command *self, int n, char **words)
         return FT_ECONFIG;
     }
     int rc = ft_read_config_words(&c, self, n, words);
+    r.writes = out != NULL;
     if (!rc)
         rc = open_run(&r, &c);
     ft_print_notices();

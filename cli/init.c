@@ -10,7 +10,7 @@
 #include "text/chat.h"
 #include "train/job.h"
 
-#include <math.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -159,6 +159,7 @@ static int recognise(const struct shape **out, const char *path)
 
 struct init {
     const char *model, *data, *out;
+    char draft[4096]; /* where the config grows, before it gets its name */
     const struct shape *shape;
     const char *template; /* NULL: the model's own */
     int64_t documents, sequence_len, micro, accumulate, epochs;
@@ -192,31 +193,39 @@ static int choose_template(struct init *o, const char *folder)
     return rc;
 }
 
+/* As YAML and JSON both write it. */
+static void put_text(FILE *f, const char *text)
+{
+    json_t *v = json_string(text);
+    char *quoted = json_dumps(v, JSON_ENCODE_ANY);
+    fputs(quoted ? quoted : "\"\"", f);
+    free(quoted);
+    json_decref(v);
+}
+
 static void write_yaml(FILE *f, const struct init *o)
 {
-    char *model = NULL, *data = NULL;
-    json_t *a = json_string(o->model), *b = json_string(o->data);
-    model = json_dumps(a, JSON_ENCODE_ANY);
-    data = json_dumps(b, JSON_ENCODE_ANY);
-    json_decref(a);
-    json_decref(b);
+    const char *slash = strrchr(o->out, '/'), *name = slash ? slash + 1 : o->out;
+    char folder[512];
+    snprintf(folder, sizeof folder, "out/%.*s", (int)strcspn(name, "."), name);
     fprintf(
         f,
         "# Written by ft init. 'ft plan' says what it needs, 'ft config --explain KEY' what a key "
         "means.\n");
-    fprintf(f, "base_model: %s\n", model ? model : "");
-    fprintf(f, "datasets:\n  - path: %s\n%s", data ? data : "", o->shape->yaml);
+    fputs("base_model: ", f);
+    put_text(f, o->model);
+    fputs("\ndatasets:\n  - path: ", f);
+    put_text(f, o->data);
+    fprintf(f, "\n%s", o->shape->yaml);
     if (o->template)
         fprintf(f, "chat_template: %-25s# the model has none of its own; its tokens fit this one\n",
                 o->template);
-    free(model);
-    free(data);
     if (o->documents >= 100)
         fprintf(f, "val_set_size: %-26s# held out, to see whether it learns or memorises\n",
                 o->documents >= 2000 ? "0.02" : "0.05");
-    fprintf(f, "output_dir: out/%.*s\n\n",
-            (int)strcspn(strrchr(o->out, '/') ? strrchr(o->out, '/') + 1 : o->out, "."),
-            strrchr(o->out, '/') ? strrchr(o->out, '/') + 1 : o->out);
+    fputs("output_dir: ", f);
+    put_text(f, folder);
+    fputs("\n\n", f);
     fprintf(f, "adapter: lora\n"
                "lora_r: 16                              # what the adapter may learn; vLLM's limit "
                "by default\n"
@@ -224,7 +233,7 @@ static void write_yaml(FILE *f, const struct init *o)
                "lora_dropout: 0.0\n"
                "lora_target_linear: true                # every linear module but the head\n\n");
     fprintf(f, "sequence_len: %-26lld# longer documents are %s\n", (long long)o->sequence_len,
-            strstr(o->shape->yaml, "completion ") ? "cut into pieces" : "dropped, and counted");
+            strcmp(o->shape->what, "text") == 0 ? "cut into pieces" : "dropped, and counted");
     fprintf(f, "sample_packing: false                   # true: fill each micro-batch with whole "
                "documents\n");
     fprintf(f, "micro_batch_size: %-22lld# documents at once: what fits this machine\n",
@@ -243,7 +252,7 @@ static int save(const struct init *o)
     if (!f)
         return ft_fail(FT_ERESOURCE, "out of memory");
     write_yaml(f, o);
-    int rc = fclose(f) ? ft_fail(FT_ERESOURCE, "out of memory") : ft_file_write(o->out, text, n);
+    int rc = fclose(f) ? ft_fail(FT_ERESOURCE, "out of memory") : ft_file_write(o->draft, text, n);
     free(text);
     return rc;
 }
@@ -253,6 +262,7 @@ static int save(const struct init *o)
 struct lengths {
     int32_t *v;
     size_t n, room;
+    bool failed;
 };
 
 static bool note_length(void *ctx, const struct ft_sample *s, size_t from, size_t to,
@@ -264,7 +274,8 @@ static bool note_length(void *ctx, const struct ft_sample *s, size_t from, size_
     (void)line;
     if (l->n == l->room) {
         const size_t room = 2 * l->room + 1024;
-        if (ft_grow(&l->v, room, sizeof *l->v))
+        l->failed = ft_grow(&l->v, room, sizeof *l->v) != FT_OK;
+        if (l->failed)
             return false;
         l->room = room;
     }
@@ -285,7 +296,7 @@ static int measure(struct init *o, const struct ft_config *c, const char *folder
     struct ft_source s = {.entry = NULL};
     struct ft_pool *pool = NULL;
     struct ft_audit audit;
-    struct lengths l = {NULL, 0, 0};
+    struct lengths l = {.v = NULL};
     int rc = ft_pool_new(&pool, ft_cpu_allowance());
     if (!rc)
         rc = ft_texts_open(&t, c, folder, pool);
@@ -294,6 +305,8 @@ static int measure(struct init *o, const struct ft_config *c, const char *folder
         rc = ft_source_open(&s, &t, c, &c->datasets[0]);
     if (!rc)
         rc = ft_prepare_each(&s.prepare, note_length, &l, &audit);
+    if (!rc && l.failed)
+        rc = FT_ERESOURCE;
     if (!rc && l.n == 0)
         rc = ft_fail_at((struct ft_where){.file = o->data}, FT_EDATA, "has no document");
     if (!rc) {
@@ -317,39 +330,39 @@ static int measure(struct init *o, const struct ft_config *c, const char *folder
 
 static int read_back(struct ft_config *c, const struct init *o)
 {
-    const char *const quiet[] = {"device=auto"};
-    return ft_config_read(c, o->out, quiet, 1);
+    return ft_config_read(c, o->draft, NULL, 0);
+}
+
+/* Whether a run with this config would fit: o->fits. An error may be this batch's alone. */
+static int try_config(struct init *o)
+{
+    struct ft_config c = {.file = NULL};
+    struct ft_job j = {0};
+    int rc = save(o);
+    if (!rc)
+        rc = read_back(&c, o);
+    if (!rc)
+        rc = ft_job_open(&j, &c, &ft_data_hooks);
+    o->fits = !rc && ft_job_check_memory(&j) == FT_OK;
+    if (!rc)
+        ft_status_clear_errors();
+    ft_job_close(&j);
+    ft_config_fini(&c);
+    ft_status_clear_notices();
+    return rc;
 }
 
 /* The largest micro-batch whose plan fits; 16 documents a step. */
 static int fit(struct init *o)
 {
     enum { STEP = 16 };
-    int rc = FT_OK;
-    for (o->micro = 8; o->micro >= 1 && !rc; o->micro /= 2) {
-        struct ft_config c = {.file = NULL};
-        struct ft_job j = {0};
+    for (o->micro = 8;; o->micro /= 2) {
         o->accumulate = o->documents < STEP ? 1 : STEP / o->micro;
-        if (o->micro > o->documents)
-            continue;
-        rc = save(o);
-        if (!rc)
-            rc = read_back(&c, o);
-        if (!rc)
-            rc = ft_job_open(&j, &c, &ft_data_hooks);
-        if (!rc) {
-            const int bad = ft_job_check_memory(&j);
-            o->fits = bad == FT_OK;
-            if (bad)
-                ft_status_clear_errors();
-        }
-        ft_job_close(&j);
-        ft_config_fini(&c);
-        ft_status_clear_notices();
+        ft_status_clear_errors();
+        int rc = try_config(o);
         if (o->fits || o->micro == 1)
             return rc;
     }
-    return rc;
 }
 
 /* The model's context, from its config. */
@@ -367,7 +380,7 @@ static int first_config(struct ft_config *c, const struct init *o, int64_t conte
     char length[64];
     snprintf(length, sizeof length, "sequence_len=%lld", (long long)(context < 2 ? 2 : context));
     const char *const overrides[] = {length};
-    return ft_config_read(c, o->out, overrides, 1);
+    return ft_config_read(c, o->draft, overrides, 1);
 }
 
 static int make(struct init *o)
@@ -398,8 +411,8 @@ static int make(struct init *o)
 
 static int show(const struct init *o)
 {
-    struct ft_config c;
-    int rc = read_back(&c, o);
+    struct ft_config c = {.file = NULL};
+    int rc = ft_config_read(&c, o->out, NULL, 0);
     printf("%s: %s, %lld documents\n", o->data, o->shape->what, (long long)o->documents);
     printf("%s: sequence_len %lld, %lld x %lld documents a step%s\n\n", o->out,
            (long long)o->sequence_len, (long long)o->micro, (long long)o->accumulate,
@@ -446,11 +459,21 @@ int ft_cmd_init(const struct ft_command *self, int n, char **words)
         ft_free(name);
         return FT_ECONFIG;
     }
-    int rc = make(&o);
-    if (!rc)
-        rc = show(&o);
-    else
-        unlink(o.out);
+    json_t *utf8 = json_string(o.data);
+    const bool readable = utf8 != NULL;
+    json_decref(utf8);
+    snprintf(o.draft, sizeof o.draft, "%.4000s.draft.%ld", o.out, (long)getpid());
+    int rc = readable ? make(&o) : ft_fail(FT_ECONFIG, "the data file's name is not UTF-8");
+    /* a config is of use even if its data needs a word about the labels first */
+    const bool useful = rc == FT_OK || (rc == FT_EDATA && o.documents);
+    if (useful && rename(o.draft, o.out))
+        rc = ft_fail_at((struct ft_where){.file = o.out}, FT_ERESOURCE, "cannot be written: %s",
+                        strerror(errno));
+    unlink(o.draft);
+    if (useful) {
+        int bad = show(&o);
+        rc = rc ? rc : bad;
+    }
     ft_free(name);
     return rc;
 }

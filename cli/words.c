@@ -25,7 +25,9 @@ static const char *take(int *n, char **words, const char *flag)
         if (strncmp(words[i], flag, length) != 0 || (words[i][length] && words[i][length] != '='))
             continue;
         const int taken = words[i][length] || i + 1 == *n ? 1 : 2;
-        const char *text = words[i][length] ? words[i] + length + 1 : taken == 2 ? words[i + 1] : "";
+        const char *text = words[i][length] ? words[i] + length + 1
+                           : taken == 2     ? words[i + 1]
+                                            : "";
         memmove(&words[i], &words[i + taken], (size_t)(*n - i - taken) * sizeof *words);
         *n -= taken;
         return text;

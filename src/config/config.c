@@ -241,9 +241,9 @@ static int read_value(struct ft_config *c, const struct ft_option *o, const stru
     case FT_T_PATTERNS:
         return read_patterns(c, o, n, to);
     case FT_T_DATASETS:
-        return ft_datasets_read(
-            c, o->key, n, to,
-            strcmp(o->key, "datasets") == 0 ? &c->n_datasets : &c->n_test_datasets);
+        return ft_datasets_read(c, o->key, n, to,
+                                strcmp(o->key, "datasets") == 0 ? &c->n_datasets
+                                                                : &c->n_test_datasets);
     case FT_T_TEXTS:
         return ft_value_texts(to, &c->arena, o->key, n);
     case FT_T_TOKENS:

@@ -46,7 +46,10 @@ static const struct row rows[] = {
     ROW(type, TYPE,
         "What the records are: chat_template, completion, alpaca and its kin, input_output, "
         "prompt_completion, tokenized; or a map with a format of one's own."),
-    ROW(data_files, TEXTS, "Files within path, which is a folder; * stands for any characters."),
+    ROW(data_files, TEXTS,
+        "Files within path, which is a folder; in their last part * stands for any characters. "
+        "With "
+        "path: json (or text, csv): paths of their own."),
     ROW(ds_type, TEXT, "What path is where its name does not say it: json, text or csv."),
     ROW(name, TEXT, "A subset: the folder of this name within path."),
     ROW(split, TEXT,
@@ -115,7 +118,7 @@ static int unknown(const char *key, const struct ft_yaml *e)
     if (near)
         ft_hint("did you mean '%s'?", near);
     else
-        ft_hint("see 'ft config --explain %s'", key);
+        ft_hint("see 'ft config --explain datasets'");
     return FT_ECONFIG;
 }
 
@@ -168,7 +171,9 @@ static int read_type(struct ft_config *c, const struct ft_yaml *n, struct ft_dat
         int bad = FT_OK, i = 0;
         while (i < ROWS && strcmp(rows[i].key, e->key) != 0)
             i++;
-        if (i < ROWS && rows[i].kind == TEXT)
+        const bool of_formats = ft_starts_with(e->key, "field") || ft_ends_with(e->key, "format") ||
+                                strcmp(e->key, "system_prompt") == 0;
+        if (i < ROWS && rows[i].kind == TEXT && of_formats)
             bad = ft_yaml_is_null(e) ? FT_OK : read_key(c, &rows[i], e, d);
         else
             bad = unknown("type", e);
@@ -228,6 +233,14 @@ static int check_entry(const char *key, const struct ft_yaml *n, const struct ft
         ft_hint("messages are chat_template, plain text is completion, instruction and output are "
                 "alpaca; 'ft init MODEL %s' finds out",
                 d->path);
+        return FT_ECONFIG;
+    }
+    if (tokens && ((d->split && strcmp(d->split, "train") != 0) || d->data_files || d->name)) {
+        ft_fail_at(d->at, FT_ECONFIG,
+                   "'%s' is tokenized: 'split', 'data_files' and 'name' are for "
+                   "text",
+                   d->path);
+        ft_hint("'ft data' makes a tokenized file of a split of text");
         return FT_ECONFIG;
     }
     if (tokens && d->type && strcmp(d->type, "tokenized") != 0)

@@ -142,8 +142,7 @@ const struct ft_option ft_options[] = {
          "name of a built-in one (chatml, llama3, ...), jinja (chat_template_jinja has it), or "
          "tokenizer_default_fallback_NAME for models that may have none."),
     TEXT(chat_template_jinja, "data", "A template's text, or the file that it is in."),
-    TEXT(default_system_message, "data",
-         "A system message for conversations that have none."),
+    TEXT(default_system_message, "data", "A system message for conversations that have none."),
     OTHER(special_tokens, FT_T_TOKENS, "data",
           "Other special tokens than the model's: {eos_token: ..., bos_token: ...}. They must be "
           "in the vocabulary."),
@@ -310,7 +309,7 @@ const struct ft_option ft_options[] = {
     NOTICE("skip_prepare_dataset", "Tokenized datasets are given as such."),
     NOTICE("dataset_processes", "Threads follow 'threads'."),
     NOTICE("dataset_num_proc", "Threads follow 'threads'."),
-    NOTICE("dataset_keep_in_memory", "Tokenized data is kept in memory."),
+    NOTICE("dataset_keep_in_memory", "Tokens stay in their file, and are read as they are needed."),
     NOTICE("dataloader_num_workers", "Batches are made in the program."),
     NOTICE("dataloader_pin_memory", "Batches are made in the program."),
     NOTICE("dataloader_prefetch_factor", "Batches are made in the program."),

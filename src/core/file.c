@@ -180,14 +180,14 @@ int ft_spool_open(struct ft_spool *s, const char *path)
 {
     char name[4200];
     const char *slash = strrchr(path, '/');
-    *s = (struct ft_spool){0};
+    *s = FT_SPOOL_CLOSED;
     snprintf(name, sizeof name, "%.*s.spool.XXXXXX", slash ? (int)(slash - path) + 1 : 0, path);
     FT_TRY(ft_alloc(&s->buffer, SPOOL_BUFFER, 1));
     s->fd = mkostemp(name, O_CLOEXEC);
-    if (s->fd <= 0) {
-        s->fd = 0;
+    if (s->fd < 0) {
+        write_error(path, "write beside");
         ft_spool_close(s);
-        return write_error(path, "write beside");
+        return FT_ERESOURCE;
     }
     unlink(name);
     return FT_OK;
@@ -242,10 +242,10 @@ int ft_spool_copy(struct ft_spool *s, struct ft_writer *w)
 
 void ft_spool_close(struct ft_spool *s)
 {
-    if (s->fd)
+    if (s->fd >= 0)
         close(s->fd);
     ft_free(s->buffer);
-    *s = (struct ft_spool){0};
+    *s = FT_SPOOL_CLOSED;
 }
 
 int ft_make_folders(const char *path)

@@ -33,13 +33,14 @@ int ft_writer_commit(struct ft_writer *w); /* closes w in any case */
 void ft_writer_abort(struct ft_writer *w); /* removes the temporary; harmless after commit */
 
 /* A nameless file in the folder of `path`, for what is too large to hold: gone when it is closed.
- * Starts zeroed. FT_ERESOURCE. */
+ * Starts as FT_SPOOL_CLOSED. FT_ERESOURCE. */
 struct ft_spool {
-    int fd; /* 0: closed */
+    int fd; /* -1: closed */
     int64_t bytes;
     char *buffer;
     size_t n;
 };
+#define FT_SPOOL_CLOSED ((struct ft_spool){.fd = -1})
 int ft_spool_open(struct ft_spool *s, const char *path);
 int ft_spool_put(struct ft_spool *s, const void *data, size_t len);
 /* Appends all of it to w. */

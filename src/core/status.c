@@ -20,10 +20,11 @@ static _Thread_local struct ft_where place;
 static void append(struct report *r, const char *line)
 {
     const size_t len = strlen(line);
+    if (r->full)
+        return;
     static const char more[] = "(further problems not shown)\n";
     if (r->len + len + 2 + sizeof more > sizeof r->text) {
-        if (!r->full)
-            memcpy(r->text + r->len, more, sizeof more);
+        memcpy(r->text + r->len, more, sizeof more);
         r->full = true;
         return;
     }

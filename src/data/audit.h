@@ -34,7 +34,7 @@ struct ft_audit {
 };
 
 void ft_audit_find(struct ft_audit *a, enum ft_problem p, const char *file, int line);
-/* Counts a document: s's tokens from..to. bos: -1 if there is none. */
+/* Counts a document: s's tokens from..to. */
 void ft_audit_add(struct ft_audit *a, const struct ft_sample *s, size_t from, size_t to);
 
 /* NULL if memory is short. */

@@ -1,9 +1,9 @@
 /* From messages to trained tokens. */
-#define _GNU_SOURCE
 #include "data/sample.h"
 
 #include "core/mem.h"
 
+#include <stdio.h>
 #include <string.h>
 
 const char *const ft_speaker_names[FT_SPEAKERS] = {"template",  "system", "user",
@@ -99,11 +99,13 @@ static size_t common_end(const struct ft_rendered *a, const struct ft_rendered *
     return i;
 }
 
+/* What a message may say besides its content. */
+static const char *const said[] = {"reasoning_content", "thinking", "reasoning", "tool_calls"};
+
 /* The message with `words` for what it says; calls: and the same calls of tools, with other
  * arguments. NULL: out of memory. */
 static json_t *with_words(const json_t *message, const char *words, bool calls)
 {
-    static const char *const said[] = {"reasoning_content", "thinking", "reasoning", "tool_calls"};
     const bool parts = json_is_array(json_object_get(message, "content"));
     json_t *other = json_deep_copy(message), *text = json_string(words), *call;
     size_t i;
@@ -166,24 +168,107 @@ static int find_words(const struct conversation *c, size_t i, struct turn *turn)
     return FT_OK;
 }
 
-/* Words that stand in the text as they are, once, behind what was before: found without rendering.
- * Not for turns that are trained, of which all must be found. */
-static bool find_plainly(const struct conversation *c, const json_t *message, size_t behind,
-                         struct turn *turn)
+/* --- all words at once --- */
+
+/* A text of its own for each message. */
+static void stand_in(char out[48], size_t i)
 {
-    enum { LEAST = 8 }; /* shorter words might be the template's */
-    const json_t *content = json_object_get(message, "content");
-    const size_t n = json_string_length(content);
-    if (n < LEAST || json_object_get(message, "tool_calls"))
+    snprintf(out, 48, "[[words-of-message-%zu-zz]]", i);
+}
+
+/* The conversation with stand-ins for all words; NULL if a message says more than one text. */
+static json_t *with_stand_ins(const struct conversation *c)
+{
+    json_t *list = json_array(), *message;
+    size_t i;
+    int bad = list == NULL;
+    json_array_foreach((json_t *)(uintptr_t)c->messages, i, message)
+    {
+        char words[48];
+        const json_t *content = json_object_get(message, "content");
+        bool plain = json_is_string(content) && json_string_length(content) > 0;
+        for (size_t k = 0; k < sizeof said / sizeof *said; k++)
+            plain = plain && !json_object_get(message, said[k]);
+        json_t *other = plain && !bad ? json_copy(message) : NULL;
+        stand_in(words, i);
+        bad = bad || !other || json_object_set_new(other, "content", json_string(words));
+        bad = json_array_append_new(list, other) || bad;
+    }
+    if (bad) {
+        json_decref(list);
+        return NULL;
+    }
+    return list;
+}
+
+/* The message's words at text[at]: as they are, or trimmed. 0: they are not there. */
+static size_t words_at(const struct conversation *c, size_t i, size_t at)
+{
+    const json_t *content = json_object_get(json_array_get(c->messages, i), "content");
+    const char *p = json_string_value(content), *end = p + json_string_length(content);
+    const size_t left = c->text.length - at;
+    for (int trimmed = 0; trimmed < 2; trimmed++) {
+        const size_t n = (size_t)(end - p);
+        if (n && n <= left && memcmp(c->text.text + at, p, n) == 0)
+            return n;
+        while (p < end && strchr(" \t\r\n\v\f", *p))
+            p++;
+        while (p < end && strchr(" \t\r\n\v\f", end[-1]))
+            end--;
+    }
+    return 0;
+}
+
+/* Walks through both texts: what lies between words must be the same. */
+static bool align(const struct conversation *c, const struct ft_rendered *other, struct turn *turns,
+                  size_t n)
+{
+    size_t a = 0, b = 0;
+    for (size_t i = 0; i <= n; i++) {
+        char words[48];
+        stand_in(words, i);
+        const char *from = other->text + a;
+        const char *hit = i < n ? strstr(from, words) : other->text + other->length;
+        if (!hit)
+            return false;
+        const size_t between = (size_t)(hit - from);
+        if (between > c->text.length - b || memcmp(c->text.text + b, from, between) != 0)
+            return false;
+        a += between + (i < n ? strlen(words) : 0);
+        b += between;
+        if (i == n)
+            break;
+        turns[i].begin = b;
+        b += words_at(c, i, b);
+        turns[i].end = turns[i].tail = b;
+        if (turns[i].end == turns[i].begin)
+            return false;
+    }
+    return b == c->text.length;
+}
+
+/* Where a template does nothing with words but to put them in their places, one rendering finds
+ * them all. */
+static bool find_all_words(const struct conversation *c, struct turn *turns, size_t n)
+{
+    json_t *list = with_stand_ins(c), *record;
+    struct ft_rendered other = {0};
+    bool found = false;
+    if (!list)
         return false;
-    const char *text = c->text.text, *words = json_string_value(content);
-    const char *hit = memmem(text, c->text.length, words, n);
-    if (!hit || hit < text + behind ||
-        memmem(hit + 1, c->text.length - (size_t)(hit + 1 - text), words, n))
-        return false;
-    turn->begin = (size_t)(hit - text);
-    turn->end = turn->tail = turn->begin + n;
-    return true;
+    record = json_copy((json_t *)(uintptr_t)c->record);
+    if (record && json_object_set(record, "messages", list) == 0) {
+        if (ft_chat_render(c->chat, record, false, c->now, &other) == FT_OK)
+            found = align(c, &other, turns, n);
+        else
+            ft_status_clear_errors();
+    }
+    ft_rendered_free(&other);
+    json_decref(record);
+    json_decref(list);
+    if (found)
+        turns[n - 1].tail = c->text.length;
+    return found;
 }
 
 /* Up to where the text is the same as that of the messages up to i alone. A template that cannot
@@ -213,12 +298,35 @@ static bool has(const int32_t *list, size_t n, int32_t id)
     return false;
 }
 
+/* A token before which no token stands for text[at] or what follows: tokens stand in the text's
+ * order, but for those of one grapheme. */
+static size_t first_near(const struct conversation *c, size_t at)
+{
+    enum { MARGIN = 64 };
+    size_t low = 0, high = c->spans.n;
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        if (c->spans.v[middle].end < at)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low > MARGIN ? low - MARGIN : 0;
+}
+
+/* Whether the tokens from k on stand for nothing before text[end]. */
+static bool is_behind(const struct conversation *c, size_t k, size_t end)
+{
+    enum { MARGIN = 64 };
+    return k >= MARGIN && c->spans.v[k - MARGIN].begin > end;
+}
+
 /* The added token that ends the turn, -1 if there is none: the first behind its words that the turn
  * alone has too, or the first of `known` before `limit`. */
 static long find_end(const struct conversation *c, const struct turn *turn, size_t limit,
                      const struct ft_ids *known)
 {
-    for (size_t k = 0; k < c->spans.n; k++) {
+    for (size_t k = first_near(c, turn->end); k < c->spans.n; k++) {
         const struct ft_span at = c->spans.v[k];
         const int32_t id = c->s->ids.v[k];
         if (at.begin < turn->end || at.end == at.begin || !ft_tokenizer_is_added(c->t, id))
@@ -231,9 +339,17 @@ static long find_end(const struct conversation *c, const struct turn *turn, size
     return -1;
 }
 
+/* Where turn i may end at the latest: where the next one's words begin. */
+static size_t limit_of(const struct conversation *c, const struct turn *turns, size_t n, size_t i)
+{
+    const bool next = i + 1 < n && turns[i + 1].begin > turns[i].end;
+    return next ? turns[i + 1].begin : c->text.length;
+}
+
 /* What ends each turn. Where a template renders a turn alone otherwise than within the
- * conversation, what ends the others tells. */
-static int find_ends(const struct conversation *c, struct turn *turns, size_t n)
+ * conversation, what ends the others tells. quick: tails are looked for only where that does not.
+ */
+static int find_ends(const struct conversation *c, struct turn *turns, size_t n, bool quick)
 {
     struct ft_ids known = {0};
     int rc = FT_OK;
@@ -241,9 +357,13 @@ static int find_ends(const struct conversation *c, struct turn *turns, size_t n)
         rc = ft_ids_add(&known, c->rules->end_tokens[i]);
     for (int round = 0; round < 2; round++)
         for (size_t i = n; i-- > 0 && !rc;) { /* the last turn's end is never in doubt */
-            const bool next = i + 1 < n && turns[i + 1].begin > turns[i].end;
-            const size_t limit = next ? turns[i + 1].begin : c->text.length;
+            const size_t limit = limit_of(c, turns, n, i);
             turns[i].ended_by = find_end(c, &turns[i], limit, &known);
+            const bool wanted = turns[i].trained || c->rules->end == FT_TRAIN_ALL;
+            if (turns[i].ended_by < 0 && quick && round == 0 && wanted) {
+                find_tail(c, i, &turns[i]);
+                turns[i].ended_by = find_end(c, &turns[i], limit, &known);
+            }
             const int32_t id = turns[i].ended_by < 0 ? -1 : c->s->ids.v[turns[i].ended_by];
             if (id >= 0 && !has(known.v, known.n, id))
                 rc = ft_ids_add(&known, id);
@@ -255,7 +375,7 @@ static int find_ends(const struct conversation *c, struct turn *turns, size_t n)
 /* Trains the tokens that stand for any of text[begin, end). */
 static void train(const struct conversation *c, size_t begin, size_t end)
 {
-    for (size_t k = 0; k < c->spans.n; k++)
+    for (size_t k = first_near(c, begin); k < c->spans.n && !is_behind(c, k, end); k++)
         if (c->spans.v[k].end > begin && c->spans.v[k].begin < end)
             c->s->mask[k] = 1;
 }
@@ -263,7 +383,7 @@ static void train(const struct conversation *c, size_t begin, size_t end)
 /* The first token that has text[at], -1 if none has it. */
 static long token_at(const struct conversation *c, size_t at)
 {
-    for (size_t k = 0; k < c->spans.n; k++)
+    for (size_t k = first_near(c, at); k < c->spans.n && !is_behind(c, k, at + 1); k++)
         if (c->spans.v[k].begin <= at && at < c->spans.v[k].end)
             return (long)k;
     return -1;
@@ -283,7 +403,7 @@ static void train_mark(const struct conversation *c, size_t begin, size_t end)
 
 static void speak(const struct conversation *c, const struct turn *turn)
 {
-    for (size_t k = 0; k < c->spans.n; k++)
+    for (size_t k = first_near(c, turn->begin); k < c->spans.n && !is_behind(c, k, turn->end); k++)
         if (c->spans.v[k].end > turn->begin && c->spans.v[k].begin < turn->end)
             c->s->speaker[k] = (uint8_t)ft_speaker_of(turn->role);
 }
@@ -307,7 +427,8 @@ static bool is_trained(const struct ft_turn_rules *r, const json_t *message, con
  * ends otherwise. */
 static bool crosses_border(const struct conversation *c, const struct turn *turn)
 {
-    for (size_t k = 0; k < c->spans.n; k++)
+    for (size_t k = first_near(c, turn->begin); k < c->spans.n && !is_behind(c, k, turn->begin);
+         k++)
         if (c->spans.v[k].begin < turn->begin && c->spans.v[k].end > turn->begin)
             return true;
     return false;
@@ -344,20 +465,19 @@ static int find_turns(struct conversation *c)
     for (size_t i = 0; i < n && !rc; i++) {
         const json_t *message = json_array_get(c->messages, i);
         turns[i].role = json_string_value(json_object_get(message, "role"));
-        if (!turns[i].role) {
-            rc = ft_fail(FT_EDATA, "message %zu has no 'role'", i);
-            break;
-        }
-        turns[i].trained = is_trained(c->rules, message, turns[i].role);
-        const bool ends = turns[i].trained || c->rules->end == FT_TRAIN_ALL;
-        if (!ends && find_plainly(c, message, i ? turns[i - 1].end : 0, &turns[i]))
-            continue;
+        if (!turns[i].role)
+            rc = ft_fail(FT_EDATA, "message %zu has no 'role'", i + 1);
+        else
+            turns[i].trained = is_trained(c->rules, message, turns[i].role);
+    }
+    const bool quick = !rc && find_all_words(c, turns, n);
+    for (size_t i = 0; i < n && !rc && !quick; i++) {
         rc = find_words(c, i, &turns[i]);
         if (!rc)
             find_tail(c, i, &turns[i]);
     }
     if (!rc)
-        rc = find_ends(c, turns, n);
+        rc = find_ends(c, turns, n, quick);
     for (size_t i = 0; i < n && !rc; i++)
         speak(c, &turns[i]);
     for (size_t k = 0; k < c->text.n_marks && marked && !rc; k++)

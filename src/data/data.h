@@ -42,8 +42,8 @@ int ft_dataset_read(struct ft_dataset *d, const char *path, int64_t vocab, int64
 int ft_dataset_make(struct ft_dataset *d, int64_t n, int64_t length, int64_t vocab, uint64_t seed);
 void ft_dataset_fini(struct ft_dataset *d);
 
-/* A document's tokens: doc->length ids and masks. FT_ERESOURCE if its file has changed since it was
- * checked. */
+/* A document's tokens: doc->length ids and masks. FT_ERESOURCE if they are not what was checked: ids of
+ * the vocabulary, as many of them trained. */
 int ft_dataset_tokens(const struct ft_dataset *d, const struct ft_document *doc, int32_t *ids,
                       uint8_t *mask);
 

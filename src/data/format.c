@@ -59,7 +59,8 @@ static int add(struct text *t, const char *p, size_t n)
 
 /* --- fields --- */
 
-/* A record's text: null and absent ones are empty if they may be; numbers as they are written. */
+/* A record's text: null and absent ones are empty if they may be; whole numbers are taken as text.
+ */
 static int get_text(const json_t *record, const char *field, bool needed, struct text *out)
 {
     const json_t *v = json_object_get(record, field);
@@ -289,8 +290,12 @@ static int sample_tokens(const struct ft_format *f, struct ft_tokenizer *t, cons
         if (!json_is_integer(id) || value < 0 || value >= vocab)
             return ft_fail(FT_EDATA, "input_ids[%zu] is no id of the tokenizer (0..%d)", i,
                            vocab - 1);
+        const json_t *label = json_array_get(labels, i);
+        if ((mask && !json_is_boolean(m) && !json_is_integer(m)) ||
+            (labels && !json_is_integer(label)))
+            return ft_fail(FT_EDATA, "%s[%zu] is not a number", mask ? "loss_mask" : "labels", i);
         const bool trained = m        ? json_is_true(m) || json_integer_value(m) == 1
-                             : labels ? json_integer_value(json_array_get(labels, i)) != -100
+                             : labels ? json_integer_value(label) != -100
                                       : true;
         FT_TRY(ft_ids_add(&s->ids, (int32_t)value));
         FT_TRY(ft_sample_label(s, trained, trained ? FT_OF_ASSISTANT : FT_OF_USER));
@@ -448,7 +453,7 @@ static int find_end_tokens(struct ft_format *f, const struct ft_tokenizer *t)
     int n = 0;
     for (; f->o->end_tokens && f->o->end_tokens[n]; n++)
         ;
-    FT_TRY(ft_alloc(&f->end_tokens, (size_t)n + 1, sizeof *f->end_tokens));
+    FT_TRY(ft_alloc(&f->end_tokens, (size_t)n + 2, sizeof *f->end_tokens));
     for (int i = 0; i < n; i++) {
         f->end_tokens[i] = ft_tokenizer_id(t, f->o->end_tokens[i]);
         if (f->end_tokens[i] < 0) {
@@ -459,6 +464,8 @@ static int find_end_tokens(struct ft_format *f, const struct ft_tokenizer *t)
             return FT_ECONFIG;
         }
     }
+    if (n && f->o->eos >= 0) /* besides them */
+        f->end_tokens[n++] = f->o->eos;
     f->rules.end_tokens = f->end_tokens;
     f->rules.n_end_tokens = n;
     return FT_OK;
@@ -523,7 +530,8 @@ bool ft_format_cuts(const struct ft_format *f)
 bool ft_format_has_turns(const struct ft_format *f)
 {
     const enum ft_train_on end = f->o->train_on_eos;
-    return f->row.chat && (end == FT_TRAIN_UNSET || end == FT_TRAIN_TURN || end == FT_TRAIN_ALL);
+    const bool ends = end == FT_TRAIN_UNSET || end == FT_TRAIN_TURN || end == FT_TRAIN_ALL;
+    return f->row.chat ? ends : f->row.instruction != NULL;
 }
 
 int ft_format_sample(const struct ft_format *f, struct ft_tokenizer *t, const json_t *record,

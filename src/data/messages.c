@@ -51,38 +51,42 @@ static const char *role_of(const struct ft_format_options *o, const char *role)
     return role;
 }
 
+static int part_text(const json_t *part, const json_t **text)
+{
+    static const char *const names[] = {"text", "content", "value"};
+    const char *type = json_string_value(json_object_get(part, "type"));
+    *text = NULL;
+    if (ft_json_get(part, "train") || ft_json_get(part, "weight"))
+        return ft_fail(FT_EDATA, "has parts with 'train' or 'weight', which ft cannot do yet");
+    for (size_t k = 0; k < 3 && !json_is_string(*text); k++)
+        *text = json_object_get(part, names[k]);
+    return json_is_string(*text)
+               ? FT_OK
+               : ft_fail(FT_EDATA, "has a part of type '%s', only text can be trained on",
+                         type ? type : "(none)");
+}
+
 /* Content in parts becomes one text. */
 static int join_parts(json_t *message, const json_t *parts)
 {
-    static const char *const names[] = {"text", "content", "value"};
-    json_t *whole = json_string(""), *joined;
-    for (size_t i = 0; whole && i < json_array_size(parts); i++) {
-        const json_t *part = json_array_get(parts, i), *text = NULL;
-        const char *type = json_string_value(json_object_get(part, "type"));
-        if (ft_json_get(part, "train") || ft_json_get(part, "weight")) {
-            json_decref(whole);
-            return ft_fail(FT_EDATA, "has parts with 'train' or 'weight', which ft cannot do yet");
-        }
-        for (size_t k = 0; k < 3 && !json_is_string(text); k++)
-            text = json_object_get(part, names[k]);
-        if (!json_is_string(text)) {
-            json_decref(whole);
-            return ft_fail(FT_EDATA, "has a part of type '%s', only text can be trained on",
-                           type ? type : "(none)");
-        }
-        const size_t a = json_string_length(whole), b = json_string_length(text);
-        char *both = NULL;
-        joined = NULL;
-        if (ft_alloc(&both, a + b + 1, 1) == FT_OK) {
-            memcpy(both, json_string_value(whole), a);
-            memcpy(both + a, json_string_value(text), b);
-            joined = json_stringn_nocheck(both, a + b);
-        }
-        ft_free(both);
-        json_decref(whole);
-        whole = joined;
+    const json_t *text;
+    size_t n = 0;
+    char *all;
+    for (size_t i = 0; i < json_array_size(parts); i++) {
+        FT_TRY(part_text(json_array_get(parts, i), &text));
+        n += json_string_length(text);
     }
-    return !whole || json_object_set_new(message, "content", whole) ? short_of_memory() : FT_OK;
+    FT_TRY(ft_alloc(&all, n + 1, 1));
+    n = 0;
+    for (size_t i = 0; i < json_array_size(parts); i++) {
+        if (part_text(json_array_get(parts, i), &text))
+            break;
+        memcpy(all + n, json_string_value(text), json_string_length(text));
+        n += json_string_length(text);
+    }
+    int bad = json_object_set_new(message, "content", json_stringn_nocheck(all, n));
+    ft_free(all);
+    return bad ? short_of_memory() : FT_OK;
 }
 
 /* A call's arguments may be a text of JSON. */
@@ -94,7 +98,10 @@ static int parse_calls(json_t *message)
     json_array_foreach(calls, i, call)
     {
         json_t *function = json_object_get(call, "function"), *value = NULL;
-        if (rc || !json_is_string(json_object_get(function, "arguments")))
+        const json_t *arguments = json_object_get(function, "arguments");
+        if (!rc && !json_is_object(call))
+            rc = ft_fail(FT_EDATA, "has a tool call that is not an object");
+        if (rc || !json_is_string(arguments) || !json_string_length(arguments))
             continue;
         rc = parsed(&value, json_object_get(function, "arguments"), "a call's 'arguments'");
         if (!rc && json_object_set_new(function, "arguments", value))
@@ -157,7 +164,7 @@ static int add_message(json_t *list, const json_t *from, const struct ft_format_
 
 static int add_system(json_t *list, const char *text, size_t n)
 {
-    json_t *message = json_pack("{sss%}", "role", "system", "content", text, n);
+    json_t *message = json_pack("{ssss%}", "role", "system", "content", text, n);
     return !message || json_array_insert_new(list, 0, message) ? short_of_memory() : FT_OK;
 }
 

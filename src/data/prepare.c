@@ -67,10 +67,10 @@ int ft_slice_parse(struct ft_slice *s, size_t *name, const char *split)
     bool percent_to = false;
     *s = (struct ft_slice){0};
     *name = p ? (size_t)(p - split) : strlen(split);
-    if (!p)
+    if (!p && *name)
         return FT_OK;
-    p++;
-    bool good = parse_bound(&p, &s->from, &s->has_from, &s->percent) && *p == ':';
+    bool good =
+        p && p++ > split && parse_bound(&p, &s->from, &s->has_from, &s->percent) && *p == ':';
     if (good) {
         p++;
         good = parse_bound(&p, &s->to, &s->has_to, &percent_to) && strcmp(p, "]") == 0;
@@ -93,7 +93,7 @@ static int64_t bound(double v, bool percent, int64_t n)
     double at = percent ? nearbyint(v / 100 * (double)n) : v; /* to even, as Python rounds */
     if (at < 0)
         at += (double)n;
-    return at < 0 ? 0 : at > (double)n ? n : (int64_t)at;
+    return at < 0 ? 0 : at >= (double)n ? n : (int64_t)at;
 }
 
 /* How many records there are in all files. */
@@ -249,6 +249,16 @@ static int put_slot(struct work *w, struct slot *s)
     return rc;
 }
 
+/* Gives memory back that only large records need. */
+static void shrink_slot(struct slot *s)
+{
+    enum { KEPT = 1 << 14 };
+    if (s->raw.room > KEPT)
+        ft_raw_free(&s->raw);
+    if (s->sample.ids.room > KEPT)
+        ft_sample_free(&s->sample);
+}
+
 /* --- files --- */
 
 static int run_file(struct work *w)
@@ -263,11 +273,15 @@ static int run_file(struct work *w)
             ft_pool_run(w->p->pool, ft_pool_size(w->p->pool), sample_piece, w);
         for (int i = 0; i < w->n_slots && !rc && !w->enough; i++)
             rc = put_slot(w, &w->slots[i]);
+        for (int i = 0; i < w->n_slots; i++)
+            shrink_slot(&w->slots[i]);
         if (!rc && w->p->progress)
             w->p->progress(w->p->progress_ctx, ft_records_share(w->records), w->audit->documents,
                            w->audit->tokens);
     }
     ft_records_close(w->records);
+    if (w->p->progress)
+        w->p->progress(w->p->progress_ctx, 1, w->audit->documents, w->audit->tokens);
     return rc;
 }
 
@@ -356,7 +370,11 @@ static int write_dataset(struct work *w, const char *path, const char *const (*m
 int ft_prepare_file(const struct ft_prepare *p, int n, const char *path,
                     const char *const (*meta)[2], int n_meta, struct ft_audit *audits)
 {
-    struct work w = {.p = p};
+    struct work w = {.p = p,
+                     .ids = FT_SPOOL_CLOSED,
+                     .mask = FT_SPOOL_CLOSED,
+                     .offsets = FT_SPOOL_CLOSED,
+                     .source = FT_SPOOL_CLOSED};
     const int64_t zero = 0;
     char *text = NULL;
     int rc;
@@ -386,7 +404,7 @@ out:
     return rc;
 }
 
-bool ft_prepared_audit(const char *path, struct ft_audit *audit)
+bool ft_prepared_audit(const char *path, const char *key, struct ft_audit *audit)
 {
     struct ft_st *f;
     json_error_t e;
@@ -396,7 +414,9 @@ bool ft_prepared_audit(const char *path, struct ft_audit *audit)
     }
     const char *text = ft_st_metadata(f, "ft");
     json_t *all = text ? json_loads(text, 0, &e) : NULL;
-    const bool good = ft_audit_from_json(audit, json_array_get(json_object_get(all, "audit"), 0));
+    const char *own = ft_st_metadata(f, "key");
+    const bool good = own && strcmp(own, key) == 0 &&
+                      ft_audit_from_json(audit, json_array_get(json_object_get(all, "audit"), 0));
     json_decref(all);
     ft_st_close(f);
     return good;

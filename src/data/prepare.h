@@ -44,7 +44,8 @@ int ft_prepare_file(const struct ft_prepare *p, int n, const char *path,
 int ft_prepare_each(const struct ft_prepare *p, ft_document_fn *each, void *ctx,
                     struct ft_audit *audit);
 
-/* The first audit in a prepared dataset's metadata. false: there is none. */
-bool ft_prepared_audit(const char *path, struct ft_audit *audit);
+/* The first audit in a prepared dataset's metadata. false: it is not there, damaged, or of another
+ * key. */
+bool ft_prepared_audit(const char *path, const char *key, struct ft_audit *audit);
 
 #endif

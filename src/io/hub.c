@@ -60,6 +60,8 @@ static int snapshot(char **out, const char *repo, const char *revision)
         }
     }
     ft_free(ref);
+    if (!rc && !*out && revision) /* a commit's own name */
+        *out = ft_format("%s/snapshots/%s", repo, revision);
     if (*out && !ft_is_folder(*out)) {
         ft_free(*out);
         *out = NULL;

@@ -104,8 +104,16 @@ static int copy(struct ft_records *r, struct ft_raw *raw)
         return c;
     const char byte = (char)c;
     take(r);
-    r->rc = put(raw, &byte, 1);
-    return r->rc ? -2 : c;
+    int rc = put(raw, &byte, 1);
+    r->rc = rc ? rc : r->rc;
+    return rc ? -2 : c;
+}
+
+static int misplaced(const struct ft_records *r, int c, const char *where)
+{
+    const bool plain = c > 0x20 && c < 0x7f;
+    return plain ? ft_fail_at(here(r), FT_EDATA, "'%c' %s", c, where)
+                 : ft_fail_at(here(r), FT_EDATA, "byte 0x%02x %s", (unsigned)c, where);
 }
 
 static void begin(const struct ft_records *r, struct ft_raw *raw)
@@ -224,9 +232,9 @@ static int open_json(struct ft_records *r)
 static int copy_string(struct ft_records *r, struct ft_raw *raw)
 {
     int c = copy(r, raw); /* the quote */
-    while ((c = copy(r, raw)) >= 0 && c != '"')
+    while (c >= 0 && (c = copy(r, raw)) >= 0 && c != '"')
         if (c == '\\')
-            copy(r, raw);
+            c = copy(r, raw);
     return c;
 }
 
@@ -279,11 +287,11 @@ static int next_json(struct ft_records *r, struct ft_raw *raw, bool *more)
         return r->list ? ft_fail_at(here(r), FT_EDATA, "the list has no end") : FT_OK;
     FT_TRY(copy_value(r, raw));
     if (raw->length == 0 && !raw->too_long)
-        return ft_fail_at(here(r), FT_EDATA, "'%c' where a record should begin", c);
+        return misplaced(r, c, "where a record should begin");
     *more = r->begun = true;
     c = r->list ? skip_space(r) : 0;
     if (r->list && c >= 0 && c != ',' && c != ']')
-        return ft_fail_at(here(r), FT_EDATA, "'%c' where ',' or ']' should be", c);
+        return misplaced(r, c, "where ',' or ']' should be");
     return c == -2 ? r->rc : FT_OK;
 }
 
@@ -307,6 +315,8 @@ static int next_csv(struct ft_records *r, struct ft_raw *raw, bool *more)
             else if (c == '"' && (quoted || first))
                 quoted = !quoted;
             first = c == ',' && !quoted;
+            if (c < 0)
+                break;
         }
         if (c == '\n') {
             *more = true;
@@ -325,15 +335,15 @@ static int next_csv(struct ft_records *r, struct ft_raw *raw, bool *more)
     return FT_OK;
 }
 
-/* Appends the field at *at to list, and moves *at behind the comma; false: it was the last. */
-static int csv_field(const struct ft_records *r, const struct ft_raw *raw, size_t *at, json_t *list)
+/* Appends the field at *at to list, and moves *at to the comma behind it or the end. buffer has
+ * room for the whole record. */
+static int csv_field(const struct ft_records *r, const struct ft_raw *raw, size_t *at, char *buffer,
+                     json_t *list)
 {
     const char *p = raw->text + *at, *end = raw->text + raw->length;
     const bool was_quoted = p < end && *p == '"';
     bool quoted = was_quoted;
-    char *field, *to;
-    FT_TRY(ft_alloc(&field, (size_t)(end - p) + 1, 1));
-    to = field;
+    char *to = buffer;
     for (p += quoted; p < end && (quoted || *p != ','); p++) {
         if (*p != '"' || !was_quoted)
             *to++ = *p;
@@ -343,29 +353,51 @@ static int csv_field(const struct ft_records *r, const struct ft_raw *raw, size_
             quoted = false;
     }
     *at = (size_t)(p - raw->text);
-    json_t *text = to > field ? json_stringn(field, (size_t)(to - field)) : json_null();
-    ft_free(field);
+    json_t *text = to > buffer ? json_stringn(buffer, (size_t)(to - buffer)) : json_null();
     if (!text)
         return not_utf8(r, raw);
     return json_array_append_new(list, text) ? ft_fail(FT_ERESOURCE, "out of memory") : FT_OK;
 }
 
-static int csv_fields(const struct ft_records *r, const struct ft_raw *raw, json_t **out)
+/* The record's fields, of which no more than `most` are read. */
+static int csv_fields(const struct ft_records *r, const struct ft_raw *raw, size_t most,
+                      json_t **out)
 {
     json_t *list = json_array();
-    int rc = list ? FT_OK : ft_fail(FT_ERESOURCE, "out of memory");
+    char *buffer = NULL;
+    int rc = list ? ft_alloc(&buffer, raw->length + 1, 1) : ft_fail(FT_ERESOURCE, "out of memory");
     size_t at = 0;
-    while (!rc) {
-        rc = csv_field(r, raw, &at, list);
+    while (!rc && json_array_size(list) < most) {
+        rc = csv_field(r, raw, &at, buffer, list);
         if (at >= raw->length)
             break;
         at++; /* the comma */
     }
+    ft_free(buffer);
     if (rc)
         json_decref(list);
     else
         *out = list;
     return rc;
+}
+
+/* The header: a column without a name is an index that pandas wrote, and gets pandas' name for it.
+ */
+static int check_names(const struct ft_records *r, json_t *names)
+{
+    const struct ft_where at = {.file = r->path, .line = 1};
+    for (size_t i = 0; i < json_array_size(names); i++) {
+        char unnamed[32];
+        snprintf(unnamed, sizeof unnamed, "Unnamed: %zu", i);
+        if (!json_is_string(json_array_get(names, i)) &&
+            json_array_set_new(names, i, json_string(unnamed)))
+            return ft_fail(FT_ERESOURCE, "out of memory");
+        for (size_t k = 0; k < i; k++)
+            if (json_equal(json_array_get(names, i), json_array_get(names, k)))
+                return ft_fail_at(at, FT_EDATA, "two columns are called '%s'",
+                                  json_string_value(json_array_get(names, i)));
+    }
+    return FT_OK;
 }
 
 static int open_csv(struct ft_records *r)
@@ -377,11 +409,9 @@ static int open_csv(struct ft_records *r)
     if (!rc && more)
         rc = check_raw(r, &raw);
     if (!rc && more)
-        rc = csv_fields(r, &raw, &r->names);
-    for (size_t i = 0; i < json_array_size(r->names) && !rc; i++)
-        if (!json_is_string(json_array_get(r->names, i)))
-            rc = ft_fail_at((struct ft_where){.file = r->path, .line = 1}, FT_EDATA,
-                            "column %zu has no name", i + 1);
+        rc = csv_fields(r, &raw, 1 << 16, &r->names);
+    if (!rc && more)
+        rc = check_names(r, r->names);
     ft_raw_free(&raw);
     return rc;
 }
@@ -389,13 +419,14 @@ static int open_csv(struct ft_records *r)
 static int parse_csv(const struct ft_records *r, const struct ft_raw *raw, json_t **out)
 {
     json_t *fields = NULL;
-    FT_TRY(csv_fields(r, raw, &fields));
-    const size_t n = json_array_size(fields), names = json_array_size(r->names);
+    const size_t names = json_array_size(r->names);
+    FT_TRY(csv_fields(r, raw, names + 1, &fields));
+    const size_t n = json_array_size(fields);
     int rc = FT_OK;
     *out = json_object();
     if (n > names)
         rc = ft_fail_at((struct ft_where){.file = r->path, .line = raw->line}, FT_EDATA,
-                        "has %zu fields, the header names %zu", n, names);
+                        "has more fields than the header, which has %zu", names);
     for (size_t i = 0; i < names && !rc; i++)
         if (json_object_set_new(*out, json_string_value(json_array_get(r->names, i)),
                                 i < n ? json_incref(json_array_get(fields, i)) : json_null()))
@@ -419,7 +450,7 @@ static int open_lines(struct ft_records *r)
 static const struct kind kinds[] = {
     {"jsonl", {".jsonl", ".ndjson"}, open_lines, next_line, parse_json},
     {"json", {".json"}, open_json, next_json, parse_json},
-    {"text", {".txt", ".text", ".md"}, open_lines, read_line, parse_text},
+    {"text", {".txt", ".text"}, open_lines, read_line, parse_text},
     {"csv", {".csv"}, open_csv, next_csv, parse_csv},
 };
 
@@ -438,9 +469,10 @@ static const struct kind *kind_of(const char *path, const char *type)
     return NULL;
 }
 
-bool ft_records_known(const char *path)
+const char *ft_records_kind(const char *path)
 {
-    return kind_of(path, NULL) != NULL;
+    const struct kind *k = kind_of(path, NULL);
+    return k ? k->type : NULL;
 }
 
 static int refuse_kind(const char *path, const char *type)

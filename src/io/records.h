@@ -20,8 +20,8 @@ struct ft_raw {
 };
 void ft_raw_free(struct ft_raw *raw);
 
-/* Whether a file of this name has a kind that ft reads. */
-bool ft_records_known(const char *path);
+/* What a file of this name is, as ft_records_open's type; NULL: nothing that ft reads. */
+const char *ft_records_kind(const char *path);
 
 /* type: "json", "text" or "csv", NULL: by the name's ending (.jsonl .ndjson .json .txt .text .csv,
  * and .gz behind it). FT_EDATA: no such file, or one of a kind that ft does not read. */

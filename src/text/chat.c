@@ -13,7 +13,7 @@ struct ft_chat {
 };
 
 /* A token is a text, or an object with its content. */
-static void add_tokens(json_t *to, const json_t *config)
+static int add_tokens(json_t *to, const json_t *config)
 {
     static const char *const names[] = {"bos_token", "eos_token", "unk_token", "pad_token",
                                         "sep_token", "cls_token", "mask_token"};
@@ -21,9 +21,10 @@ static void add_tokens(json_t *to, const json_t *config)
         const json_t *v = ft_json_get(config, names[i]);
         if (json_is_object(v))
             v = json_object_get(v, "content");
-        if (json_is_string(v))
-            json_object_set(to, names[i], (json_t *)v);
+        if (json_is_string(v) && json_object_set(to, names[i], (json_t *)(uintptr_t)v))
+            return ft_fail(FT_ERESOURCE, "out of memory");
     }
+    return FT_OK;
 }
 
 /* The template's text: a text, or in a list of named ones the one named "default". */
@@ -60,7 +61,7 @@ int ft_special_tokens(json_t **out, const char *folder)
         json_t *config;
         rc = read_config(&config, folder, files[i]);
         if (!rc)
-            add_tokens(tokens, config);
+            rc = add_tokens(tokens, config);
         json_decref(config);
     }
     if (rc)
@@ -156,8 +157,9 @@ static json_t *prepared(const json_t *messages)
     json_t *list = json_array();
     for (size_t i = 0; list && i < json_array_size(messages); i++) {
         json_t *message = json_copy(json_array_get(messages, i));
-        if ((json_is_object(message) && name_reasoning(message)) ||
-            json_array_append_new(list, message)) {
+        int bad = message && json_is_object(message) ? name_reasoning(message) : 0;
+        bad = json_array_append_new(list, message) || bad;
+        if (bad) {
             json_decref(list);
             return NULL;
         }

@@ -93,7 +93,8 @@ static void fail(struct parser *p, const struct token *at, const char *fmt, ...)
 
 static void *take(struct parser *p, size_t n, size_t size)
 {
-    static long long nothing[64]; /* written to once memory has failed; large enough for a node */
+    static _Thread_local long long
+        nothing[64]; /* written to once memory has failed; large enough for a node */
     void *v = p->rc == FT_ERESOURCE ? NULL : ft_arena_alloc(&p->t->arena, n, size);
     if (!v)
         p->rc = FT_ERESOURCE;

@@ -46,7 +46,7 @@ static struct jv undefined_value = {.kind = JV_UNDEFINED};
 
 static void *take(struct run *r, size_t n, size_t size)
 {
-    static long long nothing[64];
+    static _Thread_local long long nothing[64];
     const bool too_much = r->taken > MOST_MEMORY;
     void *v = r->rc == FT_ERESOURCE || too_much ? NULL : ft_arena_alloc(&r->arena, n, size);
     r->taken += n * size;
@@ -263,6 +263,15 @@ static size_t characters(const struct jv *v)
     for (size_t i = 0; i < v->n; i += (size_t)ft_char_length(v->s[i]))
         n++;
     return n;
+}
+
+/* i + step, or the number of its direction that ends every loop. */
+static long long stepped(long long i, long long step)
+{
+    long long next;
+    if (!__builtin_add_overflow(i, step, &next))
+        return next;
+    return step > 0 ? INT64_MAX : INT64_MIN;
 }
 
 /* --- writing values --- */
@@ -640,7 +649,7 @@ static struct jv *slice(struct run *r, const struct jn *n, struct jv *v)
         const long long low = step < 0 ? -1 : 0, high = step < 0 ? count - 1 : count;
         part[i] = part[i] < low ? low : part[i] > high ? high : part[i];
     }
-    for (long long i = part[0]; step > 0 ? i < part[1] : i > part[1]; i += step)
+    for (long long i = part[0]; step > 0 ? i < part[1] : i > part[1]; i = stepped(i, step))
         append(r, out, NULL, all->v[i]);
     if (v->kind != JV_STRING)
         return out;
@@ -1092,7 +1101,7 @@ static struct jv *range(struct run *r, const struct jn *n, const struct args *a)
     }
     if (a->n < 1 || v[2] == 0)
         return fail(r, n, "'range' needs one to three numbers, the last not 0");
-    for (long long i = v[0]; v[2] > 0 ? i < v[1] : i > v[1]; i += v[2]) {
+    for (long long i = v[0]; v[2] > 0 ? i < v[1] : i > v[1]; i = stepped(i, v[2])) {
         if (l->n > 1000000)
             return fail(r, n, "a range of more than a million numbers");
         append(r, l, NULL, make_int(r, i));

@@ -8,9 +8,11 @@
 #include "io/records.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fnmatch.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 struct names {
     char **v;
@@ -83,7 +85,10 @@ static int list_folder(struct names *out, const char *folder,
     DIR *dir = opendir(folder);
     int rc = FT_OK;
     if (!dir)
-        return FT_OK;
+        return errno == ENOENT || errno == ENOTDIR
+                   ? FT_OK
+                   : ft_fail_at((struct ft_where){.file = folder}, FT_EDATA, "cannot be read: %s",
+                                strerror(errno));
     for (struct dirent *e; !rc && (e = readdir(dir));)
         if (e->d_name[0] != '.' && takes(e->d_name, ctx))
             rc = add_name(out, ft_path_join(folder, e->d_name));
@@ -99,12 +104,23 @@ struct wanted {
     const char *pattern; /* or files of this form */
 };
 
+/* What stands beside the data in folders of datasets. */
+static bool is_about_data(const char *name)
+{
+    static const char *const about[] = {"README",     "LICENSE",          "dataset_info",
+                                        "state.json", "requirements.txt", "dataset_dict"};
+    for (size_t i = 0; i < sizeof about / sizeof *about; i++)
+        if (ft_starts_with(name, about[i]))
+            return true;
+    return false;
+}
+
 static bool takes_wanted(const char *name, const void *ctx)
 {
     const struct wanted *w = ctx;
     if (w->pattern)
         return fnmatch(w->pattern, name, 0) == 0;
-    return ft_records_known(name) &&
+    return ft_records_kind(name) && !is_about_data(name) &&
            (w->split ? is_of_split(name, w->split, w->n) : !is_of_any_split(name));
 }
 
@@ -114,7 +130,32 @@ static bool takes_parquet(const char *name, const void *ctx)
     return ft_ends_with(name, ".parquet");
 }
 
-/* The split's files; if no file is of any split, all are its "train". */
+/* Files of the kind that most are of; the others are left out. */
+static void keep_commonest(struct names *l)
+{
+    const char *best = NULL;
+    size_t most = 0, kept = 0;
+    for (size_t i = 0; i < l->n; i++) {
+        size_t same = 0;
+        for (size_t k = 0; k < l->n; k++)
+            same += ft_records_kind(l->v[k]) == ft_records_kind(l->v[i]);
+        if (same > most) {
+            most = same;
+            best = ft_records_kind(l->v[i]);
+        }
+    }
+    for (size_t i = 0; i < l->n; i++) {
+        if (ft_records_kind(l->v[i]) == best)
+            l->v[kept++] = l->v[i];
+        else
+            ft_free(l->v[i]);
+    }
+    l->n = kept;
+    if (l->v)
+        l->v[kept] = NULL;
+}
+
+/* The split's files; "train" has those of no split where none has its name. */
 static int find_in_folder(struct names *out, const struct ft_dataset_config *d, const char *folder,
                           const char *split, size_t n)
 {
@@ -125,6 +166,7 @@ static int find_in_folder(struct names *out, const struct ft_dataset_config *d, 
         rc = list_folder(out, k ? data : folder, takes_wanted, &of_split);
     for (int k = 0; k < 2 && !rc && !out->n && n == 5 && memcmp(split, "train", 5) == 0; k++)
         rc = list_folder(out, k ? data : folder, takes_wanted, &rest);
+    keep_commonest(out);
     if (!rc && !out->n) {
         struct names parquet = {0};
         for (int k = 0; k < 2 && !rc && !parquet.n; k++)
@@ -178,6 +220,34 @@ static bool is_kind_with_files(const struct ft_dataset_config *d)
     return false;
 }
 
+/* Each file once, and a file that can be read through. */
+static int check_files(const struct ft_dataset_config *d, struct names *l)
+{
+    struct stat st;
+    size_t kept = 0;
+    int rc = FT_OK;
+    for (size_t i = 0; i < l->n; i++) {
+        bool again = false;
+        for (size_t k = 0; k < kept; k++)
+            again = again || strcmp(l->v[k], l->v[i]) == 0;
+        if (again)
+            ft_free(l->v[i]);
+        else
+            l->v[kept++] = l->v[i];
+    }
+    l->n = kept;
+    if (l->v)
+        l->v[kept] = NULL;
+    for (size_t i = 0; i < l->n && !rc; i++) {
+        if (stat(l->v[i], &st))
+            rc = ft_fail_at(d->at, FT_EDATA, "'%s' cannot be read: %s", l->v[i], strerror(errno));
+        else if (!S_ISREG(st.st_mode))
+            rc = ft_fail_at(d->at, FT_EDATA, "'%s' is %s, not a file", l->v[i],
+                            S_ISDIR(st.st_mode) ? "a folder" : "a special file");
+    }
+    return rc;
+}
+
 /* Paths of their own, from here or from the config's folder. */
 static int find_paths(struct names *out, const struct ft_dataset_config *d,
                       const struct ft_config *c)
@@ -205,6 +275,8 @@ int ft_source_files(struct ft_source *s, const struct ft_config *c)
     if (is_kind_with_files(d)) {
         s->prepare.file_type = d->path;
         int bad = find_paths(&out, d, c);
+        if (!bad)
+            bad = check_files(d, &out);
         s->files = out.v;
         return bad;
     }
@@ -222,7 +294,10 @@ int ft_source_files(struct ft_source *s, const struct ft_config *c)
         path = within;
     }
     if (!rc && !ft_is_folder(path)) {
-        if (n != 5 || memcmp(split, "train", 5) != 0)
+        if (d->data_files || d->name)
+            rc = ft_fail_at(d->at, FT_EDATA, "'%s' is a file: it has no '%s'", d->path,
+                            d->data_files ? "data_files" : "name");
+        else if (n != 5 || memcmp(split, "train", 5) != 0)
             rc =
                 ft_fail_at(d->at, FT_EDATA, "'%s' is a file: its only split is 'train', not '%.*s'",
                            d->path, (int)n, split);
@@ -233,6 +308,8 @@ int ft_source_files(struct ft_source *s, const struct ft_config *c)
     } else if (!rc) {
         rc = find_in_folder(&out, d, path, split, n);
     }
+    if (!rc)
+        rc = check_files(d, &out);
     ft_free(path);
     s->files = out.v;
     return rc;

@@ -19,6 +19,18 @@ enum { DEVICE_LIBRARY_BYTES = 512 << 20 };
 
 /* --- data --- */
 
+/* What the reading of the documents will not say. */
+static void report_audit(const struct ft_dataset_config *entry, const struct ft_audit *a)
+{
+    static const enum ft_problem told[] = {FT_BAD_RECORD, FT_PROMPT_BORDER, FT_UNENDED_TURN,
+                                           FT_DOUBLE_BOS};
+    for (size_t i = 0; i < sizeof told / sizeof *told; i++)
+        if (a->found[told[i]].count)
+            ft_notice((struct ft_where){.file = entry->path}, "%lld of %lld %s; the first: %s",
+                      (long long)a->found[told[i]].count, (long long)a->records,
+                      ft_problems[told[i]].what, a->found[told[i]].first);
+}
+
 /* An entry's tokens, from its own file or the one that its text became. */
 static int read_entry(struct ft_job *j, struct ft_dataset *d, const struct ft_dataset_config *entry,
                       const struct ft_texts *t)
@@ -32,6 +44,8 @@ static int read_entry(struct ft_job *j, struct ft_dataset *d, const struct ft_da
         rc = ft_source_prepared(&prepared, &s, t, &data->audit);
         if (!rc)
             rc = ft_audit_check(&data->audit, c->allow_data_problems);
+        if (!rc)
+            report_audit(entry, &data->audit);
     }
     for (char **file = s.files; file && *file && !rc; file++) {
         rc = ft_dataset_read(d, prepared ? prepared : *file, ft_model_config(j->model)->vocab,

@@ -5,6 +5,7 @@
 
 #include "core/file.h"
 #include "core/sha256.h"
+#include "io/records.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -17,16 +18,37 @@
 
 /* --- the key --- */
 
+/* Absent is not empty. */
 static void add_text(struct ft_sha256 *h, const char *name, const char *text)
 {
     ft_sha256_add(h, name, strlen(name) + 1);
+    ft_sha256_add(h, text ? "=" : "-", 1);
     ft_sha256_add(h, text ? text : "", text ? strlen(text) + 1 : 0);
 }
 
 static void add_list(struct ft_sha256 *h, const char *name, const char *const *list)
 {
+    add_text(h, name, list ? "" : NULL);
     for (; list && *list; list++)
         add_text(h, name, *list);
+}
+
+/* The date as templates say it; the time, too, for templates that might say that. */
+static void add_date(struct ft_sha256 *h, const struct ft_source *s)
+{
+    static const char *const times[] = {"%H", "%I", "%M", "%S", "%c", "%X", "%T", "%R", "%r", "%s"};
+    const time_t now = (time_t)s->options.now;
+    struct tm tm;
+    char text[64] = "";
+    if (!s->says_date)
+        return;
+    const char *format = "%Y-%m-%d %Z";
+    for (size_t i = 0; i < sizeof times / sizeof *times; i++)
+        if (strstr(s->template_text, times[i]))
+            format = "%Y-%m-%d %H:%M:%S %Z";
+    if (localtime_r(&now, &tm))
+        strftime(text, sizeof text, format, &tm);
+    add_text(h, "date", text);
 }
 
 static int add_file(struct ft_sha256 *h, const char *name, const char *path)
@@ -71,17 +93,22 @@ static int find_key(char key[65], const struct ft_source *s, const struct ft_tex
     add_list(&h, "role", o->roles);
     add_list(&h, "trained", o->roles_to_train);
     add_list(&h, "end", o->end_tokens);
-    snprintf(numbers, sizeof numbers, "%d %d %d %lld %lld %lld", o->train_on_eos,
-             o->train_on_inputs, o->drop_system_message,
+    snprintf(numbers, sizeof numbers, "%d %d %d %lld %lld", o->train_on_eos, o->train_on_inputs,
+             o->drop_system_message,
              ft_format_cuts(s->format) ? (long long)s->prepare.sequence_len : 0,
-             (long long)s->prepare.skip_bad, s->says_date ? o->now / 86400 : 0);
+             (long long)s->prepare.skip_bad);
     add_text(&h, "numbers", numbers);
     char *special = json_dumps(t->special, JSON_SORT_KEYS | JSON_COMPACT);
     add_text(&h, "special", special);
+    add_date(&h, s);
+    int rc = !special    ? ft_fail(FT_ERESOURCE, "out of memory")
+             : tokenizer ? add_file(&h, "tokenizer", tokenizer)
+                         : FT_ERESOURCE;
     free(special);
-    int rc = tokenizer ? add_file(&h, "tokenizer", tokenizer) : FT_ERESOURCE;
-    for (char **f = s->files; *f && !rc; f++)
+    for (char **f = s->files; *f && !rc; f++) {
+        add_text(&h, "kind", ft_records_kind(*f));
         rc = add_file(&h, "data", *f);
+    }
     ft_sha256_hex(&h, key);
     ft_free(tokenizer);
     return rc;
@@ -121,13 +148,29 @@ static void say_wait(const struct ft_texts *t, const char *lock, const char *pat
         t->wait(t->progress_ctx, path, builder);
 }
 
-/* Waits until it holds the lock, or `path` is there (*fd -1). */
-static int lock_or_file(int *fd, const char *lock, const char *path, const struct ft_texts *t)
+/* Whether the prepared file is there and sound; FT_ERESOURCE if that cannot be told. */
+static int look(bool *sound, const char *path, const char *key, struct ft_audit *audit)
+{
+    *sound = false;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return errno == ENOENT ? FT_OK
+                               : ft_fail_at((struct ft_where){.file = path}, FT_ERESOURCE,
+                                            "cannot be read: %s", strerror(errno));
+    close(fd);
+    *sound = ft_prepared_audit(path, key, audit);
+    return FT_OK;
+}
+
+/* Waits until it holds the lock, or a sound file is there (*fd -1). */
+static int lock_or_file(int *fd, const char *lock, const char *path, const char *key,
+                        const struct ft_texts *t, struct ft_audit *audit)
 {
     const struct timespec moment = {0, 100 * 1000 * 1000};
-    bool said = false;
+    bool said = false, sound;
     for (*fd = -1;;) {
-        if (ft_file_exists(path))
+        FT_TRY(look(&sound, path, key, audit));
+        if (sound)
             return FT_OK;
         errno = 0;
         FT_TRY(try_lock(fd, lock));
@@ -138,12 +181,27 @@ static int lock_or_file(int *fd, const char *lock, const char *path, const struc
         said = true;
         nanosleep(&moment, NULL);
     }
-    char host[64] = "", who[128];
+    /* who holds it is only said, never relied on */
+    char host[64] = "";
     gethostname(host, sizeof host - 1);
-    const int n = snprintf(who, sizeof who, "process %ld on %s", (long)getpid(), host);
-    if (ftruncate(*fd, 0) == 0 && write(*fd, who, (size_t)n) == n)
-        return FT_OK; /* who holds it is only said, never relied on */
+    if (ftruncate(*fd, 0) == 0)
+        dprintf(*fd, "process %ld on %s", (long)getpid(), host);
     return FT_OK;
+}
+
+/* The files' sizes and times: changed while they are read means that the key is not theirs. */
+static void stamp(struct ft_sha256 *h, const struct ft_source *s)
+{
+    ft_sha256_init(h);
+    for (char **f = s->files; *f; f++) {
+        struct stat st;
+        memset(&st, 0, sizeof st);
+        if (stat(*f, &st) == 0) {
+            ft_sha256_add(h, &st.st_size, sizeof st.st_size);
+            ft_sha256_add(h, &st.st_mtim, sizeof st.st_mtim);
+            ft_sha256_add(h, &st.st_ino, sizeof st.st_ino);
+        }
+    }
 }
 
 static int build(const struct ft_source *s, const struct ft_texts *t, const char *path,
@@ -168,26 +226,32 @@ int ft_source_prepared(char **path, const struct ft_source *s, const struct ft_t
                        struct ft_audit *audit)
 {
     const char *folder = t->config->dataset_prepared_path;
-    char key[65], *lock = NULL;
+    char key[65], before[65], after[65], *lock = NULL;
+    struct ft_sha256 h;
+    bool sound = false;
     int fd = -1, rc;
     *path = NULL;
+    stamp(&h, s);
+    ft_sha256_hex(&h, before);
     FT_TRY(find_key(key, s, t));
     FT_TRY(ft_make_folders(folder));
     *path = ft_format("%s/%.32s.safetensors", folder, key);
     lock = ft_format("%s/%.32s.lock", folder, key);
     FT_GO(*path && lock ? FT_OK : FT_ERESOURCE);
-    /* a file that cannot be read is built again */
-    if (ft_file_exists(*path) && ft_prepared_audit(*path, audit))
+    FT_GO(lock_or_file(&fd, lock, *path, key, t, audit));
+    if (fd >= 0)
+        FT_GO(look(&sound, *path, key, audit));
+    if (fd < 0 || sound)
         goto out;
-    unlink(*path);
-    FT_GO(lock_or_file(&fd, lock, *path, t));
-    if (ft_file_exists(*path)) {
-        if (!ft_prepared_audit(*path, audit))
-            rc = ft_fail_at((struct ft_where){.file = *path}, FT_EDATA,
-                            "is not a dataset that ft prepared; delete it");
-        goto out;
+    unlink(*path); /* a damaged one */
+    FT_GO(build(s, t, *path, key, audit));
+    stamp(&h, s);
+    ft_sha256_hex(&h, after);
+    if (strcmp(before, after) != 0) {
+        unlink(*path);
+        rc = ft_fail_at(s->entry->at, FT_ERESOURCE, "'%s' has changed while it was read",
+                        s->entry->path);
     }
-    rc = build(s, t, *path, key, audit);
 out:
     if (fd >= 0) {
         unlink(lock);

@@ -12,6 +12,30 @@
 
 /* --- what the model's folder says --- */
 
+/* allow_data_problems names problems that are errors. */
+static int check_allowed(const struct ft_config *c)
+{
+    const char *names[FT_PROBLEMS];
+    size_t n = 0;
+    for (int i = 0; i < FT_PROBLEMS; i++)
+        if (ft_problems[i].spoils)
+            names[n++] = ft_problems[i].name;
+    for (const char **p = c->allow_data_problems; p && *p; p++) {
+        bool known = false;
+        for (size_t i = 0; i < n; i++)
+            known = known || strcmp(*p, names[i]) == 0;
+        if (known)
+            continue;
+        const char *near = ft_nearest(*p, names, n);
+        ft_fail_at(ft_config_where(c, "allow_data_problems"), FT_ECONFIG,
+                   "'allow_data_problems' has '%s', allowed unended_turns and double_bos", *p);
+        if (near)
+            ft_hint("did you mean '%s'?", near);
+        return FT_ECONFIG;
+    }
+    return FT_OK;
+}
+
 /* The config's own special tokens in the place of the model's. */
 static int set_special(struct ft_texts *t)
 {
@@ -57,6 +81,8 @@ int ft_texts_open(struct ft_texts *t, const struct ft_config *c, const char *fol
         rc = ft_special_tokens(&t->special, folder);
     if (!rc)
         rc = set_special(t);
+    if (!rc)
+        rc = check_allowed(c);
     ft_free(path);
     if (!rc) {
         t->bos = special_id(t, "bos_token");
@@ -105,7 +131,13 @@ static int own_template(struct ft_source *s, const struct ft_texts *t, const cha
         s->template_name = path;
         return rc;
     }
+    const bool failed = path == NULL;
     ft_free(path);
+    if (failed)
+        return FT_ERESOURCE;
+    if (!strstr(jinja, "{{") && !strstr(jinja, "{%"))
+        return ft_fail_at(s->entry->at, FT_ECONFIG,
+                          "'chat_template_jinja' is '%s', which is no file and no template", jinja);
     s->template_text = ft_strdup(jinja);
     s->template_name = ft_strdup("chat_template_jinja");
     return s->template_text && s->template_name ? FT_OK : FT_ERESOURCE;
@@ -219,10 +251,13 @@ int ft_source_open(struct ft_source *s, const struct ft_texts *t, const struct f
                    const struct ft_dataset_config *entry)
 {
     *s = (struct ft_source){.entry = entry};
-    FT_TRY(ft_source_files(s, c));
-    if (!ft_source_is_text(entry))
-        return FT_OK;
-    FT_TRY(open_format(s, t, c));
+    ft_status_place(entry->at);
+    int rc = ft_source_files(s, c);
+    if (!rc && ft_source_is_text(entry))
+        rc = open_format(s, t, c);
+    ft_status_place((struct ft_where){0});
+    if (rc || !ft_source_is_text(entry))
+        return rc;
     s->prepare.files = (const char *const *)s->files;
     s->prepare.format = s->format;
     s->prepare.tokenizer = t->tokenizer;
