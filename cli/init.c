@@ -176,7 +176,7 @@ static int choose_template(struct init *o, const char *folder)
                  {"[INST]", "mistral_v3_tekken"}, {"<|assistant|>", "phi_35"}};
     struct ft_tokenizer *t = NULL;
     char *text, *name, *path;
-    FT_TRY(ft_chat_template(&text, &name, folder));
+    FT_TRY(ft_chat_template(&text, &name, folder, false));
     const bool has = text != NULL;
     ft_free(text);
     ft_free(name);

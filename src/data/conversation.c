@@ -64,10 +64,12 @@ struct turn {
     size_t begin, end, tail;
     long ended_by; /* token; -1: none */
     bool trained;
+    bool cut; /* the words' end is where the messages so far end: what follows answers a call */
 };
 
-/* Renders the first n messages, with `other` in place of message i if it is not NULL. */
-static int render(const struct conversation *c, size_t n, size_t i, json_t *other,
+/* Renders the first n messages, with `other` in place of message i if it is not NULL; prompt: and
+ * what begins an answer. */
+static int render(const struct conversation *c, size_t n, size_t i, json_t *other, bool prompt,
                   struct ft_rendered *out)
 {
     json_t *record = json_copy((json_t *)(uintptr_t)c->record), *list = json_array();
@@ -77,7 +79,7 @@ static int render(const struct conversation *c, size_t n, size_t i, json_t *othe
     bad = bad || json_object_set(record, "messages", list);
     json_decref(list);
     int rc = bad ? ft_fail(FT_ERESOURCE, "out of memory")
-                 : ft_chat_render(c->chat, record, false, c->now, out);
+                 : ft_chat_render(c->chat, record, prompt, c->now, out);
     json_decref(record);
     return rc;
 }
@@ -132,28 +134,54 @@ static int render_words(const struct conversation *c, size_t i, const char *word
                         struct ft_rendered *r)
 {
     json_t *other = with_words(json_array_get(c->messages, i), words, calls);
-    int rc = other ? render(c, json_array_size(c->messages), i, other, r)
+    int rc = other ? render(c, json_array_size(c->messages), i, other, false, r)
                    : ft_fail(FT_ERESOURCE, "out of memory");
     json_decref(other);
     return rc;
 }
 
-/* The words of message i are where the text differs from one with other words in their place: two
- * sets of words that share neither first nor last letter, since the words may share one of them.
- * Where a tool's answer needs its call, the call stays. */
+static bool has_calls(const struct conversation *c, size_t i)
+{
+    return json_object_get(json_array_get(c->messages, i), "tool_calls") != NULL;
+}
+
+/* Where the answer to the messages before i begins, if the text begins as a prompt for it does. */
+static void begin_at_prompt(const struct conversation *c, size_t i, struct turn *turn)
+{
+    struct ft_rendered r = {0};
+    if (render(c, i, i, NULL, true, &r) != FT_OK)
+        ft_status_clear_errors();
+    else if (common(&c->text, &r) == r.length && r.length < turn->begin)
+        turn->begin = r.length;
+    ft_rendered_free(&r);
+}
+
+/* Two sets of words that share neither first nor last letter, since the message's own may share one
+ * of them; and are not the message's own. */
+static const char *other_words(const json_t *message, int k)
+{
+    static const char *const words[] = {"[[other words]]", "zz-other-words-zz", "((yet others))"};
+    const char *own = json_string_value(json_object_get(message, "content"));
+    return own && strcmp(own, words[k]) == 0 ? words[2] : words[k];
+}
+
+/* The words of message i are where the text differs from one with other words in their place. Where
+ * a tool's answer needs its call, the call stays, and its turn begins where a prompt ends. */
 static int find_words(const struct conversation *c, size_t i, struct turn *turn)
 {
-    static const char *const words[] = {"[[other words]]", "zz-other-words-zz"};
-    const bool calls = json_object_get(json_array_get(c->messages, i), "tool_calls") != NULL;
+    const json_t *message = json_array_get(c->messages, i);
+    bool calls = false;
     turn->begin = c->text.length;
     turn->end = 0;
     for (int k = 0; k < 2; k++) {
         struct ft_rendered r = {0};
-        int rc = render_words(c, i, words[k], false, &r);
-        if (rc == FT_EDATA && calls) {
+        const char *words = other_words(message, k);
+        int rc = render_words(c, i, words, calls, &r);
+        if (rc == FT_EDATA && !calls && has_calls(c, i)) {
             ft_status_clear_errors();
             ft_rendered_free(&r);
-            rc = render_words(c, i, words[k], true, &r);
+            calls = true;
+            rc = render_words(c, i, words, calls, &r);
         }
         if (!rc) {
             const size_t least = r.length < c->text.length ? r.length : c->text.length;
@@ -165,6 +193,8 @@ static int find_words(const struct conversation *c, size_t i, struct turn *turn)
         ft_rendered_free(&r);
         FT_TRY(rc);
     }
+    if (calls)
+        begin_at_prompt(c, i, turn);
     return FT_OK;
 }
 
@@ -279,8 +309,12 @@ static void find_tail(const struct conversation *c, size_t i, struct turn *turn)
     turn->tail = c->text.length;
     if (i + 1 == json_array_size(c->messages))
         return;
-    if (render(c, i + 1, i, NULL, &r) == FT_OK) {
+    if (render(c, i + 1, i, NULL, false, &r) == FT_OK) {
         turn->tail = common(&c->text, &r);
+        /* some templates write a tool's answer into the turn that called it */
+        turn->cut = turn->tail < turn->end && turn->tail > turn->begin && has_calls(c, i);
+        if (turn->cut)
+            turn->end = turn->tail;
         if (turn->tail < turn->end)
             turn->tail = turn->end;
     } else {
@@ -321,6 +355,30 @@ static bool is_behind(const struct conversation *c, size_t k, size_t end)
     return k >= MARGIN && c->spans.v[k - MARGIN].begin > end;
 }
 
+/* The end of text may follow the turn's own end, and so may other tokens of its tail: at once, or
+ * as the last of all. */
+static long last_of_end(const struct conversation *c, const struct turn *turn, size_t k)
+{
+    const char *eos = ft_chat_token(c->chat, "eos_token");
+    const size_t n = c->spans.n;
+    for (; k + 1 < n; k++) {
+        const struct ft_span at = c->spans.v[k], next = c->spans.v[k + 1];
+        const int32_t id = c->s->ids.v[k + 1];
+        const bool is_eos = eos && ft_tokenizer_is_added(c->t, id) &&
+                            strcmp(ft_tokenizer_token(c->t, id), eos) == 0;
+        const bool in_tail = next.end <= turn->tail && ft_tokenizer_is_added(c->t, id);
+        if (next.begin != at.end || next.end == next.begin || !(is_eos || in_tail))
+            break;
+    }
+    /* "<|end|>\n<|endoftext|>" at the text's end */
+    const char *rest = c->text.text + c->spans.v[k].end;
+    const size_t blank = strspn(rest, " \t\r\n");
+    if (eos && turn->tail == c->text.length && blank && strcmp(rest + blank, eos) == 0 &&
+        ft_tokenizer_is_added(c->t, c->s->ids.v[n - 1]))
+        return (long)n - 1;
+    return (long)k;
+}
+
 /* The added token that ends the turn, -1 if there is none: the first behind its words that the turn
  * alone has too, or the first of `known` before `limit`. */
 static long find_end(const struct conversation *c, const struct turn *turn, size_t limit,
@@ -334,7 +392,7 @@ static long find_end(const struct conversation *c, const struct turn *turn, size
         if (at.begin >= limit)
             break;
         if (has(known->v, known->n, id) || (at.end <= turn->tail && !c->rules->n_end_tokens))
-            return (long)k;
+            return last_of_end(c, turn, k);
     }
     return -1;
 }
@@ -434,6 +492,15 @@ static bool crosses_border(const struct conversation *c, const struct turn *turn
     return false;
 }
 
+/* Whether the words themselves end with an added token, as calls of tools do. */
+static bool ends_with_token(const struct conversation *c, const struct turn *turn)
+{
+    for (size_t k = first_near(c, turn->end); k < c->spans.n; k++)
+        if (c->spans.v[k].end == turn->end && ft_tokenizer_is_added(c->t, c->s->ids.v[k]))
+            return true;
+    return false;
+}
+
 static void train_turn(struct conversation *c, const struct turn *turn, bool last, bool marked)
 {
     const enum ft_train_on end = c->rules->end;
@@ -449,7 +516,7 @@ static void train_turn(struct conversation *c, const struct turn *turn, bool las
         c->s->mask[at] = 1;
     if (turn->trained) {
         c->s->turns++;
-        c->s->ended += at >= 0 && c->s->mask[at];
+        c->s->ended += (at >= 0 && c->s->mask[at]) || (turn->cut && ends_with_token(c, turn));
         c->s->borders += turn->end > turn->begin && crosses_border(c, turn);
     }
 }
@@ -478,6 +545,14 @@ static int find_turns(struct conversation *c)
     }
     if (!rc)
         rc = find_ends(c, turns, n, quick);
+    bool unended = false;
+    for (size_t i = 0; i < n && !rc; i++)
+        unended = unended || (turns[i].trained && turns[i].ended_by < 0);
+    if (!rc && quick && unended) { /* all tails, since what ends others may end it */
+        for (size_t i = 0; i < n; i++)
+            find_tail(c, i, &turns[i]);
+        rc = find_ends(c, turns, n, false);
+    }
     for (size_t i = 0; i < n && !rc; i++)
         speak(c, &turns[i]);
     for (size_t k = 0; k < c->text.n_marks && marked && !rc; k++)
@@ -501,7 +576,7 @@ int ft_conversation_sample(struct ft_sample *s, struct ft_tokenizer *t, const st
     ft_sample_clear(s);
     if (!json_is_array(c.messages) || json_array_size(c.messages) == 0)
         return ft_fail(FT_EDATA, "there are no messages");
-    int rc = render(&c, json_array_size(c.messages), 0, NULL, &c.text);
+    int rc = render(&c, json_array_size(c.messages), 0, NULL, false, &c.text);
     if (!rc)
         rc = ft_tokenizer_encode(t, c.text.text, c.text.length, false, &s->ids, &c.spans);
     if (!rc)

@@ -4,40 +4,52 @@
 #include "core/file.h"
 #include "core/json.h"
 #include "core/mem.h"
+#include "core/text.h"
 
 #include <string.h>
 
 struct ft_chat {
-    struct ft_template *template;
-    json_t *tokens; /* bos_token, eos_token, ... */
+    struct ft_template *template, *with_tools; /* with_tools may be NULL */
+    json_t *tokens;                            /* bos_token, eos_token, ... */
 };
 
-/* A token is a text, or an object with its content. */
+static int add_token(json_t *to, const char *name, const json_t *v)
+{
+    if (json_is_object(v)) /* a token is a text, or an object with its content */
+        v = json_object_get(v, "content");
+    if (json_is_string(v) && json_object_set(to, name, (json_t *)(uintptr_t)v))
+        return ft_fail(FT_ERESOURCE, "out of memory");
+    return FT_OK;
+}
+
+/* bos_token, eos_token, image_token, ... */
 static int add_tokens(json_t *to, const json_t *config)
 {
-    static const char *const names[] = {"bos_token", "eos_token", "unk_token", "pad_token",
-                                        "sep_token", "cls_token", "mask_token"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        const json_t *v = ft_json_get(config, names[i]);
-        if (json_is_object(v))
-            v = json_object_get(v, "content");
-        if (json_is_string(v) && json_object_set(to, names[i], (json_t *)(uintptr_t)v))
-            return ft_fail(FT_ERESOURCE, "out of memory");
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)config, key, value)
+    {
+        if (ft_ends_with(key, "_token") && strncmp(key, "add_", 4) != 0)
+            FT_TRY(add_token(to, key, value));
+    }
+    json_object_foreach(json_object_get(config, "extra_special_tokens"), key, value)
+    {
+        FT_TRY(add_token(to, key, value));
     }
     return FT_OK;
 }
 
-/* The template's text: a text, or in a list of named ones the one named "default". */
-static const char *template_text(const json_t *config)
+/* The template's text: a text, or the one of this name in a list of named ones. */
+static const char *template_text(const json_t *config, const char *named)
 {
     const json_t *v = ft_json_get(config, "chat_template");
     for (size_t i = 0; i < json_array_size(v); i++) {
         const json_t *one = json_array_get(v, i);
         const char *name = json_string_value(json_object_get(one, "name"));
-        if (name && strcmp(name, "default") == 0)
+        if (name && strcmp(name, named) == 0)
             return json_string_value(json_object_get(one, "template"));
     }
-    return json_string_value(v);
+    return strcmp(named, "default") == 0 ? json_string_value(v) : NULL;
 }
 
 /* A JSON file of the folder; *out NULL if it is not there. */
@@ -54,7 +66,7 @@ static int read_config(json_t **out, const char *folder, const char *file)
 
 int ft_special_tokens(json_t **out, const char *folder)
 {
-    static const char *const files[] = {"special_tokens_map.json", "tokenizer_config.json"};
+    static const char *const files[] = {"tokenizer_config.json", "special_tokens_map.json"};
     json_t *tokens = json_object();
     int rc = tokens ? FT_OK : ft_fail(FT_ERESOURCE, "out of memory");
     for (int i = 0; i < 2 && !rc; i++) {
@@ -70,9 +82,10 @@ int ft_special_tokens(json_t **out, const char *folder)
     return rc;
 }
 
-int ft_chat_template(char **text, char **name, const char *folder)
+int ft_chat_template(char **text, char **name, const char *folder, bool tools)
 {
-    char *path = ft_path_join(folder, "chat_template.jinja");
+    char *path = ft_path_join(folder, tools ? "additional_chat_templates/tool_use.jinja"
+                                            : "chat_template.jinja");
     json_t *config = NULL;
     size_t n;
     int rc = path ? FT_OK : FT_ERESOURCE;
@@ -85,13 +98,24 @@ int ft_chat_template(char **text, char **name, const char *folder)
     ft_free(path);
     if (!rc)
         rc = read_config(&config, folder, "tokenizer_config.json");
-    if (!rc && template_text(config)) {
-        *text = ft_strdup(template_text(config));
+    const char *own = template_text(config, tools ? "tool_use" : "default");
+    if (!rc && own) {
+        *text = ft_strdup(own);
         *name = ft_path_join(folder, "tokenizer_config.json");
         rc = *text && *name ? FT_OK : FT_ERESOURCE;
     }
     json_decref(config);
     return rc;
+}
+
+int ft_chat_add_tools(struct ft_chat *c, const char *text, const char *name)
+{
+    return ft_template_open(&c->with_tools, text, name);
+}
+
+const char *ft_chat_token(const struct ft_chat *c, const char *name)
+{
+    return json_string_value(json_object_get(c->tokens, name));
 }
 
 int ft_chat_new(struct ft_chat **out, const char *text, const char *name, json_t *tokens)
@@ -110,10 +134,10 @@ int ft_chat_new(struct ft_chat **out, const char *text, const char *name, json_t
 
 int ft_chat_open(struct ft_chat **out, const char *folder)
 {
-    char *text, *name;
+    char *text, *name, *tools = NULL, *tools_name = NULL;
     json_t *tokens = NULL;
     *out = NULL;
-    int rc = ft_chat_template(&text, &name, folder);
+    int rc = ft_chat_template(&text, &name, folder, false);
     if (!rc && !text)
         rc = ft_fail_at((struct ft_where){.file = folder}, FT_EDATA,
                         "the model has no chat template (chat_template.jinja, or 'chat_template' "
@@ -122,9 +146,19 @@ int ft_chat_open(struct ft_chat **out, const char *folder)
         rc = ft_special_tokens(&tokens, folder);
     if (!rc)
         rc = ft_chat_new(out, text, name, tokens);
+    if (!rc)
+        rc = ft_chat_template(&tools, &tools_name, folder, true);
+    if (!rc && tools)
+        rc = ft_chat_add_tools(*out, tools, tools_name);
+    if (rc) {
+        ft_chat_close(*out);
+        *out = NULL;
+    }
     json_decref(tokens);
     ft_free(text);
     ft_free(name);
+    ft_free(tools);
+    ft_free(tools_name);
     return rc;
 }
 
@@ -133,6 +167,7 @@ void ft_chat_close(struct ft_chat *c)
     if (!c)
         return;
     ft_template_close(c->template);
+    ft_template_close(c->with_tools);
     json_decref(c->tokens);
     ft_free(c);
 }
@@ -181,7 +216,8 @@ int ft_chat_render(const struct ft_chat *c, const json_t *record, bool prompt, l
         json_decref(context);
         return ft_fail(FT_ERESOURCE, "out of memory");
     }
-    int rc = ft_template_render(c->template, context, now, out);
+    const bool tools = c->with_tools && ft_json_get(record, "tools");
+    int rc = ft_template_render(tools ? c->with_tools : c->template, context, now, out);
     json_decref(context);
     return rc;
 }

@@ -11,13 +11,18 @@ struct ft_chat;
 int ft_special_tokens(json_t **out, const char *folder);
 
 /* A template's own text: the folder's chat_template.jinja, or tokenizer_config.json's
- * chat_template; name: the file that it is in. Freed with ft_free; *text NULL if there is none. */
-int ft_chat_template(char **text, char **name, const char *folder);
+ * chat_template; name: the file that it is in; tools: the one that stands there as "tool_use".
+ * Freed with ft_free; *text NULL if there is none. */
+int ft_chat_template(char **text, char **name, const char *folder, bool tools);
 /* tokens: what the template may call bos_token and the like; is kept. */
 int ft_chat_new(struct ft_chat **out, const char *text, const char *name, json_t *tokens);
 /* Both of the folder's. FT_EDATA if it has no template. */
 int ft_chat_open(struct ft_chat **out, const char *folder);
 void ft_chat_close(struct ft_chat *c);
+/* One of the special tokens that templates may name; NULL: there is none. */
+const char *ft_chat_token(const struct ft_chat *c, const char *name);
+/* The template for records with tools, where a model has one of its own. */
+int ft_chat_add_tools(struct ft_chat *c, const char *text, const char *name);
 
 /* record: {"messages": [...]}, and "tools" if the template takes them; its other members are
  * variables of the template too. prompt: with what begins the assistant's answer. */

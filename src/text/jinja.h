@@ -82,6 +82,7 @@ struct jv {
     struct jv **v, **keys;
     struct jv *self;
     const struct jn *node;
+    struct scope *scope; /* a macro's: what it sees */
 };
 
 struct ft_template {

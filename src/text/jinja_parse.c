@@ -955,16 +955,18 @@ int ft_template_open(struct ft_template **out, const char *source, const char *l
     struct ft_template *t;
     *out = NULL;
     FT_TRY(ft_alloc(&t, 1, sizeof *t));
-    size_t n = strlen(source);
-    if (n && source[n - 1] == '\n') /* Jinja drops one newline at the end */
-        n--;
-    char *kept = ft_arena_alloc(&t->arena, n + 1, 1);
+    size_t n = 0;
+    char *kept = ft_arena_alloc(&t->arena, strlen(source) + 1, 1);
     t->name = ft_arena_format(&t->arena, "%s", label);
     struct parser p = {.t = t};
     if (!kept || !t->name) {
         p.rc = FT_ERESOURCE;
     } else {
-        memcpy(kept, source, n);
+        for (const char *c = source; *c; c++) /* every line end is a newline */
+            if (*c != '\r' || c[1] != '\n')
+                kept[n++] = *c == '\r' ? '\n' : *c;
+        if (n && kept[n - 1] == '\n') /* Jinja drops one at the end */
+            kept[n - 1] = 0;
         t->source = p.at = kept;
         next(&p);
         body(&p, &t->body, NULL, &p.now);

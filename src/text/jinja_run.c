@@ -368,10 +368,29 @@ static void put_value(struct run *r, struct ft_bytes *b, const struct jv *v, boo
     put(r, b, v->kind == JV_LIST ? "]" : v->kind == JV_TUPLE ? ")" : "}", 1);
 }
 
-static void put_json_text(struct run *r, struct ft_bytes *b, const struct jv *v)
+/* A character beyond ASCII as \uXXXX, two of them beyond the first plane. */
+static void put_escaped(struct run *r, struct ft_bytes *b, int32_t c)
+{
+    char text[16];
+    if (c < 0x10000)
+        put(r, b, text, (size_t)snprintf(text, sizeof text, "\\u%04x", (unsigned)c));
+    else
+        put(r, b, text,
+            (size_t)snprintf(text, sizeof text, "\\u%04x\\u%04x",
+                             0xd800 + ((unsigned)(c - 0x10000) >> 10),
+                             0xdc00 + ((unsigned)c & 0x3ff)));
+}
+
+static void put_json_text(struct run *r, struct ft_bytes *b, const struct jv *v, bool ascii)
 {
     put(r, b, "\"", 1);
     for (size_t i = 0; i < v->n; i++) {
+        int32_t code;
+        if (ascii && (unsigned char)v->s[i] >= 0x80) {
+            i += (size_t)ft_code_point(v->s + i, &code) - 1;
+            put_escaped(r, b, code);
+            continue;
+        }
         const unsigned char c = (unsigned char)v->s[i];
         char text[8];
         const char *short_form = c == '\n'   ? "\\n"
@@ -392,21 +411,68 @@ static void put_json_text(struct run *r, struct ft_bytes *b, const struct jv *v)
     put(r, b, "\"", 1);
 }
 
-static void put_indent(struct run *r, struct ft_bytes *b, int indent, int depth)
+/* How tojson writes. */
+struct json_style {
+    long long indent;                 /* -1: in one line */
+    const struct jv *between, *colon; /* NULL: as Python has them */
+    bool sorted, ascii;
+};
+
+static void put_indent(struct run *r, struct ft_bytes *b, long long indent, int depth)
 {
     if (indent < 0)
         return;
     put(r, b, "\n", 1);
-    for (long long i = 0; i < (long long)indent * depth && !r->rc; i++)
+    for (long long i = 0; i < indent * depth && !r->rc; i++)
         put(r, b, " ", 1);
 }
 
-/* json.dumps(ensure_ascii=False). */
+/* A key as json.dumps writes it: always a text. */
+static void put_key(struct run *r, struct ft_bytes *b, const struct jn *at, const struct jv *v,
+                    bool ascii)
+{
+    struct ft_bytes text = {0};
+    if (v->kind == JV_STRING) {
+        put_json_text(r, b, v, ascii);
+        return;
+    }
+    if (v->kind == JV_NONE)
+        put(r, &text, "null", 4);
+    else if (v->kind == JV_BOOL)
+        put(r, &text, v->i ? "true" : "false", v->i ? 4 : 5);
+    else if (is_number(v))
+        put_value(r, &text, v, false);
+    else
+        fail(r, at, "'tojson' cannot write a key that is %s", kind_name(v));
+    put(r, b, "\"", 1);
+    put(r, b, text.p ? text.p : "", text.n);
+    put(r, b, "\"", 1);
+    ft_bytes_free(&text);
+}
+
+/* The dict's members in the order of their keys' texts. */
+static void sort_members(struct run *r, const struct jv *v, size_t *order)
+{
+    for (size_t i = 0; i < v->n; i++) {
+        size_t k = i;
+        for (; k > 0 && !r->rc; k--) {
+            const struct jv *x = v->keys[order[k - 1]], *y = v->keys[i];
+            const size_t n = x->n < y->n ? x->n : y->n;
+            const int c = n ? memcmp(x->s, y->s, n) : 0;
+            if (c < 0 || (c == 0 && x->n <= y->n))
+                break;
+            order[k] = order[k - 1];
+        }
+        order[k] = i;
+    }
+}
+
+/* json.dumps. */
 static void put_json(struct run *r, struct ft_bytes *b, const struct jn *at, const struct jv *v,
-                     int indent, int depth)
+                     const struct json_style *style, int depth)
 {
     if (v->kind == JV_STRING) {
-        put_json_text(r, b, v);
+        put_json_text(r, b, v, style->ascii);
     } else if (v->kind == JV_NONE) {
         put(r, b, "null", 4);
     } else if (v->kind == JV_BOOL) {
@@ -415,18 +481,26 @@ static void put_json(struct run *r, struct ft_bytes *b, const struct jn *at, con
         put_value(r, b, v, false);
     } else if (is_list(v) || v->kind == JV_DICT) {
         const bool dict = v->kind == JV_DICT;
+        size_t *order = dict && style->sorted ? take(r, v->n + 1, sizeof *order) : NULL;
+        if (order && !r->rc)
+            sort_members(r, v, order);
         put(r, b, dict ? "{" : "[", 1);
-        for (size_t i = 0; i < v->n; i++) {
-            put(r, b, indent < 0 ? ", " : ",", i ? (indent < 0 ? 2 : 1) : 0);
-            put_indent(r, b, indent, depth + 1);
+        for (size_t i = 0; i < v->n && !r->rc; i++) {
+            const size_t m = order ? order[i] : i;
+            if (i && style->between)
+                put(r, b, style->between->s, style->between->n);
+            else if (i)
+                put(r, b, ", ", style->indent < 0 ? 2 : 1);
+            put_indent(r, b, style->indent, depth + 1);
             if (dict) {
-                put_json(r, b, at, v->keys[i], -1, 0);
-                put(r, b, ": ", 2);
+                put_key(r, b, at, v->keys[m], style->ascii);
+                put(r, b, style->colon ? style->colon->s : ": ",
+                    style->colon ? style->colon->n : 2);
             }
-            put_json(r, b, at, v->v[i], indent, depth + 1);
+            put_json(r, b, at, v->v[m], style, depth + 1);
         }
         if (v->n)
-            put_indent(r, b, indent, depth);
+            put_indent(r, b, style->indent, depth);
         put(r, b, dict ? "}" : "]", 1);
     } else {
         fail(r, at, "'tojson' cannot write a value that is %s", kind_name(v));
@@ -696,7 +770,9 @@ static struct jv *arithmetic(struct run *r, const struct jn *n, struct jv *a, st
     if (divides && y == 0)
         return fail(r, n, "a division by zero");
     if (strcmp(op, "**") == 0)
-        return real || b->i < 0 ? make_float(r, pow(x, y)) : make_int(r, (long long)pow(x, y));
+        return real || b->i < 0           ? make_float(r, pow(x, y))
+               : fabs(pow(x, y)) < 0x1p53 ? make_int(r, (long long)pow(x, y))
+                                          : fail(r, n, "a power beyond 53 bits");
     if (real)
         return make_float(r, *op == '+'              ? x + y
                              : *op == '-'            ? x - y
@@ -704,17 +780,21 @@ static struct jv *arithmetic(struct run *r, const struct jn *n, struct jv *a, st
                              : strcmp(op, "/") == 0  ? x / y
                              : strcmp(op, "//") == 0 ? floor(x / y)
                                                      : x - y * floor(x / y));
-    long long q = divides ? a->i / b->i : 0, rest = divides ? a->i % b->i : 0;
+    long long out = 0;
+    const bool too_large = strcmp(op, "+") == 0   ? __builtin_add_overflow(a->i, b->i, &out)
+                           : strcmp(op, "-") == 0 ? __builtin_sub_overflow(a->i, b->i, &out)
+                           : strcmp(op, "*") == 0 ? __builtin_mul_overflow(a->i, b->i, &out)
+                                                  : a->i == INT64_MIN && b->i == -1;
+    if (too_large)
+        return fail(r, n, "a whole number beyond 64 bits");
+    if (!divides)
+        return make_int(r, out);
+    long long q = a->i / b->i, rest = a->i % b->i;
     if (rest && (rest < 0) != (b->i < 0)) { /* rounds down */
         q--;
         rest += b->i;
     }
-    return make_int(r,
-                    *op == '+'   ? (long long)((unsigned long long)a->i + (unsigned long long)b->i)
-                    : *op == '-' ? (long long)((unsigned long long)a->i - (unsigned long long)b->i)
-                    : *op == '*' ? (long long)((unsigned long long)a->i * (unsigned long long)b->i)
-                    : *op == '/' ? q
-                                 : rest);
+    return make_int(r, *op == '%' ? rest : q);
 }
 
 static bool contains(struct run *r, const struct jn *n, const struct jv *a, const struct jv *b)
@@ -858,7 +938,13 @@ static struct jv *split(struct run *r, struct jv *v, const struct jv *sep, long 
     if (!sep || sep->kind != JV_STRING) { /* runs of white space */
         for (size_t i = 0; i <= v->n;) {
             const size_t c = i < v->n ? (size_t)ft_char_length(v->s[i]) : 1;
+            if (most == 0 && i == begin && i < v->n && !in_set(NULL, v->s + i, c)) {
+                struct jv *rest = make_text(r, v->s + i, v->n - i); /* with its spaces */
+                append(r, l, NULL, rest);
+                return l;
+            }
             if (i == v->n || in_set(NULL, v->s + i, c)) {
+                most -= i > begin && most > 0;
                 if (i > begin)
                     append(r, l, NULL, make_text(r, v->s + begin, i - begin));
                 begin = i + c;
@@ -968,16 +1054,71 @@ static bool begins(const struct jv *v, const struct jv *with, bool end)
            memcmp(v->s + (end ? v->n - with->n : 0), with->s, with->n) == 0;
 }
 
+/* What filters and methods take: how many arguments by place, and which by name. */
+struct signature {
+    const char *name;
+    int most;
+    const char *named[5];
+};
+
+static bool check_arguments(struct run *r, const struct jn *n, const struct signature *list,
+                            size_t count, const char *name, const struct args *a)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(list[i].name, name) != 0)
+            continue;
+        if (a->n > list[i].most)
+            fail(r, n, "'%s' takes %d arguments, not %d", name, list[i].most, a->n);
+        for (int k = 0; k < a->n_named && !r->rc; k++) {
+            bool known = false;
+            for (int m = 0; m < 5 && list[i].named[m]; m++)
+                known = known || strcmp(list[i].named[m], a->names[k]) == 0;
+            if (!known)
+                fail(r, n, "'%s' has no argument '%s'", name, a->names[k]);
+        }
+    }
+    return !r->rc;
+}
+
 static struct jv *text_method(struct run *r, const struct jn *n, const char *name, struct jv *v,
                               const struct args *a)
 {
     struct jv *x = argument(a, 0, NULL), *y = argument(a, 1, NULL), *z = argument(a, 2, "count");
     const char *const m = name;
+    static const struct signature signatures[] = {{"strip", 1, {NULL}},
+                                                  {"lstrip", 1, {NULL}},
+                                                  {"rstrip", 1, {NULL}},
+                                                  {"split", 2, {"sep", "maxsplit"}},
+                                                  {"rsplit", 2, {"sep", "maxsplit"}},
+                                                  {"isdigit", 0, {NULL}},
+                                                  {"isspace", 0, {NULL}},
+                                                  {"splitlines", 0, {NULL}},
+                                                  {"startswith", 1, {NULL}},
+                                                  {"endswith", 1, {NULL}},
+                                                  {"join", 1, {NULL}},
+                                                  {"removeprefix", 1, {NULL}},
+                                                  {"removesuffix", 1, {NULL}},
+                                                  {"replace", 3, {"old", "new", "count"}},
+                                                  {"count", 1, {NULL}},
+                                                  {"find", 1, {NULL}},
+                                                  {"index", 1, {NULL}},
+                                                  {"upper", 0, {NULL}},
+                                                  {"lower", 0, {NULL}},
+                                                  {"title", 0, {NULL}},
+                                                  {"capitalize", 0, {NULL}}};
+    if (!check_arguments(r, n, signatures, sizeof signatures / sizeof *signatures, name, a))
+        return &undefined_value;
     if (strcmp(m, "strip") == 0 || strcmp(m, "lstrip") == 0 || strcmp(m, "rstrip") == 0)
         return strip(r, v, x, *m != 'r', *m != 'l');
     if (strcmp(m, "split") == 0 || strcmp(m, "rsplit") == 0) {
-        const struct jv *most = argument(a, 1, "maxsplit");
-        return split(r, v, x ? x : argument(a, 0, "sep"), most ? most->i : -1, *m == 'r');
+        const struct jv *most = argument(a, 1, "maxsplit"), *sep = argument(a, 0, "sep");
+        const long long parts = most && most->kind == JV_INT ? most->i : -1;
+        const bool blank = !sep || sep->kind != JV_STRING;
+        if (!blank && sep->n == 0)
+            return fail(r, n, "'%s' by an empty text", m);
+        if (blank && *m == 'r' && parts >= 0)
+            return fail(r, n, "'rsplit' by white space with 'maxsplit' is not supported");
+        return split(r, v, sep, parts, *m == 'r');
     }
     if (strcmp(m, "upper") == 0 || strcmp(m, "lower") == 0 || strcmp(m, "title") == 0 ||
         strcmp(m, "capitalize") == 0)
@@ -1014,8 +1155,12 @@ static struct jv *text_method(struct run *r, const struct jn *n, const char *nam
     if (strcmp(m, "replace") == 0) {
         if (!y || y->kind != JV_STRING)
             return fail(r, n, "'replace' needs two texts");
+        if (!x->n)
+            return fail(r, n, "'replace' of an empty text is not supported");
         return replace(r, v, x, y, z ? z->i : -1);
     }
+    if (strcmp(m, "count") == 0 && !x->n)
+        return make_int(r, (long long)characters(v) + 1);
     if (strcmp(m, "count") == 0) {
         struct jv *parts = split(r, v, x, -1, false);
         return make_int(r, (long long)parts->n - 1);
@@ -1151,12 +1296,19 @@ static struct jv *call_macro(struct run *r, const struct jn *n, const struct jv 
         return fail(r, n, "macros call one another more than %d deep", MOST_CALLS);
     if (a->n > macro->n_texts)
         return fail(r, n, "'%s' takes %d arguments", macro->text, macro->n_texts);
-    struct scope *outer = r->scope, *inner = open_scope(r, r->top);
+    for (int k = 0; k < a->n_named; k++) {
+        bool known = false;
+        for (int i = 0; i < macro->n_texts; i++)
+            known = known || strcmp(a->names[k], macro->texts[i]) == 0;
+        if (!known)
+            return fail(r, n, "'%s' has no argument '%s'", macro->text, a->names[k]);
+    }
+    struct scope *outer = r->scope, *inner = open_scope(r, m->scope ? m->scope : r->top);
     for (int i = 0; i < macro->n_texts && !r->rc; i++) {
         struct jv *v = argument(a, i, macro->texts[i]);
+        r->scope = inner; /* defaults may name the arguments before them */
         if (!v)
             v = macro->more.v[i] ? eval(r, macro->more.v[i]) : &undefined_value;
-        r->scope = inner;
         set_variable(r, macro->texts[i], v);
         r->scope = outer;
     }
@@ -1400,9 +1552,64 @@ static struct jv *list_filter(struct run *r, const struct jn *n, const char *nam
                   !(fold && truth(fold)));
 }
 
+static struct jv *to_json(struct run *r, const struct jn *n, const struct jv *v,
+                          const struct args *a)
+{
+    const struct jv *ascii = argument(a, 0, "ensure_ascii"), *indent = argument(a, 1, "indent");
+    const struct jv *separators = argument(a, 2, "separators"), *sort = argument(a, 3, "sort_keys");
+    struct json_style style = {
+        .indent = -1, .ascii = ascii && truth(ascii), .sorted = sort && truth(sort)};
+    struct ft_bytes b = {0};
+    if (indent && indent->kind == JV_INT)
+        style.indent = indent->i < 0 ? 0 : indent->i;
+    else if (indent && indent->kind != JV_NONE)
+        return fail(r, n, "'tojson' with an indent that is %s is not supported", kind_name(indent));
+    if (separators && is_list(separators) && separators->n == 2 &&
+        separators->v[0]->kind == JV_STRING && separators->v[1]->kind == JV_STRING) {
+        style.between = separators->v[0];
+        style.colon = separators->v[1];
+    } else if (separators && separators->kind != JV_NONE) {
+        return fail(r, n, "the separators of 'tojson' must be two texts");
+    }
+    put_json(r, &b, n, v, &style, 0);
+    return take_bytes(r, &b);
+}
+
 static struct jv *filtered(struct run *r, const struct jn *n, const char *name, struct jv *v,
                            const struct args *a)
 {
+    static const struct signature signatures[] = {
+        {"default", 2, {"default_value", "boolean"}},
+        {"d", 2, {"default_value", "boolean"}},
+        {"tojson", 4, {"ensure_ascii", "indent", "separators", "sort_keys"}},
+        {"length", 0, {NULL}},
+        {"count", 0, {NULL}},
+        {"trim", 1, {"chars"}},
+        {"string", 0, {NULL}},
+        {"safe", 0, {NULL}},
+        {"join", 2, {"d", "attribute"}},
+        {"items", 0, {NULL}},
+        {"dictsort", 3, {"case_sensitive", "by", "reverse"}},
+        {"list", 0, {NULL}},
+        {"reverse", 0, {NULL}},
+        {"unique", 2, {"case_sensitive", "attribute"}},
+        {"first", 0, {NULL}},
+        {"last", 0, {NULL}},
+        {"min", 2, {"case_sensitive", "attribute"}},
+        {"max", 2, {"case_sensitive", "attribute"}},
+        {"sum", 2, {"attribute", "start"}},
+        {"sort", 3, {"reverse", "case_sensitive", "attribute"}},
+        {"upper", 0, {NULL}},
+        {"lower", 0, {NULL}},
+        {"title", 0, {NULL}},
+        {"capitalize", 0, {NULL}},
+        {"replace", 3, {"old", "new", "count"}},
+        {"indent", 3, {"width", "first", "blank"}},
+        {"int", 1, {"default"}},
+        {"float", 1, {"default"}},
+        {"abs", 0, {NULL}}};
+    if (!check_arguments(r, n, signatures, sizeof signatures / sizeof *signatures, name, a))
+        return &undefined_value;
     static const char *const on_lists[] = {"list", "reverse", "unique", "first", "last",
                                            "min",  "max",     "sum",    "sort",  NULL};
     static const char *const on_texts[] = {"upper",      "lower",   "title",
@@ -1413,10 +1620,7 @@ static struct jv *filtered(struct run *r, const struct jn *n, const char *name, 
         return !missing ? v : otherwise ? otherwise : make_text(r, "", 0);
     }
     if (strcmp(name, "tojson") == 0) {
-        struct ft_bytes b = {0};
-        const struct jv *indent = argument(a, -1, "indent");
-        put_json(r, &b, n, v, indent && indent->kind == JV_INT ? (int)indent->i : -1, 0);
-        return take_bytes(r, &b);
+        return to_json(r, n, v, a);
     }
     if (strcmp(name, "length") == 0 || strcmp(name, "count") == 0)
         return length_of(r, n, v);
@@ -1438,8 +1642,13 @@ static struct jv *filtered(struct run *r, const struct jn *n, const char *name, 
             return make(r, JV_LIST);
         if (v->kind != JV_DICT)
             return fail(r, n, "'%s' needs a dict, not %s", name, kind_name(v));
-        struct jv *l = dict_list(r, v, "items"), zero = {.kind = JV_INT};
-        return *name == 'i' ? l : sorted(r, n, l, &zero, false, true);
+        const struct jv *exact = argument(a, 0, "case_sensitive"), *by = argument(a, 1, "by");
+        const struct jv *back = argument(a, 2, "reverse");
+        const bool value = by && by->kind == JV_STRING && by->n == 5;
+        struct jv *l = dict_list(r, v, "items"), which = {.kind = JV_INT, .i = value};
+        return *name == 'i'
+                   ? l
+                   : sorted(r, n, l, &which, back && truth(back), !(exact && truth(exact)));
     }
     if (in_names(on_lists, name))
         return list_filter(r, n, name, v, a);
@@ -1704,6 +1913,7 @@ static void run_call_block(struct run *r, const struct jn *n)
     struct jv *caller = make(r, JV_MACRO), *f;
     *inner = (struct jn){.kind = JN_MACRO, .text = "caller", .list = n->list};
     caller->node = inner;
+    caller->scope = r->scope;
     if (n->a->kind != JN_CALL) {
         fail(r, n, "a call block needs a call");
         return;
@@ -1754,6 +1964,7 @@ static void run_one(struct run *r, const struct jn *n)
     case JN_MACRO:
         v = make(r, JV_MACRO);
         v->node = n;
+        v->scope = r->scope;
         set_variable(r, n->text, v);
         break;
     case JN_GENERATION:

@@ -69,6 +69,7 @@ static int find_key(char key[65], const struct ft_source *s, const struct ft_tex
     } texts[] = {{"ft", FT_VERSION " 1"},
                  {"type", o->type},
                  {"template", s->template_text},
+                 {"template with tools", s->tools_text},
                  {"file type", s->prepare.file_type},
                  {"split", s->entry->split},
                  {"field", o->field},
@@ -107,6 +108,7 @@ static int find_key(char key[65], const struct ft_source *s, const struct ft_tex
     free(special);
     for (char **f = s->files; *f && !rc; f++) {
         add_text(&h, "kind", ft_records_kind(*f));
+        add_text(&h, "name", *f); /* which messages give */
         rc = add_file(&h, "data", *f);
     }
     ft_sha256_hex(&h, key);

@@ -39,8 +39,22 @@ static int check_allowed(const struct ft_config *c)
 /* The config's own special tokens in the place of the model's. */
 static int set_special(struct ft_texts *t)
 {
+    static const char *const names[] = {"bos_token", "eos_token", "unk_token", "pad_token",
+                                        "sep_token", "cls_token", "mask_token"};
+    const size_t n = sizeof names / sizeof *names;
     const char **p = t->config->special_tokens;
     for (; p && *p; p += 2) {
+        bool known = false;
+        for (size_t i = 0; i < n; i++)
+            known = known || strcmp(p[0], names[i]) == 0;
+        if (!known) {
+            const char *near = ft_nearest(p[0], names, n);
+            ft_fail_at(ft_config_where(t->config, "special_tokens"), FT_ECONFIG,
+                       "'special_tokens' has '%s', which ft does not know", p[0]);
+            if (near)
+                ft_hint("did you mean '%s'?", near);
+            return FT_ECONFIG;
+        }
         if (ft_tokenizer_id(t->tokenizer, p[1]) < 0) {
             ft_fail_at(ft_config_where(t->config, "special_tokens"), FT_ECONFIG,
                        "'special_tokens' has '%s' as %s, which is not in the model's vocabulary",
@@ -154,9 +168,9 @@ static int open_template(struct ft_source *s, const struct ft_texts *t)
         return own_template(s, t, jinja);
     const bool falls_back = name && ft_starts_with(name, fallback);
     if (!name || falls_back || strcmp(name, "tokenizer_default") == 0) {
-        FT_TRY(ft_chat_template(&s->template_text, &s->template_name, t->folder));
+        FT_TRY(ft_chat_template(&s->template_text, &s->template_name, t->folder, false));
         if (s->template_text)
-            return FT_OK;
+            return ft_chat_template(&s->tools_text, &s->tools_name, t->folder, true);
         if (!falls_back) {
             ft_fail_at((struct ft_where){.file = t->folder}, FT_EDATA,
                        "the model has no chat template, which '%s' needs", s->entry->path);
@@ -242,7 +256,10 @@ static int open_format(struct ft_source *s, const struct ft_texts *t, const stru
     if (ft_format_needs_chat(d->type)) {
         FT_TRY(open_template(s, t));
         FT_TRY(ft_chat_new(&s->chat, s->template_text, s->template_name, t->special));
-        s->says_date = strstr(s->template_text, "strftime_now") != NULL;
+        if (s->tools_text)
+            FT_TRY(ft_chat_add_tools(s->chat, s->tools_text, s->tools_name));
+        s->says_date = strstr(s->template_text, "strftime_now") ||
+                       (s->tools_text && strstr(s->tools_text, "strftime_now"));
     }
     return ft_format_open(&s->format, &s->options, t->tokenizer, s->chat);
 }
@@ -278,5 +295,7 @@ void ft_source_close(struct ft_source *s)
     ft_free(s->properties);
     ft_free(s->template_text);
     ft_free(s->template_name);
+    ft_free(s->tools_text);
+    ft_free(s->tools_name);
     *s = (struct ft_source){0};
 }

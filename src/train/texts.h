@@ -32,7 +32,7 @@ struct ft_source {
     struct ft_format *format;
     struct ft_prepare prepare;
     const char **properties;
-    char *template_text, *template_name;
+    char *template_text, *template_name, *tools_text, *tools_name;
     bool says_date;
 };
 /* Finds the files; for text, opens format and template with t, which may be NULL for tokenized
