@@ -311,8 +311,11 @@ static int run_data(struct run *r, const char *out, int64_t show, bool json)
     r->n_done = out ? r->n_done : r->n;
     if (!rc && json)
         rc = print_json(r);
-    for (int i = 0; i < r->n_done && !rc; i++)
+    for (int i = 0; i < r->n_done && !rc; i++) {
+        ft_status_place(r->sources[i].entry->at);
         rc = ft_audit_check(&r->audits[i], r->c->allow_data_problems);
+    }
+    ft_status_place((struct ft_where){0});
     return rc;
 }
 

@@ -111,6 +111,16 @@ static bool is_among(const char *name, const char *const *list)
 int ft_audit_check(const struct ft_audit *a, const char *const *allowed)
 {
     int rc = FT_OK;
+    if (a->found[FT_NO_TEXT].count + a->found[FT_NOT_TRAINED].count == a->documents) {
+        ft_fail(FT_EDATA,
+                "nothing to train on: of %lld documents %lld are empty, %lld have no trained token",
+                (long long)a->documents, (long long)a->found[FT_NO_TEXT].count,
+                (long long)a->found[FT_NOT_TRAINED].count);
+        if (a->documents)
+            ft_hint("the first: %s; are the roles, or the fields, those of the data?",
+                    a->found[a->found[FT_NOT_TRAINED].count ? FT_NOT_TRAINED : FT_NO_TEXT].first);
+        return FT_EDATA;
+    }
     for (int i = 0; i < FT_PROBLEMS; i++) {
         const struct ft_problem_row *p = &ft_problems[i];
         if (!p->spoils || !a->found[i].count || is_among(p->name, allowed))

@@ -41,8 +41,8 @@ void ft_audit_add(struct ft_audit *a, const struct ft_sample *s, size_t from, si
 json_t *ft_audit_json(const struct ft_audit *a);
 bool ft_audit_from_json(struct ft_audit *a, const json_t *o);
 
-/* FT_EDATA for each problem that spoils training and is not among allowed (NULL ends; may be NULL).
- */
+/* FT_EDATA if nothing is trained at all, and for each problem that spoils training and is not among
+ * allowed (NULL ends; may be NULL). */
 int ft_audit_check(const struct ft_audit *a, const char *const *allowed);
 
 #endif

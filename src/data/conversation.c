@@ -1,6 +1,7 @@
 /* From messages to trained tokens. */
 #include "data/sample.h"
 
+#include "core/json.h"
 #include "core/mem.h"
 
 #include <stdio.h>
@@ -466,11 +467,18 @@ static void speak(const struct conversation *c, const struct turn *turn)
             c->s->speaker[k] = (uint8_t)ft_speaker_of(turn->role);
 }
 
+/* A message may say whether it is trained, with nothing but true, false and numbers. */
+static bool says_whether(const struct ft_turn_rules *r, const json_t *message)
+{
+    const json_t *own = r->field ? ft_json_get(message, r->field) : NULL;
+    return !own || json_is_boolean(own) || json_is_number(own);
+}
+
 static bool is_trained(const struct ft_turn_rules *r, const json_t *message, const char *role)
 {
     const json_t *own = r->field ? json_object_get(message, r->field) : NULL;
-    if (own && !json_is_null(own))
-        return json_is_true(own) || (json_is_number(own) && json_number_value(own) != 0);
+    if (json_is_boolean(own) || json_is_number(own))
+        return json_is_true(own) || json_number_value(own) != 0;
     if (r->inputs)
         return true;
     if (!r->roles)
@@ -534,6 +542,9 @@ static int find_turns(struct conversation *c)
         turns[i].role = json_string_value(json_object_get(message, "role"));
         if (!turns[i].role)
             rc = ft_fail(FT_EDATA, "message %zu has no 'role'", i + 1);
+        else if (!says_whether(c->rules, message))
+            rc = ft_fail(FT_EDATA, "message %zu: '%s' is neither true nor false", i + 1,
+                         c->rules->field);
         else
             turns[i].trained = is_trained(c->rules, message, turns[i].role);
     }

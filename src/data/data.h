@@ -41,6 +41,9 @@ int ft_dataset_read(struct ft_dataset *d, const char *path, int64_t vocab, int64
 /* n documents of `length` random tokens, all trained on. */
 int ft_dataset_make(struct ft_dataset *d, int64_t n, int64_t length, int64_t vocab, uint64_t seed);
 void ft_dataset_fini(struct ft_dataset *d);
+/* CRC-32 of documents one after the other, each one's ids and then its mask: what the "crc32" of a
+ * file's metadata says. */
+uint32_t ft_tokens_crc(uint32_t crc, const int32_t *ids, const uint8_t *mask, size_t n);
 
 /* A document's tokens: doc->length ids and masks. FT_ERESOURCE if they are not what was checked: ids of
  * the vocabulary, as many of them trained. */

@@ -9,6 +9,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <zlib.h>
 
 struct ft_dataset_file {
     struct ft_st *f;
@@ -26,6 +27,7 @@ struct reader {
     int32_t *ids;
     uint8_t *mask;
     int64_t at, n, room, all; /* the window, and the file's tokens */
+    uint32_t crc;
 };
 
 static int invalid(const struct reader *r, const char *fmt, long long a, long long b)
@@ -118,12 +120,20 @@ static int refuse_length(const struct reader *r, int64_t doc, int64_t length)
     return FT_EDATA;
 }
 
+uint32_t ft_tokens_crc(uint32_t crc, const int32_t *ids, const uint8_t *mask, size_t n)
+{
+    crc = (uint32_t)crc32_z(crc, (const unsigned char *)ids, n * sizeof *ids);
+    return (uint32_t)crc32_z(crc, mask, n);
+}
+
 static int add_document(struct reader *r, int64_t doc, int64_t start, int64_t length)
 {
     struct ft_dataset *d = r->d;
     int32_t number = (int32_t)d->read++;
     FT_TRY(look_at(r, start, length));
     FT_TRY(check_tokens(r, doc, start, length));
+    r->crc =
+        ft_tokens_crc(r->crc, r->ids + (start - r->at), r->mask + (start - r->at), (size_t)length);
     if (length == 0) {
         d->empty++;
         return FT_OK;
@@ -168,6 +178,19 @@ static int check_offsets(const struct reader *r, const int64_t *offsets, int64_t
     return FT_OK;
 }
 
+static int check_crc(const struct reader *r)
+{
+    const char *text = ft_st_metadata(r->file->f, "crc32");
+    char own[16];
+    snprintf(own, sizeof own, "%08x", r->crc);
+    if (!text || strcmp(text, own) == 0)
+        return FT_OK;
+    ft_fail_at((struct ft_where){.file = r->path}, FT_EDATA,
+               "is damaged: its tokens have the checksum %s, not %s", own, text);
+    ft_hint("delete it; it is made again from the text");
+    return FT_EDATA;
+}
+
 static int read_all(struct reader *r, struct ft_dataset_file *file)
 {
     struct ft_dataset *d = r->d;
@@ -192,6 +215,7 @@ static int read_all(struct reader *r, struct ft_dataset_file *file)
     FT_GO(check_offsets(r, offsets, docs, n));
     for (int64_t i = 0; i < docs; i++)
         FT_GO(add_document(r, i, offsets[i], offsets[i + 1] - offsets[i]));
+    FT_GO(check_crc(r));
     d->n_tokens += n;
 out:
     ft_free(offsets);

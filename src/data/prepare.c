@@ -3,6 +3,7 @@
 
 #include "core/file.h"
 #include "core/mem.h"
+#include "data/data.h"
 #include "io/records.h"
 #include "io/safetensors.h"
 
@@ -35,6 +36,7 @@ struct work {
     void *each_ctx;
     bool enough;
     struct ft_spool ids, mask, offsets, source;
+    uint32_t crc; /* of each document's ids and mask, one after the other */
     int64_t tokens;
     struct ft_audit *audit;
 };
@@ -196,6 +198,7 @@ static int put_document(struct work *w, const struct ft_sample *s, size_t from, 
         return FT_OK;
     }
     w->tokens += (int64_t)n;
+    w->crc = ft_tokens_crc(w->crc, s->ids.v + from, s->mask + from, n);
     FT_TRY(ft_spool_put(&w->ids, s->ids.v + from, n * sizeof *s->ids.v));
     FT_TRY(ft_spool_put(&w->mask, s->mask + from, n));
     FT_TRY(ft_spool_put(&w->offsets, &w->tokens, sizeof w->tokens));
@@ -353,18 +356,22 @@ static int write_dataset(struct work *w, const char *path, const char *const (*m
 {
     const int64_t docs = w->offsets.bytes / (int64_t)sizeof w->tokens - 1;
     const char *all[16][2];
-    FT_ASSERT(n_meta < 15);
+    char crc[16];
+    FT_ASSERT(n_meta < 14);
+    snprintf(crc, sizeof crc, "%08x", w->crc);
     for (int i = 0; i < n_meta; i++)
         memcpy(all[i], meta[i], sizeof *all);
     all[n_meta][0] = "ft";
     all[n_meta][1] = description;
+    all[n_meta + 1][0] = "crc32";
+    all[n_meta + 1][1] = crc;
     struct ft_st_item items[] = {
         {"input_ids", FT_I32, 1, {w->tokens}, NULL, &w->ids},
         {"loss_mask", FT_U8, 1, {w->tokens}, NULL, &w->mask},
         {"offsets", FT_I64, 1, {docs + 1}, NULL, &w->offsets},
         {"source", FT_I32, 2, {docs, 2}, NULL, &w->source},
     };
-    return ft_st_write(path, items, 4, (const char *const(*)[2])all, n_meta + 1);
+    return ft_st_write(path, items, 4, (const char *const(*)[2])all, n_meta + 2);
 }
 
 int ft_prepare_file(const struct ft_prepare *p, int n, const char *path,

@@ -271,6 +271,8 @@ static int next_json(struct ft_records *r, struct ft_raw *raw, bool *more)
     if (c == ',' && r->list && r->begun) {
         take(r);
         c = skip_space(r);
+        if (c == ']')
+            return misplaced(r, c, "where a record should begin");
     }
     begin(r, raw);
     if (c == -2)

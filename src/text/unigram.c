@@ -14,7 +14,7 @@ struct best {
 struct unigram {
     double *scores, unknown_score;
     struct ft_trie *trie;
-    bool byte_fallback, has_bytes;
+    bool byte_fallback;
     int32_t bytes[256];
     struct best *best;
     size_t room;
@@ -106,7 +106,8 @@ static int open_unigram(struct ft_text_model *m, const json_t *spec, const struc
     if (unknown >= (long long)json_array_size(vocab))
         return ft_refuse(at, "has an 'unk_id' of %lld, beyond its vocabulary", unknown);
     m->unknown = unknown < 0 ? -1 : (int32_t)unknown;
-    u->has_bytes = u->byte_fallback && ft_byte_tokens(m, u->bytes);
+    if (u->byte_fallback) /* tokens that are missing are -1 */
+        ft_byte_tokens(m, u->bytes);
     return FT_OK;
 }
 
@@ -131,7 +132,10 @@ static void offer(struct best *to, double score, size_t begin, int32_t id)
 static int put_unknown(const struct ft_text_model *m, const char *p, size_t n, struct ft_ids *out)
 {
     const struct unigram *u = m->state;
-    if (!u->has_bytes)
+    bool all = u->byte_fallback;
+    for (size_t i = 0; i < n && all; i++)
+        all = u->bytes[(unsigned char)p[i]] >= 0;
+    if (!all)
         return ft_ids_add(out, m->unknown);
     for (size_t i = 0; i < n; i++)
         FT_TRY(ft_ids_add(out, u->bytes[(unsigned char)p[i]]));

@@ -42,8 +42,10 @@ static int read_entry(struct ft_job *j, struct ft_dataset *d, const struct ft_da
     int rc = ft_source_open(&s, t, c, entry);
     if (!rc && (data->text = ft_source_is_text(entry))) {
         rc = ft_source_prepared(&prepared, &s, t, &data->audit);
+        ft_status_place(entry->at);
         if (!rc)
             rc = ft_audit_check(&data->audit, c->allow_data_problems);
+        ft_status_place((struct ft_where){0});
         if (!rc)
             report_audit(entry, &data->audit);
     }

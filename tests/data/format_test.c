@@ -233,6 +233,119 @@ CASE(the_audit_counts_and_finds)
     CHECK_INT(a.found[FT_PROMPT_BORDER].count, 1);
 }
 
+CASE(text_beside_the_messages_is_the_systems)
+{
+    struct ft_audit a;
+    fresh();
+    write_text("sys.jsonl",
+               "{\"system\": \"Be brief, friend\", \"messages\": [{\"role\": \"user\", "
+               "\"content\": \"a\"}, {\"role\": \"assistant\", \"content\": \"b\"}]}\n");
+    CHECK_INT(audit(&a, "sys.jsonl", "    type: chat_template\n", "chat_template: chatml\n"),
+              FT_OK);
+    CHECK(a.tokens_of[FT_OF_SYSTEM] > 0 && a.trained_of[FT_OF_SYSTEM] == 0);
+    CHECK_INT(audit(&a, "sys.jsonl", "    type: chat_template\n    drop_system_message: true\n",
+                    "chat_template: chatml\n"),
+              FT_OK);
+    CHECK_INT(a.tokens_of[FT_OF_SYSTEM], 0);
+    CHECK_INT(audit(&a, "sys.jsonl", "    type: chat_template\n    field_system: none\n",
+                    "chat_template: chatml\ndefault_system_message: You are it\n"),
+              FT_OK);
+    CHECK(a.tokens_of[FT_OF_SYSTEM] > 0);
+    /* nobody of that name speaks */
+    CHECK_INT(audit(&a, "sys.jsonl", "    type: chat_template\n    roles_to_train: [asistant]\n",
+                    "chat_template: chatml\n"),
+              FT_EDATA);
+    CHECK_HAS(ft_status_report(), "nothing to train on: of 1 documents");
+    CHECK_HAS(ft_status_report(), "sys.jsonl:1");
+    ft_status_clear();
+}
+
+/* Masks of turns that answer with calls: from the prompt's end to what ends them. */
+static void check_calls(const char *template, const char *trained)
+{
+    struct opened o;
+    struct ft_sample s = {0};
+    static const char record[] =
+        "{\"messages\": [{\"role\": \"user\", \"content\": \"w?\"}, {\"role\": \"assistant\", "
+        "\"content\": \"\", \"tool_calls\": [{\"function\": {\"name\": \"f\", \"arguments\": "
+        "{\"a\": "
+        "1}}}]}, {\"role\": \"tool\", \"content\": \"T\"}, {\"role\": \"assistant\", \"content\": "
+        "\"ok\"}]}";
+    char config[1024], got[512] = "", *text;
+    json_t *r = NULL;
+    size_t n;
+    snprintf(config, sizeof config, "chat_template_jinja: \"%s\"\n", template);
+    write_text("x.jsonl", "{}\n");
+    write_config("x.jsonl", "    type: chat_template\n", config);
+    CHECK_INT(open_config(&o, MODEL, 1), FT_OK);
+    CHECK_INT(ft_json_record(record, sizeof record - 1, (struct ft_where){0}, FT_EDATA, &r), FT_OK);
+    CHECK_INT(ft_format_sample(o.s.format, o.t.tokenizer, r, &s), FT_OK);
+    for (size_t i = 0; i < s.ids.n; i++) {
+        const bool open = s.mask[i] && (i == 0 || !s.mask[i - 1]);
+        ft_tokenizer_decode(o.t.tokenizer, &s.ids.v[i], 1, false, &text, &n);
+        if (s.mask[i])
+            snprintf(got + strlen(got), sizeof got - strlen(got), "%s%s", open ? "[" : "", text);
+        ft_free(text);
+    }
+    CHECK_TEXT(got, trained);
+    CHECK_INT(s.turns, 2);
+    CHECK_INT(s.ended, 2);
+    ft_status_clear();
+    json_decref(r);
+    ft_sample_free(&s);
+    close_config(&o);
+}
+
+#define HEAD                                                                                       \
+    "{% for m in messages %}{% if m.role == 'user' %}U:{{ m.content }}{% elif m.role == "          \
+    "'assistant'"                                                                                  \
+    " %}{% if m.tool_calls %}C:{{ m.tool_calls[0].function.name }}"                                \
+    "({{ m.tool_calls[0].function.arguments.a }})"
+
+CASE(turns_that_call_tools_are_trained_whole)
+{
+    fresh();
+    /* as plain turns */
+    check_calls(HEAD "{% else %}A:{{ m.content }}{% endif %}<|im_end|>{% else %}T:{{ m.content }}"
+                     "{% endif %}{% endfor %}",
+                "[C:f(1)<|im_end|>[ok<|im_end|>");
+    /* an answer that needs its call, so that the call cannot be taken away */
+    check_calls(HEAD "{% else %}A:{{ m.content }}{% endif %}<|im_end|>{% else %}{{ "
+                     "raise_exception('no call') if not messages[1].tool_calls }}T:{{ m.content }}"
+                     "{% endif %}{% endfor %}{% if add_generation_prompt %}C:{% endif %}",
+                "[f(1)<|im_end|>[ok<|im_end|>");
+    /* a template that writes the answer into the turn that asked for it */
+    check_calls(HEAD
+                "<|im_end|>{% for t in messages if t.role == 'tool' %}R:{{ t.content }}{% endfor"
+                " %}{% else %}A:{{ m.content }}<|im_end|>{% endif %}{% endif %}{% endfor %}",
+                "[C:f(1)<|im_end|>[ok<|im_end|>");
+}
+
+CASE(a_damaged_prepared_file_is_found_out)
+{
+    struct opened o;
+    struct ft_audit a;
+    struct ft_dataset d = {0};
+    char *path = NULL;
+    fresh();
+    write_text("dmg.jsonl", "{\"text\": \"one\"}\n{\"text\": \"two three\"}\n");
+    write_config("dmg.jsonl", "    type: completion\n", "");
+    CHECK_INT(open_config(&o, MODEL, 1), FT_OK);
+    CHECK_INT(ft_source_prepared(&path, &o.s, &o.t, &a), FT_OK);
+    CHECK_INT(ft_dataset_read(&d, path, 1 << 20, 100, FT_EXCESS_DROP), FT_OK);
+    ft_dataset_fini(&d);
+    FILE *f = fopen(path, "r+b"); /* a mask bit, the file's last byte */
+    fseek(f, -1, SEEK_END);
+    fputc(0, f);
+    fclose(f);
+    CHECK_INT(ft_dataset_read(&d, path, 1 << 20, 100, FT_EXCESS_DROP), FT_EDATA);
+    CHECK_HAS(ft_status_report(), "is damaged");
+    ft_status_clear();
+    ft_dataset_fini(&d);
+    ft_free(path);
+    close_config(&o);
+}
+
 CASE(bad_records_are_named_and_may_be_skipped)
 {
     struct ft_audit a;
@@ -271,8 +384,9 @@ CASE(slices_take_what_they_name)
     write_text("ten.jsonl", text);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         snprintf(entry, sizeof entry, "    type: completion\n    split: \"%s\"\n", cases[i].split);
-        CHECK_INT(audit(&a, "ten.jsonl", entry, ""), FT_OK);
+        CHECK_INT(audit(&a, "ten.jsonl", entry, ""), cases[i].documents ? FT_OK : FT_EDATA);
         CHECK_INT(a.documents, cases[i].documents);
+        ft_status_clear();
     }
     CHECK_INT(audit(&a, "ten.jsonl", "    type: completion\n    split: train[a:]\n", ""),
               FT_ECONFIG);

@@ -79,7 +79,7 @@ CASE(json_in_a_list_or_one_after_the_other)
     expect("a.json", "[{\"a\": }, {\"b\": 1}]", "1:! 1:{\"b\":1}");
     static const char *const broken[] = {"[{\"a\": 1}", "[{\"a\": 1} {\"b\": 2}]",
                                          "[{\"a\": 1]", "[1] 2",
-                                         "x",           "[,1]",
+                                         "x",           "[,1]", "[1,]",
                                          "[{\"a\": \"", "{\"a\": 1",
                                          "[1,,2]"};
     for (size_t i = 0; i < sizeof broken / sizeof *broken; i++) {
