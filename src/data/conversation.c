@@ -367,7 +367,7 @@ static long last_of_end(const struct conversation *c, const struct turn *turn, s
         const int32_t id = c->s->ids.v[k + 1];
         const bool is_eos = eos && ft_tokenizer_is_added(c->t, id) &&
                             strcmp(ft_tokenizer_token(c->t, id), eos) == 0;
-        const bool in_tail = next.end <= turn->tail && ft_tokenizer_is_added(c->t, id);
+        const bool in_tail = next.end <= turn->tail && ft_tokenizer_is_special(c->t, id);
         if (next.begin != at.end || next.end == next.begin || !(is_eos || in_tail))
             break;
     }
@@ -380,6 +380,13 @@ static long last_of_end(const struct conversation *c, const struct turn *turn, s
     return (long)k;
 }
 
+/* An added token that is no white space, as "\n" is in some vocabularies. */
+static bool ends_turns(const struct conversation *c, int32_t id)
+{
+    const char *token = ft_tokenizer_is_added(c->t, id) ? ft_tokenizer_token(c->t, id) : "";
+    return token[strspn(token, " \t\r\n")] != 0;
+}
+
 /* The added token that ends the turn, -1 if there is none: the first behind its words that the turn
  * alone has too, or the first of `known` before `limit`. */
 static long find_end(const struct conversation *c, const struct turn *turn, size_t limit,
@@ -388,7 +395,7 @@ static long find_end(const struct conversation *c, const struct turn *turn, size
     for (size_t k = first_near(c, turn->end); k < c->spans.n; k++) {
         const struct ft_span at = c->spans.v[k];
         const int32_t id = c->s->ids.v[k];
-        if (at.begin < turn->end || at.end == at.begin || !ft_tokenizer_is_added(c->t, id))
+        if (at.begin < turn->end || at.end == at.begin || !ends_turns(c, id))
             continue;
         if (at.begin >= limit)
             break;

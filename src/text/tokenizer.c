@@ -416,3 +416,8 @@ bool ft_tokenizer_is_added(const struct ft_tokenizer *t, int32_t id)
 {
     return id >= 0 && id < t->size && t->added_of[id] >= 0;
 }
+
+bool ft_tokenizer_is_special(const struct ft_tokenizer *t, int32_t id)
+{
+    return ft_tokenizer_is_added(t, id) && t->added[t->added_of[id]].special;
+}

@@ -50,6 +50,8 @@ int ft_tokenizer_decode(const struct ft_tokenizer *t, const int32_t *ids, size_t
 int32_t ft_tokenizer_id(const struct ft_tokenizer *t, const char *token);
 /* One of the file's added tokens, as special tokens are. */
 bool ft_tokenizer_is_added(const struct ft_tokenizer *t, int32_t id);
+/* One that the file calls special: not text, as "\n" may be among the added ones. */
+bool ft_tokenizer_is_special(const struct ft_tokenizer *t, int32_t id);
 /* NULL if there is none. */
 const char *ft_tokenizer_token(const struct ft_tokenizer *t, int32_t id);
 /* One more than the largest id. */
