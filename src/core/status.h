@@ -31,8 +31,8 @@ struct ft_where {
 int ft_fail(enum ft_code code, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 int ft_fail_at(struct ft_where at, enum ft_code code, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
-/* Where this thread works: the place of errors that have none of their own. The name must live until
- * another place, or none ({0}), takes its place. */
+/* Where this thread works: the place of errors that have none of their own. The name must live
+ * until another place, or none ({0}), takes its place. */
 void ft_status_place(struct ft_where at);
 /* Appends another thread's report, as its ft_status_report() gave it. */
 void ft_status_add(const char *report);

@@ -45,8 +45,8 @@ void ft_dataset_fini(struct ft_dataset *d);
  * file's metadata says. */
 uint32_t ft_tokens_crc(uint32_t crc, const int32_t *ids, const uint8_t *mask, size_t n);
 
-/* A document's tokens: doc->length ids and masks. FT_ERESOURCE if they are not what was checked: ids of
- * the vocabulary, as many of them trained. */
+/* A document's tokens: doc->length ids and masks. FT_ERESOURCE if they are not what was checked:
+ * ids of the vocabulary, as many of them trained. */
 int ft_dataset_tokens(const struct ft_dataset *d, const struct ft_document *doc, int32_t *ids,
                       uint8_t *mask);
 

@@ -153,7 +153,8 @@ CASE(entries_of_text_datasets)
         "  - path: a.jsonl\n    type: chat_template\n    field_messages: conversations\n"
         "    message_property_mappings: {role: from, content: value}\n"
         "    roles: {user: [human, customer], assistant: gpt}\n    train_on_eos: all\n"
-        "    train_on_inputs: yes\n    data_files: [x.jsonl, y.jsonl]\n    drop_system_message: on\n"
+        "    train_on_inputs: yes\n    data_files: [x.jsonl, y.jsonl]\n    drop_system_message: "
+        "on\n"
         "  - path: b.csv\n    type: {field_instruction: ask, format: '{instruction}!'}\n";
     CHECK_INT(read_text(&c, text, sizeof text - 1), FT_OK);
     CHECK_INT(c.n_datasets, 2);

@@ -79,9 +79,9 @@ CASE(json_in_a_list_or_one_after_the_other)
     expect("a.json", "[{\"a\": }, {\"b\": 1}]", "1:! 1:{\"b\":1}");
     static const char *const broken[] = {"[{\"a\": 1}", "[{\"a\": 1} {\"b\": 2}]",
                                          "[{\"a\": 1]", "[1] 2",
-                                         "x",           "[,1]", "[1,]",
-                                         "[{\"a\": \"", "{\"a\": 1",
-                                         "[1,,2]"};
+                                         "x",           "[,1]",
+                                         "[1,]",        "[{\"a\": \"",
+                                         "{\"a\": 1",   "[1,,2]"};
     for (size_t i = 0; i < sizeof broken / sizeof *broken; i++) {
         int rc;
         write_bytes("b.json", broken[i], strlen(broken[i]), false);
