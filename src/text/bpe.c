@@ -1,5 +1,6 @@
 /* Byte-pair encoding: a word's characters are joined, pair by pair, the pair of lowest rank first.
  */
+#define _GNU_SOURCE
 #include "text/internal.h"
 
 #include <stdlib.h>
@@ -34,6 +35,7 @@ struct bpe {
     struct merge *merges;
     size_t mask;
     bool byte_fallback, fuse_unknown, ignore_merges;
+    bool by_space; /* no token has a space behind something else: see may_cut_at_spaces */
     char *prefix, *suffix;
     int32_t bytes[256]; /* ids of <0xNN> */
     int32_t first[256]; /* bytes mode: ids of single bytes */
@@ -139,6 +141,29 @@ static int read_merges(struct ft_text_model *m, struct bpe *b, const json_t *spe
     return rc;
 }
 
+/* The space as sentencepiece writes it. */
+static const char space[] = "\xe2\x96\x81";
+enum { SPACE = sizeof space - 1 };
+
+/* Whether a text of several words may be cut before each space and joined word by word, with the
+ * same ids: where no token has a space behind another character, no join reaches over that place.
+ */
+static bool may_cut_at_spaces(const struct ft_text_model *m, const struct bpe *b)
+{
+    if (m->bytes || b->ignore_merges || *b->prefix || *b->suffix ||
+        ft_vocab_get(&m->vocab, space, SPACE) < 0)
+        return false;
+    for (int32_t i = 0; i < m->size; i++) {
+        const char *token = m->tokens[i], *hit = token;
+        while (hit && (hit = strstr(hit, space))) {
+            if (hit > token && (hit - token < SPACE || memcmp(hit - SPACE, space, SPACE) != 0))
+                return false;
+            hit += SPACE;
+        }
+    }
+    return true;
+}
+
 static int open_bpe(struct ft_text_model *m, const json_t *spec, const struct ft_place *at)
 {
     const json_t *vocab = ft_json_get(spec, "vocab"), *v;
@@ -179,6 +204,7 @@ static int open_bpe(struct ft_text_model *m, const json_t *spec, const struct ft
         const char c = (char)i;
         b->first[i] = ft_vocab_get(&m->vocab, &c, 1);
     }
+    b->by_space = may_cut_at_spaces(m, b);
     return ft_alloc(&b->cache, CACHE, sizeof *b->cache);
 }
 
@@ -372,7 +398,7 @@ static int compute(struct ft_text_model *m, const char *p, size_t n, struct ft_i
     return FT_OK;
 }
 
-static int encode_bpe(struct ft_text_model *m, const char *p, size_t n, struct ft_ids *out)
+static int encode_word(struct ft_text_model *m, const char *p, size_t n, struct ft_ids *out)
 {
     struct bpe *b = m->state;
     if (n > CACHED_BYTES)
@@ -393,6 +419,24 @@ static int encode_bpe(struct ft_text_model *m, const char *p, size_t n, struct f
         memcpy(c->ids, out->v + first, count * sizeof *c->ids);
     }
     return FT_OK;
+}
+
+static int encode_bpe(struct ft_text_model *m, const char *p, size_t n, struct ft_ids *out)
+{
+    const struct bpe *b = m->state;
+    size_t begin = 0;
+    for (size_t i = b->by_space ? SPACE : n; i + SPACE <= n;) {
+        const char *hit = memmem(p + i, n - i, space, SPACE);
+        if (!hit)
+            break;
+        const size_t at = (size_t)(hit - p);
+        if (at >= begin + 1 && (at < SPACE || memcmp(hit - SPACE, space, SPACE) != 0)) {
+            FT_TRY(encode_word(m, p + begin, at - begin, out));
+            begin = at;
+        }
+        i = at + SPACE;
+    }
+    return begin < n ? encode_word(m, p + begin, n - begin, out) : FT_OK;
 }
 
 static int share_bpe(struct ft_text_model *m)
