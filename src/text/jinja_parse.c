@@ -244,7 +244,7 @@ static void tag_token(struct parser *p)
             p->depth += strchr("([{", *c) ? 1 : strchr(")]}", *c) ? -1 : 0;
             return;
         }
-    fail(p, &p->now, "'%c' is not part of any expression", *c);
+    fail(p, &p->now, "'%.*s' is not part of any expression", ft_char_length(*c), c);
 }
 
 static void next(struct parser *p)
