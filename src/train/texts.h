@@ -26,7 +26,6 @@ void ft_texts_close(struct ft_texts *t);
 struct ft_source {
     const struct ft_dataset_config *entry;
     char **files; /* NULL ends */
-    bool tokenized;
     struct ft_format_options options;
     struct ft_chat *chat;
     struct ft_format *format;
