@@ -1080,33 +1080,36 @@ static bool check_arguments(struct run *r, const struct jn *n, const struct sign
     return !r->rc;
 }
 
+/* Methods of texts. */
+static const struct signature method_signatures[] = {{"strip", 1, {NULL}},
+                                                     {"lstrip", 1, {NULL}},
+                                                     {"rstrip", 1, {NULL}},
+                                                     {"split", 2, {"sep", "maxsplit"}},
+                                                     {"rsplit", 2, {"sep", "maxsplit"}},
+                                                     {"isdigit", 0, {NULL}},
+                                                     {"isspace", 0, {NULL}},
+                                                     {"splitlines", 0, {NULL}},
+                                                     {"startswith", 1, {NULL}},
+                                                     {"endswith", 1, {NULL}},
+                                                     {"join", 1, {NULL}},
+                                                     {"removeprefix", 1, {NULL}},
+                                                     {"removesuffix", 1, {NULL}},
+                                                     {"replace", 3, {"old", "new", "count"}},
+                                                     {"count", 1, {NULL}},
+                                                     {"find", 1, {NULL}},
+                                                     {"index", 1, {NULL}},
+                                                     {"upper", 0, {NULL}},
+                                                     {"lower", 0, {NULL}},
+                                                     {"title", 0, {NULL}},
+                                                     {"capitalize", 0, {NULL}}};
+
 static struct jv *text_method(struct run *r, const struct jn *n, const char *name, struct jv *v,
                               const struct args *a)
 {
     struct jv *x = argument(a, 0, NULL), *y = argument(a, 1, NULL), *z = argument(a, 2, "count");
     const char *const m = name;
-    static const struct signature signatures[] = {{"strip", 1, {NULL}},
-                                                  {"lstrip", 1, {NULL}},
-                                                  {"rstrip", 1, {NULL}},
-                                                  {"split", 2, {"sep", "maxsplit"}},
-                                                  {"rsplit", 2, {"sep", "maxsplit"}},
-                                                  {"isdigit", 0, {NULL}},
-                                                  {"isspace", 0, {NULL}},
-                                                  {"splitlines", 0, {NULL}},
-                                                  {"startswith", 1, {NULL}},
-                                                  {"endswith", 1, {NULL}},
-                                                  {"join", 1, {NULL}},
-                                                  {"removeprefix", 1, {NULL}},
-                                                  {"removesuffix", 1, {NULL}},
-                                                  {"replace", 3, {"old", "new", "count"}},
-                                                  {"count", 1, {NULL}},
-                                                  {"find", 1, {NULL}},
-                                                  {"index", 1, {NULL}},
-                                                  {"upper", 0, {NULL}},
-                                                  {"lower", 0, {NULL}},
-                                                  {"title", 0, {NULL}},
-                                                  {"capitalize", 0, {NULL}}};
-    if (!check_arguments(r, n, signatures, sizeof signatures / sizeof *signatures, name, a))
+    if (!check_arguments(r, n, method_signatures,
+                         sizeof method_signatures / sizeof *method_signatures, name, a))
         return &undefined_value;
     if (strcmp(m, "strip") == 0 || strcmp(m, "lstrip") == 0 || strcmp(m, "rstrip") == 0)
         return strip(r, v, x, *m != 'r', *m != 'l');
@@ -1575,40 +1578,43 @@ static struct jv *to_json(struct run *r, const struct jn *n, const struct jv *v,
     return take_bytes(r, &b);
 }
 
+/* Filters; map, select and their kin look at their own. */
+static const struct signature filter_signatures[] = {
+    {"default", 2, {"default_value", "boolean"}},
+    {"d", 2, {"default_value", "boolean"}},
+    {"tojson", 4, {"ensure_ascii", "indent", "separators", "sort_keys"}},
+    {"length", 0, {NULL}},
+    {"count", 0, {NULL}},
+    {"trim", 1, {"chars"}},
+    {"string", 0, {NULL}},
+    {"safe", 0, {NULL}},
+    {"join", 2, {"d", "attribute"}},
+    {"items", 0, {NULL}},
+    {"dictsort", 3, {"case_sensitive", "by", "reverse"}},
+    {"list", 0, {NULL}},
+    {"reverse", 0, {NULL}},
+    {"unique", 2, {"case_sensitive", "attribute"}},
+    {"first", 0, {NULL}},
+    {"last", 0, {NULL}},
+    {"min", 2, {"case_sensitive", "attribute"}},
+    {"max", 2, {"case_sensitive", "attribute"}},
+    {"sum", 2, {"attribute", "start"}},
+    {"sort", 3, {"reverse", "case_sensitive", "attribute"}},
+    {"upper", 0, {NULL}},
+    {"lower", 0, {NULL}},
+    {"title", 0, {NULL}},
+    {"capitalize", 0, {NULL}},
+    {"replace", 3, {"old", "new", "count"}},
+    {"indent", 3, {"width", "first", "blank"}},
+    {"int", 1, {"default"}},
+    {"float", 1, {"default"}},
+    {"abs", 0, {NULL}}};
+
 static struct jv *filtered(struct run *r, const struct jn *n, const char *name, struct jv *v,
                            const struct args *a)
 {
-    static const struct signature signatures[] = {
-        {"default", 2, {"default_value", "boolean"}},
-        {"d", 2, {"default_value", "boolean"}},
-        {"tojson", 4, {"ensure_ascii", "indent", "separators", "sort_keys"}},
-        {"length", 0, {NULL}},
-        {"count", 0, {NULL}},
-        {"trim", 1, {"chars"}},
-        {"string", 0, {NULL}},
-        {"safe", 0, {NULL}},
-        {"join", 2, {"d", "attribute"}},
-        {"items", 0, {NULL}},
-        {"dictsort", 3, {"case_sensitive", "by", "reverse"}},
-        {"list", 0, {NULL}},
-        {"reverse", 0, {NULL}},
-        {"unique", 2, {"case_sensitive", "attribute"}},
-        {"first", 0, {NULL}},
-        {"last", 0, {NULL}},
-        {"min", 2, {"case_sensitive", "attribute"}},
-        {"max", 2, {"case_sensitive", "attribute"}},
-        {"sum", 2, {"attribute", "start"}},
-        {"sort", 3, {"reverse", "case_sensitive", "attribute"}},
-        {"upper", 0, {NULL}},
-        {"lower", 0, {NULL}},
-        {"title", 0, {NULL}},
-        {"capitalize", 0, {NULL}},
-        {"replace", 3, {"old", "new", "count"}},
-        {"indent", 3, {"width", "first", "blank"}},
-        {"int", 1, {"default"}},
-        {"float", 1, {"default"}},
-        {"abs", 0, {NULL}}};
-    if (!check_arguments(r, n, signatures, sizeof signatures / sizeof *signatures, name, a))
+    if (!check_arguments(r, n, filter_signatures,
+                         sizeof filter_signatures / sizeof *filter_signatures, name, a))
         return &undefined_value;
     static const char *const on_lists[] = {"list", "reverse", "unique", "first", "last",
                                            "min",  "max",     "sum",    "sort",  NULL};
