@@ -4,6 +4,7 @@
 #include "core/file.h"
 #include "core/json.h"
 #include "core/mem.h"
+#include "core/text.h"
 #include "data/sample.h"
 #include "io/hub.h"
 #include "text/chat.h"
@@ -175,15 +176,6 @@ static int decode_line(const struct ft_tokenizer *t, const struct options *o, co
     return rc;
 }
 
-/* The ill-formed byte of a line, or -1: the tokenizer wants UTF-8. */
-static long ill_formed(const char *p, size_t n)
-{
-    json_t *probe = json_stringn(p, n);
-    long bad = probe ? -1 : 0;
-    json_decref(probe);
-    return bad;
-}
-
 static int run_lines(const struct tools *t, const struct options *o, FILE *f, const char *name)
 {
     char *line = NULL;
@@ -196,7 +188,7 @@ static int run_lines(const struct tools *t, const struct options *o, FILE *f, co
             n--;
         if (n == 0 && !o->raw)
             continue;
-        if (o->raw && ill_formed(line, (size_t)n) >= 0)
+        if (o->raw && ft_utf8_valid(line, (size_t)n) < (size_t)n)
             rc = ft_fail_at(at, FT_EDATA, "is not valid UTF-8");
         else
             rc = o->decode ? decode_line(t->tokenizer, o, line, (size_t)n, &at)

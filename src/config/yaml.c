@@ -2,6 +2,7 @@
 #include "config/yaml.h"
 
 #include "core/file.h"
+#include "core/text.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -181,20 +182,15 @@ static int check_bytes(const char *file, const char *text, size_t len)
     for (size_t i = 0; i < len; i++) {
         unsigned char c = (unsigned char)text[i];
         struct ft_where at = {file, line, (int)(i - start) + 1};
-        int follow = c < 0x80 ? 0 : c >= 0xf0 && c < 0xf5 ? 3 : c >= 0xe0 ? 2 : c >= 0xc2 ? 1 : -1;
-        if (c >= 0xf5)
-            follow = -1;
-        for (int k = 1; k <= follow; k++)
-            if (i + (size_t)k >= len || ((unsigned char)text[i + (size_t)k] & 0xc0) != 0x80)
-                follow = -1;
-        if (follow < 0)
+        const size_t length = ft_utf8_length(text + i, len - i, NULL);
+        if (!length)
             return ft_fail_at(at, FT_ECONFIG, "not UTF-8 (byte 0x%02x)", c);
         if (c == '\t' && indent) {
             ft_fail_at(at, FT_ECONFIG, "a tab in the indentation");
             ft_hint("YAML indents with spaces, never tabs");
             return FT_ECONFIG;
         }
-        i += (size_t)follow;
+        i += length - 1;
         indent = c == '\n' || (indent && c == ' ');
         if (c == '\n') {
             line++;

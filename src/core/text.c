@@ -1,4 +1,4 @@
-/* Owns word distance, for suggestions. */
+/* Owns word distance, for suggestions, and what is UTF-8. */
 #include "core/text.h"
 
 #include <string.h>
@@ -51,4 +51,37 @@ bool ft_ends_with(const char *s, const char *suffix)
 {
     size_t n = strlen(s), m = strlen(suffix);
     return n >= m && strcmp(s + n - m, suffix) == 0;
+}
+
+size_t ft_utf8_length(const char *text, size_t n, size_t *bad)
+{
+    static const unsigned char low[] = {0x80, 0xa0, 0x80, 0x90, 0x80};
+    static const unsigned char high[] = {0xbf, 0xbf, 0x9f, 0xbf, 0x8f};
+    const unsigned char *p = (const unsigned char *)text;
+    size_t length = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : 4;
+    size_t unused;
+    bad = bad ? bad : &unused;
+    *bad = 1;
+    if (length == 0 || p[0] > 0xf4)
+        return 0;
+    int special = p[0] == 0xe0 ? 1 : p[0] == 0xed ? 2 : p[0] == 0xf0 ? 3 : p[0] == 0xf4 ? 4 : 0;
+    for (size_t i = 1; i < length; i++) {
+        const int k = i == 1 ? special : 0;
+        if (i >= n || p[i] < low[k] || p[i] > high[k]) {
+            *bad = i;
+            return 0;
+        }
+    }
+    return length;
+}
+
+size_t ft_utf8_valid(const char *p, size_t n)
+{
+    for (size_t i = 0; i < n;) {
+        const size_t length = ft_utf8_length(p + i, n - i, NULL);
+        if (!length)
+            return i;
+        i += length;
+    }
+    return n;
 }

@@ -82,16 +82,33 @@ int ft_special_tokens(json_t **out, const char *folder)
     return rc;
 }
 
+int ft_chat_template_file(char **text, const char *path)
+{
+    struct ft_where at = {.file = path, .line = 1, .col = 1};
+    size_t n;
+    FT_TRY(ft_file_read(path, 1 << 24, FT_EDATA, text, &n));
+    const size_t good = strnlen(*text, ft_utf8_valid(*text, n));
+    for (size_t i = 0; i < good; i++) {
+        at.line += (*text)[i] == '\n';
+        at.col = (*text)[i] == '\n' ? 1 : at.col + 1;
+    }
+    if (good == n)
+        return FT_OK;
+    ft_fail_at(at, FT_EDATA, "the byte 0x%02x is not UTF-8 text", (unsigned char)(*text)[good]);
+    ft_free(*text);
+    *text = NULL;
+    return FT_EDATA;
+}
+
 int ft_chat_template(char **text, char **name, const char *folder, bool tools)
 {
     char *path = ft_path_join(folder, tools ? "additional_chat_templates/tool_use.jinja"
                                             : "chat_template.jinja");
     json_t *config = NULL;
-    size_t n;
     int rc = path ? FT_OK : FT_ERESOURCE;
     *text = *name = NULL;
     if (!rc && ft_file_exists(path)) {
-        rc = ft_file_read(path, 1 << 24, FT_EDATA, text, &n);
+        rc = ft_chat_template_file(text, path);
         *name = path;
         return rc;
     }

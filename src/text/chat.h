@@ -10,6 +10,8 @@ struct ft_chat;
  * special_tokens_map.json say; the caller releases the object. */
 int ft_special_tokens(json_t **out, const char *folder);
 
+/* A file's template, freed with ft_free. FT_EDATA with the place of what is not UTF-8. */
+int ft_chat_template_file(char **text, const char *path);
 /* A template's own text: the folder's chat_template.jinja, or tokenizer_config.json's
  * chat_template; name: the file that it is in; tools: the one that stands there as "tool_use".
  * Freed with ft_free; *text NULL if there is none. */

@@ -1,6 +1,8 @@
 /* Decoders: from the tokens' strings to text. */
 #include "text/internal.h"
 
+#include "core/text.h"
+
 #include <stdio.h>
 
 /* Rewrites the strings one by one. */
@@ -38,31 +40,10 @@ static int fuse(const struct ft_step *s, struct ft_strings *p)
 
 /* --- ByteLevel --- */
 
-/* The length of the valid UTF-8 character at p, or 0; then *bad is the length of what is replaced.
- */
-static size_t valid_char(const unsigned char *p, size_t n, size_t *bad)
-{
-    static const unsigned char low[] = {0x80, 0xa0, 0x80, 0x90, 0x80};
-    static const unsigned char high[] = {0xbf, 0xbf, 0x9f, 0xbf, 0x8f};
-    size_t length = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : 4;
-    *bad = 1;
-    if (length == 0 || p[0] > 0xf4)
-        return 0;
-    int special = p[0] == 0xe0 ? 1 : p[0] == 0xed ? 2 : p[0] == 0xf0 ? 3 : p[0] == 0xf4 ? 4 : 0;
-    for (size_t i = 1; i < length; i++) {
-        const int k = i == 1 ? special : 0;
-        if (i >= n || p[i] < low[k] || p[i] > high[k]) {
-            *bad = i;
-            return 0;
-        }
-    }
-    return length;
-}
-
 static int put_lossy(const char *p, size_t n, struct ft_bytes *out)
 {
     for (size_t i = 0; i < n;) {
-        size_t bad, length = valid_char((const unsigned char *)p + i, n - i, &bad);
+        size_t bad, length = ft_utf8_length(p + i, n - i, &bad);
         FT_TRY(length ? ft_bytes_add(out, p + i, length) : ft_bytes_add(out, "\xef\xbf\xbd", 3));
         i += length ? length : bad;
     }
@@ -119,7 +100,7 @@ static int put_run(const struct ft_bytes *run, struct ft_strings *to)
     bool valid = true;
     size_t bad;
     for (size_t i = 0; i < run->n && valid;) {
-        size_t length = valid_char((const unsigned char *)run->p + i, run->n - i, &bad);
+        size_t length = ft_utf8_length(run->p + i, run->n - i, &bad);
         valid = length > 0;
         i += length;
     }

@@ -29,9 +29,11 @@ enum jn_kind {
     JN_TEXT,        /* text, length */
     JN_PRINT,       /* a */
     JN_IF,          /* list of pairs: condition (NULL: else), body in more */
-    JN_FOR,         /* texts: targets; a: iterable; b: condition or NULL; list: body; more: else */
+    JN_FOR,         /* a: target; b: iterable; c: condition or NULL; list: body; more: else; flag:
+                     * recursive */
     JN_SET,         /* a: target (NAME, TUPLE, ATTR); b: value, or NULL and list: body */
     JN_MACRO,       /* text; texts: parameters; more: defaults (NULL: none); list: body */
+    JN_WITH,        /* texts: names; more: their values; list: body */
     JN_CALLBLOCK,   /* a: call; list: body */
     JN_FILTERBLOCK, /* a: filter; list: body */
     JN_GENERATION,  /* list: body */
@@ -60,29 +62,35 @@ struct jn {
 enum jv_kind {
     JV_UNDEFINED,
     JV_NONE,
-    JV_BOOL,
-    JV_INT,
+    JV_BOOL, /* i */
+    JV_INT,  /* i */
     JV_FLOAT,
     JV_STRING,
     JV_LIST,
-    JV_TUPLE,
-    JV_DICT, /* keys are values; also namespaces */
-    JV_NAMESPACE,
-    JV_MACRO,    /* node */
-    JV_FUNCTION, /* string: a built-in's name */
-    JV_METHOD,   /* string: name; self */
+    JV_TUPLE,     /* with names in keys: groupby's */
+    JV_DICT,      /* keys are values */
+    JV_VIEW,      /* a dict's items, keys or values, or a range: string: which; list */
+    JV_ITERATOR,  /* what select, map, ... give: goes once from i to its end */
+    JV_NAMESPACE, /* a dict whose members can be set */
+    JV_LOOP,      /* i: index; n: depth; self: the list; node: the statement; scope: around it;
+                   * keys: what changed() was last asked */
+    JV_MACRO,     /* node; scope: what it sees */
+    JV_FUNCTION,  /* builtin */
+    JV_METHOD,    /* builtin, self */
 };
 struct jv {
     enum jv_kind kind;
+    int depth; /* of containers in one another */
     long long i;
     double f;
-    const char *s;
-    size_t n; /* bytes of s, or members of v (and of keys) */
+    const char *s; /* ends in 0 */
+    size_t n;      /* bytes of s, or members of v (and of keys) */
     size_t room;
     struct jv **v, **keys;
     struct jv *self;
     const struct jn *node;
-    struct scope *scope; /* a macro's: what it sees */
+    const struct jv_builtin *builtin;
+    struct scope *scope;
 };
 
 struct ft_template {

@@ -1,39 +1,10 @@
 /* Reads templates: text and tags, and in the tags Jinja's expressions. */
-#include "text/jinja.h"
+#include "text/jinja_lex.h"
 
-#include <ctype.h>
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-
-enum token_kind {
-    T_END,
-    T_TEXT,
-    T_OPEN_PRINT,
-    T_OPEN_BLOCK,
-    T_CLOSE,
-    T_NAME,
-    T_NUMBER,
-    T_STRING,
-    T_OP
-};
-
-struct token {
-    enum token_kind kind;
-    const char *p; /* T_STRING: unescaped */
-    size_t n;
-    int line, col;
-    bool trim; /* T_CLOSE: "-%}" */
-};
-
-struct parser {
-    struct ft_template *t;
-    const char *at;
-    int rc, depth;
-    bool in_tag, strip_next; /* strip_next: the tag before ended in "-" */
-    bool block;              /* the tag that is open is a block */
-    struct token now;
-};
 
 enum { MOST_DEPTH = 100 };
 
@@ -64,215 +35,6 @@ int jn_fail(const struct ft_template *t, const struct jn *n, const char *fmt, ..
                       text);
 }
 
-static void place_of(const struct parser *p, const char *at, int *line, int *col)
-{
-    *line = 1;
-    *col = 1;
-    for (const char *c = p->t->source; c < at; c++) {
-        ++*col;
-        if (*c == '\n') {
-            ++*line;
-            *col = 1;
-        }
-    }
-}
-
-static void fail(struct parser *p, const struct token *at, const char *fmt, ...)
-    __attribute__((format(printf, 3, 4)));
-static void fail(struct parser *p, const struct token *at, const char *fmt, ...)
-{
-    char text[512];
-    va_list ap;
-    if (p->rc)
-        return;
-    va_start(ap, fmt);
-    vsnprintf(text, sizeof text, fmt, ap);
-    va_end(ap);
-    p->rc = ft_fail_at((struct ft_where){p->t->name, at->line, at->col}, FT_EDATA, "%s", text);
-}
-
-static void *take(struct parser *p, size_t n, size_t size)
-{
-    static _Thread_local long long
-        nothing[64]; /* written to once memory has failed; large enough for a node */
-    void *v = p->rc == FT_ERESOURCE ? NULL : ft_arena_alloc(&p->t->arena, n, size);
-    if (!v)
-        p->rc = FT_ERESOURCE;
-    return v ? v : nothing;
-}
-
-/* --- tokens --- */
-
-/* A run of text up to the next tag, less what the tags around it strip. */
-static void text_token(struct parser *p)
-{
-    const char *begin = p->at, *end = begin, *strip_to;
-    while (*end && !(end[0] == '{' && (end[1] == '{' || end[1] == '%' || end[1] == '#')))
-        end++;
-    p->now = (struct token){.kind = *begin ? T_TEXT : T_END, .p = begin};
-    place_of(p, begin, &p->now.line, &p->now.col);
-    strip_to = end;
-    if (*end && end[2] == '-') {
-        while (strip_to > begin && isspace((unsigned char)strip_to[-1]))
-            strip_to--;
-    } else if (*end && end[1] != '{' && end[2] != '+') { /* lstrip_blocks: spaces of its line */
-        const char *c = end;
-        while (c > p->t->source && (c[-1] == ' ' || c[-1] == '\t'))
-            c--;
-        if (c == p->t->source || c[-1] == '\n')
-            strip_to = c < begin ? begin : c;
-    }
-    if (p->strip_next)
-        while (begin < strip_to && isspace((unsigned char)*begin))
-            begin++;
-    p->strip_next = false;
-    p->now.p = begin;
-    p->now.n = strip_to > begin ? (size_t)(strip_to - begin) : 0;
-    p->at = end;
-}
-
-/* Behind a block or a comment one newline goes: trim_blocks. */
-static void trim_newline(struct parser *p)
-{
-    if (p->at[0] == '\r' && p->at[1] == '\n')
-        p->at += 2;
-    else if (p->at[0] == '\n')
-        p->at++;
-}
-
-static void skip_comment(struct parser *p)
-{
-    const char *end = strstr(p->at + 2, "#}");
-    struct token here = {0};
-    place_of(p, p->at, &here.line, &here.col);
-    if (!end) {
-        fail(p, &here, "a comment is not closed");
-        p->at += strlen(p->at);
-        return;
-    }
-    p->strip_next = end[-1] == '-';
-    p->at = end + 2;
-    if (!p->strip_next)
-        trim_newline(p);
-}
-
-static void string_token(struct parser *p)
-{
-    const char quote = *p->at++;
-    char *out = take(p, strlen(p->at) + 1, 1);
-    size_t n = 0;
-    const size_t room = p->rc ? 256 : strlen(p->at) + 1;
-    while (*p->at && *p->at != quote && n + 4 < room + 4 && !p->rc) {
-        if (*p->at != '\\' || !p->at[1]) {
-            out[n++] = *p->at++;
-            continue;
-        }
-        const char c = p->at[1];
-        p->at += 2;
-        if (c == 'n' || c == 't' || c == 'r') {
-            out[n++] = c == 'n' ? '\n' : c == 't' ? '\t' : '\r';
-        } else if (c == 'u' && strspn(p->at, "0123456789abcdefABCDEF") >= 4) {
-            char hex[5] = {0};
-            memcpy(hex, p->at, 4);
-            n += (size_t)ft_put_code_point(out + n, (int32_t)strtol(hex, NULL, 16));
-            p->at += 4;
-        } else if (c == '\\' || c == '\'' || c == '"') {
-            out[n++] = c;
-        } else if (c != '\n') { /* as Python: an unknown escape stays */
-            out[n++] = '\\';
-            out[n++] = c;
-        }
-    }
-    if (*p->at != quote)
-        fail(p, &p->now, "a text is not closed");
-    else
-        p->at++;
-    p->now.kind = T_STRING;
-    p->now.p = out;
-    p->now.n = n;
-}
-
-static void tag_token(struct parser *p)
-{
-    static const char *const ops[] = {"**", "//", "==", "!=", "<=", ">=", "+", "-", "*",
-                                      "/",  "%",  "~",  "<",  ">",  "=",  "(", ")", "[",
-                                      "]",  "{",  "}",  ",",  ".",  ":",  "|", ";"};
-    while (isspace((unsigned char)*p->at))
-        p->at++;
-    p->now = (struct token){.p = p->at};
-    place_of(p, p->at, &p->now.line, &p->now.col);
-    const char *c = p->at, *end = p->block ? "%}" : "}}";
-    const bool minus = c[0] == '-' || (c[0] == '+' && p->block);
-    if (strncmp(c + minus, end, 2) == 0 && p->depth == 0) {
-        p->now.kind = T_CLOSE;
-        p->strip_next = c[0] == '-';
-        p->at += minus + 2;
-        p->in_tag = false;
-        if (p->block && c[0] != '-' && c[0] != '+')
-            trim_newline(p);
-        return;
-    }
-    if (!*c) {
-        fail(p, &p->now, "a tag is not closed");
-        return;
-    }
-    if (isalpha((unsigned char)*c) || *c == '_') {
-        while (isalnum((unsigned char)*p->at) || *p->at == '_')
-            p->at++;
-        p->now.kind = T_NAME;
-        p->now.n = (size_t)(p->at - c);
-        return;
-    }
-    if (isdigit((unsigned char)*c)) {
-        while (isdigit((unsigned char)*p->at) || *p->at == '_' ||
-               (*p->at == '.' && isdigit((unsigned char)p->at[1])) ||
-               ((*p->at == 'e' || *p->at == 'E') && isdigit((unsigned char)p->at[1])))
-            p->at++;
-        p->now.kind = T_NUMBER;
-        p->now.n = (size_t)(p->at - c);
-        return;
-    }
-    if (*c == '\'' || *c == '"') {
-        string_token(p);
-        return;
-    }
-    for (size_t i = 0; i < sizeof ops / sizeof *ops; i++)
-        if (strncmp(c, ops[i], strlen(ops[i])) == 0) {
-            p->now.kind = T_OP;
-            p->now.n = strlen(ops[i]);
-            p->at += p->now.n;
-            p->depth += strchr("([{", *c) ? 1 : strchr(")]}", *c) ? -1 : 0;
-            return;
-        }
-    fail(p, &p->now, "'%.*s' is not part of any expression", ft_char_length(*c), c);
-}
-
-static void next(struct parser *p)
-{
-    if (p->rc) {
-        p->now.kind = T_END;
-        return;
-    }
-    if (p->in_tag) {
-        tag_token(p);
-        return;
-    }
-    while (p->at[0] == '{' && p->at[1] == '#')
-        skip_comment(p);
-    if (p->at[0] == '{' && (p->at[1] == '{' || p->at[1] == '%')) {
-        p->block = p->at[1] == '%';
-        p->now = (struct token){.kind = p->block ? T_OPEN_BLOCK : T_OPEN_PRINT, .p = p->at};
-        place_of(p, p->at, &p->now.line, &p->now.col);
-        p->at += 2;
-        p->at += *p->at == '-' || (*p->at == '+' && p->block);
-        p->in_tag = true;
-        p->strip_next = false;
-        p->depth = 0;
-        return;
-    }
-    text_token(p);
-}
-
 static bool is(const struct parser *p, const char *text)
 {
     return (p->now.kind == T_OP || p->now.kind == T_NAME) && strlen(text) == p->now.n &&
@@ -283,20 +45,20 @@ static bool accept(struct parser *p, const char *text)
 {
     if (!is(p, text))
         return false;
-    next(p);
+    jl_next(p);
     return true;
 }
 
 static void expect(struct parser *p, const char *text)
 {
     if (!accept(p, text))
-        fail(p, &p->now, "'%s' is missing before '%.*s'", text, (int)p->now.n,
-             p->now.n ? p->now.p : "");
+        jl_fail(p, &p->now, "'%s' is missing before '%.*s'", text, (int)p->now.n,
+                p->now.n ? p->now.p : "");
 }
 
 static struct jn *node(struct parser *p, enum jn_kind kind)
 {
-    struct jn *n = take(p, 1, sizeof *n);
+    struct jn *n = jl_take(p, 1, sizeof *n);
     *n = (struct jn){.kind = kind, .line = p->now.line, .col = p->now.col};
     return n;
 }
@@ -322,11 +84,11 @@ static const char *copy(struct parser *p, const struct token *t)
 static const char *name(struct parser *p)
 {
     if (p->now.kind != T_NAME) {
-        fail(p, &p->now, "a name is missing");
+        jl_fail(p, &p->now, "a name is missing");
         return "";
     }
     const char *text = copy(p, &p->now);
-    next(p);
+    jl_next(p);
     return text;
 }
 
@@ -350,7 +112,7 @@ static struct jn *expression(struct parser *p);
 static struct jn *constant(struct parser *p, enum jv_kind kind)
 {
     struct jn *n = node(p, JN_CONST);
-    n->value = take(p, 1, sizeof *n->value);
+    n->value = jl_take(p, 1, sizeof *n->value);
     *n->value = (struct jv){.kind = kind};
     return n;
 }
@@ -364,11 +126,21 @@ static struct jn *number(struct parser *p)
         if (p->now.p[i] != '_')
             text[n++] = p->now.p[i];
     text[n] = 0;
-    bool real = strpbrk(text, ".eE") != NULL;
+    const bool based = text[0] == '0' && text[1] && strchr("xXoObB", text[1]);
+    const bool real = !based && strpbrk(text, ".eE") != NULL;
     struct jn *c = constant(p, real ? JV_FLOAT : JV_INT);
-    c->value->i = real ? 0 : strtoll(text, NULL, 10);
+    char *end = text;
+    errno = 0;
+    c->value->i = real    ? 0
+                  : based ? strtoll(text + 2, &end,
+                                    strchr("xX", text[1])   ? 16
+                                    : strchr("oO", text[1]) ? 8
+                                                            : 2)
+                          : strtoll(text, &end, 10);
+    if (!real && (errno || *end))
+        jl_fail(p, &p->now, "'%s' is no whole number of 64 bits", text);
     c->value->f = real ? strtod(text, NULL) : 0;
-    next(p);
+    jl_next(p);
     return c;
 }
 
@@ -379,9 +151,9 @@ static struct jn *string(struct parser *p)
     while (p->now.kind == T_STRING && !p->rc) { /* neighbours are one */
         if (ft_bytes_add(&all, p->now.p, p->now.n))
             p->rc = FT_ERESOURCE;
-        next(p);
+        jl_next(p);
     }
-    char *text = take(p, all.n + 1, 1);
+    char *text = jl_take(p, all.n + 1, 1);
     if (!p->rc) {
         if (all.n)
             memcpy(text, all.p, all.n);
@@ -445,14 +217,14 @@ static struct jn *primary(struct parser *p)
     if (is(p, "(") || is(p, "[") || is(p, "{"))
         return bracketed(p);
     if (p->now.kind != T_NAME) {
-        fail(p, &p->now, "an expression is missing");
+        jl_fail(p, &p->now, "an expression is missing");
         return constant(p, JV_NONE);
     }
     for (size_t i = 0; i < sizeof constants / sizeof *constants; i++)
         if (is(p, constants[i].name)) {
             struct jn *c = constant(p, constants[i].kind);
             c->value->i = constants[i].i;
-            next(p);
+            jl_next(p);
             return c;
         }
     struct jn *n = node(p, JN_NAME);
@@ -478,7 +250,7 @@ static void arguments(struct parser *p, struct jn *n)
             add_text(p, n, value->text);
             add(p, &n->more, expression(p));
         } else if (n->n_texts) {
-            fail(p, &p->now, "a positional argument follows a keyword one");
+            jl_fail(p, &p->now, "a positional argument follows a keyword one");
         } else {
             add(p, &n->list, value);
         }
@@ -496,7 +268,7 @@ static struct jn *subscript(struct parser *p, struct jn *a)
     while (!is(p, "]") && !p->rc) {
         if (accept(p, ":")) {
             if (++colons > 2)
-                fail(p, &p->now, "a slice has at most two colons");
+                jl_fail(p, &p->now, "a slice has at most two colons");
         } else {
             part[colons < 3 ? colons : 2] = expression(p);
             if (!is(p, ":") && !is(p, "]"))
@@ -507,7 +279,7 @@ static struct jn *subscript(struct parser *p, struct jn *a)
     if (!colons) {
         n->b = part[0];
         if (!n->b)
-            fail(p, &p->now, "an index is missing");
+            jl_fail(p, &p->now, "an index is missing");
         return n;
     }
     n->kind = JN_SLICE;
@@ -534,7 +306,7 @@ static struct jn *postfix(struct parser *p, struct jn *a)
         } else if (is(p, "(")) {
             n = node(p, JN_CALL);
             n->a = a;
-            next(p);
+            jl_next(p);
             arguments(p, n);
         } else {
             break;
@@ -564,7 +336,7 @@ static struct jn *test(struct parser *p, struct jn *a)
     n->text = name(p);
     if (accept(p, "(")) {
         arguments(p, n);
-    } else if (p->now.kind == T_STRING || p->now.kind == T_NUMBER || is(p, "[") ||
+    } else if (p->now.kind == T_STRING || p->now.kind == T_NUMBER || is(p, "[") || is(p, "{") ||
                (p->now.kind == T_NAME && !is(p, "else") && !is(p, "or") && !is(p, "and") &&
                 !is(p, "is") && !is(p, "if") && !is(p, "in") && !is(p, "not"))) {
         add(p, &n->list, postfix(p, primary(p)));
@@ -593,7 +365,7 @@ static struct jn *unary(struct parser *p, bool with_filter)
     if (is(p, "-") || is(p, "+")) {
         n = node(p, JN_UNARY);
         n->text = copy(p, &p->now);
-        next(p);
+        jl_next(p);
         n->a = unary(p, false);
     } else {
         n = postfix(p, primary(p));
@@ -614,7 +386,7 @@ static struct jn *binary(struct parser *p, const char *const *ops,
             break;
         struct jn *n = node(p, JN_BINARY);
         n->text = *op;
-        next(p);
+        jl_next(p);
         n->a = a;
         n->b = below(p);
         a = n;
@@ -661,9 +433,9 @@ static struct jn *comparison(struct parser *p)
         for (int i = 0; ops[i] && !found; i++)
             found = is(p, ops[i]) ? ops[i] : NULL;
         if (found) {
-            next(p);
+            jl_next(p);
         } else if (is(p, "not")) { /* "not in" */
-            next(p);
+            jl_next(p);
             expect(p, "in");
             found = "not in";
         } else {
@@ -681,7 +453,7 @@ static struct jn *negation(struct parser *p)
         return comparison(p);
     struct jn *n = node(p, JN_UNARY);
     n->text = "not";
-    next(p);
+    jl_next(p);
     n->a = negation(p);
     return n;
 }
@@ -692,7 +464,7 @@ static struct jn *logic(struct parser *p, const char *word, enum jn_kind kind,
     struct jn *a = below(p);
     while (is(p, word) && !p->rc) {
         struct jn *n = node(p, kind);
-        next(p);
+        jl_next(p);
         n->a = a;
         n->b = below(p);
         a = n;
@@ -714,14 +486,14 @@ static struct jn *expression(struct parser *p)
 {
     static _Thread_local int nested;
     if (nested >= MOST_DEPTH) {
-        fail(p, &p->now, "expressions are nested more than %d deep", MOST_DEPTH);
+        jl_fail(p, &p->now, "expressions are nested more than %d deep", MOST_DEPTH);
         return constant(p, JV_NONE);
     }
     nested++;
     struct jn *a = disjunction(p);
     while (is(p, "if") && !p->rc) {
         struct jn *n = node(p, JN_IF_ELSE);
-        next(p);
+        jl_next(p);
         n->a = a;
         n->b = disjunction(p);
         n->c = accept(p, "else") ? expression(p) : NULL;
@@ -749,8 +521,8 @@ static struct jn *expressions(struct parser *p)
 static void close_tag(struct parser *p)
 {
     if (p->now.kind != T_CLOSE)
-        fail(p, &p->now, "'%.*s' does not belong here", (int)p->now.n, p->now.n ? p->now.p : "");
-    next(p);
+        jl_fail(p, &p->now, "'%.*s' does not belong here", (int)p->now.n, p->now.n ? p->now.p : "");
+    jl_next(p);
 }
 
 /* Statements up to a block tag whose name is one of ends (NULL ends them), which is then current.
@@ -758,41 +530,59 @@ static void close_tag(struct parser *p)
 static void body(struct parser *p, struct jn_list *l, const char *const *ends,
                  const struct token *opened);
 
-static void set_targets(struct parser *p, struct jn *n)
+/* What is assigned to: a name, or several of them, in brackets or not. */
+static struct jn *target(struct parser *p)
 {
-    do
-        add_text(p, n, name(p));
-    while (accept(p, ",") && !p->rc);
+    struct jn *all = node(p, JN_TUPLE);
+    bool comma = false;
+    do {
+        if (is(p, "in") || is(p, "=") || is(p, ")"))
+            break;
+        struct jn *one;
+        if (accept(p, "(")) {
+            one = target(p);
+            expect(p, ")");
+        } else {
+            one = node(p, JN_NAME);
+            one->text = name(p);
+            if (is(p, ".")) {
+                struct jn *member = node(p, JN_ATTR);
+                accept(p, ".");
+                member->a = one;
+                member->text = name(p);
+                one = member;
+            }
+        }
+        add(p, &all->list, one);
+        comma = comma || is(p, ",");
+    } while (accept(p, ",") && !p->rc);
+    return comma || !all->list.n ? all : all->list.v[0];
 }
 
 static struct jn *for_statement(struct parser *p, const struct token *here)
 {
     static const char *const ends[] = {"else", "endfor", NULL}, *const last[] = {"endfor", NULL};
     struct jn *n = node(p, JN_FOR);
-    const bool bracket = accept(p, "(");
-    set_targets(p, n);
-    if (bracket)
-        expect(p, ")");
+    n->a = target(p);
     expect(p, "in");
-    n->a = disjunction(p);
+    n->b = disjunction(p);
     if (is(p, ",")) {
         struct jn *t = node(p, JN_TUPLE);
-        add(p, &t->list, n->a);
+        add(p, &t->list, n->b);
         while (accept(p, ",") && !p->rc)
             add(p, &t->list, disjunction(p));
-        n->a = t;
+        n->b = t;
     }
     if (accept(p, "if"))
-        n->b = expression(p);
-    if (is(p, "recursive"))
-        fail(p, &p->now, "recursive loops are not supported");
+        n->c = expression(p);
+    n->flag = accept(p, "recursive");
     close_tag(p);
     body(p, &n->list, ends, here);
     if (accept(p, "else")) {
         close_tag(p);
         body(p, &n->more, last, here);
     }
-    next(p);
+    jl_next(p);
     close_tag(p);
     return n;
 }
@@ -816,7 +606,7 @@ static struct jn *if_statement(struct parser *p, const struct token *here)
         if (p->rc)
             break;
     }
-    next(p);
+    jl_next(p);
     close_tag(p);
     return n;
 }
@@ -824,17 +614,8 @@ static struct jn *if_statement(struct parser *p, const struct token *here)
 static struct jn *set_statement(struct parser *p, const struct token *here)
 {
     static const char *const ends[] = {"endset", NULL};
-    struct jn *n = node(p, JN_SET), *target = postfix(p, primary(p));
-    if (is(p, ",")) {
-        struct jn *t = node(p, JN_TUPLE);
-        add(p, &t->list, target);
-        while (accept(p, ",") && !p->rc)
-            add(p, &t->list, postfix(p, primary(p)));
-        target = t;
-    }
-    if (target->kind != JN_NAME && target->kind != JN_TUPLE && target->kind != JN_ATTR)
-        fail(p, here, "this cannot be set");
-    n->a = target;
+    struct jn *n = node(p, JN_SET);
+    n->a = target(p);
     if (accept(p, "=")) {
         n->b = expressions(p);
         close_tag(p);
@@ -844,7 +625,7 @@ static struct jn *set_statement(struct parser *p, const struct token *here)
         n->c = filters(p, filter(p, NULL));
     close_tag(p);
     body(p, &n->list, ends, here);
-    next(p);
+    jl_next(p);
     close_tag(p);
     return n;
 }
@@ -864,7 +645,7 @@ static struct jn *macro_statement(struct parser *p, const struct token *here)
     expect(p, ")");
     close_tag(p);
     body(p, &n->list, ends, here);
-    next(p);
+    jl_next(p);
     close_tag(p);
     return n;
 }
@@ -878,7 +659,25 @@ static struct jn *wrapped(struct parser *p, enum jn_kind kind, const char *end, 
     n->a = a;
     close_tag(p);
     body(p, &n->list, ends, here);
-    next(p);
+    jl_next(p);
+    close_tag(p);
+    return n;
+}
+
+static struct jn *with_statement(struct parser *p, const struct token *here)
+{
+    static const char *const ends[] = {"endwith", NULL};
+    struct jn *n = node(p, JN_WITH);
+    while (p->now.kind == T_NAME && !p->rc) {
+        add_text(p, n, name(p));
+        expect(p, "=");
+        add(p, &n->more, expression(p));
+        if (!accept(p, ","))
+            break;
+    }
+    close_tag(p);
+    body(p, &n->list, ends, here);
+    jl_next(p);
     close_tag(p);
     return n;
 }
@@ -894,6 +693,8 @@ static struct jn *statement(struct parser *p, const struct token *here)
         return set_statement(p, here);
     if (accept(p, "macro"))
         return macro_statement(p, here);
+    if (accept(p, "with"))
+        return with_statement(p, here);
     if (accept(p, "generation"))
         return wrapped(p, JN_GENERATION, "endgeneration", NULL, here);
     if (accept(p, "filter"))
@@ -902,11 +703,12 @@ static struct jn *statement(struct parser *p, const struct token *here)
         return wrapped(p, JN_CALLBLOCK, "endcall", postfix(p, primary(p)), here);
     if (is(p, "break") || is(p, "continue")) {
         n = node(p, is(p, "break") ? JN_BREAK : JN_CONTINUE);
-        next(p);
+        jl_next(p);
         close_tag(p);
         return n;
     }
-    fail(p, here, "the statement '%.*s' is not supported", (int)p->now.n, p->now.n ? p->now.p : "");
+    jl_fail(p, here, "the statement '%.*s' is not supported", (int)p->now.n,
+            p->now.n ? p->now.p : "");
     return node(p, JN_BREAK);
 }
 
@@ -915,14 +717,14 @@ static void body(struct parser *p, struct jn_list *l, const char *const *ends,
 {
     static _Thread_local int nested;
     if (nested >= MOST_DEPTH)
-        fail(p, &p->now, "blocks are nested more than %d deep", MOST_DEPTH);
+        jl_fail(p, &p->now, "blocks are nested more than %d deep", MOST_DEPTH);
     nested++;
     while (!p->rc) {
         const struct token here = p->now;
         if (here.kind == T_END) {
             if (ends)
-                fail(p, opened, "this block is not closed: '%s' is missing",
-                     ends[1] ? ends[ends[2] ? 2 : 1] : ends[0]);
+                jl_fail(p, opened, "this block is not closed: '%s' is missing",
+                        ends[1] ? ends[ends[2] ? 2 : 1] : ends[0]);
             break;
         }
         struct jn *n = NULL;
@@ -930,14 +732,14 @@ static void body(struct parser *p, struct jn_list *l, const char *const *ends,
             n = node(p, JN_TEXT);
             n->text = here.p;
             n->length = here.n;
-            next(p);
+            jl_next(p);
         } else if (here.kind == T_OPEN_PRINT) {
             n = node(p, JN_PRINT);
-            next(p);
+            jl_next(p);
             n->a = expressions(p);
             close_tag(p);
         } else {
-            next(p);
+            jl_next(p);
             bool end = false;
             for (int i = 0; ends && ends[i]; i++)
                 end = end || is(p, ends[i]);
@@ -968,7 +770,7 @@ int ft_template_open(struct ft_template **out, const char *source, const char *l
         if (n && kept[n - 1] == '\n') /* Jinja drops one at the end */
             kept[n - 1] = 0;
         t->source = p.at = kept;
-        next(&p);
+        jl_next(&p);
         body(&p, &t->body, NULL, &p.now);
     }
     if (p.rc) {

@@ -11,7 +11,7 @@
 
 struct ft_template;
 
-/* Parses `source` (kept); `name` stands for it in messages. FT_EDATA. */
+/* Parses `source` (UTF-8; copied); `name` stands for it in messages. FT_EDATA. */
 int ft_template_open(struct ft_template **out, const char *source, const char *name);
 void ft_template_close(struct ft_template *t);
 

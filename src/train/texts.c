@@ -136,12 +136,11 @@ static int unknown_template(const struct ft_source *s, const char *name)
 static int own_template(struct ft_source *s, const struct ft_texts *t, const char *jinja)
 {
     char *path = jinja ? ft_config_path(t->config, jinja) : NULL;
-    size_t n;
     if (!jinja)
         return ft_fail_at(s->entry->at, FT_ECONFIG,
                           "'chat_template' is 'jinja', and there is no 'chat_template_jinja'");
     if (path && strlen(jinja) < PATH_MAX && ft_file_exists(path)) {
-        int rc = ft_file_read(path, 1 << 24, FT_EDATA, &s->template_text, &n);
+        int rc = ft_chat_template_file(&s->template_text, path);
         s->template_name = path;
         return rc;
     }
