@@ -85,3 +85,34 @@ size_t ft_utf8_valid(const char *p, size_t n)
     }
     return n;
 }
+
+bool ft_is_space(int32_t c)
+{
+    return (c >= 9 && c <= 13) || c == 32 || c == 0x85 || c == 0xa0 || c == 0x1680 ||
+           (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f ||
+           c == 0x205f || c == 0x3000;
+}
+
+bool ft_is_blank(int32_t c)
+{
+    return ft_is_space(c) || (c >= 0x1c && c <= 0x1f);
+}
+
+void ft_strip(const char **p, size_t *n, bool left, bool right)
+{
+    const char *begin = *p, *end = *p + *n;
+    int32_t c;
+    while (left && begin < end && (ft_code_point(begin, &c), ft_is_blank(c)))
+        begin += ft_char_length(*begin);
+    while (right && end > begin) {
+        const char *last = end - 1;
+        while (last > begin && ((unsigned char)*last & 0xc0) == 0x80)
+            last--;
+        ft_code_point(last, &c);
+        if (!ft_is_blank(c))
+            break;
+        end = last;
+    }
+    *p = begin;
+    *n = (size_t)(end - begin);
+}

@@ -84,13 +84,6 @@ int ft_put_code_point(char *p, int32_t c)
     return (int)utf8proc_encode_char(c, (utf8proc_uint8_t *)p);
 }
 
-bool ft_is_space(int32_t c)
-{
-    return (c >= 9 && c <= 13) || c == 32 || c == 0x85 || c == 0xa0 || c == 0x1680 ||
-           (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f ||
-           c == 0x205f || c == 0x3000;
-}
-
 /* First and last of runs of code points, ascending. */
 static bool in_table(const int32_t (*runs)[2], size_t n, int32_t c)
 {

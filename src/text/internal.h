@@ -6,6 +6,7 @@
 
 #include "core/json.h"
 #include "core/mem.h"
+#include "core/text.h"
 
 #include <string.h>
 
@@ -41,32 +42,7 @@ struct ft_ranges {
 };
 int ft_ranges_add(struct ft_ranges *r, size_t begin, size_t end, bool match);
 
-/* Decodes the code point at p (valid UTF-8); returns its length. */
-static inline int ft_code_point(const char *p, int32_t *out)
-{
-    const unsigned char *u = (const unsigned char *)p;
-    if (u[0] < 0x80) {
-        *out = u[0];
-        return 1;
-    }
-    if (u[0] < 0xe0) {
-        *out = (u[0] & 0x1f) << 6 | (u[1] & 0x3f);
-        return 2;
-    }
-    if (u[0] < 0xf0) {
-        *out = (u[0] & 0x0f) << 12 | (u[1] & 0x3f) << 6 | (u[2] & 0x3f);
-        return 3;
-    }
-    *out = (u[0] & 0x07) << 18 | (u[1] & 0x3f) << 12 | (u[2] & 0x3f) << 6 | (u[3] & 0x3f);
-    return 4;
-}
-static inline int ft_char_length(char c)
-{
-    const unsigned char u = (unsigned char)c;
-    return u < 0x80 ? 1 : u < 0xe0 ? 2 : u < 0xf0 ? 3 : 4;
-}
 int ft_put_code_point(char *p, int32_t c); /* returns its length */
-bool ft_is_space(int32_t c);               /* Unicode White_Space */
 bool ft_is_numeric(int32_t c);             /* Nd, Nl, No */
 bool ft_is_punctuation(int32_t c);         /* P*, and ASCII's symbols */
 

@@ -196,9 +196,9 @@ static struct jv *rounded(const struct jv_call *c)
                        jv_kind_name(c->self), digits);
     const double scale = pow(10, (double)digits), x = jv_real(c->self);
     if (how && jv_is(how, "ceil"))
-        return jv_float(c->r, ceil(x * scale) / scale);
+        return jv_float(c->r, ceil(x * scale) / scale + 0.0);
     if (how && jv_is(how, "floor"))
-        return jv_float(c->r, floor(x * scale) / scale);
+        return jv_float(c->r, floor(x * scale) / scale + 0.0);
     if (how && !jv_is(how, "common"))
         return jr_fail(c->r, c->at, "'round' knows 'common', 'ceil' and 'floor'");
     if (c->self->kind != JV_FLOAT)
@@ -219,7 +219,7 @@ static size_t parts_words(const char *p)
 {
     int32_t c;
     const size_t n = (size_t)ft_code_point(p, &c);
-    return memchr("-({[<", *p, 5) || ft_is_space(c) || (c >= 0x1c && c <= 0x1f) ? n : 0;
+    return memchr("-({[<", *p, 5) || ft_is_blank(c) ? n : 0;
 }
 
 /* Unlike Python's: only what is behind white space, '-' and opening brackets begins a word. */

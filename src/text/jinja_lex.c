@@ -41,34 +41,19 @@ void *jl_take(struct parser *p, size_t n, size_t size)
     return v ? v : nothing;
 }
 
-/* The bytes of the white space at p; 0: none is there. */
-static size_t space_at(const char *p)
-{
-    int32_t c;
-    const size_t n = (size_t)ft_code_point(p, &c);
-    return *p && (ft_is_space(c) || (c >= 0x1c && c <= 0x1f)) ? n : 0;
-}
-
 static const char *skip_space(const char *p, const char *end)
 {
-    size_t n;
-    while (p < end && (n = space_at(p)) > 0)
-        p += n;
+    size_t n = (size_t)(end - p);
+    ft_strip(&p, &n, true, false);
     return p;
 }
 
 /* The end of [begin, end) without the white space there. */
 static const char *without_space(const char *begin, const char *end)
 {
-    while (end > begin) {
-        const char *c = end - 1;
-        while (c > begin && ((unsigned char)*c & 0xc0) == 0x80)
-            c--;
-        if (!space_at(c))
-            break;
-        end = c;
-    }
-    return end;
+    size_t n = (size_t)(end - begin);
+    ft_strip(&begin, &n, false, true);
+    return begin + n;
 }
 
 /* lstrip_blocks: the end of [begin, end) without the spaces of its last line, if there is nothing

@@ -135,13 +135,14 @@ static struct jv *real_number(struct jr *r, const struct jn *at, const char *op,
     rest = rest == 0 ? copysign(0, y) : (rest < 0) != (y < 0) ? rest + y : rest;
     if (power && isinf(pow(x, y)) && isfinite(x) && isfinite(y))
         return jr_fail(r, at, "this power is too large");
-    return jv_float(r, power                   ? pow(x, y)
-                       : *op == '+'            ? x + y
-                       : *op == '-'            ? x - y
-                       : *op == '*'            ? x * y
-                       : strcmp(op, "/") == 0  ? x / y
-                       : strcmp(op, "//") == 0 ? rint((x - rest) / y)
-                                               : rest);
+    return jv_float(r, power                  ? pow(x, y)
+                       : *op == '+'           ? x + y
+                       : *op == '-'           ? x - y
+                       : *op == '*'           ? x * y
+                       : strcmp(op, "/") == 0 ? x / y
+                       : strcmp(op, "//") == 0
+                           ? x - rest == 0 ? copysign(0, x / y) : rint((x - rest) / y)
+                           : rest);
 }
 
 /* '+' of a text that is safe and one that is not gives the latter in HTML's notation. */

@@ -7,18 +7,12 @@
 
 /* --- characters --- */
 
-/* What Python takes for white space. */
-static bool is_blank(int32_t c)
-{
-    return ft_is_space(c) || (c >= 0x1c && c <= 0x1f);
-}
-
 static bool in_set(const struct jv *set, const char *p, size_t n)
 {
     int32_t c;
     ft_code_point(p, &c);
     if (!set)
-        return is_blank(c);
+        return ft_is_blank(c);
     for (size_t i = 0; i < set->n; i += (size_t)ft_char_length(set->s[i]))
         if ((size_t)ft_char_length(set->s[i]) == n && memcmp(set->s + i, p, n) == 0)
             return true;
@@ -179,7 +173,7 @@ static bool is_of(int32_t c, int which)
     case ALNUM:
         return letter || ft_is_numeric(c);
     case SPACE:
-        return is_blank(c);
+        return ft_is_blank(c);
     case ASCII:
         return c < 0x80;
     case DIGIT: /* and digits above and below the line */
@@ -335,6 +329,11 @@ static struct jv *remove_affix(const struct jv_call *c)
 struct jv *jv_strip(struct jr *r, const struct jv *v, const struct jv *set, bool left, bool right)
 {
     size_t begin = 0, end = v->n;
+    if (!set) {
+        const char *p = v->s;
+        ft_strip(&p, &end, left, right);
+        return jv_text(r, p, end);
+    }
     while (left && begin < end && in_set(set, v->s + begin, (size_t)ft_char_length(v->s[begin])))
         begin += (size_t)ft_char_length(v->s[begin]);
     while (right && end > begin) {
