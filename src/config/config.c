@@ -176,6 +176,37 @@ int ft_value_pairs(const char ***out, struct ft_arena *arena, const char *key,
     return FT_OK;
 }
 
+int ft_value_map(const struct ft_yaml **out, const char *key, const struct ft_yaml *n)
+{
+    if (n->kind != FT_YAML_MAP)
+        return ft_value_refuse(key, n, "a map");
+    *out = n;
+    return FT_OK;
+}
+
+json_t *ft_value_json(const struct ft_yaml *n)
+{
+    int64_t i;
+    double f;
+    bool b;
+    if (ft_yaml_is_null(n))
+        return json_null();
+    if (n->kind == FT_YAML_SCALAR)
+        return n->quoted              ? json_string(n->text)
+               : ft_value_bool(n, &b) ? json_boolean(b)
+               : get_int(n, &i)       ? json_integer(i)
+               : get_real(n, &f)      ? json_real(f)
+                                      : json_string(n->text);
+    json_t *all = n->kind == FT_YAML_MAP ? json_object() : json_array();
+    for (const struct ft_yaml *e = n->first; e && all; e = e->next)
+        if (n->kind == FT_YAML_MAP ? json_object_set_new(all, e->key, ft_value_json(e))
+                                   : json_array_append_new(all, ft_value_json(e))) {
+            json_decref(all);
+            return NULL;
+        }
+    return all;
+}
+
 static int read_ints(struct ft_config *c, const struct ft_option *o, const struct ft_yaml *n,
                      int64_t **to)
 {
@@ -248,6 +279,8 @@ static int read_value(struct ft_config *c, const struct ft_option *o, const stru
         return ft_value_texts(to, &c->arena, o->key, n);
     case FT_T_TOKENS:
         return ft_value_pairs(to, &c->arena, o->key, n);
+    case FT_T_MAP:
+        return ft_value_map(to, o->key, n);
     case FT_T_ANY:
         return FT_OK;
     }

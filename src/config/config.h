@@ -29,9 +29,11 @@ struct ft_dataset_config {
     const char **roles_to_train, **eot_tokens;
     const char *message_field_role, *message_field_content, *message_field_training;
     const char *chat_template, *chat_template_jinja;
+    const struct ft_yaml *chat_template_kwargs;
+    const char *message_field_training_detail, *field_thinking, *template_thinking_key;
     int train_on_eos;    /* 0 to 3: turn, all, last, none, as enum ft_train_on; 4: unset */
     int train_on_inputs; /* -1: unset */
-    bool drop_system_message;
+    bool drop_system_message, split_thinking;
     struct ft_where at;
 };
 
@@ -69,6 +71,7 @@ struct ft_config {
     const char **roles_to_train, **eot_tokens; /* NULL ends, or NULL */
     int train_on_eos;                          /* enum ft_train_on */
     const char *chat_template, *chat_template_jinja, *default_system_message;
+    const struct ft_yaml *chat_template_kwargs;
     const char **special_tokens; /* pairs: name, token */
     const char *dataset_prepared_path;
     int64_t skip_bad_records;
@@ -125,6 +128,9 @@ int ft_config_explain(FILE *out, const char *key);
 void ft_config_list(FILE *out);
 int ft_config_schema(FILE *out);
 int ft_config_dump(FILE *out, const struct ft_config *c);
+/* A value as JSON: what is not quoted may be a number, true, false or null. Caller json_decref()s;
+ * NULL: out of memory. */
+json_t *ft_value_json(const struct ft_yaml *n);
 /* The resolved values as one JSON object, for run.json; caller json_decref()s. */
 json_t *ft_config_json(const struct ft_config *c);
 

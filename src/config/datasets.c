@@ -18,6 +18,7 @@ enum kind {
     FLAG,   /* bool */
     SWITCH, /* int: -1 unset */
     WHEN,   /* train_on_eos */
+    MAP,    /* const struct ft_yaml *: a map of anything */
     TYPE,   /* a text, or a map with the format's own keys */
     SAME,   /* changes nothing here */
     NOT_YET,
@@ -80,6 +81,14 @@ static const struct row rows[] = {
         "An older way to say message_property_mappings: {content: ...}."),
     ROW(chat_template, TEXT, "Another template for this dataset, as the option of that name."),
     ROW(chat_template_jinja, TEXT, "The template's text, or a file with it."),
+    ROW(chat_template_kwargs, MAP, "What this dataset's template is given besides the messages."),
+    ROW(message_field_training_detail, TEXT,
+        "A message's member with the parts of its text that are trained on: a list of "
+        "{begin_offset, end_offset, train}, in characters, the last one included."),
+    ROW(split_thinking, FLAG,
+        "Take <think>...</think> out of the assistant's text, as its reasoning_content."),
+    ROW(template_thinking_key, TEXT, "What the template calls reasoning ('reasoning_content')."),
+    ROW(field_thinking, TEXT, "What the records call it, where that is another name."),
     ROW(drop_system_message, FLAG, "Leave system messages out."),
     ROW(revision, TEXT, "The branch or tag in the Hugging Face cache ('main')."),
     NONE("trust_remote_code", SAME, "ft never runs a dataset's code."),
@@ -87,14 +96,9 @@ static const struct row rows[] = {
     NONE("shards", NOT_YET, "Take a slice instead: split: train[:10%]."),
     NONE("shards_idx", NOT_YET, "Take a slice instead: split: train[:10%]."),
     NONE("conversation", NOT_YET, "Use type: chat_template with a chat_template."),
-    NONE("message_field_training_detail", NOT_YET, "Parts of turns cannot be masked yet."),
     NONE("input_format", NOT_YET, "Use a map as type."),
     NONE("input_transform", NOT_YET, "Change the data instead."),
-    NONE("split_thinking", NOT_YET, "Thoughts stay where the record has them."),
     NONE("skip_thinking", NOT_YET, "Thoughts stay where the record has them."),
-    NONE("field_thinking", NOT_YET, "Name it in message_property_mappings: reasoning_content."),
-    NONE("template_thinking_key", NOT_YET, "Name it in message_property_mappings."),
-    NONE("chat_template_kwargs", NOT_YET, "Change the template instead."),
     NONE("field_human", NOT_YET, "Use message_property_mappings."),
     NONE("field_model", NOT_YET, "Use message_property_mappings."),
 };
@@ -203,6 +207,8 @@ static int read_key(struct ft_config *c, const struct row *r, const struct ft_ya
         return ft_value_pairs(to, &c->arena, r->key, n);
     case ROLES:
         return read_roles(to, &c->arena, n);
+    case MAP:
+        return ft_value_map(to, r->key, n);
     case FLAG:
         return ft_value_bool(n, to) ? FT_OK : ft_value_refuse(r->key, n, "true or false");
     case SWITCH:

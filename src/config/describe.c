@@ -23,6 +23,7 @@ static const char *type_text(const struct ft_option *o)
         [FT_T_DATASETS] = "list of entries with a path",
         [FT_T_TEXTS] = "list of texts, or one",
         [FT_T_TOKENS] = "map from names to texts",
+        [FT_T_MAP] = "map",
         [FT_T_ANY] = "anything",
     };
     return names[o->type];
@@ -176,6 +177,7 @@ static json_t *schema_of(const struct ft_option *o)
         json_object_set_new(s, "items", json_pack("{ss}", "type", "string"));
         break;
     case FT_T_TOKENS:
+    case FT_T_MAP:
         json_object_set_new(s, "type", json_pack("[ss]", "object", "null"));
         break;
     case FT_T_ANY:
@@ -270,6 +272,8 @@ static json_t *value_of(const struct ft_config *c, const struct ft_option *o)
         for (const char **p = *(const char **const *)at; p && *p; p += 2)
             json_object_set_new(list, p[0], json_string(p[1]));
         return list;
+    case FT_T_MAP:
+        return tree_json(*(const struct ft_yaml *const *)at);
     case FT_T_ANY:
         return json_null();
     }

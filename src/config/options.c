@@ -142,6 +142,8 @@ const struct ft_option ft_options[] = {
          "name of a built-in one (chatml, llama3, ...), jinja (chat_template_jinja has it), or "
          "tokenizer_default_fallback_NAME for models that may have none."),
     TEXT(chat_template_jinja, "data", "A template's text, or the file that it is in."),
+    OTHER(chat_template_kwargs, FT_T_MAP, "data",
+          "What templates are given besides the messages, e.g. {enable_thinking: false}."),
     TEXT(default_system_message, "data", "A system message for conversations that have none."),
     OTHER(special_tokens, FT_T_TOKENS, "data",
           "Other special tokens than the model's: {eos_token: ..., bos_token: ...}. They must be "

@@ -19,6 +19,7 @@ enum ft_option_type {
     FT_T_DATASETS, /* struct ft_dataset_config * and a count behind it */
     FT_T_TEXTS,    /* const char **: a list of texts, or one; NULL ends */
     FT_T_TOKENS,   /* const char **: a map from names to texts, as pairs; NULL ends */
+    FT_T_MAP,      /* const struct ft_yaml *: a map of anything */
     FT_T_ANY,      /* not read: for rows that are not FT_HERE */
 };
 
@@ -67,6 +68,9 @@ int ft_value_texts(const char ***out, struct ft_arena *arena, const char *key,
 /* A map of texts as pairs of key and value. */
 int ft_value_pairs(const char ***out, struct ft_arena *arena, const char *key,
                    const struct ft_yaml *n);
+
+/* A map of anything: the node itself. */
+int ft_value_map(const struct ft_yaml **out, const char *key, const struct ft_yaml *n);
 
 /* datasets.c: a list of entries. */
 int ft_datasets_read(struct ft_config *c, const char *key, const struct ft_yaml *n,

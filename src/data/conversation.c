@@ -3,6 +3,7 @@
 
 #include "core/json.h"
 #include "core/mem.h"
+#include "core/text.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -53,6 +54,7 @@ struct conversation {
     struct ft_tokenizer *t;
     const struct ft_chat *chat;
     const json_t *record, *messages;
+    const json_t *parts; /* by message: null, or the bytes of its words that are trained on */
     const struct ft_turn_rules *rules;
     long long now;
     struct ft_rendered text;
@@ -65,23 +67,35 @@ struct turn {
     size_t begin, end, tail;
     long ended_by; /* token; -1: none */
     bool trained;
+    const json_t *parts; /* of its words that are trained on; NULL: all */
     bool cut; /* the words' end is where the messages so far end: what follows answers a call */
 };
+
+/* Renders the record with other messages. */
+static int render_list(const struct conversation *c, json_t *messages, bool prompt,
+                       struct ft_rendered *out)
+{
+    json_t *record = json_copy((json_t *)(uintptr_t)c->record);
+    const bool bad = !record || json_object_set(record, "messages", messages);
+    if (!bad)
+        json_object_del(record, "ft parts");
+    int rc = bad ? ft_fail(FT_ERESOURCE, "out of memory")
+                 : ft_chat_render(c->chat, record, prompt, c->now, out);
+    json_decref(record);
+    return rc;
+}
 
 /* Renders the first n messages, with `other` in place of message i if it is not NULL; prompt: and
  * what begins an answer. */
 static int render(const struct conversation *c, size_t n, size_t i, json_t *other, bool prompt,
                   struct ft_rendered *out)
 {
-    json_t *record = json_copy((json_t *)(uintptr_t)c->record), *list = json_array();
-    int bad = !record || !list;
+    json_t *list = json_array();
+    int bad = !list;
     for (size_t k = 0; k < n && !bad; k++)
         bad = json_array_append(list, k == i && other ? other : json_array_get(c->messages, k));
-    bad = bad || json_object_set(record, "messages", list);
+    int rc = bad ? ft_fail(FT_ERESOURCE, "out of memory") : render_list(c, list, prompt, out);
     json_decref(list);
-    int rc = bad ? ft_fail(FT_ERESOURCE, "out of memory")
-                 : ft_chat_render(c->chat, record, prompt, c->now, out);
-    json_decref(record);
     return rc;
 }
 
@@ -282,20 +296,16 @@ static bool align(const struct conversation *c, const struct ft_rendered *other,
  * them all. */
 static bool find_all_words(const struct conversation *c, struct turn *turns, size_t n)
 {
-    json_t *list = with_stand_ins(c), *record;
+    json_t *list = with_stand_ins(c);
     struct ft_rendered other = {0};
     bool found = false;
     if (!list)
         return false;
-    record = json_copy((json_t *)(uintptr_t)c->record);
-    if (record && json_object_set(record, "messages", list) == 0) {
-        if (ft_chat_render(c->chat, record, false, c->now, &other) == FT_OK)
-            found = align(c, &other, turns, n);
-        else
-            ft_status_clear_errors();
-    }
+    if (render_list(c, list, false, &other) == FT_OK)
+        found = align(c, &other, turns, n);
+    else
+        ft_status_clear_errors();
     ft_rendered_free(&other);
-    json_decref(record);
     json_decref(list);
     if (found)
         turns[n - 1].tail = c->text.length;
@@ -481,12 +491,13 @@ static bool says_whether(const struct ft_turn_rules *r, const json_t *message)
     return !own || json_is_boolean(own) || json_is_number(own);
 }
 
-static bool is_trained(const struct ft_turn_rules *r, const json_t *message, const char *role)
+static bool is_trained(const struct ft_turn_rules *r, const json_t *message, const char *role,
+                       bool in_parts)
 {
     const json_t *own = r->field ? json_object_get(message, r->field) : NULL;
     if (json_is_boolean(own) || json_is_number(own))
         return json_is_true(own) || json_number_value(own) != 0;
-    if (r->inputs)
+    if (r->inputs || in_parts)
         return true;
     if (!r->roles)
         return strcmp(role, "assistant") == 0;
@@ -516,6 +527,51 @@ static bool ends_with_token(const struct conversation *c, const struct turn *tur
     return false;
 }
 
+/* Where the words of message i stand in its turn: text[*at] is words[*skipped], since templates may
+ * trim them. */
+static bool find_content(const struct conversation *c, size_t i, const struct turn *turn,
+                         size_t *at, size_t *skipped)
+{
+    const json_t *content = json_object_get(json_array_get(c->messages, i), "content");
+    const char *words = json_string_value(content), *p = words;
+    size_t n = json_string_length(content);
+    for (int trimmed = 0; trimmed < 2 && n; trimmed++) {
+        for (size_t k = turn->end; k >= turn->begin + n; k--)
+            if (memcmp(c->text.text + k - n, p, n) == 0) {
+                *at = k - n;
+                *skipped = (size_t)(p - words);
+                return true;
+            }
+        ft_strip(&p, &n, true, true);
+    }
+    return false;
+}
+
+/* Trains what lies within the parts of the words that are trained on; what lies partly without does
+ * not. */
+static int train_parts(const struct conversation *c, size_t i, const struct turn *turn,
+                       const json_t *parts)
+{
+    size_t at, skipped;
+    if (!find_content(c, i, turn, &at, &skipped))
+        return ft_fail(FT_EDATA,
+                       "message %zu: the template changes its text, and the parts that "
+                       "are trained on cannot be found",
+                       i + 1);
+    for (size_t k = 0; k < json_array_size(parts); k++) {
+        const json_t *part = json_array_get(parts, k);
+        const size_t from = (size_t)json_integer_value(json_array_get(part, 0));
+        const size_t to = (size_t)json_integer_value(json_array_get(part, 1));
+        const size_t begin = at + (from > skipped ? from - skipped : 0);
+        const size_t end = to > skipped ? at + to - skipped : at;
+        for (size_t t = first_near(c, begin); t < c->spans.n && !is_behind(c, t, end); t++)
+            if (c->spans.v[t].begin >= begin && c->spans.v[t].end <= end &&
+                c->spans.v[t].end > c->spans.v[t].begin)
+                c->s->mask[t] = 1;
+    }
+    return FT_OK;
+}
+
 static void train_turn(struct conversation *c, const struct turn *turn, bool last, bool marked)
 {
     const enum ft_train_on end = c->rules->end;
@@ -523,7 +579,7 @@ static void train_turn(struct conversation *c, const struct turn *turn, bool las
     const bool wanted =
         end == FT_TRAIN_ALL || (end == FT_TRAIN_LAST && last) ||
         (turn->trained && (end == FT_TRAIN_TURN || (end == FT_TRAIN_UNSET && !marked)));
-    if (turn->trained && !marked)
+    if (turn->trained && !marked && !turn->parts)
         train(c, turn->begin, turn->end);
     if (at >= 0 && wanted && turn->trained) /* with what stands before it: it is written too */
         train(c, turn->end, c->spans.v[at].end);
@@ -539,21 +595,23 @@ static void train_turn(struct conversation *c, const struct turn *turn, bool las
 static int find_turns(struct conversation *c)
 {
     const size_t n = json_array_size(c->messages);
-    const bool marked =
-        c->text.n_marks > 0 && !c->rules->roles && !c->rules->inputs && !c->rules->field;
+    bool marked = c->text.n_marks > 0 && !c->rules->roles && !c->rules->inputs && !c->rules->field;
     struct turn *turns;
     FT_TRY(ft_alloc(&turns, n + 1, sizeof *turns));
     int rc = FT_OK;
     for (size_t i = 0; i < n && !rc; i++) {
         const json_t *message = json_array_get(c->messages, i);
         turns[i].role = json_string_value(json_object_get(message, "role"));
+        turns[i].parts = json_array_get(c->parts, i);
+        turns[i].parts = json_is_array(turns[i].parts) ? turns[i].parts : NULL;
         if (!turns[i].role)
             rc = ft_fail(FT_EDATA, "message %zu has no 'role'", i + 1);
         else if (!says_whether(c->rules, message))
             rc = ft_fail(FT_EDATA, "message %zu: '%s' is neither true nor false", i + 1,
                          c->rules->field);
         else
-            turns[i].trained = is_trained(c->rules, message, turns[i].role);
+            turns[i].trained = is_trained(c->rules, message, turns[i].role, turns[i].parts != NULL);
+        marked = marked && !turns[i].parts;
     }
     const bool quick = !rc && find_all_words(c, turns, n);
     for (size_t i = 0; i < n && !rc && !quick; i++) {
@@ -577,6 +635,9 @@ static int find_turns(struct conversation *c)
         train_mark(c, c->text.marks[k].begin, c->text.marks[k].end);
     for (size_t i = 0; i < n && !rc; i++)
         train_turn(c, &turns[i], i + 1 == n, marked);
+    for (size_t i = 0; i < n && !rc; i++)
+        if (turns[i].trained && turns[i].parts)
+            rc = train_parts(c, i, &turns[i], turns[i].parts);
     ft_free(turns);
     return rc;
 }
@@ -589,6 +650,7 @@ int ft_conversation_sample(struct ft_sample *s, struct ft_tokenizer *t, const st
                              .chat = chat,
                              .record = record,
                              .messages = json_object_get(record, "messages"),
+                             .parts = json_object_get(record, "ft parts"),
                              .rules = rules,
                              .now = now};
     ft_sample_clear(s);

@@ -14,11 +14,12 @@ struct ft_format_options {
     const char *const *properties; /* pairs: what the template calls it, what the record does */
     const char *const *roles;      /* pairs: the record's, the template's */
     const char *const *roles_to_train;
-    const char *message_field_training;
+    const char *message_field_training, *message_field_training_detail;
+    const char *thinking_key; /* what the template calls reasoning; NULL: reasoning_content */
     const char *const *end_tokens; /* eot_tokens */
     const char *default_system;    /* a system message for conversations without one */
     enum ft_train_on train_on_eos;
-    bool train_on_inputs, drop_system_message;
+    bool train_on_inputs, drop_system_message, split_thinking;
     int32_t bos, eos; /* what begins and ends texts; -1: none */
     long long now;    /* seconds since 1970, for templates that say the date */
 };

@@ -1,6 +1,7 @@
 /* From a record with a dataset's own names to the messages that templates take. */
 #include "core/json.h"
 #include "core/mem.h"
+#include "core/text.h"
 #include "data/internal.h"
 
 #include <string.h>
@@ -56,8 +57,6 @@ static int part_text(const json_t *part, const json_t **text)
     static const char *const names[] = {"text", "content", "value"};
     const char *type = json_string_value(json_object_get(part, "type"));
     *text = NULL;
-    if (ft_json_get(part, "train") || ft_json_get(part, "weight"))
-        return ft_fail(FT_EDATA, "has parts with 'train' or 'weight', which ft cannot do yet");
     for (size_t k = 0; k < 3 && !json_is_string(*text); k++)
         *text = json_object_get(part, names[k]);
     return json_is_string(*text)
@@ -66,8 +65,79 @@ static int part_text(const json_t *part, const json_t **text)
                          type ? type : "(none)");
 }
 
-/* Content in parts becomes one text. */
-static int join_parts(json_t *message, const json_t *parts)
+static int add_range(json_t *ranges, size_t begin, size_t end)
+{
+    return end > begin && json_array_append_new(
+                              ranges, json_pack("[II]", (json_int_t)begin, (json_int_t)end))
+               ? short_of_memory()
+               : FT_OK;
+}
+
+/* The bytes of a text in parts that are trained on, if any part says whether it is; *out NULL: none
+ * does. */
+static int trained_parts(json_t **out, const json_t *parts)
+{
+    json_t *ranges = json_array();
+    bool says = false;
+    size_t at = 0;
+    int rc = ranges ? FT_OK : short_of_memory();
+    for (size_t i = 0; i < json_array_size(parts) && !rc; i++) {
+        const json_t *part = json_array_get(parts, i), *text;
+        const json_t *own = ft_json_get(part, "train");
+        own = own ? own : ft_json_get(part, "weight");
+        if (own && !json_is_boolean(own) && !json_is_number(own))
+            rc = ft_fail(FT_EDATA, "has a part whose 'train' is neither true nor false");
+        if (!rc)
+            rc = part_text(part, &text);
+        if (rc)
+            break;
+        const size_t end = at + json_string_length(text);
+        if (!own || json_is_true(own) || json_number_value(own) != 0)
+            rc = add_range(ranges, at, end);
+        says = says || own;
+        at = end;
+    }
+    if (rc || !says) {
+        json_decref(ranges);
+        ranges = NULL;
+    }
+    *out = ranges;
+    return rc;
+}
+
+/* The same of a list of {begin_offset, end_offset, train}, in characters, ends included. */
+static int trained_details(json_t **out, const json_t *details, const json_t *content)
+{
+    const char *text = json_string_value(content);
+    *out = json_array();
+    int rc = *out ? FT_OK : short_of_memory();
+    for (size_t i = 0; i < json_array_size(details) && !rc; i++) {
+        const json_t *one = json_array_get(details, i), *own = json_object_get(one, "train");
+        const json_t *first = json_object_get(one, "begin_offset");
+        const json_t *last = json_object_get(one, "end_offset");
+        size_t at = 0, begin = 0;
+        if (!json_is_integer(first) || !json_is_integer(last) || !json_is_boolean(own) || !text)
+            rc = ft_fail(FT_EDATA, "has details of training without begin_offset, end_offset and "
+                                   "train: true or false");
+        if (rc || !json_is_true(own))
+            continue;
+        for (json_int_t c = 0; c <= json_integer_value(last) && at < json_string_length(content);
+             c++) {
+            begin = c <= json_integer_value(first) ? at : begin;
+            at += (size_t)ft_char_length(text[at]);
+        }
+        if (json_integer_value(first) <= json_integer_value(last))
+            rc = add_range(*out, begin, at);
+    }
+    if (rc) {
+        json_decref(*out);
+        *out = NULL;
+    }
+    return rc;
+}
+
+/* A text in parts becomes one. */
+static int join_parts(json_t *message, const char *key, const json_t *parts)
 {
     const json_t *text;
     size_t n = 0;
@@ -84,7 +154,7 @@ static int join_parts(json_t *message, const json_t *parts)
         memcpy(all + n, json_string_value(text), json_string_length(text));
         n += json_string_length(text);
     }
-    int bad = json_object_set_new(message, "content", json_stringn_nocheck(all, n));
+    int bad = json_object_set_new(message, key, json_stringn_nocheck(all, n));
     ft_free(all);
     return bad ? short_of_memory() : FT_OK;
 }
@@ -132,8 +202,82 @@ static int copy_properties(json_t *to, const json_t *from, const struct ft_forma
     return bad ? short_of_memory() : FT_OK;
 }
 
-static int add_message(json_t *list, const json_t *from, const struct ft_format_options *o)
+static const char *thinking_key(const struct ft_format_options *o)
 {
+    return o->thinking_key ? o->thinking_key : "reasoning_content";
+}
+
+/* The text between two marks, both of which are in s; *behind: the second's end. */
+static bool between(const char *s, const char *open, const char *close, const char **begin,
+                    size_t *n, const char **behind)
+{
+    const char *from = strstr(s, open), *to = strstr(s, close);
+    if (!from || !to)
+        return false;
+    *begin = from + strlen(open);
+    *n = to > *begin ? (size_t)(to - *begin) : 0;
+    *behind = to + strlen(close);
+    return true;
+}
+
+/* Thoughts that stand in the text become the message's reasoning. */
+static int split_thinking(json_t *message, const struct ft_format_options *o)
+{
+    static const char *const marks[][2] = {{"<think>", "</think>"},
+                                           {"<reasoning>", "</reasoning>"},
+                                           {"<|begin_of_thought|>", "<|end_of_thought|>"}};
+    const char *text = json_string_value(json_object_get(message, "content")), *thought, *rest;
+    size_t n, i = 0;
+    while (text && i < 3 && !between(text, marks[i][0], marks[i][1], &thought, &n, &rest))
+        i++;
+    if (!text || i == 3)
+        return FT_OK;
+    ft_strip(&thought, &n, true, true);
+    json_t *own = json_stringn_nocheck(thought, n);
+    const char *answer, *behind;
+    n = strlen(rest);
+    if (between(rest, "<|begin_of_solution|>", "<|end_of_solution|>", &answer, &n, &behind))
+        ft_strip(&answer, &n, true, true);
+    else
+        ft_strip(&rest, &n, true, false), answer = rest;
+    json_t *content = json_stringn_nocheck(answer, n);
+    int bad = json_object_set_new(message, thinking_key(o), own);
+    bad = json_object_set_new(message, "content", content) || bad;
+    return bad ? short_of_memory() : FT_OK;
+}
+
+/* Texts in parts, and which bytes of the message's words are trained on (*parts; NULL: all or none,
+ * as its role says). */
+static int read_parts(json_t *message, const struct ft_format_options *o, json_t **parts)
+{
+    json_t *thoughts = json_object_get(message, thinking_key(o)), *unused = NULL;
+    const json_t *content = json_object_get(message, "content");
+    const json_t *details = o->message_field_training_detail
+                                ? ft_json_get(message, o->message_field_training_detail)
+                                : NULL;
+    if (json_is_array(content)) {
+        FT_TRY(trained_parts(parts, content));
+        FT_TRY(join_parts(message, "content", content));
+    } else if (json_is_array(details)) {
+        FT_TRY(trained_details(parts, details, content));
+    } else if (details) {
+        return ft_fail(FT_EDATA, "has a '%s' that is not a list", o->message_field_training_detail);
+    }
+    if (!json_is_array(thoughts))
+        return FT_OK;
+    FT_TRY(trained_parts(&unused, thoughts));
+    const bool says = unused != NULL;
+    json_decref(unused);
+    return says ? ft_fail(FT_EDATA, "has reasoning in parts with 'train' or 'weight', which ft "
+                                    "cannot do yet")
+                : join_parts(message, thinking_key(o), thoughts);
+}
+
+/* *parts: see read_parts. */
+static int add_message(json_t *list, const json_t *from, const struct ft_format_options *o,
+                       json_t **parts)
+{
+    *parts = NULL;
     json_t *to = json_object();
     int rc = to ? copy_properties(to, from, o) : short_of_memory();
     const char *role = json_string_value(json_object_get(to, "role"));
@@ -145,13 +289,17 @@ static int add_message(json_t *list, const json_t *from, const struct ft_format_
     }
     if (!rc && json_object_set_new(to, "role", json_string(role_of(o, role))))
         rc = short_of_memory();
+    if (!rc)
+        rc = read_parts(to, o, parts);
     const json_t *content = json_object_get(to, "content");
-    if (!rc && json_is_array(content))
-        rc = join_parts(to, content);
-    else if (!rc && content && !json_is_string(content))
+    if (!rc && content && !json_is_string(content))
         rc = ft_fail(FT_EDATA, "has a '%s' that is not a text", source_of(o, "content"));
     else if (!rc && !content && !json_object_get(to, "tool_calls"))
         rc = ft_fail(FT_EDATA, "has no '%s'", source_of(o, "content"));
+    if (!rc && o->split_thinking && strcmp(role_of(o, role), "assistant") == 0)
+        rc = *parts ? ft_fail(FT_EDATA, "has parts with 'train' or 'weight', which "
+                                        "'split_thinking' cannot cut")
+                    : split_thinking(to, o);
     if (!rc && json_is_array(json_object_get(to, "tool_calls")))
         rc = parse_calls(to);
     if (!rc && json_array_append(list, to))
@@ -169,29 +317,34 @@ static int add_system(json_t *list, const char *text, size_t n)
 }
 
 /* The system message that the record has beside its messages, or the entry's own. */
-static int complete(json_t *list, const json_t *record, const struct ft_format_options *o)
+static int complete(json_t *list, json_t *parts, const json_t *record,
+                    const struct ft_format_options *o)
 {
     const char *first = json_string_value(json_object_get(json_array_get(list, 0), "role"));
     const bool has = first && strcmp(first, "system") == 0;
     const json_t *own = ft_json_get(record, o->field_system ? o->field_system : "system");
     if (has && o->drop_system_message)
-        return json_array_remove(list, 0) ? short_of_memory() : FT_OK;
-    if (has || o->drop_system_message)
+        return json_array_remove(list, 0) || json_array_remove(parts, 0) ? short_of_memory()
+                                                                         : FT_OK;
+    if (has || o->drop_system_message || (!json_is_string(own) && !o->default_system))
         return FT_OK;
-    if (json_is_string(own))
-        return add_system(list, json_string_value(own), json_string_length(own));
-    if (o->default_system)
-        return add_system(list, o->default_system, strlen(o->default_system));
-    return FT_OK;
+    if (json_array_insert_new(parts, 0, json_null()))
+        return short_of_memory();
+    return json_is_string(own) ? add_system(list, json_string_value(own), json_string_length(own))
+                               : add_system(list, o->default_system, strlen(o->default_system));
 }
 
-static int add_messages(json_t *list, const json_t *messages, const struct ft_format_options *o)
+static int add_messages(json_t *list, json_t *parts, const json_t *messages,
+                        const struct ft_format_options *o)
 {
     for (size_t i = 0; i < json_array_size(messages); i++) {
         const json_t *one = json_array_get(messages, i);
         if (!json_is_object(one))
             return ft_fail(FT_EDATA, "message %zu is not an object", i + 1);
-        int rc = add_message(list, one, o);
+        json_t *own;
+        int rc = add_message(list, one, o, &own);
+        if (json_array_append_new(parts, own ? own : json_null()) && !rc)
+            rc = short_of_memory();
         if (rc)
             return rc == FT_EDATA ? ft_fail(FT_EDATA, "message %zu cannot be used", i + 1) : rc;
     }
@@ -220,22 +373,23 @@ static int get_messages(json_t **out, const json_t *record, const struct ft_form
 
 int ft_conversation_from(json_t **out, const json_t *record, const struct ft_format_options *o)
 {
-    json_t *messages, *list = json_array(), *tools = NULL;
+    json_t *messages, *list = json_array(), *parts = json_array(), *tools = NULL;
     const json_t *given = ft_json_get(record, o->field_tools ? o->field_tools : "tools");
     int rc = get_messages(&messages, record, o);
     if (!rc)
-        rc = list ? add_messages(list, messages, o) : short_of_memory();
+        rc = list && parts ? add_messages(list, parts, messages, o) : short_of_memory();
     if (!rc)
-        rc = complete(list, record, o);
+        rc = complete(list, parts, record, o);
     if (!rc && given)
         rc = parsed(&tools, given, "'tools'");
     if (!rc && tools && !json_is_array(tools))
         rc = ft_fail(FT_EDATA, "'tools' is not a list");
-    *out = rc ? NULL : json_pack("{sO}", "messages", list);
+    *out = rc ? NULL : json_pack("{sOsO}", "messages", list, "ft parts", parts);
     if (!rc && (!*out || (json_array_size(tools) && json_object_set(*out, "tools", tools))))
         rc = short_of_memory();
     json_decref(messages);
     json_decref(list);
+    json_decref(parts);
     json_decref(tools);
     return rc;
 }

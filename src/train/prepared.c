@@ -84,6 +84,8 @@ static int find_key(char key[65], const struct ft_source *s, const struct ft_tex
                  {"system_format", o->system_format},
                  {"system_prompt", o->system_prompt},
                  {"training", o->message_field_training},
+                 {"training detail", o->message_field_training_detail},
+                 {"thinking", o->thinking_key},
                  {"default_system", o->default_system}};
     struct ft_sha256 h;
     char numbers[160], *tokenizer = ft_path_join(t->folder, "tokenizer.json");
@@ -94,12 +96,12 @@ static int find_key(char key[65], const struct ft_source *s, const struct ft_tex
     add_list(&h, "role", o->roles);
     add_list(&h, "trained", o->roles_to_train);
     add_list(&h, "end", o->end_tokens);
-    snprintf(numbers, sizeof numbers, "%d %d %d %lld %lld", o->train_on_eos, o->train_on_inputs,
-             o->drop_system_message,
+    snprintf(numbers, sizeof numbers, "%d %d %d %d %lld %lld", o->train_on_eos, o->train_on_inputs,
+             o->drop_system_message, o->split_thinking,
              ft_format_cuts(s->format) ? (long long)s->prepare.sequence_len : 0,
              (long long)s->prepare.skip_bad);
     add_text(&h, "numbers", numbers);
-    char *special = json_dumps(t->special, JSON_SORT_KEYS | JSON_COMPACT);
+    char *special = json_dumps(s->names ? s->names : t->special, JSON_SORT_KEYS | JSON_COMPACT);
     add_text(&h, "special", special);
     add_date(&h, s);
     int rc = !special    ? ft_fail(FT_ERESOURCE, "out of memory")

@@ -201,7 +201,7 @@ static int find_properties(struct ft_source *s)
     size_t n = 0, at = 0;
     while (d->message_property_mappings && d->message_property_mappings[n])
         n++;
-    FT_TRY(ft_alloc(&s->properties, n + 5, sizeof *s->properties));
+    FT_TRY(ft_alloc(&s->properties, n + 7, sizeof *s->properties));
     for (; at < n; at++)
         s->properties[at] = d->message_property_mappings[at];
     if (d->message_field_role) {
@@ -212,6 +212,11 @@ static int find_properties(struct ft_source *s)
         s->properties[at++] = "content";
         s->properties[at++] = d->message_field_content;
     }
+    if (d->field_thinking) {
+        s->properties[at++] =
+            d->template_thinking_key ? d->template_thinking_key : "reasoning_content";
+        s->properties[at++] = d->field_thinking;
+    }
     return FT_OK;
 }
 
@@ -219,6 +224,28 @@ static long long now(void)
 {
     const char *fixed = getenv("SOURCE_DATE_EPOCH");
     return fixed && *fixed ? atoll(fixed) : (long long)time(NULL);
+}
+
+/* The special tokens, and what chat_template_kwargs adds. */
+static int find_names(struct ft_source *s, const struct ft_texts *t)
+{
+    static const char *const others[] = {"messages", "tools", "documents", "add_generation_prompt",
+                                         "chat_template"};
+    const struct ft_yaml *more = s->entry->chat_template_kwargs ? s->entry->chat_template_kwargs
+                                                                : t->config->chat_template_kwargs;
+    s->names = json_copy(t->special);
+    for (const struct ft_yaml *e = more ? more->first : NULL; e && s->names; e = e->next) {
+        for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+            if (strcmp(e->key, others[i]) == 0)
+                return ft_fail_at(e->key_at, FT_ECONFIG,
+                                  "'chat_template_kwargs' has '%s', which is not its to say",
+                                  e->key);
+        if (json_object_set_new(s->names, e->key, ft_value_json(e))) {
+            json_decref(s->names);
+            s->names = NULL;
+        }
+    }
+    return s->names ? FT_OK : ft_fail(FT_ERESOURCE, "out of memory");
 }
 
 static int open_format(struct ft_source *s, const struct ft_texts *t, const struct ft_config *c)
@@ -242,6 +269,9 @@ static int open_format(struct ft_source *s, const struct ft_texts *t, const stru
         .roles = d->roles,
         .roles_to_train = d->roles_to_train ? d->roles_to_train : c->roles_to_train,
         .message_field_training = d->message_field_training,
+        .message_field_training_detail = d->message_field_training_detail,
+        .thinking_key = d->template_thinking_key,
+        .split_thinking = d->split_thinking,
         .end_tokens = d->eot_tokens ? d->eot_tokens : c->eot_tokens,
         .default_system = c->default_system_message,
         .train_on_eos = (enum ft_train_on)(d->train_on_eos != FT_TRAIN_UNSET ? d->train_on_eos
@@ -254,7 +284,8 @@ static int open_format(struct ft_source *s, const struct ft_texts *t, const stru
     };
     if (ft_format_needs_chat(d->type)) {
         FT_TRY(open_template(s, t));
-        FT_TRY(ft_chat_new(&s->chat, s->template_text, s->template_name, t->special));
+        FT_TRY(find_names(s, t));
+        FT_TRY(ft_chat_new(&s->chat, s->template_text, s->template_name, s->names));
         if (s->tools_text)
             FT_TRY(ft_chat_add_tools(s->chat, s->tools_text, s->tools_name));
         s->says_date = strstr(s->template_text, "strftime_now") ||
@@ -290,6 +321,7 @@ void ft_source_close(struct ft_source *s)
 {
     ft_format_close(s->format);
     ft_chat_close(s->chat);
+    json_decref(s->names);
     ft_free_names(s->files);
     ft_free(s->properties);
     ft_free(s->template_text);

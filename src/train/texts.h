@@ -27,6 +27,7 @@ struct ft_source {
     const struct ft_dataset_config *entry;
     char **files; /* NULL ends */
     struct ft_format_options options;
+    json_t *names; /* what templates are given besides messages: special tokens and more */
     struct ft_chat *chat;
     struct ft_format *format;
     struct ft_prepare prepare;

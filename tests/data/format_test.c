@@ -260,40 +260,54 @@ CASE(text_beside_the_messages_is_the_systems)
     ft_status_clear();
 }
 
-/* Masks of turns that answer with calls: from the prompt's end to what ends them. */
-static void check_calls(const char *template, const char *trained)
+/* What is trained of a record, "[" where that begins anew. */
+static void check_trained(const char *model, const char *record, const char *entry,
+                          const char *config, const char *trained, int turns)
 {
     struct opened o;
     struct ft_sample s = {0};
-    static const char record[] =
-        "{\"messages\": [{\"role\": \"user\", \"content\": \"w?\"}, {\"role\": \"assistant\", "
-        "\"content\": \"\", \"tool_calls\": [{\"function\": {\"name\": \"f\", \"arguments\": "
-        "{\"a\": "
-        "1}}}]}, {\"role\": \"tool\", \"content\": \"T\"}, {\"role\": \"assistant\", \"content\": "
-        "\"ok\"}]}";
-    char config[1024], got[512] = "", *text;
+    char got[512] = "", keys[512], *text;
     json_t *r = NULL;
     size_t n;
-    snprintf(config, sizeof config, "chat_template_jinja: \"%s\"\n", template);
+    snprintf(keys, sizeof keys, "    type: chat_template\n%s", entry);
     write_text("x.jsonl", "{}\n");
-    write_config("x.jsonl", "    type: chat_template\n", config);
-    CHECK_INT(open_config(&o, MODEL, 1), FT_OK);
-    CHECK_INT(ft_json_record(record, sizeof record - 1, (struct ft_where){0}, FT_EDATA, &r), FT_OK);
-    CHECK_INT(ft_format_sample(o.s.format, o.t.tokenizer, r, &s), FT_OK);
-    for (size_t i = 0; i < s.ids.n; i++) {
+    write_config("x.jsonl", keys, config);
+    CHECK_INT(open_config(&o, model, 1), FT_OK);
+    CHECK_INT(ft_json_record(record, strlen(record), (struct ft_where){0}, FT_EDATA, &r), FT_OK);
+    if (ft_format_sample(o.s.format, o.t.tokenizer, r, &s))
+        snprintf(got, sizeof got, "%s", ft_status_report());
+    for (size_t i = 0; i < s.labelled; i++) {
         const bool open = s.mask[i] && (i == 0 || !s.mask[i - 1]);
         ft_tokenizer_decode(o.t.tokenizer, &s.ids.v[i], 1, false, &text, &n);
         if (s.mask[i])
             snprintf(got + strlen(got), sizeof got - strlen(got), "%s%s", open ? "[" : "", text);
         ft_free(text);
     }
-    CHECK_TEXT(got, trained);
-    CHECK_INT(s.turns, 2);
-    CHECK_INT(s.ended, 2);
+    if (turns > 0) {
+        CHECK_TEXT(got, trained);
+        CHECK_INT(s.turns, turns);
+        CHECK_INT(s.ended, turns);
+    } else {
+        CHECK_HAS(got, trained);
+    }
     ft_status_clear();
     json_decref(r);
     ft_sample_free(&s);
     close_config(&o);
+}
+
+/* Masks of turns that answer with calls: from the prompt's end to what ends them. */
+static void check_calls(const char *template, const char *trained)
+{
+    static const char record[] =
+        "{\"messages\": [{\"role\": \"user\", \"content\": \"w?\"}, {\"role\": \"assistant\", "
+        "\"content\": \"\", \"tool_calls\": [{\"function\": {\"name\": \"f\", \"arguments\": "
+        "{\"a\": "
+        "1}}}]}, {\"role\": \"tool\", \"content\": \"T\"}, {\"role\": \"assistant\", \"content\": "
+        "\"ok\"}]}";
+    char config[1024];
+    snprintf(config, sizeof config, "chat_template_jinja: \"%s\"\n", template);
+    check_trained(MODEL, record, "", config, trained, 2);
 }
 
 #define HEAD                                                                                       \
@@ -319,6 +333,90 @@ CASE(turns_that_call_tools_are_trained_whole)
                 "<|im_end|>{% for t in messages if t.role == 'tool' %}R:{{ t.content }}{% endfor"
                 " %}{% else %}A:{{ m.content }}<|im_end|>{% endif %}{% endif %}{% endfor %}",
                 "[C:f(1)<|im_end|>[ok<|im_end|>");
+}
+
+#define ANSWER(content)                                                                            \
+    "{\"messages\": [{\"role\": \"user\", \"content\": \"q\"}, {\"role\": \"assistant\", " content \
+    "}]}"
+#define CHATML "chat_template: chatml\n"
+
+CASE(parts_of_turns_may_be_trained)
+{
+    static const char pieces[] = FT_ROOT "/tests/data/pieces";
+    static const char parts[] = ANSWER(
+        "\"content\": [{\"text\": \"  ab\", \"train\": true}, {\"text\": \"cd\", \"weight\": "
+        "0}, {\"text\": \"x1 \"}]");
+    fresh();
+    check_trained(MODEL, parts, "", CHATML, "[ ab[x1 <|im_end|>", 1); /* "\n " is not */
+    check_trained(pieces, parts, "", CHATML, "[ab[x1<|im_end|>", 1);
+    /* trimmed, and in another place */
+    check_trained(
+        MODEL, parts, "",
+        "chat_template_jinja: \"{% for m in messages %}{{ m.role }} ab{{ m.content | trim "
+        "}}<|im_end|>{% endfor %}\"\n",
+        "[ab[x1<|im_end|>", 1);
+    check_trained(MODEL, parts, "", "chat_template_jinja: \"{{ messages[1].content | upper }}\"\n",
+                  "message 2: the template changes its text", 0);
+    check_trained(MODEL, ANSWER("\"content\": [{\"text\": \"a\", \"train\": \"no\"}]"), "", CHATML,
+                  "'train' is neither true nor false", 0);
+    check_trained(MODEL,
+                  ANSWER("\"content\": \"a\", \"reasoning_content\": [{\"text\": \"a\", \"train\": "
+                         "false}]"),
+                  "", CHATML, "reasoning in parts", 0);
+    static const char details[] =
+        ANSWER("\"content\": \"h\u00e9llo, you\", \"d\": [{\"begin_offset\": 1, \"end_offset\": 1, "
+               "\"train\": true}, {\"begin_offset\": 6, \"end_offset\": 99, \"train\": true}]");
+    check_trained(MODEL, details, "    message_field_training_detail: d\n", CHATML,
+                  "[\u00e9[ you<|im_end|>", 1);
+    check_trained(MODEL, ANSWER("\"content\": \"a\", \"d\": [{\"begin_offset\": 1}]"),
+                  "    message_field_training_detail: d\n", CHATML, "without begin_offset", 0);
+    check_trained(MODEL, ANSWER("\"content\": \"a\", \"d\": true"),
+                  "    message_field_training_detail: d\n", CHATML, "has a 'd' that is not a list",
+                  0);
+}
+
+CASE(thoughts_may_be_split_off)
+{
+    static const char template[] =
+        "chat_template_jinja: \"{% for m in messages %}{{ m.role }}<{{ m.reasoning_content }}>{{ "
+        "m.content }}<|im_end|>{% endfor %}\"\n";
+    fresh();
+    check_trained(MODEL, ANSWER("\"content\": \"<think> t </think>\\n x\""),
+                  "    split_thinking: true\n", template, "[t>x<|im_end|>", 1);
+    check_trained(MODEL, ANSWER("\"content\": \"</think>x<think>\""), "    split_thinking: true\n",
+                  template, "[x<think><|im_end|>", 1);
+    check_trained(MODEL, ANSWER("\"content\": [{\"text\": \"a\", \"train\": false}]"),
+                  "    split_thinking: true\n", template, "which 'split_thinking' cannot cut", 0);
+}
+
+CASE(templates_get_what_chat_template_kwargs_says)
+{
+    struct opened o;
+    static const char template[] =
+        "chat_template_jinja: \"{{ messages[1].content }}<|im_end|>{{ a }}{{ b }}{{ c }}\"\n";
+    char config[512];
+    fresh();
+    snprintf(config, sizeof config, "%schat_template_kwargs: {a: false, b: 1.5, c: \"2\"}\n",
+             template);
+    check_trained(MODEL, ANSWER("\"content\": \"x\""), "", config, "[x<|im_end|>", 1);
+    /* the entry's own go before the option's */
+    snprintf(config, sizeof config,
+             "chat_template_jinja: \"{{ messages[1].content }}{{ a }}<|im_end|>\"\n"
+             "chat_template_kwargs: {a: 1}\n");
+    check_trained(MODEL, ANSWER("\"content\": \"x\""),
+                  "    chat_template_kwargs: {a: [1, null, yes, \"no\"]}\n", config,
+                  "[x[1, None, True, 'no']<|im_end|>", 1);
+    write_config("x.jsonl", "    type: chat_template\n",
+                 CHATML "chat_template_kwargs: {messages: 1}\n");
+    CHECK_INT(open_config(&o, MODEL, 1), FT_ECONFIG);
+    CHECK_HAS(ft_status_report(), "c.yaml:8:24: error: 'chat_template_kwargs' has 'messages'");
+    close_config(&o);
+    ft_status_clear();
+    write_config("x.jsonl", "    type: chat_template\n", CHATML "chat_template_kwargs: 1\n");
+    CHECK_INT(open_config(&o, MODEL, 1), FT_ECONFIG);
+    CHECK_HAS(ft_status_report(), "'chat_template_kwargs' is '1', allowed a map");
+    close_config(&o);
+    ft_status_clear();
 }
 
 CASE(a_damaged_prepared_file_is_found_out)
