@@ -3,9 +3,12 @@
 #include "core/json.h"
 #include "core/mem.h"
 #include "tests/check.h"
+#include "text/chat.h"
 #include "text/template.h"
 
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static void one_case(const json_t *c, json_t *context)
 {
@@ -65,6 +68,68 @@ CASE(what_jinja_refuses_is_refused)
         ft_status_clear();
     }
     json_decref(root);
+}
+
+/* Special tokens that a folder does not name are those of its tokenizer's class. */
+CASE(classes_have_special_tokens)
+{
+    static const struct {
+        const char *config, *model, *bos, *eos, *pad;
+    } rows[] = {
+        {"{\"tokenizer_class\": \"GPT2TokenizerFast\"}", "{}", "<|endoftext|>", "<|endoftext|>",
+         NULL},
+        {"{\"model_max_length\": 1024}", "{\"model_type\": \"gpt2\"}", "<|endoftext|>",
+         "<|endoftext|>", NULL},
+        {"{\"tokenizer_class\": \"Qwen2Tokenizer\", \"eos_token\": \"<|im_end|>\", \"pad_token\": "
+         "null}",
+         "{}", NULL, "<|im_end|>", NULL},
+        {"{\"tokenizer_class\": \"GemmaTokenizer\", \"eos_token\": {\"content\": \"<e>\"}}", "{}",
+         "<bos>", "<e>", "<pad>"},
+        {"{\"tokenizer_class\": \"PreTrainedTokenizerFast\"}", "{\"model_type\": \"gpt2\"}", NULL,
+         NULL, NULL},
+        {"{}", "{\"model_type\": \"llama\"}", NULL, NULL, NULL},
+        {"{\"tokenizer_class\": \"LlamaTokenizerFaster\"}", "{}", NULL, NULL, NULL}};
+    char folder[] = "/tmp/ft-classes-XXXXXX", path[256];
+    CHECK(mkdtemp(folder) != NULL);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        json_t *tokens = NULL;
+        snprintf(path, sizeof path, "%s/tokenizer_config.json", folder);
+        CHECK_INT(ft_file_write(path, rows[i].config, strlen(rows[i].config)), FT_OK);
+        snprintf(path, sizeof path, "%s/config.json", folder);
+        CHECK_INT(ft_file_write(path, rows[i].model, strlen(rows[i].model)), FT_OK);
+        CHECK_INT(ft_special_tokens(&tokens, folder), FT_OK);
+        const char *const got[] = {json_string_value(json_object_get(tokens, "bos_token")),
+                                   json_string_value(json_object_get(tokens, "eos_token")),
+                                   json_string_value(json_object_get(tokens, "pad_token"))};
+        const char *const want[] = {rows[i].bos, rows[i].eos, rows[i].pad};
+        for (int k = 0; k < 3; k++)
+            if (!got[k] != !want[k] || (want[k] && strcmp(got[k], want[k]) != 0))
+                check_fail(rows[i].config, k, "is %s, expected %s", got[k] ? got[k] : "none",
+                           want[k] ? want[k] : "none");
+        json_decref(tokens);
+    }
+    snprintf(path, sizeof path, "rm -r %s", folder);
+    CHECK_INT(system(path), 0);
+}
+
+/* A template's file must be UTF-8: the byte that is not is named. */
+CASE(a_template_file_is_text)
+{
+    char path[] = "/tmp/ft-template-XXXXXX", *text = NULL;
+    CHECK(mkstemp(path) >= 0);
+    CHECK_INT(ft_file_write(path, "a\nb\xff", 4), FT_OK);
+    CHECK_INT(ft_chat_template_file(&text, path), FT_EDATA);
+    CHECK_HAS(ft_status_report(), ":2:2: error: the byte 0xff is not UTF-8 text");
+    ft_status_clear();
+    CHECK_INT(ft_file_write(path, "a\0b", 3), FT_OK);
+    CHECK_INT(ft_chat_template_file(&text, path), FT_EDATA);
+    CHECK_HAS(ft_status_report(), ":1:2: error: the byte 0x00");
+    ft_status_clear();
+    CHECK_INT(ft_file_write(path, "\xc3\xa9", 2), FT_OK);
+    CHECK_INT(ft_chat_template_file(&text, path), FT_OK);
+    CHECK_TEXT(text, "\xc3\xa9");
+    ft_free(text);
+    unlink(path);
 }
 
 CASE(damaged_templates_never_crash)
