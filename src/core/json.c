@@ -4,6 +4,8 @@
 #include "core/file.h"
 #include "core/mem.h"
 
+#include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 int ft_json_text(const char *text, size_t len, const char *name, enum ft_code code, json_t **out)
@@ -16,11 +18,61 @@ int ft_json_text(const char *text, size_t len, const char *name, enum ft_code co
                       e.text);
 }
 
+static bool too_long(const char *digits, size_t n)
+{
+    char text[24];
+    if (n < 19 || n >= sizeof text)
+        return n >= 19;
+    memcpy(text, digits, n);
+    text[n] = 0;
+    errno = 0;
+    strtoll(text, NULL, 10);
+    return errno == ERANGE;
+}
+
+/* A copy in which whole numbers beyond 64 bits are reals; NULL: out of memory. */
+static char *with_reals(const char *text, size_t len, size_t *out_len)
+{
+    char *out;
+    size_t n = 0, i = 0;
+    bool quoted = false;
+    if (ft_alloc(&out, len + len / 19 * 2 + 3, 1)) /* ".0" for each */
+        return NULL;
+    while (i < len) {
+        const size_t begin = i;
+        bool whole = true;
+        for (; !quoted && i < len && text[i] && strchr("0123456789+-.eE", text[i]); i++)
+            whole = whole && !strchr(".eE", text[i]);
+        if (i == begin) {
+            i += quoted && text[i] == '\\' && i + 1 < len ? 2 : 1;
+            quoted = quoted != (text[begin] == '"');
+            whole = false;
+        }
+        memcpy(out + n, text + begin, i - begin);
+        n += i - begin;
+        if (whole && too_long(text + begin, i - begin)) {
+            memcpy(out + n, ".0", 2);
+            n += 2;
+        }
+    }
+    *out_len = n;
+    return out;
+}
+
 int ft_json_record(const char *text, size_t len, struct ft_where at, enum ft_code code,
                    json_t **out)
 {
     json_error_t e;
-    *out = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &e);
+    const size_t flags = JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL;
+    *out = json_loadb(text, len, flags, &e);
+    if (!*out && json_error_code(&e) == json_error_numeric_overflow) {
+        size_t n;
+        char *other = with_reals(text, len, &n);
+        if (!other)
+            return FT_ERESOURCE;
+        *out = json_loadb(other, n, flags, &e);
+        ft_free(other);
+    }
     if (*out)
         return FT_OK;
     at.line += e.line > 1 ? e.line - 1 : 0;

@@ -13,7 +13,8 @@ int ft_json_config(const char *path, enum ft_code code, json_t **out);
 /* Parses len bytes; `name` stands for them in messages. */
 int ft_json_text(const char *text, size_t len, const char *name, enum ft_code code, json_t **out);
 
-/* A line of a JSONL file: any value, and texts may hold the character U+0000. */
+/* A line of a JSONL file: any value, and texts may hold the character U+0000. Whole numbers beyond
+ * 64 bits are reals. */
 int ft_json_record(const char *text, size_t len, struct ft_where at, enum ft_code code,
                    json_t **out);
 

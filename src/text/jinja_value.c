@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "text/jinja_run.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -176,7 +177,9 @@ struct jv *jv_from_json(struct jr *r, const json_t *j)
         return jv_text(r, json_string_value(j), json_string_length(j));
     case JSON_INTEGER:
         return jv_int(r, json_integer_value(j));
-    case JSON_REAL:
+    case JSON_REAL: /* it may have been a whole number */
+        if (fabs(json_real_value(j)) >= 0x1p63)
+            return jr_fail(r, r->at, "a number beyond 64 bits is not supported");
         return jv_float(r, json_real_value(j));
     case JSON_TRUE:
     case JSON_FALSE:

@@ -1,5 +1,6 @@
 /* core: random numbers, hashes, text, threads, files, memory, dtypes, regular expressions. */
 #include "core/file.h"
+#include "core/json.h"
 #include "core/mem.h"
 #include "core/regex.h"
 #include "core/rng.h"
@@ -155,4 +156,25 @@ CASE(files_are_replaced_whole)
     snprintf(command, sizeof command, "ls -A %s | tr '\\n' ' ' | grep -qx 'a f ' && rm -r %s",
              folder, folder);
     CHECK_INT(system(command), 0); /* no temporary was left */
+}
+
+/* Identifiers of other programs may have more than 64 bits: their records can be read. */
+CASE(numbers_beyond_64_bits_are_reals)
+{
+    static const char text[] =
+        "{\"a\": 12345678901234567890, \"b\": [-99999999999999999999, 1234567890123456789], \"c\": "
+        "\"12345678901234567890 \\\" 12345678901234567890\", \"d\": 0.12345678901234567890123, "
+        "\"e\": 12345678901234567890e1}";
+    json_t *o;
+    CHECK_INT(ft_json_record(text, sizeof text - 1, (struct ft_where){0}, FT_EDATA, &o), FT_OK);
+    CHECK(json_real_value(json_object_get(o, "a")) == 12345678901234567890.0);
+    const json_t *b = json_object_get(o, "b");
+    CHECK(json_real_value(json_array_get(b, 0)) == -99999999999999999999.0);
+    CHECK_INT(json_integer_value(json_array_get(b, 1)), 1234567890123456789);
+    CHECK_TEXT(json_string_value(json_object_get(o, "c")),
+               "12345678901234567890 \" 12345678901234567890");
+    CHECK(json_real_value(json_object_get(o, "e")) == 12345678901234567890e1);
+    json_decref(o);
+    CHECK_INT(ft_json_record("1e999", 5, (struct ft_where){0}, FT_EDATA, &o), FT_EDATA);
+    ft_status_clear();
 }

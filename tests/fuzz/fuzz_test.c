@@ -229,13 +229,13 @@ static void try_records(const struct bytes *b)
 /* --- the seeds --- */
 
 struct seeds {
-    struct bytes v[64];
+    struct bytes v[2048];
     int n;
 };
 
 static void add_seed(struct seeds *s, const char *p, size_t n)
 {
-    if (s->n < 64)
+    if (s->n < (int)(sizeof s->v / sizeof *s->v))
         set(&s->v[s->n++], p, n);
 }
 
@@ -272,6 +272,17 @@ static void add_templates(struct seeds *s)
     }
     context = json_incref(json_object_get(root, "context"));
     json_decref(root);
+    static const char *const lists[] = {"cases", "random"};
+    root = read_json(FT_ROOT "/tests/text/jinja.json");
+    for (int l = 0; l < 2; l++) {
+        cases = json_object_get(root, lists[l]);
+        for (size_t i = 0; i < json_array_size(cases); i++) {
+            const json_t *t = json_array_get(json_array_get(cases, i), 0);
+            add_seed(s, json_string_value(t), json_string_length(t));
+        }
+    }
+    json_object_update_missing(context, json_object_get(root, "context"));
+    json_decref(root);
 }
 
 static void add_records(struct seeds *s)
@@ -298,10 +309,21 @@ static double seconds(const char *target)
     return text ? atof(text) : 1;
 }
 
+/* Puts a part of another seed somewhere into b. */
+static void mix(struct bytes *b, const struct bytes *other)
+{
+    const size_t from = pick((uint32_t)other->n + 1), at = pick((uint32_t)b->n + 1);
+    size_t n = pick((uint32_t)(other->n - from) + 1);
+    n = n > 2000 ? 2000 : n;
+    memmove(b->p + at + n, b->p + at, b->n - at);
+    memcpy(b->p + at, other->p + from, n);
+    b->n += n;
+}
+
 static void fuzz(const char *target, void (*add)(struct seeds *), void (*run)(const struct bytes *),
                  bool json)
 {
-    struct seeds s = {.n = 0};
+    static struct seeds s;
     struct bytes b = {NULL, 0, 0};
     const double end = ft_now() + seconds(target);
     const char *seed = getenv("FT_FUZZ_SEED");
@@ -312,6 +334,7 @@ static void fuzz(const char *target, void (*add)(struct seeds *), void (*run)(co
     else
         snprintf(input_file, sizeof input_file, "/tmp/ft-fuzz-%ld", (long)getpid());
     state = seed ? strtoull(seed, NULL, 10) : 1;
+    memset(&s, 0, sizeof s);
     add(&s);
     CHECK(s.n > 0);
     for (; s.n && ft_now() < end; runs++) {
@@ -326,7 +349,10 @@ static void fuzz(const char *target, void (*add)(struct seeds *), void (*run)(co
             free(text);
         } else {
             set(&b, from->p, from->n);
-            damage(&b);
+            if (pick(2))
+                mix(&b, &s.v[pick((uint32_t)s.n)]);
+            if (pick(4))
+                damage(&b);
         }
         run(&b);
         ft_status_clear();
