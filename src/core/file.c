@@ -4,6 +4,7 @@
 
 #include "core/mem.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -104,6 +105,22 @@ int ft_writer_open(struct ft_writer *w, const char *path)
     if (w->fd < 0)
         return write_error(path, "create");
     return FT_OK;
+}
+
+void ft_writer_sweep(const char *path)
+{
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    const size_t n = strlen(name);
+    char folder[4096] = ".";
+    if (slash)
+        snprintf(folder, sizeof folder, "%.*s", slash == path ? 1 : (int)(slash - path), path);
+    DIR *d = opendir(folder);
+    for (const struct dirent *e; d && (e = readdir(d));)
+        if (strncmp(e->d_name, name, n) == 0 && strncmp(e->d_name + n, ".tmp.", 5) == 0 &&
+            e->d_name[n + 5 + strspn(e->d_name + n + 5, "0123456789")] == 0)
+            unlinkat(dirfd(d), e->d_name, 0);
+    if (d)
+        closedir(d);
 }
 
 int ft_writer_put(struct ft_writer *w, const void *data, size_t len)

@@ -32,6 +32,9 @@ int ft_writer_put(struct ft_writer *w, const void *data, size_t len);
 int ft_writer_commit(struct ft_writer *w); /* closes w in any case */
 void ft_writer_abort(struct ft_writer *w); /* removes the temporary; harmless after commit */
 
+/* Removes what processes that were killed left of writing path; nobody else may be writing it. */
+void ft_writer_sweep(const char *path);
+
 /* A nameless file in the folder of `path`, for what is too large to hold: gone when it is closed.
  * Starts as FT_SPOOL_CLOSED. FT_ERESOURCE. */
 struct ft_spool {

@@ -248,6 +248,7 @@ int ft_source_prepared(char **path, const struct ft_source *s, const struct ft_t
     if (fd < 0 || sound)
         goto out;
     unlink(*path); /* a damaged one */
+    ft_writer_sweep(*path);
     FT_GO(build(s, t, *path, key, audit));
     stamp(&h, s);
     ft_sha256_hex(&h, after);

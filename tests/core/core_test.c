@@ -158,6 +158,26 @@ CASE(files_are_replaced_whole)
     CHECK_INT(system(command), 0); /* no temporary was left */
 }
 
+CASE(what_killed_processes_left_is_removed)
+{
+    char folder[] = "/tmp/ft-sweep-XXXXXX", path[256];
+    static const char *const names[] = {"a",          "a.tmp.12", "a.tmp.x",
+                                        "a.tmp.12.b", "aa.tmp.1", "a.tmp."};
+    CHECK(mkdtemp(folder) != NULL);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        snprintf(path, sizeof path, "%s/%s", folder, names[i]);
+        CHECK_INT(ft_file_write(path, "x", 1), FT_OK);
+    }
+    snprintf(path, sizeof path, "%s/a", folder);
+    ft_writer_sweep(path);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        snprintf(path, sizeof path, "%s/%s", folder, names[i]);
+        CHECK_INT(ft_file_exists(path), i != 1 && i != 5);
+        unlink(path);
+    }
+    CHECK_INT(rmdir(folder), 0);
+}
+
 /* Identifiers of other programs may have more than 64 bits: their records can be read. */
 CASE(numbers_beyond_64_bits_are_reals)
 {
