@@ -69,7 +69,7 @@ static struct jv *length(const struct jv_call *c)
 {
     const struct jv *v = c->self;
     if (v->kind == JV_STRING)
-        return jv_int(c->r, (long long)jv_characters(v));
+        return jv_int(c->r, (long long)jv_characters(c->r, v));
     if (v->kind == JV_LOOP)
         return jv_int(c->r, (long long)v->self->n);
     if (v->kind == JV_UNDEFINED)
@@ -293,7 +293,8 @@ static struct jv *truncated(const struct jv_call *c)
         return v;
     if (v->kind != JV_STRING)
         return jr_fail(c->r, c->at, "'truncate' needs a text, not %s", jv_kind_name(v));
-    const long long tail = (long long)jv_characters(end), n = (long long)jv_characters(v);
+    const long long tail = (long long)jv_characters(c->r, end),
+                    n = (long long)jv_characters(c->r, v);
     if (most < tail || leeway < 0)
         return jr_fail(c->r, c->at, "'truncate' to %lld characters", most);
     if (n - leeway <= most)
@@ -387,7 +388,7 @@ static struct jv *unique(const struct jv_call *c)
         struct jv *key = folded(c, path(c, in->v[i], c->arg[1]), !yes(c->arg[0]));
         bool twice = false;
         for (size_t k = 0; k < keys->n && !twice; k++)
-            twice = jv_equal(keys->v[k], key);
+            twice = jv_equal(c->r, keys->v[k], key);
         if (twice)
             continue;
         jv_add(c->r, keys, key);
@@ -455,7 +456,7 @@ static void sort_by(const struct jv_call *c, struct jv *l, struct jv *keys, bool
         }
         l->v[k] = v;
         keys->v[k] = key;
-        c->r->steps += (long)(i - k);
+        jr_work(c->r, i - k);
     }
 }
 
@@ -482,7 +483,7 @@ static struct jv *group_by(const struct jv_call *c)
         struct jv *pair = jv_new(c->r, JV_TUPLE), *group = jv_new(c->r, JV_LIST);
         struct jv *key = path(c, l->v[i], c->arg[0]);
         const struct jv *same = keys->v[i];
-        for (; i < l->n && jv_equal(keys->v[i], same); i++)
+        for (; i < l->n && jv_equal(c->r, keys->v[i], same); i++)
             jv_add(c->r, group, l->v[i]);
         jv_add(c->r, pair, key->kind == JV_UNDEFINED && is_given(c->arg[1]) ? c->arg[1] : key);
         jv_add(c->r, pair, group);

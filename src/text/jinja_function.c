@@ -156,7 +156,7 @@ const struct jv_builtin jv_functions[] = {{"raise_exception", raise_exception, "
 
 static struct jv *get(const struct jv_call *c)
 {
-    struct jv *found = jv_member(c->self, c->arg[0]);
+    struct jv *found = jv_member(c->r, c->self, c->arg[0]);
     return found ? found : c->arg[1] ? c->arg[1] : jv_new(c->r, JV_NONE);
 }
 
@@ -189,7 +189,7 @@ const struct jv_builtin jv_dict_methods[] = {
 static struct jv *list_index(const struct jv_call *c)
 {
     for (size_t i = 0; i < c->self->n; i++)
-        if (jv_equal(c->self->v[i], c->arg[0]))
+        if (jv_equal(c->r, c->self->v[i], c->arg[0]))
             return jv_int(c->r, (long long)i);
     return jr_fail(c->r, c->at, "the value looked for is not in the list");
 }
@@ -198,7 +198,7 @@ static struct jv *list_count(const struct jv_call *c)
 {
     long long n = 0;
     for (size_t i = 0; i < c->self->n; i++)
-        n += jv_equal(c->self->v[i], c->arg[0]);
+        n += jv_equal(c->r, c->self->v[i], c->arg[0]);
     return jv_int(c->r, n);
 }
 
@@ -233,7 +233,7 @@ static struct jv *changed(const struct jv_call *c)
     struct jv *now = jv_new(c->r, JV_TUPLE), **before = c->self->keys;
     for (int i = 0; i < c->all->n; i++)
         jv_add(c->r, now, c->all->v[i]);
-    if (*before && jv_equal(*before, now))
+    if (*before && jv_equal(c->r, *before, now))
         return jv_bool(c->r, false);
     *before = now;
     return jv_bool(c->r, true);

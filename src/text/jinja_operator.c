@@ -9,6 +9,7 @@
 
 int jv_order(struct jr *r, const struct jn *at, const struct jv *a, const struct jv *b)
 {
+    jr_work(r, 16);
     if (jv_is_number(a) && jv_is_number(b)) {
         if (a->kind != JV_FLOAT && b->kind != JV_FLOAT)
             return a->i < b->i ? -1 : a->i > b->i;
@@ -16,12 +17,12 @@ int jv_order(struct jr *r, const struct jn *at, const struct jv *a, const struct
     }
     if (a->kind == JV_STRING && b->kind == JV_STRING) {
         const size_t least = a->n < b->n ? a->n : b->n;
-        int c = least ? memcmp(a->s, b->s, least) : 0;
+        int c = least && jr_work(r, least) ? memcmp(a->s, b->s, least) : 0;
         return c ? c : a->n < b->n ? -1 : a->n > b->n;
     }
     if (jv_is_list(a) && a->kind == b->kind) {
         for (size_t i = 0; i < a->n && i < b->n; i++)
-            if (!jv_equal(a->v[i], b->v[i]))
+            if (!jv_equal(r, a->v[i], b->v[i]))
                 return jv_order(r, at, a->v[i], b->v[i]);
         return a->n < b->n ? -1 : a->n > b->n;
     }
@@ -36,20 +37,20 @@ static bool contains(struct jr *r, const struct jn *at, struct jv *in, const str
             jr_fail(r, at, "'in' a text needs a text, not %s", jv_kind_name(x));
             return false;
         }
-        return x->n == 0 || memmem(in->s, in->n, x->s, x->n) != NULL;
+        return x->n == 0 || !jr_work(r, in->n) || memmem(in->s, in->n, x->s, x->n) != NULL;
     }
     if (in->kind == JV_DICT)
-        return jv_member(in, x) != NULL;
+        return jv_member(r, in, x) != NULL;
     if (in->kind == JV_ITERATOR) { /* goes up to the one that was looked for */
         while ((size_t)in->i < in->n)
-            if (jv_equal(in->v[in->i++], x))
+            if (jv_equal(r, in->v[in->i++], x))
                 return true;
         return false;
     }
     if (!jv_has_members(in) && in->kind != JV_UNDEFINED)
         jr_fail(r, at, "'in' needs something to look into, not %s", jv_kind_name(in));
     for (size_t i = 0; jv_has_members(in) && i < in->n; i++)
-        if (jv_equal(in->v[i], x))
+        if (jv_equal(r, in->v[i], x))
             return true;
     return false;
 }
@@ -57,9 +58,9 @@ static bool contains(struct jr *r, const struct jn *at, struct jv *in, const str
 bool jv_compare(struct jr *r, const struct jn *at, const char *op, struct jv *a, struct jv *b)
 {
     if (strcmp(op, "==") == 0)
-        return jv_equal(a, b);
+        return jv_equal(r, a, b);
     if (strcmp(op, "!=") == 0)
-        return !jv_equal(a, b);
+        return !jv_equal(r, a, b);
     if (strcmp(op, "in") == 0)
         return contains(r, at, b, a);
     if (strcmp(op, "not in") == 0)

@@ -1,7 +1,7 @@
 /* Runs templates: variables, expressions, macros, statements. */
 #include "text/jinja_run.h"
 
-enum { MOST_CALLS = 64, MOST_STEPS = 20000000 };
+enum { MOST_CALLS = 64, OF_STEP = 400 }; /* OF_STEP: the work of one */
 
 /* Names and values of one scope, the latest first. */
 struct variable {
@@ -33,10 +33,10 @@ static void set_variable(struct jr *r, const char *name, struct jv *value)
     r->scope->vars = v;
 }
 
-static struct jv *find_variable(const struct jr *r, const char *name)
+static struct jv *find_variable(struct jr *r, const char *name)
 {
     for (const struct scope *s = r->scope; s; s = s->outer)
-        for (struct variable *v = s->vars; v; v = v->before)
+        for (struct variable *v = s->vars; v; v = v->before, r->work += 4)
             if (strcmp(v->name, name) == 0)
                 return v->value;
     return NULL;
@@ -275,11 +275,9 @@ static struct jv *apply(struct jr *r, const struct jn *n, const struct jv_builti
 static struct jv *eval(struct jr *r, const struct jn *n)
 {
     struct jv *a, *b;
-    if (++r->steps > MOST_STEPS)
-        return jr_fail(r, n, "the template does not come to an end");
-    if (r->rc)
-        return &jv_undefined;
     r->at = n;
+    if (!jr_work(r, OF_STEP))
+        return &jv_undefined;
     switch (n->kind) {
     case JN_CONST:
         return n->value;
@@ -488,7 +486,6 @@ static void run_set(struct jr *r, const struct jn *n)
 static void run_one(struct jr *r, const struct jn *n)
 {
     struct jv *v;
-    r->at = n;
     switch (n->kind) {
     case JN_TEXT:
         jr_put(r, r->out, n->text, n->length);
@@ -533,9 +530,8 @@ static void run_one(struct jr *r, const struct jn *n)
 static void run_list(struct jr *r, const struct jn_list *l)
 {
     for (int i = 0; i < l->n && !r->rc && r->flow == JR_GO_ON; i++) {
-        if (++r->steps > MOST_STEPS)
-            jr_fail(r, l->v[i], "the template does not come to an end");
-        else
+        r->at = l->v[i];
+        if (jr_work(r, OF_STEP))
             run_one(r, l->v[i]);
     }
 }

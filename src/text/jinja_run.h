@@ -18,7 +18,7 @@ struct jr {
     size_t room_marks;
     long long now;
     int rc, calls;
-    long steps;
+    size_t work;  /* bytes and values looked at */
     size_t taken; /* of memory */
     enum jr_flow flow;
 };
@@ -28,6 +28,8 @@ struct jr {
 extern struct jv jv_undefined;
 
 void *jr_take(struct jr *r, size_t n, size_t size);
+/* Counts what is looked at, in bytes or as much; false: it was too much, or the run has failed. */
+bool jr_work(struct jr *r, size_t n);
 /* FT_EDATA at n's place in the template; returns &jv_undefined. */
 struct jv *jr_fail(struct jr *r, const struct jn *n, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
@@ -53,9 +55,9 @@ bool jv_has_members(const struct jv *v);
 bool jv_is(const struct jv *v, const char *text);
 double jv_real(const struct jv *v);
 bool jv_truth(const struct jv *v);
-bool jv_equal(const struct jv *a, const struct jv *b);
-struct jv *jv_member(const struct jv *dict, const struct jv *key); /* or NULL */
-size_t jv_characters(const struct jv *text);
+bool jv_equal(struct jr *r, const struct jv *a, const struct jv *b);
+struct jv *jv_member(struct jr *r, const struct jv *dict, const struct jv *key); /* or NULL */
+size_t jv_characters(struct jr *r, const struct jv *text);
 /* The members of anything that can be looped over; an iterator is then at its end. */
 struct jv *jv_members(struct jr *r, const struct jn *at, struct jv *v);
 struct jv *jv_attribute(struct jr *r, const struct jn *at, struct jv *v, const char *name);
@@ -125,7 +127,7 @@ extern const struct jv_builtin jv_text_methods[], jv_dict_methods[], jv_list_met
 
 enum jv_letters { JV_UPPER, JV_LOWER, JV_CAPITALIZE, JV_TITLE, JV_SWAPCASE };
 struct jv *jv_letters(struct jr *r, const struct jv *text, enum jv_letters how);
-bool jv_all_upper(const struct jv *text, bool lower); /* or all lower */
+bool jv_all_upper(struct jr *r, const struct jv *text, bool lower); /* or all lower */
 /* set NULL: white space */
 struct jv *jv_strip(struct jr *r, const struct jv *text, const struct jv *set, bool left,
                     bool right);

@@ -43,8 +43,8 @@ static struct jv *is_rest(const struct jv_call *c)
         return jr_fail(c->r, c->at, "'%s' needs a number, not %s", c->of->name,
                        jv_kind_name(c->self));
     return jv_bool(
-        c->r,
-        jv_equal(jv_arithmetic(c->r, c->at, "%", c->self, c->arg[0] ? c->arg[0] : &two), &rest));
+        c->r, jv_equal(c->r, jv_arithmetic(c->r, c->at, "%", c->self, c->arg[0] ? c->arg[0] : &two),
+                       &rest));
 }
 
 static struct jv *is_compared(const struct jv_call *c)
@@ -64,7 +64,7 @@ static struct jv *is_same(const struct jv_call *c)
 
 static struct jv *is_cased(const struct jv_call *c)
 {
-    return jv_bool(c->r, jv_all_upper(jv_text_of(c->r, c->at, c->self), c->of->which));
+    return jv_bool(c->r, jv_all_upper(c->r, jv_text_of(c->r, c->at, c->self), c->of->which));
 }
 
 static struct jv *is_row(const struct jv_call *c)

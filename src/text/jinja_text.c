@@ -7,12 +7,13 @@
 
 /* --- characters --- */
 
-static bool in_set(const struct jv *set, const char *p, size_t n)
+static bool in_set(struct jr *r, const struct jv *set, const char *p, size_t n)
 {
     int32_t c;
     ft_code_point(p, &c);
     if (!set)
         return ft_is_blank(c);
+    jr_work(r, set->n);
     for (size_t i = 0; i < set->n; i += (size_t)ft_char_length(set->s[i]))
         if ((size_t)ft_char_length(set->s[i]) == n && memcmp(set->s + i, p, n) == 0)
             return true;
@@ -141,9 +142,10 @@ struct jv *jv_letters(struct jr *r, const struct jv *v, enum jv_letters how)
     return jv_taken(r, &b);
 }
 
-bool jv_all_upper(const struct jv *v, bool lower)
+bool jv_all_upper(struct jr *r, const struct jv *v, bool lower)
 {
     bool any = false;
+    jr_work(r, 8 * v->n);
     for (size_t i = 0; i < v->n;) {
         int32_t c;
         i += (size_t)ft_code_point(v->s + i, &c);
@@ -188,6 +190,7 @@ static bool is_of(int32_t c, int which)
 static struct jv *all_are(const struct jv_call *c)
 {
     bool all = c->self->n > 0 || c->of->which == ASCII;
+    jr_work(c->r, 4 * c->self->n);
     for (size_t i = 0; i < c->self->n && all;) {
         int32_t letter;
         i += (size_t)ft_code_point(c->self->s + i, &letter);
@@ -198,7 +201,7 @@ static struct jv *all_are(const struct jv_call *c)
 
 static struct jv *all_upper(const struct jv_call *c)
 {
-    return jv_bool(c->r, jv_all_upper(c->self, c->of->which));
+    return jv_bool(c->r, jv_all_upper(c->r, c->self, c->of->which));
 }
 
 /* --- arguments --- */
@@ -223,7 +226,12 @@ static long long number_argument(const struct jv_call *c, int i, long long other
  * False: it begins behind its end. */
 static bool part(const struct jv_call *c, struct jv *out, long long *first)
 {
-    const long long n = (long long)jv_characters(c->self);
+    if (!c->arg[1] && !c->arg[2]) {
+        *first = 0;
+        *out = *c->self;
+        return true;
+    }
+    const long long n = (long long)jv_characters(c->r, c->self);
     long long bound[2] = {0, n};
     for (int i = 0; i < 2; i++) {
         if (!c->arg[1 + i] || c->arg[1 + i]->kind == JV_NONE)
@@ -248,9 +256,10 @@ static bool part(const struct jv_call *c, struct jv *out, long long *first)
 /* --- looking for texts --- */
 
 /* The last place of x in v. */
-static const char *last_hit(const char *s, size_t n, const struct jv *x)
+static const char *last_hit(struct jr *r, const char *s, size_t n, const struct jv *x)
 {
-    for (size_t i = n; i >= x->n; i--) {
+    for (size_t i = n; i >= x->n && jr_work(r, 1 + (x->n && s[i - x->n] == *x->s ? x->n : 0));
+         i--) {
         if (memcmp(s + i - x->n, x->s, x->n) == 0)
             return s + i - x->n;
         if (i == 0)
@@ -267,14 +276,14 @@ static struct jv *find(const struct jv_call *c)
     long long first;
     const char *hit = NULL;
     if (part(c, &v, &first) && !c->r->rc)
-        hit = last          ? last_hit(v.s, v.n, x)
+        hit = last          ? last_hit(c->r, v.s, v.n, x)
               : x->n == 0   ? v.s
               : v.n >= x->n ? memmem(v.s, v.n, x->s, x->n)
                             : NULL;
     if (!hit)
         return must ? jr_fail(c->r, c->at, "the text looked for is not there") : jv_int(c->r, -1);
     const struct jv in_front = {.kind = JV_STRING, .s = v.s, .n = (size_t)(hit - v.s)};
-    return jv_int(c->r, first + (long long)jv_characters(&in_front));
+    return jv_int(c->r, first + (long long)jv_characters(c->r, &in_front));
 }
 
 static struct jv *count(const struct jv_call *c)
@@ -285,8 +294,8 @@ static struct jv *count(const struct jv_call *c)
     if (!part(c, &v, &first) || c->r->rc)
         return jv_int(c->r, 0);
     if (x->n == 0)
-        return jv_int(c->r, (long long)jv_characters(&v) + 1);
-    for (size_t i = 0; i + x->n <= v.n; n++) {
+        return jv_int(c->r, (long long)jv_characters(c->r, &v) + 1);
+    for (size_t i = 0; i + x->n <= v.n && jr_work(c->r, 8); n++) {
         const char *hit = memmem(v.s + i, v.n - i, x->s, x->n);
         if (!hit)
             break;
@@ -306,7 +315,7 @@ static bool begins(const struct jv_call *c, const struct jv *v, const struct jv 
     if (with->kind != JV_STRING)
         jr_fail(c->r, c->at, "'%s' needs a text or a tuple of texts, not %s", c->of->name,
                 jv_kind_name(with));
-    return with->kind == JV_STRING && with->n <= v->n &&
+    return with->kind == JV_STRING && with->n <= v->n && jr_work(c->r, with->n) &&
            memcmp(v->s + (end ? v->n - with->n : 0), with->s, with->n) == 0;
 }
 
@@ -334,11 +343,11 @@ struct jv *jv_strip(struct jr *r, const struct jv *v, const struct jv *set, bool
         ft_strip(&p, &end, left, right);
         return jv_text(r, p, end);
     }
-    while (left && begin < end && in_set(set, v->s + begin, (size_t)ft_char_length(v->s[begin])))
+    while (left && begin < end && in_set(r, set, v->s + begin, (size_t)ft_char_length(v->s[begin])))
         begin += (size_t)ft_char_length(v->s[begin]);
     while (right && end > begin) {
         const size_t at = before(v, end);
-        if (!in_set(set, v->s + at, end - at))
+        if (!in_set(r, set, v->s + at, end - at))
             break;
         end = at;
     }
@@ -364,11 +373,11 @@ static struct jv *words(struct jr *r, const struct jv *v, long long most)
     for (size_t i = 0; i < v->n && !r->rc;) {
         size_t begin = i;
         const size_t n = (size_t)ft_char_length(v->s[i]);
-        if (in_set(NULL, v->s + i, n)) {
+        if (in_set(r, NULL, v->s + i, n)) {
             i += n;
             continue;
         }
-        while (i < v->n && !in_set(NULL, v->s + i, (size_t)ft_char_length(v->s[i])))
+        while (i < v->n && !in_set(r, NULL, v->s + i, (size_t)ft_char_length(v->s[i])))
             i += (size_t)ft_char_length(v->s[i]);
         if (most == 0)
             i = v->n;
@@ -394,9 +403,9 @@ static struct jv *last_words(struct jr *r, const struct jv *v, long long most)
     for (size_t i = v->n; i > 0 && !r->rc;) {
         const size_t end = i;
         i = before(v, end);
-        if (in_set(NULL, v->s + i, end - i))
+        if (in_set(r, NULL, v->s + i, end - i))
             continue;
-        while (i > 0 && !in_set(NULL, v->s + before(v, i), i - before(v, i)))
+        while (i > 0 && !in_set(r, NULL, v->s + before(v, i), i - before(v, i)))
             i = before(v, i);
         if (most == 0)
             i = 0;
@@ -428,7 +437,7 @@ static struct jv *last_parts(struct jr *r, const struct jv *v, const struct jv *
     struct jv *l = jv_new(r, JV_LIST);
     size_t end = v->n;
     for (; most != 0 && !r->rc; most -= most > 0) {
-        const char *hit = last_hit(v->s, end, sep);
+        const char *hit = last_hit(r, v->s, end, sep);
         if (!hit)
             break;
         add_part(r, l, v, (size_t)(hit - v->s) + sep->n, end);
@@ -461,7 +470,7 @@ static struct jv *partition(const struct jv_call *c)
         jr_fail(c->r, c->at, "'%s' by an empty text", c->of->name);
     if (c->r->rc)
         return &jv_undefined;
-    const char *hit = back ? last_hit(v->s, v->n, sep) : memmem(v->s, v->n, sep->s, sep->n);
+    const char *hit = back ? last_hit(c->r, v->s, v->n, sep) : memmem(v->s, v->n, sep->s, sep->n);
     struct jv *t = jv_new(c->r, JV_TUPLE);
     const size_t none = back ? 0 : v->n;
     const size_t begin = hit ? (size_t)(hit - v->s) : none, end = hit ? begin + sep->n : none;
@@ -558,10 +567,10 @@ static struct jv *replace(const struct jv_call *c)
 struct jv *jv_pad(struct jr *r, const struct jn *at, const struct jv *v, long long width, char side,
                   const struct jv *fill)
 {
-    const long long n = (long long)jv_characters(v), room = width > n ? width - n : 0;
+    const long long n = (long long)jv_characters(r, v), room = width > n ? width - n : 0;
     const long long left = side == 'r' ? room : side == 'l' ? 0 : room / 2 + (room & width & 1);
     struct ft_bytes b = {0};
-    if (fill && jv_characters(fill) != 1)
+    if (fill && jv_characters(r, fill) != 1)
         jr_fail(r, at, "what fills must be one character");
     for (long long i = 0; i <= room && !r->rc; i++)
         if (i == left)

@@ -6,7 +6,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-static const size_t MOST_MEMORY = (size_t)1 << 30;
+static const size_t MOST_MEMORY = (size_t)1 << 30, MOST_WORK = (size_t)1 << 33;
+enum { OF_VALUE = 16 }; /* the work of looking at one */
 enum { MOST_NESTED = 500 };
 
 struct jv jv_undefined = {.kind = JV_UNDEFINED, .s = ""};
@@ -26,6 +27,14 @@ void *jr_take(struct jr *r, size_t n, size_t size)
     return v ? v : (n * size <= sizeof nothing ? nothing : NULL);
 }
 _Static_assert(sizeof(struct jv) <= 64 * sizeof(long long), "see jr_take()");
+
+bool jr_work(struct jr *r, size_t n)
+{
+    r->work += n;
+    if (r->work > MOST_WORK)
+        jr_fail(r, r->at, "the template does not come to an end");
+    return !r->rc;
+}
 
 struct jv *jr_fail(struct jr *r, const struct jn *n, const char *fmt, ...)
 {
@@ -72,7 +81,7 @@ struct jv *jv_text(struct jr *r, const char *s, size_t n)
 {
     struct jv *v = jv_new(r, JV_STRING);
     char *copy = jr_take(r, n + 1, 1);
-    if (r->rc || !copy)
+    if (!copy || !jr_work(r, n + OF_VALUE))
         return v;
     if (n)
         memcpy(copy, s, n);
@@ -91,7 +100,7 @@ struct jv *jv_taken(struct jr *r, struct ft_bytes *b)
 
 static void append(struct jr *r, struct jv *list, struct jv *key, struct jv *value)
 {
-    if (r->rc)
+    if (!jr_work(r, OF_VALUE))
         return;
     if (list->n == list->room) {
         const size_t room = list->room ? 2 * list->room : 8;
@@ -126,7 +135,7 @@ void jv_put(struct jr *r, struct jv *dict, struct jv *key, struct jv *value)
         return;
     }
     for (size_t i = 0; i < dict->n; i++)
-        if (jv_equal(dict->keys[i], key)) {
+        if (jv_equal(r, dict->keys[i], key)) {
             if (dict->kind != JV_NAMESPACE && value->depth >= dict->depth)
                 dict->depth = value->depth + 1;
             dict->v[i] = value;
@@ -251,28 +260,30 @@ bool jv_truth(const struct jv *v)
     }
 }
 
-struct jv *jv_member(const struct jv *dict, const struct jv *key)
+struct jv *jv_member(struct jr *r, const struct jv *dict, const struct jv *key)
 {
     for (size_t i = 0; i < dict->n; i++)
-        if (jv_equal(dict->keys[i], key))
+        if (jv_equal(r, dict->keys[i], key))
             return dict->v[i];
     return NULL;
 }
 
-bool jv_equal(const struct jv *a, const struct jv *b)
+bool jv_equal(struct jr *r, const struct jv *a, const struct jv *b)
 {
+    if (!jr_work(r, OF_VALUE))
+        return false;
     if (jv_is_number(a) && jv_is_number(b))
         return a->kind == JV_FLOAT || b->kind == JV_FLOAT ? jv_real(a) == jv_real(b) : a->i == b->i;
     if (a->kind != b->kind)
         return false;
     if (a->kind == JV_STRING)
-        return a->n == b->n && memcmp(a->s, b->s, a->n) == 0;
+        return a->n == b->n && jr_work(r, a->n) && memcmp(a->s, b->s, a->n) == 0;
     if (jv_is_list(a) || a->kind == JV_DICT) {
         if (a->n != b->n)
             return false;
         for (size_t i = 0; i < a->n; i++) {
-            const struct jv *other = jv_is_list(a) ? b->v[i] : jv_member(b, a->keys[i]);
-            if (!other || !jv_equal(a->v[i], other))
+            const struct jv *other = jv_is_list(a) ? b->v[i] : jv_member(r, b, a->keys[i]);
+            if (!other || !jv_equal(r, a->v[i], other))
                 return false;
         }
         return true;
@@ -280,9 +291,11 @@ bool jv_equal(const struct jv *a, const struct jv *b)
     return a->kind == JV_NONE || a->kind == JV_UNDEFINED || a == b;
 }
 
-size_t jv_characters(const struct jv *v)
+size_t jv_characters(struct jr *r, const struct jv *v)
 {
     size_t n = 0;
+    if (!jr_work(r, v->n))
+        return 0;
     for (size_t i = 0; i < v->n; i += (size_t)ft_char_length(v->s[i]))
         n++;
     return n;
@@ -341,13 +354,13 @@ static struct jv *loop_attribute(struct jr *r, const struct jv *loop, const char
 }
 
 /* What has members by name, as a namespace, a dict, or one of groupby's pairs. */
-static struct jv *named_member(const struct jv *v, const char *name)
+static struct jv *named_member(struct jr *r, const struct jv *v, const char *name)
 {
     const struct jv key = {.kind = JV_STRING, .s = name, .n = strlen(name)};
     if (v->kind == JV_DICT || v->kind == JV_NAMESPACE)
-        return jv_member(v, &key);
+        return jv_member(r, v, &key);
     for (size_t i = 0; v->kind == JV_TUPLE && i < v->n; i++)
-        if (v->keys[i] && jv_equal(v->keys[i], &key))
+        if (v->keys[i] && jv_equal(r, v->keys[i], &key))
             return v->v[i];
     return NULL;
 }
@@ -371,25 +384,48 @@ struct jv *jv_attribute(struct jr *r, const struct jn *at, struct jv *v, const c
     }
     if (v->kind == JV_LOOP)
         return loop_attribute(r, v, name);
-    struct jv *found = named_member(v, name);
+    struct jv *found = named_member(r, v, name);
     return found ? found : &jv_undefined;
+}
+
+static bool is_range(const struct jv *v)
+{
+    return v->kind == JV_VIEW && strcmp(v->s, "range") == 0;
+}
+
+/* Character i of a text, from its end if i is negative. */
+static struct jv *character(struct jr *r, const struct jv *v, long long i)
+{
+    size_t at = i < 0 ? v->n : 0;
+    if (i >= (long long)v->n || i < -(long long)v->n)
+        return &jv_undefined;
+    for (; i > 0 && at < v->n; i--, r->work++)
+        at += (size_t)ft_char_length(v->s[at]);
+    for (; i < 0; i++, r->work++) {
+        if (at == 0)
+            return &jv_undefined;
+        at--;
+        while (at > 0 && ((unsigned char)v->s[at] & 0xc0) == 0x80)
+            at--;
+    }
+    return at < v->n ? jv_text(r, v->s + at, (size_t)ft_char_length(v->s[at])) : &jv_undefined;
 }
 
 struct jv *jv_item(struct jr *r, const struct jn *at, struct jv *v, struct jv *key)
 {
+    const bool number = key->kind == JV_INT || key->kind == JV_BOOL;
     if (v->kind == JV_UNDEFINED)
         return jr_fail(r, at, "something undefined is indexed");
     if (v->kind == JV_DICT) {
-        struct jv *found = jv_member(v, key);
+        struct jv *found = jv_member(r, v, key);
         if (found)
             return found;
     }
-    const bool range = v->kind == JV_VIEW && strcmp(v->s, "range") == 0;
-    if ((jv_is_list(v) || v->kind == JV_STRING || range) &&
-        (key->kind == JV_INT || key->kind == JV_BOOL)) {
-        const struct jv *l = jv_members(r, at, v);
-        const long long i = key->i < 0 ? key->i + (long long)l->n : key->i;
-        return i >= 0 && i < (long long)l->n ? l->v[i] : &jv_undefined;
+    if (v->kind == JV_STRING && number)
+        return character(r, v, key->i);
+    if ((jv_is_list(v) || is_range(v)) && number) {
+        const long long n = (long long)v->n, i = key->i < 0 ? key->i + n : key->i;
+        return i >= 0 && i < n ? v->v[i] : &jv_undefined;
     }
     return key->kind == JV_STRING ? jv_attribute(r, at, v, key->s) : &jv_undefined;
 }
@@ -403,43 +439,72 @@ static long long stepped(long long i, long long step)
     return step > 0 ? INT64_MAX : INT64_MIN;
 }
 
-struct jv *jv_slice(struct jr *r, const struct jn *at, struct jv *v, struct jv *const part[3])
+/* Where Python's slice of n members begins and ends, and its step. */
+static bool find_bounds(struct jr *r, const struct jn *at, long long n, struct jv *const part[3],
+                        long long bound[3])
 {
-    const bool range = v->kind == JV_VIEW && strcmp(v->s, "range") == 0;
-    if (!jv_is_list(v) && v->kind != JV_STRING && !range)
-        return jr_fail(r, at, "a slice of a %s", v->kind == JV_VIEW ? v->s : jv_kind_name(v));
-    struct jv *all = jv_members(r, at, v);
-    struct jv *out = range ? jv_view(r, v->s) : jv_new(r, v->kind);
-    const long long count = (long long)all->n;
-    long long bound[3] = {0, 0, 1};
     bool given[3] = {false, false, false};
+    bound[2] = 1;
     for (int i = 0; i < 3; i++) {
         if (!part[i] || part[i]->kind == JV_NONE)
             continue;
         if (part[i]->kind != JV_INT && part[i]->kind != JV_BOOL)
-            return jr_fail(r, at, "a slice needs whole numbers");
+            jr_fail(r, at, "a slice needs whole numbers");
         bound[i] = part[i]->i;
         given[i] = true;
     }
-    const long long step = bound[2];
-    if (step == 0)
-        return jr_fail(r, at, "a slice's step is 0");
+    const bool back = bound[2] < 0;
+    if (bound[2] == 0)
+        jr_fail(r, at, "a slice's step is 0");
     for (int i = 0; i < 2; i++) {
-        if (!given[i]) {
-            bound[i] = (i == 0) == (step > 0) ? 0 : count;
-            if (step < 0)
-                bound[i] = i == 0 ? count - 1 : -1;
-            continue;
-        }
-        bound[i] += bound[i] < 0 ? count : 0;
-        const long long low = step < 0 ? -1 : 0, high = step < 0 ? count - 1 : count;
+        const long long low = back ? -1 : 0, high = back ? n - 1 : n;
+        if (!given[i])
+            bound[i] = (i == 0) == back ? high : low;
+        else if (bound[i] < 0)
+            bound[i] += n;
         bound[i] = bound[i] < low ? low : bound[i] > high ? high : bound[i];
     }
+    return !r->rc;
+}
+
+static struct jv *slice_text(struct jr *r, const struct jn *at, const struct jv *v,
+                             struct jv *const part[3])
+{
+    const size_t n = jv_characters(r, v);
+    size_t *places = NULL, k = 0;
     struct ft_bytes text = {0};
-    for (long long i = bound[0]; step > 0 ? i < bound[1] : i > bound[1]; i = stepped(i, step))
-        if (v->kind == JV_STRING)
-            jr_put(r, &text, all->v[i]->s, all->v[i]->n);
-        else
-            jv_add(r, out, all->v[i]);
-    return v->kind == JV_STRING ? jv_taken(r, &text) : out;
+    long long bound[3];
+    if (!find_bounds(r, at, (long long)n, part, bound))
+        return &jv_undefined;
+    if (ft_alloc(&places, n + 1, sizeof *places)) {
+        r->rc = FT_ERESOURCE;
+        return &jv_undefined;
+    }
+    for (size_t i = 0; i < v->n; i += (size_t)ft_char_length(v->s[i]))
+        places[k++] = i;
+    places[n] = v->n;
+    if (bound[2] == 1 && bound[0] < bound[1])
+        jr_put(r, &text, v->s + places[bound[0]], places[bound[1]] - places[bound[0]]);
+    else
+        for (long long i = bound[0]; bound[2] > 0 ? i < bound[1] : i > bound[1];
+             i = stepped(i, bound[2]))
+            jr_put(r, &text, v->s + places[i], places[i + 1] - places[i]);
+    ft_free(places);
+    return jv_taken(r, &text);
+}
+
+struct jv *jv_slice(struct jr *r, const struct jn *at, struct jv *v, struct jv *const part[3])
+{
+    long long bound[3];
+    if (v->kind == JV_STRING)
+        return slice_text(r, at, v, part);
+    if (!jv_is_list(v) && !is_range(v))
+        return jr_fail(r, at, "a slice of a %s", v->kind == JV_VIEW ? v->s : jv_kind_name(v));
+    struct jv *out = is_range(v) ? jv_view(r, v->s) : jv_new(r, v->kind);
+    if (!find_bounds(r, at, (long long)v->n, part, bound))
+        return &jv_undefined;
+    for (long long i = bound[0]; bound[2] > 0 ? i < bound[1] : i > bound[1];
+         i = stepped(i, bound[2]))
+        jv_add(r, out, v->v[i]);
+    return out;
 }
