@@ -125,6 +125,7 @@ struct jv *jv_letters(struct jr *r, const struct jv *v, enum jv_letters how)
 {
     struct ft_bytes b = {0};
     bool inside = false;
+    jr_work(r, 24 * v->n);
     for (size_t i = 0; i < v->n && !r->rc;) {
         int32_t c;
         const size_t n = (size_t)ft_code_point(v->s + i, &c);
@@ -145,7 +146,7 @@ struct jv *jv_letters(struct jr *r, const struct jv *v, enum jv_letters how)
 bool jv_all_upper(struct jr *r, const struct jv *v, bool lower)
 {
     bool any = false;
-    jr_work(r, 8 * v->n);
+    jr_work(r, 40 * v->n);
     for (size_t i = 0; i < v->n;) {
         int32_t c;
         i += (size_t)ft_code_point(v->s + i, &c);
@@ -190,7 +191,7 @@ static bool is_of(int32_t c, int which)
 static struct jv *all_are(const struct jv_call *c)
 {
     bool all = c->self->n > 0 || c->of->which == ASCII;
-    jr_work(c->r, 4 * c->self->n);
+    jr_work(c->r, 32 * c->self->n);
     for (size_t i = 0; i < c->self->n && all;) {
         int32_t letter;
         i += (size_t)ft_code_point(c->self->s + i, &letter);
@@ -341,6 +342,7 @@ struct jv *jv_strip(struct jr *r, const struct jv *v, const struct jv *set, bool
     if (!set) {
         const char *p = v->s;
         ft_strip(&p, &end, left, right);
+        jr_work(r, 8 * (v->n - end));
         return jv_text(r, p, end);
     }
     while (left && begin < end && in_set(r, set, v->s + begin, (size_t)ft_char_length(v->s[begin])))

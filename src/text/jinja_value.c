@@ -399,9 +399,9 @@ static struct jv *character(struct jr *r, const struct jv *v, long long i)
     size_t at = i < 0 ? v->n : 0;
     if (i >= (long long)v->n || i < -(long long)v->n)
         return &jv_undefined;
-    for (; i > 0 && at < v->n; i--, r->work++)
+    for (; i > 0 && at < v->n; i--, r->work += 3)
         at += (size_t)ft_char_length(v->s[at]);
-    for (; i < 0; i++, r->work++) {
+    for (; i < 0; i++, r->work += 3) {
         if (at == 0)
             return &jv_undefined;
         at--;

@@ -10,7 +10,7 @@ enum { MOST_TEXT = 1 << 28 };
 
 void jr_put(struct jr *r, struct ft_bytes *b, const char *s, size_t n)
 {
-    if (!jr_work(r, n + 4))
+    if (!jr_work(r, n + 16))
         return;
     if (b->n + n > MOST_TEXT)
         jr_fail(r, r->at, "the template makes a text of more than %d MB", MOST_TEXT >> 20);
