@@ -180,6 +180,16 @@ static const char *other_words(const json_t *message, int k)
     return own && strcmp(own, words[k]) == 0 ? words[2] : words[k];
 }
 
+/* What differs between the text and another belongs to the turn. */
+static void widen(const struct conversation *c, const struct ft_rendered *other, struct turn *turn)
+{
+    const size_t least = other->length < c->text.length ? other->length : c->text.length;
+    const size_t begin = common(&c->text, other);
+    const size_t end = c->text.length - common_end(&c->text, other, least - begin);
+    turn->begin = begin < turn->begin ? begin : turn->begin;
+    turn->end = end > turn->end ? end : turn->end;
+}
+
 /* The words of message i are where the text differs from one with other words in their place. Where
  * a tool's answer needs its call, the call stays, and its turn begins where a prompt ends. */
 static int find_words(const struct conversation *c, size_t i, struct turn *turn)
@@ -198,13 +208,8 @@ static int find_words(const struct conversation *c, size_t i, struct turn *turn)
             calls = true;
             rc = render_words(c, i, words, calls, &r);
         }
-        if (!rc) {
-            const size_t least = r.length < c->text.length ? r.length : c->text.length;
-            const size_t begin = common(&c->text, &r);
-            const size_t end = c->text.length - common_end(&c->text, &r, least - begin);
-            turn->begin = begin < turn->begin ? begin : turn->begin;
-            turn->end = end > turn->end ? end : turn->end;
-        }
+        if (!rc)
+            widen(c, &r, turn);
         ft_rendered_free(&r);
         FT_TRY(rc);
     }
@@ -492,12 +497,14 @@ static bool says_whether(const struct ft_turn_rules *r, const json_t *message)
 }
 
 static bool is_trained(const struct ft_turn_rules *r, const json_t *message, const char *role,
-                       bool in_parts)
+                       int parts)
 {
     const json_t *own = r->field ? json_object_get(message, r->field) : NULL;
     if (json_is_boolean(own) || json_is_number(own))
         return json_is_true(own) || json_number_value(own) != 0;
-    if (r->inputs || in_parts)
+    if (parts >= 0) /* parts of it are, or none is there */
+        return parts;
+    if (r->inputs)
         return true;
     if (!r->roles)
         return strcmp(role, "assistant") == 0;
@@ -527,37 +534,69 @@ static bool ends_with_token(const struct conversation *c, const struct turn *tur
     return false;
 }
 
-/* Where the words of message i stand in its turn: text[*at] is words[*skipped], since templates may
- * trim them. */
-static bool find_content(const struct conversation *c, size_t i, const struct turn *turn,
-                         size_t *at, size_t *skipped)
+static const size_t NOWHERE = SIZE_MAX;
+
+/* text[at, at + n) is p, and what other words changed lies within. */
+static bool is_at(const struct conversation *c, size_t at, const char *p, size_t n,
+                  const struct turn *changed)
 {
-    const json_t *content = json_object_get(json_array_get(c->messages, i), "content");
+    return at <= changed->begin && at + n >= changed->end && at + n <= c->text.length &&
+           memcmp(c->text.text + at, p, n) == 0;
+}
+
+/* Where the words of message i stand: text[*at] is words[*skipped], since templates may trim them.
+ * What they say besides stays. */
+static int find_content(const struct conversation *c, size_t i, size_t *at, size_t *skipped)
+{
+    const json_t *message = json_array_get(c->messages, i);
+    const json_t *content = json_object_get(message, "content");
     const char *words = json_string_value(content), *p = words;
     size_t n = json_string_length(content);
+    struct turn changed = {.begin = c->text.length};
+    for (int k = 0; k < 2; k++) {
+        struct ft_rendered r = {0};
+        json_t *other = json_copy((json_t *)(uintptr_t)message);
+        int rc =
+            !other || json_object_set_new(other, "content", json_string(other_words(message, k)))
+                ? ft_fail(FT_ERESOURCE, "out of memory")
+                : render(c, json_array_size(c->messages), i, other, false, &r);
+        json_decref(other);
+        if (!rc)
+            widen(c, &r, &changed);
+        ft_rendered_free(&r);
+        FT_TRY(rc);
+    }
     for (int trimmed = 0; trimmed < 2 && n; trimmed++) {
-        for (size_t k = turn->end; k >= turn->begin + n; k--)
-            if (memcmp(c->text.text + k - n, p, n) == 0) {
-                *at = k - n;
+        for (size_t k = 0; k <= n && k <= changed.begin; k++)
+            if (is_at(c, changed.begin - k, p, n, &changed)) {
+                *at = changed.begin - k;
                 *skipped = (size_t)(p - words);
-                return true;
+                return FT_OK;
             }
         ft_strip(&p, &n, true, true);
     }
-    return false;
+    *at = NOWHERE;
+    if (!n) /* nothing but white space, which is gone */
+        return FT_OK;
+    ft_fail(
+        FT_EDATA,
+        "message %zu: the template changes its text, and the parts that are trained on cannot be "
+        "found",
+        i + 1);
+    ft_hint("leave its 'train' and 'weight' out, or use a template that writes texts as they are");
+    return FT_EDATA;
 }
 
 /* Trains what lies within the parts of the words that are trained on; what lies partly without does
  * not. */
-static int train_parts(const struct conversation *c, size_t i, const struct turn *turn,
-                       const json_t *parts)
+static int train_parts(const struct conversation *c, size_t i, const json_t *parts)
 {
     size_t at, skipped;
-    if (!find_content(c, i, turn, &at, &skipped))
-        return ft_fail(FT_EDATA,
-                       "message %zu: the template changes its text, and the parts that "
-                       "are trained on cannot be found",
-                       i + 1);
+    if (!json_array_size(parts))
+        return FT_OK;
+    FT_TRY(find_content(c, i, &at, &skipped));
+    if (at == NOWHERE)
+        return FT_OK;
     for (size_t k = 0; k < json_array_size(parts); k++) {
         const json_t *part = json_array_get(parts, k);
         const size_t from = (size_t)json_integer_value(json_array_get(part, 0));
@@ -603,6 +642,7 @@ static int find_turns(struct conversation *c)
         const json_t *message = json_array_get(c->messages, i);
         turns[i].role = json_string_value(json_object_get(message, "role"));
         turns[i].parts = json_array_get(c->parts, i);
+        const bool none = json_is_false(turns[i].parts); /* unless it says otherwise itself */
         turns[i].parts = json_is_array(turns[i].parts) ? turns[i].parts : NULL;
         if (!turns[i].role)
             rc = ft_fail(FT_EDATA, "message %zu has no 'role'", i + 1);
@@ -610,7 +650,10 @@ static int find_turns(struct conversation *c)
             rc = ft_fail(FT_EDATA, "message %zu: '%s' is neither true nor false", i + 1,
                          c->rules->field);
         else
-            turns[i].trained = is_trained(c->rules, message, turns[i].role, turns[i].parts != NULL);
+            turns[i].trained = is_trained(c->rules, message, turns[i].role,
+                                          turns[i].parts ? 1
+                                          : none         ? 0
+                                                         : -1);
         marked = marked && !turns[i].parts;
     }
     const bool quick = !rc && find_all_words(c, turns, n);
@@ -637,7 +680,7 @@ static int find_turns(struct conversation *c)
         train_turn(c, &turns[i], i + 1 == n, marked);
     for (size_t i = 0; i < n && !rc; i++)
         if (turns[i].trained && turns[i].parts)
-            rc = train_parts(c, i, &turns[i], turns[i].parts);
+            rc = train_parts(c, i, turns[i].parts);
     ft_free(turns);
     return rc;
 }

@@ -122,6 +122,8 @@ static int refuse_length(const struct reader *r, int64_t doc, int64_t length)
 
 uint32_t ft_tokens_crc(uint32_t crc, const int32_t *ids, const uint8_t *mask, size_t n)
 {
+    if (n == 0) /* NULL would begin anew */
+        return crc;
     crc = (uint32_t)crc32_z(crc, (const unsigned char *)ids, n * sizeof *ids);
     return (uint32_t)crc32_z(crc, mask, n);
 }

@@ -1,4 +1,5 @@
 /* From a record with a dataset's own names to the messages that templates take. */
+#define _GNU_SOURCE
 #include "core/json.h"
 #include "core/mem.h"
 #include "core/text.h"
@@ -65,8 +66,13 @@ static int part_text(const json_t *part, const json_t **text)
                          type ? type : "(none)");
 }
 
+/* What begins where the last range ended continues it. */
 static int add_range(json_t *ranges, size_t begin, size_t end)
 {
+    json_t *last = json_array_get(ranges, json_array_size(ranges) - 1);
+    if (last && json_integer_value(json_array_get(last, 1)) == (json_int_t)begin && end > begin)
+        return json_array_set_new(last, 1, json_integer((json_int_t)end)) ? short_of_memory()
+                                                                          : FT_OK;
     return end > begin && json_array_append_new(
                               ranges, json_pack("[II]", (json_int_t)begin, (json_int_t)end))
                ? short_of_memory()
@@ -74,7 +80,7 @@ static int add_range(json_t *ranges, size_t begin, size_t end)
 }
 
 /* The bytes of a text in parts that are trained on, if any part says whether it is; *out NULL: none
- * does. */
+ * does; false: there is no text to train on. */
 static int trained_parts(json_t **out, const json_t *parts)
 {
     json_t *ranges = json_array();
@@ -97,11 +103,11 @@ static int trained_parts(json_t **out, const json_t *parts)
         says = says || own;
         at = end;
     }
-    if (rc || !says) {
+    if (rc || !says || at == 0) {
         json_decref(ranges);
         ranges = NULL;
     }
-    *out = ranges;
+    *out = !rc && says && at == 0 ? json_false() : ranges;
     return rc;
 }
 
@@ -109,7 +115,7 @@ static int trained_parts(json_t **out, const json_t *parts)
 static int trained_details(json_t **out, const json_t *details, const json_t *content)
 {
     const char *text = json_string_value(content);
-    *out = json_array();
+    *out = json_array_size(details) ? json_array() : json_false();
     int rc = *out ? FT_OK : short_of_memory();
     for (size_t i = 0; i < json_array_size(details) && !rc; i++) {
         const json_t *one = json_array_get(details, i), *own = json_object_get(one, "train");
@@ -171,7 +177,11 @@ static int parse_calls(json_t *message)
         const json_t *arguments = json_object_get(function, "arguments");
         if (!rc && !json_is_object(call))
             rc = ft_fail(FT_EDATA, "has a tool call that is not an object");
-        if (rc || !json_is_string(arguments) || !json_string_length(arguments))
+        if (!rc && json_is_string(arguments) && !json_string_length(arguments)) {
+            rc = ft_fail(FT_EDATA, "has a call whose 'arguments' are an empty text");
+            ft_hint("a call without arguments has {}");
+        }
+        if (rc || !json_is_string(arguments))
             continue;
         rc = parsed(&value, json_object_get(function, "arguments"), "a call's 'arguments'");
         if (!rc && json_object_set_new(function, "arguments", value))
@@ -207,16 +217,24 @@ static const char *thinking_key(const struct ft_format_options *o)
     return o->thinking_key ? o->thinking_key : "reasoning_content";
 }
 
-/* The text between two marks, both of which are in s; *behind: the second's end. */
-static bool between(const char *s, const char *open, const char *close, const char **begin,
-                    size_t *n, const char **behind)
+/* A part of a text. */
+struct piece {
+    const char *p;
+    size_t n;
+};
+
+/* What stands between two marks, both of which are in s, and behind the second. */
+static bool between(struct piece s, const char *open, const char *close, struct piece *inside,
+                    struct piece *behind)
 {
-    const char *from = strstr(s, open), *to = strstr(s, close);
+    const char *from = memmem(s.p, s.n, open, strlen(open));
+    const char *to = memmem(s.p, s.n, close, strlen(close)), *const end = s.p + s.n;
     if (!from || !to)
         return false;
-    *begin = from + strlen(open);
-    *n = to > *begin ? (size_t)(to - *begin) : 0;
-    *behind = to + strlen(close);
+    from += strlen(open);
+    *inside = (struct piece){from, to > from ? (size_t)(to - from) : 0};
+    to += strlen(close);
+    *behind = (struct piece){to, (size_t)(end - to)};
     return true;
 }
 
@@ -226,28 +244,29 @@ static int split_thinking(json_t *message, const struct ft_format_options *o)
     static const char *const marks[][2] = {{"<think>", "</think>"},
                                            {"<reasoning>", "</reasoning>"},
                                            {"<|begin_of_thought|>", "<|end_of_thought|>"}};
-    const char *text = json_string_value(json_object_get(message, "content")), *thought, *rest;
-    size_t n, i = 0;
-    while (text && i < 3 && !between(text, marks[i][0], marks[i][1], &thought, &n, &rest))
+    const json_t *content = json_object_get(message, "content");
+    const struct piece all = {json_string_value(content), json_string_length(content)};
+    struct piece thought, rest, answer, unused;
+    size_t i = 0;
+    while (all.p && i < 3 && !between(all, marks[i][0], marks[i][1], &thought, &rest))
         i++;
-    if (!text || i == 3)
+    if (!all.p || i == 3)
         return FT_OK;
-    ft_strip(&thought, &n, true, true);
-    json_t *own = json_stringn_nocheck(thought, n);
-    const char *answer, *behind;
-    n = strlen(rest);
-    if (between(rest, "<|begin_of_solution|>", "<|end_of_solution|>", &answer, &n, &behind))
-        ft_strip(&answer, &n, true, true);
+    ft_strip(&thought.p, &thought.n, true, true);
+    json_t *own = json_stringn_nocheck(thought.p, thought.n);
+    ft_strip(&rest.p, &rest.n, true, false);
+    if (between(rest, "<|begin_of_solution|>", "<|end_of_solution|>", &answer, &unused))
+        ft_strip(&answer.p, &answer.n, true, true);
     else
-        ft_strip(&rest, &n, true, false), answer = rest;
-    json_t *content = json_stringn_nocheck(answer, n);
+        answer = rest;
+    json_t *text = json_stringn_nocheck(answer.p, answer.n);
     int bad = json_object_set_new(message, thinking_key(o), own);
-    bad = json_object_set_new(message, "content", content) || bad;
+    bad = json_object_set_new(message, "content", text) || bad;
     return bad ? short_of_memory() : FT_OK;
 }
 
-/* Texts in parts, and which bytes of the message's words are trained on (*parts; NULL: all or none,
- * as its role says). */
+/* Texts in parts, and which bytes of the message's words are trained on: *parts; NULL: all or none,
+ * as its role says; false: none, unless it says so itself. */
 static int read_parts(json_t *message, const struct ft_format_options *o, json_t **parts)
 {
     json_t *thoughts = json_object_get(message, thinking_key(o)), *unused = NULL;
@@ -258,11 +277,11 @@ static int read_parts(json_t *message, const struct ft_format_options *o, json_t
     if (json_is_array(content)) {
         FT_TRY(trained_parts(parts, content));
         FT_TRY(join_parts(message, "content", content));
-    } else if (json_is_array(details)) {
-        FT_TRY(trained_details(parts, details, content));
-    } else if (details) {
-        return ft_fail(FT_EDATA, "has a '%s' that is not a list", o->message_field_training_detail);
     }
+    if (json_is_array(details) && !*parts)
+        FT_TRY(trained_details(parts, details, json_object_get(message, "content")));
+    else if (details && !json_is_array(details))
+        return ft_fail(FT_EDATA, "has a '%s' that is not a list", o->message_field_training_detail);
     if (!json_is_array(thoughts))
         return FT_OK;
     FT_TRY(trained_parts(&unused, thoughts));
@@ -371,6 +390,27 @@ static int get_messages(json_t **out, const json_t *record, const struct ft_form
     return ft_fail(FT_EDATA, "'%s' is not a list of messages", field);
 }
 
+/* A tool's parameters may be a text of JSON. */
+static int parse_tools(json_t **tools)
+{
+    json_t *copy = json_deep_copy(*tools), *tool;
+    size_t i;
+    int rc = copy ? FT_OK : short_of_memory();
+    json_array_foreach(copy, i, tool)
+    {
+        json_t *function = json_object_get(tool, "function"), *value = NULL;
+        const json_t *parameters = json_object_get(function, "parameters");
+        if (rc || !json_is_string(parameters))
+            continue;
+        rc = parsed(&value, parameters, "a tool's 'parameters'");
+        if (!rc && json_object_set_new(function, "parameters", value))
+            rc = short_of_memory();
+    }
+    json_decref(*tools);
+    *tools = copy;
+    return rc;
+}
+
 int ft_conversation_from(json_t **out, const json_t *record, const struct ft_format_options *o)
 {
     json_t *messages, *list = json_array(), *parts = json_array(), *tools = NULL;
@@ -384,6 +424,8 @@ int ft_conversation_from(json_t **out, const json_t *record, const struct ft_for
         rc = parsed(&tools, given, "'tools'");
     if (!rc && tools && !json_is_array(tools))
         rc = ft_fail(FT_EDATA, "'tools' is not a list");
+    if (!rc && tools)
+        rc = parse_tools(&tools);
     *out = rc ? NULL : json_pack("{sOsO}", "messages", list, "ft parts", parts);
     if (!rc && (!*out || (json_array_size(tools) && json_object_set(*out, "tools", tools))))
         rc = short_of_memory();
