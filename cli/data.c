@@ -176,6 +176,7 @@ static int show_source(const struct ft_source *s, const struct ft_texts *t, int6
 
 struct run {
     const struct ft_config *c;
+    bool json;
     bool writes; /* all of `datasets` into one file */
     struct ft_texts texts;
     struct ft_pool *pool;
@@ -260,20 +261,56 @@ static int prepare_one(struct run *r, int i, bool json)
     return rc;
 }
 
+static int check_audits(const struct run *r, int n)
+{
+    int rc = FT_OK;
+    for (int i = 0; i < n && !rc; i++) {
+        ft_status_place(r->sources[i].entry->at);
+        rc = ft_audit_check(&r->audits[i], r->c->allow_data_problems);
+    }
+    ft_status_place((struct ft_where){0});
+    return rc;
+}
+
+/* The tokens get their name only if they are fit to train on. */
+static int look_at_audits(void *ctx, const struct ft_audit *audits, int n)
+{
+    const struct run *r = ctx;
+    for (int i = 0; i < n && !r->json; i++)
+        print_audit(&r->sources[i], &audits[i]);
+    return check_audits(r, n);
+}
+
+/* The output must not be what is read: a data file, or a file of the model's folder. */
+static int check_output(const struct run *r, const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    char *folder = slash ? ft_format("%.*s", (int)(slash - path + 1), path) : ft_strdup(".");
+    const bool models = folder && ft_same_file(folder, r->texts.folder);
+    int rc = !folder  ? FT_ERESOURCE
+             : models ? ft_fail(FT_ECONFIG, "'-o %s' lies in the model's folder", path)
+                      : FT_OK;
+    ft_free(folder);
+    for (int i = 0; i < r->n_train && !rc; i++)
+        for (char **f = r->sources[i].files; *f && !rc; f++)
+            if (ft_same_file(*f, path))
+                rc = ft_fail(FT_ECONFIG, "'-o %s' is a data file that is read", path);
+    return rc;
+}
+
 /* All of `datasets` into one file. */
 static int write_file(struct run *r, const char *path, bool json)
 {
+    FT_TRY(check_output(r, path));
     struct ft_prepare *all;
     FT_TRY(ft_alloc(&all, (size_t)r->n_train + 1, sizeof *all));
     for (int i = 0; i < r->n_train; i++)
         all[i] = r->sources[i].prepare;
     int rc = r->n_train ? FT_OK : ft_fail(FT_ECONFIG, "'datasets' has no text to tokenize");
     if (!rc)
-        rc = ft_prepare_file(all, r->n_train, path, NULL, 0, r->audits);
+        rc = ft_prepare_file(all, r->n_train, path, NULL, 0, r->audits, look_at_audits, r);
     ft_free(all);
     FT_TRY(rc);
-    for (int i = 0; i < r->n_train && !json; i++)
-        print_audit(&r->sources[i], &r->audits[i]);
     FT_TRY(check_lengths(r, path, json));
     if (!json)
         printf("  written to %s\n", path);
@@ -311,12 +348,7 @@ static int run_data(struct run *r, const char *out, int64_t show, bool json)
     r->n_done = out ? r->n_done : r->n;
     if (!rc && json)
         rc = print_json(r);
-    for (int i = 0; i < r->n_done && !rc; i++) {
-        ft_status_place(r->sources[i].entry->at);
-        rc = ft_audit_check(&r->audits[i], r->c->allow_data_problems);
-    }
-    ft_status_place((struct ft_where){0});
-    return rc;
+    return rc ? rc : check_audits(r, r->n_done);
 }
 
 int ft_show_documents(const struct ft_config *c, int64_t n)
@@ -344,6 +376,7 @@ int ft_cmd_data(const struct ft_command *self, int n, char **words)
     }
     int rc = ft_read_config_words(&c, self, n, words);
     r.writes = out != NULL;
+    r.json = json;
     if (!rc)
         rc = open_run(&r, &c);
     ft_print_notices();

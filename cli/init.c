@@ -10,7 +10,6 @@
 #include "text/chat.h"
 #include "train/job.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -22,7 +21,7 @@ enum { LOOKED_AT = 200 };
 /* A kind of record: one row. It has the fields; `list` among them is a list of objects with these
  * members. */
 struct shape {
-    const char *what, *fields[2], *list, *members[2];
+    const char *what, *fields[3], *list, *members[2];
     const char *yaml; /* of the entry, behind its path; lines end with \n */
     bool chat;
 };
@@ -53,6 +52,13 @@ static const struct shape shapes[] = {
      {"role", "content"},
      "    type: chat_template\n    field_messages: conversations\n",
      true},
+    {"messages (ShareGPT's names)",
+     {"messages"},
+     "messages",
+     {"from", "value"},
+     "    type: chat_template                    # ShareGPT's names of the messages' parts\n"
+     "    message_property_mappings: {role: from, content: value}\n",
+     true},
     {"segments",
      {"segments"},
      "segments",
@@ -60,6 +66,21 @@ static const struct shape shapes[] = {
      "    type: input_output                     # segments that say whether they are trained\n",
      false},
     {"token ids", {"input_ids"}, NULL, {NULL}, "    type: tokenized\n", false},
+    {"system, instruction and output",
+     {"system", "instruction", "output"},
+     NULL,
+     {NULL},
+     "    type: alpaca_w_system                  # system, instruction, input, output\n",
+     false},
+    {"instruction, context and response",
+     {"instruction", "context", "response"},
+     NULL,
+     {NULL},
+     "    type:                                  # the prompt is {instruction} and the context\n"
+     "      field_instruction: instruction\n      field_input: context\n"
+     "      field_output: response\n      format: \"{instruction}\\n\\n{input}\\n\"\n"
+     "      no_input_format: \"{instruction}\\n\"\n",
+     false},
     {"instruction and output",
      {"instruction", "output"},
      NULL,
@@ -88,18 +109,64 @@ static const struct shape shapes[] = {
      false},
 };
 
+/* Names of roles, and what templates call them. ShareGPT's are known without being said. */
+static const struct {
+    const char *own, *role;
+    bool known;
+} role_names[] = {{"gpt", "assistant", true},      {"human", "user", true},
+                  {"model", "assistant", false},   {"bot", "assistant", false},
+                  {"ai", "assistant", false},      {"chatbot", "assistant", false},
+                  {"chatgpt", "assistant", false}, {"customer", "user", false},
+                  {"prompter", "user", false},     {"instruction", "user", false}};
+
+/* The shape's list, which may be a text of JSON; the caller releases it. */
+static json_t *messages_of(const json_t *record, const struct shape *s)
+{
+    json_t *list = json_object_get(record, s->list);
+    return json_is_string(list)
+               ? json_loadb(json_string_value(list), json_string_length(list), 0, NULL)
+               : json_incref(list);
+}
+
 static bool has_shape(const json_t *record, const struct shape *s)
 {
-    for (int i = 0; i < 2 && s->fields[i]; i++)
+    for (int i = 0; i < 3 && s->fields[i]; i++)
         if (!json_object_get(record, s->fields[i]))
             return false;
     if (!s->list)
         return true;
-    const json_t *list = json_object_get(record, s->list), *one = json_array_get(list, 0);
+    json_t *list = messages_of(record, s);
+    const json_t *one = json_array_get(list, 0);
+    bool has = true;
     for (int i = 0; i < 2; i++)
-        if (!json_object_get(one, s->members[i]))
-            return false;
-    return true;
+        has = has && json_object_get(one, s->members[i]);
+    json_decref(list);
+    return has;
+}
+
+/* What messages say beside role and words, over all that were looked at. */
+struct habits {
+    const char *training; /* the member that says whether a message is trained on; NULL: none */
+    bool called[sizeof role_names / sizeof *role_names];
+};
+
+static void note_habits(struct habits *h, const json_t *record, const struct shape *s)
+{
+    static const char *const members[] = {"train", "weight", "training"};
+    json_t *list = s->chat ? messages_of(record, s) : NULL, *one;
+    size_t i;
+    json_array_foreach(list, i, one)
+    {
+        const char *role = json_string_value(json_object_get(one, s->members[0]));
+        for (size_t k = 0; k < sizeof role_names / sizeof *role_names; k++)
+            h->called[k] = h->called[k] || (role && strcmp(role, role_names[k].own) == 0);
+        for (int k = 0; k < 3; k++) {
+            const json_t *v = json_object_get(one, members[k]);
+            if (json_is_boolean(v) || json_is_number(v))
+                h->training = members[k];
+        }
+    }
+    json_decref(list);
 }
 
 static int refuse_shape(const char *path, int line, const json_t *record)
@@ -122,7 +189,7 @@ static int refuse_shape(const char *path, int line, const json_t *record)
 }
 
 /* The shape that the first records all have. */
-static int recognise(const struct shape **out, const char *path)
+static int recognise(const struct shape **out, struct habits *habits, const char *path)
 {
     struct ft_records *r;
     struct ft_raw raw = {0};
@@ -143,6 +210,9 @@ static int recognise(const struct shape **out, const char *path)
         }
         if (!rc && !any)
             rc = refuse_shape(path, raw.line, record);
+        for (size_t i = 0; i < n && !rc; i++)
+            if (can[i])
+                note_habits(habits, record, &shapes[i]);
         json_decref(record);
         looked++;
     }
@@ -159,8 +229,8 @@ static int recognise(const struct shape **out, const char *path)
 
 struct init {
     const char *model, *data, *out;
-    char draft[4096]; /* where the config grows, before it gets its name */
     const struct shape *shape;
+    struct habits habits;
     const char *template; /* NULL: the model's own */
     int64_t documents, sequence_len, micro, accumulate, epochs;
     bool fits;
@@ -203,6 +273,39 @@ static void put_text(FILE *f, const char *text)
     json_decref(v);
 }
 
+/* "user: [human, customer]": what the records call a role; how many names. */
+static int put_names(FILE *f, const struct habits *h, const char *role, const char *before)
+{
+    int n = 0;
+    for (size_t k = 0; k < sizeof role_names / sizeof *role_names; k++) {
+        if (!h->called[k] || strcmp(role_names[k].role, role) != 0)
+            continue;
+        if (n++ == 0)
+            fprintf(f, "%s%s: [%s", before, role, role_names[k].own);
+        else
+            fprintf(f, ", %s", role_names[k].own);
+    }
+    if (n)
+        fputc(']', f);
+    return n;
+}
+
+static void write_habits(FILE *f, const struct habits *h)
+{
+    bool own = false;
+    for (size_t k = 0; k < sizeof role_names / sizeof *role_names; k++)
+        own = own || (h->called[k] && !role_names[k].known);
+    if (own) {
+        fputs("    roles: {", f);
+        const int n = put_names(f, h, "assistant", "");
+        put_names(f, h, "user", n ? ", " : "");
+        fputs("}\n", f);
+    }
+    if (h->training)
+        fprintf(f, "    message_field_training: %-15s# says which messages are trained on\n",
+                h->training);
+}
+
 static void write_yaml(FILE *f, const struct init *o)
 {
     const char *slash = strrchr(o->out, '/'), *name = slash ? slash + 1 : o->out;
@@ -217,6 +320,8 @@ static void write_yaml(FILE *f, const struct init *o)
     fputs("\ndatasets:\n  - path: ", f);
     put_text(f, o->data);
     fprintf(f, "\n%s", o->shape->yaml);
+    if (o->shape->chat)
+        write_habits(f, &o->habits);
     if (o->template)
         fprintf(f, "chat_template: %-25s# the model has none of its own; its tokens fit this one\n",
                 o->template);
@@ -252,7 +357,7 @@ static int save(const struct init *o)
     if (!f)
         return ft_fail(FT_ERESOURCE, "out of memory");
     write_yaml(f, o);
-    int rc = fclose(f) ? ft_fail(FT_ERESOURCE, "out of memory") : ft_file_write(o->draft, text, n);
+    int rc = fclose(f) ? ft_fail(FT_ERESOURCE, "out of memory") : ft_file_write(o->out, text, n);
     free(text);
     return rc;
 }
@@ -330,7 +435,7 @@ static int measure(struct init *o, const struct ft_config *c, const char *folder
 
 static int read_back(struct ft_config *c, const struct init *o)
 {
-    return ft_config_read(c, o->draft, NULL, 0);
+    return ft_config_read(c, o->out, NULL, 0);
 }
 
 /* Whether a run with this config would fit: o->fits. An error may be this batch's alone. */
@@ -380,7 +485,7 @@ static int first_config(struct ft_config *c, const struct init *o, int64_t conte
     char length[64];
     snprintf(length, sizeof length, "sequence_len=%lld", (long long)(context < 2 ? 2 : context));
     const char *const overrides[] = {length};
-    return ft_config_read(c, o->draft, overrides, 1);
+    return ft_config_read(c, o->out, overrides, 1);
 }
 
 static int make(struct init *o)
@@ -391,7 +496,7 @@ static int make(struct init *o)
     int64_t context = 0;
     int rc = ft_hub_find(&folder, &cached, "model", o->model, NULL, NULL);
     if (!rc)
-        rc = recognise(&o->shape, o->data);
+        rc = recognise(&o->shape, &o->habits, o->data);
     if (!rc)
         rc = find_context(&context, folder);
     if (!rc && o->shape->chat)
@@ -409,14 +514,16 @@ static int make(struct init *o)
     return rc ? rc : fit(o);
 }
 
-static int show(const struct init *o)
+static int show(const struct init *o, bool failed)
 {
     struct ft_config c = {.file = NULL};
     int rc = ft_config_read(&c, o->out, NULL, 0);
     printf("%s: %s, %lld documents\n", o->data, o->shape->what, (long long)o->documents);
     printf("%s: sequence_len %lld, %lld x %lld documents a step%s\n\n", o->out,
            (long long)o->sequence_len, (long long)o->micro, (long long)o->accumulate,
-           o->fits ? "" : "; this does not fit this machine's memory");
+           failed    ? "; not planned yet, since the data is not fit to train on"
+           : o->fits ? ""
+                     : "; this does not fit this machine's memory");
     printf("Two documents, what is trained on %s:\n",
            isatty(1) ? "in green" : "between \u27e6 and \u27e7");
     if (!rc)
@@ -462,17 +569,14 @@ int ft_cmd_init(const struct ft_command *self, int n, char **words)
     json_t *utf8 = json_string(o.data);
     const bool readable = utf8 != NULL;
     json_decref(utf8);
-    snprintf(o.draft, sizeof o.draft, "%.4000s.draft.%ld", o.out, (long)getpid());
     int rc = readable ? make(&o) : ft_fail(FT_ECONFIG, "the data file's name is not UTF-8");
     /* a config is of use even if its data needs a word about the labels first */
     const bool useful = rc == FT_OK || (rc == FT_EDATA && o.documents);
-    if (useful && rename(o.draft, o.out))
-        rc = ft_fail_at((struct ft_where){.file = o.out}, FT_ERESOURCE, "cannot be written: %s",
-                        strerror(errno));
-    unlink(o.draft);
     if (useful) {
-        int bad = show(&o);
+        int bad = show(&o, rc != FT_OK);
         rc = rc ? rc : bad;
+    } else {
+        unlink(o.out);
     }
     ft_free(name);
     return rc;

@@ -10,6 +10,7 @@
 #include "text/chat.h"
 #include "text/tokenizer.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -182,10 +183,13 @@ static int run_lines(const struct tools *t, const struct options *o, FILE *f, co
     size_t room = 0;
     ssize_t n;
     int rc = FT_OK;
+    errno = 0;
     for (int number = 1; !rc && (n = getline(&line, &room, f)) >= 0; number++) {
         const struct ft_where at = {.file = name, .line = number};
         if (n > 0 && line[n - 1] == '\n')
             n--;
+        if (number == 1 && !o->raw && n >= 3 && memcmp(line, "\xef\xbb\xbf", 3) == 0)
+            memmove(line, line + 3, (size_t)(n -= 3) + 1); /* a byte order mark */
         if (n == 0 && !o->raw)
             continue;
         if (o->raw && ft_utf8_valid(line, (size_t)n) < (size_t)n)
@@ -194,6 +198,9 @@ static int run_lines(const struct tools *t, const struct options *o, FILE *f, co
             rc = o->decode ? decode_line(t->tokenizer, o, line, (size_t)n, &at)
                            : encode_line(t, o, line, (size_t)n, &at);
     }
+    if (!rc && ferror(f))
+        rc = ft_fail_at((struct ft_where){.file = name}, FT_EDATA, "cannot be read: %s",
+                        strerror(errno));
     free(line);
     return rc;
 }
@@ -237,10 +244,13 @@ int ft_cmd_tokenize(const struct ft_command *self, int n, char **words)
         ft_hint("usage: ft %s %s", self->name, self->arguments);
         return FT_ECONFIG;
     }
+    if (o.render && (o.raw || o.decode))
+        return ft_fail(FT_ECONFIG, "'--render' is for records, not for '--raw' or '--decode'");
     const bool from_stdin = n < 2 || strcmp(words[1], "-") == 0;
     FILE *f = from_stdin ? stdin : fopen(words[1], "re");
-    int rc =
-        f ? FT_OK : ft_fail_at((struct ft_where){.file = words[1]}, FT_EDATA, "cannot be read");
+    int rc = f ? FT_OK
+               : ft_fail_at((struct ft_where){.file = words[1]}, FT_EDATA, "cannot be read: %s",
+                            strerror(errno));
     if (!rc)
         rc = open_tools(&t, words[0]);
     if (!rc)

@@ -200,6 +200,10 @@ int ft_spool_open(struct ft_spool *s, const char *path)
     *s = FT_SPOOL_CLOSED;
     snprintf(name, sizeof name, "%.*s.spool.XXXXXX", slash ? (int)(slash - path) + 1 : 0, path);
     FT_TRY(ft_alloc(&s->buffer, SPOOL_BUFFER, 1));
+    if (!(s->beside = ft_strdup(path))) {
+        ft_spool_close(s);
+        return FT_ERESOURCE;
+    }
     s->fd = mkostemp(name, O_CLOEXEC);
     if (s->fd < 0) {
         write_error(path, "write beside");
@@ -220,7 +224,7 @@ static int flush_spool(struct ft_spool *s)
         if (n <= 0) {
             if (n == 0)
                 errno = ENOSPC;
-            return write_error("a temporary file", "write");
+            return write_error(s->beside, "write a temporary file beside it");
         }
         done += (size_t)n;
     }
@@ -250,7 +254,7 @@ int ft_spool_copy(struct ft_spool *s, struct ft_writer *w)
     for (int64_t at = 0; at < s->bytes;) {
         const int64_t left = s->bytes - at;
         const size_t n = left < SPOOL_BUFFER ? (size_t)left : SPOOL_BUFFER;
-        FT_TRY(ft_pread(s->fd, "a temporary file", s->buffer, n, at));
+        FT_TRY(ft_pread(s->fd, s->beside, s->buffer, n, at));
         FT_TRY(ft_writer_put(w, s->buffer, n));
         at += (int64_t)n;
     }
@@ -262,6 +266,7 @@ void ft_spool_close(struct ft_spool *s)
     if (s->fd >= 0)
         close(s->fd);
     ft_free(s->buffer);
+    ft_free(s->beside);
     *s = FT_SPOOL_CLOSED;
 }
 
@@ -290,4 +295,11 @@ char *ft_path_join(const char *a, const char *b)
     if (b[0] == '/' || !a || !a[0] || strcmp(a, ".") == 0)
         return ft_strdup(b);
     return ft_format("%s%s%s", a, a[strlen(a) - 1] == '/' ? "" : "/", b);
+}
+
+bool ft_same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+    return a && b && stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_ino == y.st_ino &&
+           x.st_dev == y.st_dev;
 }

@@ -40,7 +40,7 @@ void ft_writer_sweep(const char *path);
 struct ft_spool {
     int fd; /* -1: closed */
     int64_t bytes;
-    char *buffer;
+    char *buffer, *beside; /* beside: what messages name */
     size_t n;
 };
 #define FT_SPOOL_CLOSED ((struct ft_spool){.fd = -1})
@@ -52,6 +52,9 @@ void ft_spool_close(struct ft_spool *s);
 
 /* Creates a folder and its parents; FT_ERESOURCE. */
 int ft_make_folders(const char *path);
+
+/* Whether both are there (and not NULL), and are one file or folder. */
+bool ft_same_file(const char *a, const char *b);
 
 /* "a/b": b appended to folder a, or b alone where it is absolute. NULL if memory is short. */
 char *ft_path_join(const char *a, const char *b);

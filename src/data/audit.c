@@ -116,7 +116,9 @@ int ft_audit_check(const struct ft_audit *a, const char *const *allowed)
                 "nothing to train on: of %lld documents %lld are empty, %lld have no trained token",
                 (long long)a->documents, (long long)a->found[FT_NO_TEXT].count,
                 (long long)a->found[FT_NOT_TRAINED].count);
-        if (a->documents)
+        if (!a->records)
+            ft_hint("the data has no record: is it the right file, and the right split?");
+        else if (a->documents)
             ft_hint("the first: %s; are the roles, or the fields, those of the data?",
                     a->found[a->found[FT_NOT_TRAINED].count ? FT_NOT_TRAINED : FT_NO_TEXT].first);
         return FT_EDATA;

@@ -187,10 +187,8 @@ static int check_crc(const struct reader *r)
     snprintf(own, sizeof own, "%08x", r->crc);
     if (!text || strcmp(text, own) == 0)
         return FT_OK;
-    ft_fail_at((struct ft_where){.file = r->path}, FT_EDATA,
-               "is damaged: its tokens have the checksum %s, not %s", own, text);
-    ft_hint("delete it; it is made again from the text");
-    return FT_EDATA;
+    return ft_fail_at((struct ft_where){.file = r->path}, FT_EDATA,
+                      "is damaged: its tokens have the checksum %s, not %s", own, text);
 }
 
 static int read_all(struct reader *r, struct ft_dataset_file *file)
@@ -220,6 +218,8 @@ static int read_all(struct reader *r, struct ft_dataset_file *file)
     FT_GO(check_crc(r));
     d->n_tokens += n;
 out:
+    if (rc == FT_EDATA && ft_st_metadata(file->f, "key"))
+        ft_hint("ft made this file from text: delete it, and it is made again");
     ft_free(offsets);
     return rc;
 }

@@ -33,7 +33,8 @@ struct ft_format {
     const struct ft_chat *chat;
     struct ft_turn_rules rules;
     int32_t *end_tokens;
-    int32_t bos, eos; /* -1: none */
+    const char **roles; /* rules.roles, by the template's names */
+    int32_t bos, eos;   /* -1: none */
     long long now;
 };
 
@@ -87,7 +88,7 @@ static int get_text(const json_t *record, const char *field, bool needed, struct
         }
         const char *near = ft_nearest(field, names, n);
         if (near)
-            ft_hint("there is a '%s'; the 'field' keys of the dataset say which is which", near);
+            ft_hint("there is '%s'; the 'field' keys of the dataset say which is which", near);
         else
             ft_hint("the 'field' keys of the dataset say which is which");
         return FT_EDATA;
@@ -471,10 +472,42 @@ static int find_end_tokens(struct ft_format *f, const struct ft_tokenizer *t)
     return FT_OK;
 }
 
+/* {name} in a format of one's own must be one of those that are filled in. */
+static int check_places(const char *key, const char *format)
+{
+    static const char *const known[] = {"instruction", "input", "system"};
+    for (const char *p = format; p && (p = strchr(p, '{'));) {
+        const size_t n = strspn(p + 1, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_");
+        char name[64];
+        bool is = p[1] == '{' || n == 0 || p[1 + n] != '}' || n >= sizeof name;
+        snprintf(name, sizeof name, "%.*s", (int)n, p + 1);
+        for (size_t i = 0; i < 3 && !is; i++)
+            is = strcmp(name, known[i]) == 0;
+        if (!is) {
+            const char *near = ft_nearest(name, known, 3);
+            ft_fail(FT_ECONFIG, "'%s' has '{%s}', which nothing is put in place of", key, name);
+            ft_hint("%s%s%sthere are {instruction}, {input} and {system}; {{ and }} are braces",
+                    near ? "did you mean '{" : "", near ? near : "", near ? "}'? " : "");
+            return FT_ECONFIG;
+        }
+        p += p[1] == '{' ? 2 : 1;
+    }
+    return FT_OK;
+}
+
 /* roles_to_train speaks of the record's roles or the template's. */
 static int open_rules(struct ft_format *f, const struct ft_tokenizer *t)
 {
-    f->rules.roles = f->o->roles_to_train;
+    const char *const *roles = f->o->roles_to_train;
+    size_t n = 0;
+    while (roles && roles[n])
+        n++;
+    if (roles) {
+        FT_TRY(ft_alloc(&f->roles, n + 1, sizeof *f->roles));
+        for (size_t i = 0; i < n; i++)
+            f->roles[i] = ft_role_of(f->o, roles[i]);
+        f->rules.roles = f->roles;
+    }
     f->rules.inputs = f->o->train_on_inputs;
     f->rules.end = f->o->train_on_eos;
     f->rules.field = f->o->message_field_training;
@@ -500,7 +533,13 @@ int ft_format_open(struct ft_format **out, const struct ft_format_options *o,
     f->bos = o->bos;
     f->eos = o->eos;
     apply_options(f);
-    int rc = open_rules(f, t);
+    int rc = check_places("format", o->format);
+    if (!rc)
+        rc = check_places("no_input_format", o->no_input_format);
+    if (!rc)
+        rc = check_places("system_format", o->system_format);
+    if (!rc)
+        rc = open_rules(f, t);
     if (rc)
         ft_format_close(f);
     else
@@ -513,6 +552,7 @@ void ft_format_close(struct ft_format *f)
     if (!f)
         return;
     ft_free(f->end_tokens);
+    ft_free(f->roles);
     ft_free(f);
 }
 

@@ -15,7 +15,7 @@ struct ft_format_options {
     const char *const *roles;      /* pairs: the record's, the template's */
     const char *const *roles_to_train;
     const char *message_field_training, *message_field_training_detail;
-    const char *thinking_key; /* what the template calls reasoning; NULL: reasoning_content */
+    const char *thinking_key;      /* what the template calls reasoning; NULL: reasoning_content */
     const char *const *end_tokens; /* eot_tokens */
     const char *default_system;    /* a system message for conversations without one */
     enum ft_train_on train_on_eos;

@@ -8,4 +8,7 @@
  * entry's own names. FT_EDATA. */
 int ft_conversation_from(json_t **out, const json_t *record, const struct ft_format_options *o);
 
+/* What the template calls a role of the record's. */
+const char *ft_role_of(const struct ft_format_options *o, const char *role);
+
 #endif

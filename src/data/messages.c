@@ -44,7 +44,7 @@ static bool is_source(const struct ft_format_options *o, const char *key)
 }
 
 /* ShareGPT's names, unless the entry has a table of its own. */
-static const char *role_of(const struct ft_format_options *o, const char *role)
+const char *ft_role_of(const struct ft_format_options *o, const char *role)
 {
     static const char *const sharegpt[] = {"human", "user", "gpt", "assistant", NULL};
     for (const char *const *p = o->roles ? o->roles : sharegpt; *p; p += 2)
@@ -306,7 +306,7 @@ static int add_message(json_t *list, const json_t *from, const struct ft_format_
             ft_hint("for ShareGPT's names: message_property_mappings: {role: from, content: "
                     "value}");
     }
-    if (!rc && json_object_set_new(to, "role", json_string(role_of(o, role))))
+    if (!rc && json_object_set_new(to, "role", json_string(ft_role_of(o, role))))
         rc = short_of_memory();
     if (!rc)
         rc = read_parts(to, o, parts);
@@ -315,7 +315,7 @@ static int add_message(json_t *list, const json_t *from, const struct ft_format_
         rc = ft_fail(FT_EDATA, "has a '%s' that is not a text", source_of(o, "content"));
     else if (!rc && !content && !json_object_get(to, "tool_calls"))
         rc = ft_fail(FT_EDATA, "has no '%s'", source_of(o, "content"));
-    if (!rc && o->split_thinking && strcmp(role_of(o, role), "assistant") == 0)
+    if (!rc && o->split_thinking && strcmp(ft_role_of(o, role), "assistant") == 0)
         rc = *parts ? ft_fail(FT_EDATA, "has parts with 'train' or 'weight', which "
                                         "'split_thinking' cannot cut")
                     : split_thinking(to, o);

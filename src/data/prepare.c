@@ -49,6 +49,9 @@ static bool parse_bound(const char **p, double *out, bool *has, bool *percent)
     *has = false;
     if (**p == ':' || **p == ']')
         return true;
+    if ((*p)[strspn(*p, "+-0123456789.")] != '%' && (*p)[strspn(*p, "-0123456789")] != ':' &&
+        (*p)[strspn(*p, "-0123456789")] != ']')
+        return false;
     *out = strtod(*p, &end);
     if (end == *p || !isfinite(*out))
         return false;
@@ -375,7 +378,8 @@ static int write_dataset(struct work *w, const char *path, const char *const (*m
 }
 
 int ft_prepare_file(const struct ft_prepare *p, int n, const char *path,
-                    const char *const (*meta)[2], int n_meta, struct ft_audit *audits)
+                    const char *const (*meta)[2], int n_meta, struct ft_audit *audits,
+                    ft_audits_fn *check, void *ctx)
 {
     struct work w = {.p = p,
                      .ids = FT_SPOOL_CLOSED,
@@ -399,6 +403,7 @@ int ft_prepare_file(const struct ft_prepare *p, int n, const char *path,
         for (const char *const *f = p[i].files; *f; f++)
             w.first_file++;
     }
+    FT_GO(check ? check(ctx, audits, n) : FT_OK);
     text = describe(p, n, audits);
     FT_GO(text ? FT_OK : ft_fail(FT_ERESOURCE, "out of memory"));
     FT_GO(write_dataset(&w, path, meta, n_meta, text));

@@ -35,11 +35,17 @@ struct ft_prepare {
 typedef bool ft_document_fn(void *ctx, const struct ft_sample *s, size_t from, size_t to,
                             const char *file, int line);
 
+/* What is thought of the audits before the file is written; an error leaves what was there. */
+typedef int ft_audits_fn(void *ctx, const struct ft_audit *audits, int n);
+
 /* Writes n of them, one behind the other, as `path`: input_ids, loss_mask, offsets, and `source`
  * I32 (D,2), each document's file (index among the metadata's "files") and line. meta: n_meta pairs
- * for its metadata, besides the audit's. audits: n. FT_EDATA names file and line. */
+ * for its metadata, besides the audit's. audits: n. check may be NULL. FT_EDATA names file and
+ * line.
+ */
 int ft_prepare_file(const struct ft_prepare *p, int n, const char *path,
-                    const char *const (*meta)[2], int n_meta, struct ft_audit *audits);
+                    const char *const (*meta)[2], int n_meta, struct ft_audit *audits,
+                    ft_audits_fn *check, void *ctx);
 /* The same documents, without writing them. */
 int ft_prepare_each(const struct ft_prepare *p, ft_document_fn *each, void *ctx,
                     struct ft_audit *audit);

@@ -131,7 +131,7 @@ static bool takes_parquet(const char *name, const void *ctx)
 }
 
 /* Files of the kind that most are of; the others are left out. */
-static void keep_commonest(struct names *l)
+static void keep_commonest(struct names *l, const struct ft_dataset_config *d)
 {
     const char *best = NULL;
     size_t most = 0, kept = 0;
@@ -150,6 +150,9 @@ static void keep_commonest(struct names *l)
         else
             ft_free(l->v[i]);
     }
+    if (kept < l->n)
+        ft_notice(d->at, "'%s': %zu files that are not %s, as most are, are left out", d->path,
+                  l->n - kept, best);
     l->n = kept;
     if (l->v)
         l->v[kept] = NULL;
@@ -166,7 +169,7 @@ static int find_in_folder(struct names *out, const struct ft_dataset_config *d, 
         rc = list_folder(out, k ? data : folder, takes_wanted, &of_split);
     for (int k = 0; k < 2 && !rc && !out->n && n == 5 && memcmp(split, "train", 5) == 0; k++)
         rc = list_folder(out, k ? data : folder, takes_wanted, &rest);
-    keep_commonest(out);
+    keep_commonest(out, d);
     if (!rc && !out->n) {
         struct names parquet = {0};
         for (int k = 0; k < 2 && !rc && !parquet.n; k++)

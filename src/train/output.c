@@ -75,12 +75,6 @@ static int take_lock(struct ft_output *o, struct ft_where at)
     return rc;
 }
 
-static bool same_folder(const char *a, const char *b)
-{
-    struct stat x, y;
-    return a && b && stat(a, &x) == 0 && stat(b, &y) == 0 && same_inode(&x, &y);
-}
-
 /* A name in the folder, "" if there is none; `own` may be in it, a folder that this run has filled.
  */
 static void first_entry(const char *folder, const char *own, char out[256])
@@ -91,7 +85,7 @@ static void first_entry(const char *folder, const char *own, char out[256])
         char path[4352];
         snprintf(path, sizeof path, "%s/%s", folder, e->d_name);
         if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 &&
-            strcmp(e->d_name, LOCK_NAME) != 0 && !same_folder(path, own))
+            strcmp(e->d_name, LOCK_NAME) != 0 && !ft_same_file(path, own))
             snprintf(out, 256, "%s", e->d_name);
     }
     if (d)
@@ -104,9 +98,9 @@ static int check_inputs(const struct ft_job *j, struct ft_where at)
     const struct ft_config *c = j->config;
     char *adapter = c->lora_model_dir ? ft_config_path(c, c->lora_model_dir) : NULL;
     int rc = FT_OK;
-    if (same_folder(c->output_dir, j->model_path))
+    if (ft_same_file(c->output_dir, j->model_path))
         rc = ft_fail_at(at, FT_ECONFIG, "'output_dir' is the folder of 'base_model'");
-    if (same_folder(c->output_dir, adapter))
+    if (ft_same_file(c->output_dir, adapter))
         rc = ft_fail_at(at, FT_ECONFIG, "'output_dir' is the folder of 'lora_model_dir'");
     ft_free(adapter);
     return rc;

@@ -223,7 +223,7 @@ static int build(const struct ft_source *s, const struct ft_texts *t, const char
                                    {"tokenizer_sha256", tokenizer},
                                    {"template_sha256", s->template_text ? template : ""},
                                    {"type", s->options.type}};
-    return ft_prepare_file(&s->prepare, 1, path, meta, 4, audit);
+    return ft_prepare_file(&s->prepare, 1, path, meta, 4, audit, NULL, NULL);
 }
 
 int ft_source_prepared(char **path, const struct ft_source *s, const struct ft_texts *t,

@@ -248,6 +248,24 @@ static int find_names(struct ft_source *s, const struct ft_texts *t)
     return s->names ? FT_OK : ft_fail(FT_ERESOURCE, "out of memory");
 }
 
+/* A role that nearly is one that conversations have is said to be so. */
+static void check_roles(const struct ft_source *s, const struct ft_texts *t)
+{
+    static const char *const known[] = {"system", "user", "assistant", "tool",
+                                        "human",  "gpt",  "developer", "model"};
+    const char *const *role = s->options.roles_to_train, *const * pair;
+    const struct ft_where at =
+        s->entry->roles_to_train ? s->entry->at : ft_config_where(t->config, "roles_to_train");
+    for (; role && *role; role++) {
+        const char *near = ft_nearest(*role, known, sizeof known / sizeof *known);
+        bool is = !near || strcmp(near, *role) == 0;
+        for (pair = s->options.roles; pair && *pair && !is; pair++)
+            is = strcmp(*pair, *role) == 0;
+        if (!is)
+            ft_notice(at, "'roles_to_train' has '%s': did you mean '%s'?", *role, near);
+    }
+}
+
 static int open_format(struct ft_source *s, const struct ft_texts *t, const struct ft_config *c)
 {
     const struct ft_dataset_config *d = s->entry;
@@ -284,6 +302,7 @@ static int open_format(struct ft_source *s, const struct ft_texts *t, const stru
     };
     if (ft_format_needs_chat(d->type)) {
         FT_TRY(open_template(s, t));
+        check_roles(s, t);
         FT_TRY(find_names(s, t));
         FT_TRY(ft_chat_new(&s->chat, s->template_text, s->template_name, s->names));
         if (s->tools_text)

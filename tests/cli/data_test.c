@@ -73,6 +73,87 @@ CASE(init_writes_a_config_that_trains)
     CHECK_INT(shell("test ! -e @D/i.yaml"), 0);
 }
 
+CASE(init_takes_what_records_have)
+{
+    static const struct {
+        const char *record, *yaml;
+    } cases[] = {
+        {"{\"messages\": [{\"role\": \"customer\", \"content\": \"hi\"}, {\"role\": \"model\", "
+         "\"content\": \"yo\"}]}",
+         "roles: {assistant: [model], user: [customer]}"},
+        {"{\"messages\": [{\"role\": \"user\", \"content\": \"hi\"}, {\"role\": \"assistant\", "
+         "\"content\": \"yo\", \"weight\": 1}]}",
+         "message_field_training: weight"},
+        {"{\"messages\": [{\"from\": \"human\", \"value\": \"hi\"}, {\"from\": \"gpt\", \"value\": "
+         "\"yo\"}]}",
+         "message_property_mappings: {role: from, content: value}"},
+        {"{\"instruction\": \"a\", \"context\": \"b\", \"response\": \"c\"}",
+         "field_input: context"},
+        {"{\"system\": \"s\", \"instruction\": \"a\", \"input\": \"b\", \"output\": \"c\"}",
+         "type: alpaca_w_system"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        fresh_text("x", cases[i].record);
+        EXPECT(0, "1 documents", "@FT init @D/shake @D/data.jsonl -o @D/i.yaml 2>&1");
+        EXPECT(0, cases[i].yaml, "cat @D/i.yaml");
+    }
+    fresh_text("x", "{\"messages\": [{\"role\": \"klaus\", \"content\": \"hi\"}]}");
+    EXPECT(3, "i.yaml:4:11: error: nothing to train on",
+           "@FT init @D/shake @D/data.jsonl -o @D/i.yaml 2>&1");
+    CHECK_HAS(shell_output, "the data is not fit to train on");
+}
+
+CASE(data_keeps_what_must_not_be_lost)
+{
+    /* lines without a text are documents without a token */
+    fresh_text("completion", "");
+    shell("printf 'hello\\n\\nworld\\n' > @D/data.txt; sed -i s/data.jsonl/data.txt/ @D/c.yaml");
+    EXPECT(0, "documents              3", "@FT data @D/c.yaml 2>&1");
+    EXPECT(0, "documents              3", "@FT data @D/c.yaml 2>&1");
+    EXPECT(0, "1 of 3 documents are empty", "@FT train @D/c.yaml 2>&1");
+
+    /* a file that was good stays when the data is not */
+    fresh_text("completion", "{\"text\": \"a\"}");
+    EXPECT(0, "written to", "@FT data @D/c.yaml -o @D/t.safetensors 2>&1");
+    EXPECT(3, "nothing to train on",
+           "sha1sum @D/t.safetensors > @D/sum; echo '{\"text\": \"\"}' > @D/data.jsonl; "
+           "@FT data @D/c.yaml -o @D/t.safetensors 2>&1");
+    CHECK_INT(shell("sha1sum -c @D/sum"), 0);
+    EXPECT(2, "lies in the model's folder",
+           "@FT data @D/c.yaml -o @D/shake/model.safetensors 2>&1");
+    EXPECT(2, "is a data file that is read",
+           "mv @D/data.jsonl @D/in.safetensors; @FT data @D/c.yaml datasets.0.path=json "
+           "datasets.0.data_files=@D/in.safetensors -o @D/in.safetensors 2>&1");
+    CHECK_INT(shell("grep -q text @D/in.safetensors"), 0);
+    fresh_text("completion", "{\"text\": \"a\"}");
+    EXPECT(3, "nothing to train on", ": > @D/data.jsonl; @FT data @D/c.yaml 2>&1");
+    CHECK_HAS(shell_output, "the data has no record");
+    EXPECT(4, "the output cannot be written",
+           "echo '{\"text\": \"a\"}' > @D/data.jsonl; @FT data @D/c.yaml > /dev/full 2>@D/err; "
+           "code=$?; cat @D/err; exit $code");
+}
+
+CASE(formats_of_ones_own_are_checked)
+{
+    fresh_text("x", "{\"q\": \"Q\", \"a\": \"A\"}");
+    shell("sed -i 's/type: x/type: {field_instruction: q, field_output: a, format: "
+          "\"{{x}} {instruction}\", no_input_format: \"{instruction}>\"}/' @D/c.yaml");
+    EXPECT(0, "Q>\u27e6A", "@FT data @D/c.yaml --show 1 2>&1");
+    EXPECT(2, "'no_input_format' has '{instuction}', which nothing is put in place of",
+           "sed -i 's/{instruction}>/{instuction}>/' @D/c.yaml; @FT data @D/c.yaml 2>&1");
+    CHECK_HAS(shell_output, "did you mean '{instruction}'?");
+}
+
+CASE(tokenize_says_what_it_cannot_read)
+{
+    fresh_text("completion", "{\"text\": \"a\"}");
+    EXPECT(3, "cannot be read: Is a directory", "@FT tokenize @D/shake @D 2>&1");
+    EXPECT(3, "cannot be read: No such file", "@FT tokenize @D/shake @D/none 2>&1");
+    EXPECT(2, "'--render' is for records",
+           "@FT tokenize @D/shake @D/data.jsonl --raw --render 2>&1");
+    EXPECT(0, "input_ids",
+           "printf '\\357\\273\\277{\"text\": \"a\"}\\n' | @FT tokenize @D/shake 2>&1");
+}
+
 CASE(f18_tokenizers_with_unknown_parts)
 {
     fresh_text("completion", "{\"text\": \"x\"}");

@@ -355,6 +355,29 @@ CASE(parts_of_turns_may_be_trained)
         "chat_template_jinja: \"{% for m in messages %}{{ m.role }} ab{{ m.content | trim "
         "}}<|im_end|>{% endfor %}\"\n",
         "[ab[x1<|im_end|>", 1);
+    /* the same words in a call, behind them */
+    check_trained(
+        MODEL,
+        ANSWER("\"content\": [{\"text\": \"Paris\", \"train\": true}], \"tool_calls\": "
+               "[{\"function\": {\"name\": \"w\", \"arguments\": {\"c\": \"Paris\"}}}]"),
+        "",
+        "chat_template_jinja: \"{% for m in messages %}{{ m.role }}:{{ m.content }}{% for "
+        "c in m.tool_calls %}{{ c.function | tojson }}{% endfor %}<|im_end|>{% endfor "
+        "%}\"\n",
+        "[Paris[<|im_end|>", 1);
+    /* a token of two parts that are both trained */
+    check_trained(MODEL,
+                  ANSWER("\"content\": [{\"text\": \"x Hello \", \"train\": true}, {\"text\": "
+                         "\"world\"}, {\"text\": \" no\", \"train\": false}]"),
+                  "", CHATML, "[x Hello world[<|im_end|>", 1);
+    /* nothing but white space, which the template takes away */
+    check_trained(
+        MODEL, ANSWER("\"content\": [{\"text\": \"  \", \"train\": true}]"), "",
+        "chat_template_jinja: \"{% for m in messages %}{{ m.content | trim }}<|im_end|>{% "
+        "endfor %}\"\n",
+        "[<|im_end|>", 1);
+    check_trained(MODEL, ANSWER("\"content\": [{\"text\": \"\", \"train\": true}]"), "", CHATML, "",
+                  0);
     check_trained(MODEL, parts, "", "chat_template_jinja: \"{{ messages[1].content | upper }}\"\n",
                   "message 2: the template changes its text", 0);
     check_trained(MODEL, ANSWER("\"content\": [{\"text\": \"a\", \"train\": \"no\"}]"), "", CHATML,
@@ -370,9 +393,32 @@ CASE(parts_of_turns_may_be_trained)
                   "[\u00e9[ you<|im_end|>", 1);
     check_trained(MODEL, ANSWER("\"content\": \"a\", \"d\": [{\"begin_offset\": 1}]"),
                   "    message_field_training_detail: d\n", CHATML, "without begin_offset", 0);
+    /* an empty list: nothing, unless the message says so itself */
+    check_trained(MODEL, ANSWER("\"content\": \"a\", \"d\": []"),
+                  "    message_field_training_detail: d\n", CHATML, "", 0);
+    check_trained(MODEL, ANSWER("\"content\": \"a\", \"d\": [], \"t\": true"),
+                  "    message_field_training_detail: d\n    message_field_training: t\n", CHATML,
+                  "[a<|im_end|>", 1);
     check_trained(MODEL, ANSWER("\"content\": \"a\", \"d\": true"),
                   "    message_field_training_detail: d\n", CHATML, "has a 'd' that is not a list",
                   0);
+}
+
+CASE(roles_and_tools_by_the_records_names)
+{
+    static const char record[] =
+        "{\"messages\": [{\"role\": \"human\", \"content\": \"q\"}, {\"role\": \"bot\", "
+        "\"content\": \"a\"}], \"tools\": [{\"function\": {\"name\": \"f\", \"parameters\": "
+        "\"{\\\"p\\\": 7}\"}}]}";
+    static const char template[] =
+        "chat_template_jinja: \"{{ tools[0].function.parameters.p + 1 }}{% for m in messages %}{{ "
+        "m.role }}:{{ m.content }}<|im_end|>{% endfor %}\"\n";
+    fresh();
+    check_trained(MODEL, record, "    roles: {assistant: [bot]}\n    roles_to_train: [bot]\n",
+                  template, "[a<|im_end|>", 1);
+    check_trained(MODEL, record, "    roles_to_train: [human]\n", template, "[q<|im_end|>", 1);
+    check_trained(MODEL, record, "    roles: {user: [human]}\n    roles_to_train: [human, bot]\n",
+                  template, "[q<|im_end|>[a<|im_end|>", 2);
 }
 
 CASE(thoughts_may_be_split_off)
@@ -383,6 +429,8 @@ CASE(thoughts_may_be_split_off)
     fresh();
     check_trained(MODEL, ANSWER("\"content\": \"<think> t </think>\\n x\""),
                   "    split_thinking: true\n", template, "[t>x<|im_end|>", 1);
+    check_trained(MODEL, ANSWER("\"content\": \"<think>a\\u0000b</think>c\\u0000d\""),
+                  "    split_thinking: true\n", template, "[ab>cd<|im_end|>", 1);
     check_trained(MODEL, ANSWER("\"content\": \"</think>x<think>\""), "    split_thinking: true\n",
                   template, "[x<think><|im_end|>", 1);
     check_trained(MODEL, ANSWER("\"content\": [{\"text\": \"a\", \"train\": false}]"),
@@ -456,7 +504,7 @@ CASE(bad_records_are_named_and_may_be_skipped)
     ft_status_clear();
     CHECK_INT(audit(&a, "bad.jsonl", "    type: completion\n", "skip_bad_records: 2\n"), FT_EDATA);
     CHECK_HAS(ft_status_report(), "/bad.jsonl:5: error: has no 'text'");
-    CHECK_HAS(ft_status_report(), "there is a 'txt'");
+    CHECK_HAS(ft_status_report(), "there is 'txt'");
     CHECK_HAS(ft_status_report(), "'skip_bad_records' allows 2");
     ft_status_clear();
     CHECK_INT(audit(&a, "bad.jsonl", "    type: completion\n", "skip_bad_records: 3\n"), FT_OK);
