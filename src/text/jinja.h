@@ -32,7 +32,8 @@ enum jn_kind {
     JN_FOR,         /* a: target; b: iterable; c: condition or NULL; list: body; more: else; flag:
                      * recursive */
     JN_SET,         /* a: target (NAME, TUPLE, ATTR); b: value, or NULL and list: body */
-    JN_MACRO,       /* text; texts: parameters; more: defaults (NULL: none); list: body */
+    JN_MACRO,       /* text; texts: parameters; more: defaults (NULL: none); list: body; flag: it
+                     * names 'caller' */
     JN_WITH,        /* texts: names; more: their values; list: body */
     JN_CALLBLOCK,   /* a: call; list: body */
     JN_FILTERBLOCK, /* a: filter; list: body */

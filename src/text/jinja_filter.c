@@ -34,21 +34,31 @@ static long long number(const struct jv_call *c, int i, long long otherwise)
     return c->arg[i]->i;
 }
 
-/* A value under "a.b.0": from inside to inside. name NULL or None: the value itself. */
-static struct jv *path(const struct jv_call *c, struct jv *v, struct jv *name)
+/* A value under "a.b.0": from inside to inside; otherwise (may be NULL): for what is not there.
+ * name NULL or None: the value itself. */
+static struct jv *path_or(const struct jv_call *c, struct jv *v, struct jv *name,
+                          struct jv *otherwise)
 {
     if (!is_given(name))
         return v;
-    if (name->kind != JV_STRING)
-        return jv_item(c->r, c->at, v, name);
+    if (name->kind != JV_STRING) {
+        v = jv_item(c->r, c->at, v, name);
+        return v->kind == JV_UNDEFINED && otherwise ? otherwise : v;
+    }
     for (const char *p = name->s, *end = p + name->n; p <= end && !c->r->rc;) {
         const char *dot = memchr(p, '.', (size_t)(end - p));
         const size_t n = (size_t)((dot ? dot : end) - p);
         const bool digits = n > 0 && n < 10 && strspn(p, "0123456789") >= n;
         v = jv_item(c->r, c->at, v, digits ? jv_int(c->r, atoll(p)) : jv_text(c->r, p, n));
+        v = v->kind == JV_UNDEFINED && otherwise ? otherwise : v;
         p += n + 1;
     }
     return v;
+}
+
+static struct jv *path(const struct jv_call *c, struct jv *v, struct jv *name)
+{
+    return path_or(c, v, name, NULL);
 }
 
 /* What values are ordered by. */
@@ -115,9 +125,9 @@ static struct jv *attr(const struct jv_call *c)
 {
     if (c->arg[0]->kind != JV_STRING)
         return jr_fail(c->r, c->at, "'attr' needs a name");
-    if (c->self->kind == JV_DICT && !jv_find(jv_dict_methods, c->arg[0]->s))
+    if (c->self->kind == JV_DICT && !jv_find(jv_dict_methods, jv_name(c->arg[0])))
         return &jv_undefined; /* not a dict's members */
-    return jv_attribute(c->r, c->at, c->self, c->arg[0]->s);
+    return jv_attribute(c->r, c->at, c->self, jv_name(c->arg[0]));
 }
 
 /* --- of numbers --- */
@@ -141,7 +151,7 @@ static bool read_real(const struct jv *text, double *out)
     }
     digits[n] = 0;
     *out = strtod(digits, &end);
-    return n > 0 && *end == 0 && !strpbrk(digits, "xXpP(");
+    return n > 0 && end == digits + n && !strpbrk(digits, "xXpP(");
 }
 
 static struct jv *to_float(const struct jv_call *c)
@@ -166,7 +176,7 @@ static struct jv *to_int(const struct jv_call *c)
         return jv_int(c->r, c->self->i);
     if (c->self->kind == JV_STRING && c->self->n < 19 && c->self->n) {
         const long long i = strtoll(c->self->s, &end, 10);
-        if (*end == 0)
+        if (end == c->self->s + c->self->n)
             return jv_int(c->r, i);
     }
     if ((c->self->kind != JV_FLOAT && (c->self->kind != JV_STRING || !read_real(c->self, &f))) ||
@@ -368,6 +378,8 @@ static struct jv *first(const struct jv_call *c)
     struct jv *v = c->self;
     if (v->kind == JV_ITERATOR) /* the others stay */
         return (size_t)v->i < v->n ? v->v[v->i++] : &jv_undefined;
+    if (v->kind == JV_STRING)
+        return jv_item(c->r, c->at, v, jv_int(c->r, 0));
     const struct jv *l = members(c);
     return l->n ? l->v[0] : &jv_undefined;
 }
@@ -376,6 +388,8 @@ static struct jv *last(const struct jv_call *c)
 {
     if (c->self->kind == JV_ITERATOR)
         return jr_fail(c->r, c->at, "'last' needs a list: put '|list' before it");
+    if (c->self->kind == JV_STRING)
+        return jv_item(c->r, c->at, c->self, jv_int(c->r, -1));
     const struct jv *l = members(c);
     return l->n ? l->v[l->n - 1] : &jv_undefined;
 }
@@ -386,7 +400,7 @@ static struct jv *unique(const struct jv_call *c)
     struct jv *l = jv_new(c->r, JV_LIST), *keys = jv_new(c->r, JV_LIST);
     for (size_t i = 0; i < in->n && !c->r->rc; i++) {
         struct jv *key = folded(c, path(c, in->v[i], c->arg[1]), !yes(c->arg[0]));
-        bool twice = false;
+        bool twice = !jv_check_key(c->r, key);
         for (size_t k = 0; k < keys->n && !twice; k++)
             twice = jv_equal(c->r, keys->v[k], key);
         if (twice)
@@ -579,7 +593,7 @@ static struct jv_args rest(const struct jv_args *a, int from)
 static const struct jv_builtin *named(const struct jv_call *c, const struct jv_builtin *rows,
                                       const struct jv *name)
 {
-    const struct jv_builtin *row = name->kind == JV_STRING ? jv_find(rows, name->s) : NULL;
+    const struct jv_builtin *row = name->kind == JV_STRING ? jv_find(rows, jv_name(name)) : NULL;
     if (!row && name->kind == JV_STRING)
         jr_fail(c->r, c->at, "the %s '%s' is not supported", rows == jv_tests ? "test" : "filter",
                 name->s);
@@ -608,8 +622,9 @@ static struct jv *map(const struct jv_call *c)
     if (!a->n && !name)
         jr_fail(c->r, c->at, "'map' needs a filter's name, or an attribute");
     for (size_t i = 0; i < in->n && !c->r->rc; i++) {
-        struct jv *x = row ? jv_run(c->r, c->at, row, in->v[i], &others) : path(c, in->v[i], name);
-        jv_add(c->r, l, x->kind == JV_UNDEFINED && missing ? missing : x);
+        jv_add(c->r, l,
+               row ? jv_run(c->r, c->at, row, in->v[i], &others)
+                   : path_or(c, in->v[i], name, is_given(missing) ? missing : NULL));
     }
     return jv_iterator(l);
 }
@@ -681,4 +696,14 @@ const struct jv_builtin jv_filters[] = {
     {"truncate", truncated, "length= killwords= end= leeway=", 0},
     {"unique", unique, "case_sensitive= attribute=", 0},
     {"upper", letters, "", JV_UPPER},
+    {"filesizeformat", NULL, "*", 0},
+    {"forceescape", NULL, "*", 0},
+    {"pprint", NULL, "*", 0},
+    {"random", NULL, "*", 0},
+    {"striptags", NULL, "*", 0},
+    {"urlencode", NULL, "*", 0},
+    {"urlize", NULL, "*", 0},
+    {"wordcount", NULL, "*", 0},
+    {"wordwrap", NULL, "*", 0},
+    {"xmlattr", NULL, "*", 0},
     {NULL, NULL, NULL, 0}};

@@ -55,7 +55,14 @@ static void bind(struct jv_call *c)
 struct jv *jv_run(struct jr *r, const struct jn *at, const struct jv_builtin *row, struct jv *self,
                   const struct jv_args *args)
 {
+    static const char *const any[] = {"safe",  "e",      "escape", "tojson", "length",
+                                      "count", "string", "d",      "default"};
     struct jv_call c = {.r = r, .at = at, .of = row, .self = self, .all = args};
+    bool takes_safe = jv_find(jv_tests, row->name) == row;
+    for (size_t i = 0; i < sizeof any / sizeof *any; i++)
+        takes_safe = takes_safe || strcmp(row->name, any[i]) == 0;
+    if (self && !takes_safe && !jv_check_safe(r, at, self))
+        return &jv_undefined;
     if (!row->run)
         return jr_fail(r, at, "'%s' is not supported", row->name);
     bind(&c);
@@ -78,6 +85,14 @@ static struct jv *strftime_now(const struct jv_call *c)
     struct tm tm;
     if (format->kind != JV_STRING)
         return jr_fail(c->r, c->at, "'strftime_now' needs a format");
+    /* a time without a zone, as Python's now() is */
+    struct jv zone[2] = {{.kind = JV_STRING, .s = "%z", .n = 2},
+                         {.kind = JV_STRING, .s = "%Z", .n = 2}};
+    const struct jv none = {.kind = JV_STRING, .s = ""};
+    for (int i = 0; i < 2; i++)
+        format = jv_replace(c->r, format, &zone[i], &none, -1);
+    if (strstr(format->s, "%f"))
+        return jr_fail(c->r, c->at, "'%%f' in 'strftime_now' is not supported");
     localtime_r(&now, &tm);
     const size_t n = strftime(text, sizeof text, format->s, &tm);
     if (n == 0 && format->n)
@@ -178,11 +193,18 @@ static struct jv *copy(const struct jv_call *c)
     return c->self; /* nothing in a template changes it */
 }
 
-const struct jv_builtin jv_dict_methods[] = {
-    {"get", get, "/ key default=", 0}, {"items", view, "", 0},   {"keys", view, "", 1},
-    {"values", view, "", 2},           {"copy", copy, "", 0},    {"clear", NULL, "*", 0},
-    {"fromkeys", NULL, "*", 0},        {"pop", NULL, "*", 0},    {"popitem", NULL, "*", 0},
-    {"setdefault", NULL, "*", 0},      {"update", NULL, "*", 0}, {NULL, NULL, NULL, 0}};
+const struct jv_builtin jv_dict_methods[] = {{"get", get, "/ key default=", 0},
+                                             {"items", view, "", 0},
+                                             {"keys", view, "", 1},
+                                             {"values", view, "", 2},
+                                             {"copy", copy, "", 0},
+                                             {"clear", NULL, "*", JV_UNSAFE},
+                                             {"fromkeys", NULL, "*", 0},
+                                             {"pop", NULL, "*", JV_UNSAFE},
+                                             {"popitem", NULL, "*", JV_UNSAFE},
+                                             {"setdefault", NULL, "*", JV_UNSAFE},
+                                             {"update", NULL, "*", JV_UNSAFE},
+                                             {NULL, NULL, NULL, 0}};
 
 /* --- methods of lists and tuples --- */
 
@@ -205,14 +227,14 @@ static struct jv *list_count(const struct jv_call *c)
 const struct jv_builtin jv_list_methods[] = {{"index", list_index, "/ value", 0},
                                              {"count", list_count, "/ value", 0},
                                              {"copy", copy, "", 0},
-                                             {"append", NULL, "*", 0},
-                                             {"clear", NULL, "*", 0},
-                                             {"extend", NULL, "*", 0},
-                                             {"insert", NULL, "*", 0},
-                                             {"pop", NULL, "*", 0},
-                                             {"remove", NULL, "*", 0},
-                                             {"reverse", NULL, "*", 0},
-                                             {"sort", NULL, "*", 0},
+                                             {"append", NULL, "*", JV_UNSAFE},
+                                             {"clear", NULL, "*", JV_UNSAFE},
+                                             {"extend", NULL, "*", JV_UNSAFE},
+                                             {"insert", NULL, "*", JV_UNSAFE},
+                                             {"pop", NULL, "*", JV_UNSAFE},
+                                             {"remove", NULL, "*", JV_UNSAFE},
+                                             {"reverse", NULL, "*", JV_UNSAFE},
+                                             {"sort", NULL, "*", JV_UNSAFE},
                                              {NULL, NULL, NULL, 0}};
 
 const struct jv_builtin jv_tuple_methods[] = {{"index", list_index, "/ value", 0},

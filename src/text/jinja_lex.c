@@ -6,17 +6,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static void place_of(const struct parser *p, const char *at, int *line, int *col)
+/* Goes on from the last place that was asked for. */
+static void place_of(struct parser *p, const char *at, int *line, int *col)
 {
-    *line = 1;
-    *col = 1;
-    for (const char *c = p->t->source; c < at; c++) {
-        ++*col;
-        if (*c == '\n') {
-            ++*line;
-            *col = 1;
-        }
+    if (!p->placed || at < p->placed) {
+        p->placed = p->t->source;
+        p->placed_line = p->placed_col = 1;
     }
+    for (; p->placed < at; p->placed++) {
+        p->placed_col = *p->placed == '\n' ? 1 : p->placed_col + 1;
+        p->placed_line += *p->placed == '\n';
+    }
+    *line = p->placed_line;
+    *col = p->placed_col;
 }
 
 void jl_fail(struct parser *p, const struct token *at, const char *fmt, ...)
@@ -60,10 +62,12 @@ static const char *without_space(const char *begin, const char *end)
  * else in that line. */
 static const char *without_indent(const struct parser *p, const char *begin, const char *end)
 {
-    const char *c = end;
-    while (c > p->t->source && (c[-1] == ' ' || c[-1] == '\t'))
-        c--;
-    return c > p->t->source && c[-1] != '\n' ? end : c < begin ? begin : c;
+    const char *line = end;
+    while (line > begin && line[-1] != '\n')
+        line--;
+    if (line == begin && begin > p->t->source && begin[-1] != '\n')
+        return end; /* the line began with something else */
+    return without_space(line, end) == line ? line : end;
 }
 
 /* A run of text up to the next tag, less what the tags around it strip. */
@@ -98,7 +102,8 @@ static void trim_newline(struct parser *p)
 
 static void skip_comment(struct parser *p)
 {
-    const char *end = strstr(p->at + 2, "#}");
+    const char *begin = p->at + 2 + (p->at[2] == '-' || p->at[2] == '+');
+    const char *end = strstr(begin, "#}");
     struct token here = {0};
     place_of(p, p->at, &here.line, &here.col);
     if (!end) {
@@ -106,21 +111,22 @@ static void skip_comment(struct parser *p)
         p->at += strlen(p->at);
         return;
     }
-    p->strip_next = end[-1] == '-';
+    p->strip_next = end > begin && end[-1] == '-';
     p->at = end + 2;
-    if (!p->strip_next)
+    if (!p->strip_next && !(end > begin && end[-1] == '+'))
         trim_newline(p);
 }
 
 /* Behind {% word %} at p, with its signs (0 if it has none); NULL: something else is there. */
-static const char *behind_tag(const char *p, const char *word, char *before, char *after)
+static const char *behind_tag(const char *p, const char *last, const char *word, char *before,
+                              char *after)
 {
     *before = p[2] == '-' || p[2] == '+' ? p[2] : 0;
     p += *before ? 3 : 2;
-    p = skip_space(p, p + strlen(p));
+    p = skip_space(p, last);
     if (strncmp(p, word, strlen(word)) != 0)
         return NULL;
-    p = skip_space(p + strlen(word), p + strlen(p));
+    p = skip_space(p + strlen(word), last);
     *after = *p == '-' || *p == '+' ? *p : 0;
     p += *after != 0;
     return strncmp(p, "%}", 2) == 0 ? p + 2 : NULL;
@@ -130,15 +136,15 @@ static const char *behind_tag(const char *p, const char *word, char *before, cha
 static bool raw_token(struct parser *p)
 {
     char before, after, sign;
-    const char *begin = behind_tag(p->at, "raw", &sign, &after), *end, *behind = NULL;
+    const char *begin = behind_tag(p->at, p->end, "raw", &sign, &after), *end, *behind = NULL;
     struct token here = {.kind = T_TEXT};
     if (!begin || after == '+')
         return false;
     place_of(p, p->at, &here.line, &here.col);
     if (after == '-')
-        begin = skip_space(begin, begin + strlen(begin));
+        begin = skip_space(begin, p->end);
     for (end = begin; (end = strstr(end, "{%")); end++)
-        if ((behind = behind_tag(end, "endraw", &before, &after)))
+        if ((behind = behind_tag(end, p->end, "endraw", &before, &after)))
             break;
     if (!behind) {
         jl_fail(p, &here, "this block is not closed: 'endraw' is missing");
@@ -209,8 +215,10 @@ static size_t escaped(struct parser *p, const struct token *at, char *out)
 static void string_token(struct parser *p)
 {
     const char quote = *p->at++;
-    char *out = jl_take(p, strlen(p->at) + 1, 1);
-    size_t n = 0;
+    size_t n = 0, length = 0;
+    while (p->at[length] && p->at[length] != quote)
+        length += p->at[length] == '\\' && p->at[length + 1] ? 2 : 1;
+    char *out = jl_take(p, length + 1, 1);
     while (*p->at && *p->at != quote && !p->rc) { /* no escape is shorter than what it stands for */
         if (*p->at == '\\' && p->at[1]) {
             p->at++;
@@ -263,8 +271,7 @@ static void tag_token(struct parser *p)
     static const char *const ops[] = {"**", "//", "==", "!=", "<=", ">=", "+", "-", "*",
                                       "/",  "%",  "~",  "<",  ">",  "=",  "(", ")", "[",
                                       "]",  "{",  "}",  ",",  ".",  ":",  "|", ";"};
-    while (isspace((unsigned char)*p->at))
-        p->at++;
+    p->at = skip_space(p->at, p->end);
     p->now = (struct token){.p = p->at};
     place_of(p, p->at, &p->now.line, &p->now.col);
     const char *c = p->at, *end = p->block ? "%}" : "}}";
@@ -327,7 +334,7 @@ void jl_next(struct parser *p)
         p->now = (struct token){.kind = p->block ? T_OPEN_BLOCK : T_OPEN_PRINT, .p = p->at};
         place_of(p, p->at, &p->now.line, &p->now.col);
         p->at += 2;
-        p->at += *p->at == '-' || (*p->at == '+' && p->block);
+        p->at += *p->at == '-' || *p->at == '+';
         p->in_tag = true;
         p->strip_next = false;
         p->depth = 0;

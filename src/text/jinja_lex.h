@@ -25,8 +25,12 @@ struct token {
 
 struct parser {
     struct ft_template *t;
-    const char *at;
-    int rc, depth;
+    const char *at, *end; /* of the source */
+    const char *placed;   /* line and column of it are known */
+    int placed_line, placed_col;
+    int rc, depth, nested;   /* depth: of brackets in the tag; nested: of what is being read */
+    int loops;               /* that are open, within a macro */
+    bool calls_caller;       /* the macro that is being read names 'caller' */
     bool in_tag, strip_next; /* strip_next: the tag before ended in "-" */
     bool block;              /* the tag that is open is a block */
     struct token now;

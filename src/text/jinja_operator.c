@@ -160,8 +160,13 @@ struct jv *jv_arithmetic(struct jr *r, const struct jn *at, const char *op, stru
         return joined(r, jv_text_of(r, at, a), jv_text_of(r, at, b));
     if (strcmp(op, "+") == 0 && (needs_escape(a, b) || needs_escape(b, a)))
         return jr_fail(r, at, "'+' after '|safe' escapes &, <, >, ' and \": use '~'");
-    if (strcmp(op, "+") == 0 && a->kind == b->kind && (a->kind == JV_STRING || jv_is_list(a)))
-        return joined(r, a, b);
+    if (strcmp(op, "+") == 0 && a->kind == b->kind && (a->kind == JV_STRING || jv_is_list(a))) {
+        struct jv *both = joined(r, a, b);
+        both->i = a->kind == JV_STRING && (a->i == JV_SAFE || b->i == JV_SAFE) ? JV_SAFE : 0;
+        return both;
+    }
+    if (strcmp(op, "+") != 0 && (!jv_check_safe(r, at, a) || !jv_check_safe(r, at, b)))
+        return &jv_undefined;
     if (strcmp(op, "*") == 0) {
         const struct jv *v = b->kind == JV_INT || b->kind == JV_BOOL ? a : b, *n = v == a ? b : a;
         if ((v->kind == JV_STRING || jv_is_list(v)) && (n->kind == JV_INT || n->kind == JV_BOOL))

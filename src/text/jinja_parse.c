@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { MOST_DEPTH = 100 };
+enum { MOST_DEPTH = 150 };
 
 bool jn_add(struct ft_arena *a, struct jn_list *l, struct jn *n)
 {
@@ -94,15 +94,28 @@ static const char *name(struct parser *p)
 
 static void add_text(struct parser *p, struct jn *n, const char *text)
 {
-    const char **v = ft_arena_alloc(&p->t->arena, (size_t)n->n_texts + 1, sizeof *v);
-    if (!v) {
-        p->rc = FT_ERESOURCE;
-        return;
+    if ((n->n_texts & (n->n_texts - 1)) == 0) { /* full: room for twice as many */
+        const size_t room = n->n_texts ? 2 * (size_t)n->n_texts : 1;
+        const char **v = ft_arena_alloc(&p->t->arena, room, sizeof *v);
+        if (!v) {
+            p->rc = FT_ERESOURCE;
+            return;
+        }
+        if (n->n_texts)
+            memcpy(v, n->texts, (size_t)n->n_texts * sizeof *v);
+        n->texts = v;
     }
-    if (n->n_texts)
-        memcpy(v, n->texts, (size_t)n->n_texts * sizeof *v);
-    v[n->n_texts++] = text;
-    n->texts = v;
+    n->texts[n->n_texts++] = text;
+}
+
+/* Counts what the parser's functions call one another for; false and an error: too much. */
+static bool enter(struct parser *p)
+{
+    if (p->nested >= MOST_DEPTH)
+        jl_fail(p, &p->now, "expressions and blocks are nested more than %d deep", MOST_DEPTH);
+    else
+        p->nested++;
+    return !p->rc;
 }
 
 /* --- expressions, loosest first --- */
@@ -111,9 +124,10 @@ static struct jn *expression(struct parser *p);
 
 static struct jn *constant(struct parser *p, enum jv_kind kind)
 {
+    struct jv *v = jl_take(p, 1, sizeof *v);
+    *v = (struct jv){.kind = kind, .s = ""};
     struct jn *n = node(p, JN_CONST);
-    n->value = jl_take(p, 1, sizeof *n->value);
-    *n->value = (struct jv){.kind = kind};
+    n->value = v;
     return n;
 }
 _Static_assert(sizeof(struct jv) <= 64 * sizeof(long long), "see take()");
@@ -137,6 +151,8 @@ static struct jn *number(struct parser *p)
                                     : strchr("oO", text[1]) ? 8
                                                             : 2)
                           : strtoll(text, &end, 10);
+    if (!real && !based && text[0] == '0' && strspn(text, "0") < strlen(text))
+        jl_fail(p, &p->now, "a number begins with 0");
     if (!real && (errno || *end))
         jl_fail(p, &p->now, "'%s' is no whole number of 64 bits", text);
     c->value->f = real ? strtod(text, NULL) : 0;
@@ -202,14 +218,15 @@ static struct jn *bracketed(struct parser *p)
     return n;
 }
 
+static const struct {
+    const char *name;
+    enum jv_kind kind;
+    int i;
+} constants[] = {{"true", JV_BOOL, 1},  {"True", JV_BOOL, 1}, {"false", JV_BOOL, 0},
+                 {"False", JV_BOOL, 0}, {"none", JV_NONE, 0}, {"None", JV_NONE, 0}};
+
 static struct jn *primary(struct parser *p)
 {
-    static const struct {
-        const char *name;
-        enum jv_kind kind;
-        int i;
-    } constants[] = {{"true", JV_BOOL, 1},  {"True", JV_BOOL, 1}, {"false", JV_BOOL, 0},
-                     {"False", JV_BOOL, 0}, {"none", JV_NONE, 0}, {"None", JV_NONE, 0}};
     if (p->now.kind == T_NUMBER)
         return number(p);
     if (p->now.kind == T_STRING)
@@ -228,6 +245,7 @@ static struct jn *primary(struct parser *p)
             return c;
         }
     struct jn *n = node(p, JN_NAME);
+    p->calls_caller = p->calls_caller || is(p, "caller");
     n->text = name(p);
     return n;
 }
@@ -288,6 +306,15 @@ static struct jn *subscript(struct parser *p, struct jn *a)
     return n;
 }
 
+static struct jn *call(struct parser *p, struct jn *a)
+{
+    struct jn *n = node(p, JN_CALL);
+    n->a = a;
+    jl_next(p);
+    arguments(p, n);
+    return n;
+}
+
 static struct jn *postfix(struct parser *p, struct jn *a)
 {
     while (!p->rc) {
@@ -304,10 +331,7 @@ static struct jn *postfix(struct parser *p, struct jn *a)
         } else if (accept(p, "[")) {
             n = subscript(p, a);
         } else if (is(p, "(")) {
-            n = node(p, JN_CALL);
-            n->a = a;
-            jl_next(p);
-            arguments(p, n);
+            n = call(p, a);
         } else {
             break;
         }
@@ -321,6 +345,8 @@ static struct jn *filter(struct parser *p, struct jn *a)
     struct jn *n = node(p, JN_FILTER);
     n->a = a;
     n->text = name(p);
+    if (is(p, "."))
+        jl_fail(p, &p->now, "the filter '%s.' is not supported", n->text);
     if (accept(p, "("))
         arguments(p, n);
     return n;
@@ -340,6 +366,9 @@ static struct jn *test(struct parser *p, struct jn *a)
                (p->now.kind == T_NAME && !is(p, "else") && !is(p, "or") && !is(p, "and") &&
                 !is(p, "is") && !is(p, "if") && !is(p, "in") && !is(p, "not"))) {
         add(p, &n->list, postfix(p, primary(p)));
+    } else if (is(p, "is") || is(p, "if") || is(p, "in") || is(p, "not")) {
+        jl_fail(p, &p->now, "'%.*s' cannot follow a test: put the test in brackets", (int)p->now.n,
+                p->now.p);
     }
     return n;
 }
@@ -351,8 +380,8 @@ static struct jn *filters(struct parser *p, struct jn *a)
             a = filter(p, a);
         else if (accept(p, "is"))
             a = test(p, a);
-        else if (is(p, "(") || is(p, ".") || is(p, "["))
-            a = postfix(p, a);
+        else if (is(p, "("))
+            a = call(p, a);
         else
             break;
     }
@@ -362,11 +391,12 @@ static struct jn *filters(struct parser *p, struct jn *a)
 static struct jn *unary(struct parser *p, bool with_filter)
 {
     struct jn *n;
-    if (is(p, "-") || is(p, "+")) {
+    if ((is(p, "-") || is(p, "+")) && enter(p)) {
         n = node(p, JN_UNARY);
         n->text = copy(p, &p->now);
         jl_next(p);
         n->a = unary(p, false);
+        p->nested--;
     } else {
         n = postfix(p, primary(p));
     }
@@ -449,12 +479,13 @@ static struct jn *comparison(struct parser *p)
 
 static struct jn *negation(struct parser *p)
 {
-    if (!is(p, "not"))
+    if (!is(p, "not") || !enter(p))
         return comparison(p);
     struct jn *n = node(p, JN_UNARY);
     n->text = "not";
     jl_next(p);
     n->a = negation(p);
+    p->nested--;
     return n;
 }
 
@@ -484,12 +515,8 @@ static struct jn *disjunction(struct parser *p)
 
 static struct jn *expression(struct parser *p)
 {
-    static _Thread_local int nested;
-    if (nested >= MOST_DEPTH) {
-        jl_fail(p, &p->now, "expressions are nested more than %d deep", MOST_DEPTH);
+    if (!enter(p))
         return constant(p, JV_NONE);
-    }
-    nested++;
     struct jn *a = disjunction(p);
     while (is(p, "if") && !p->rc) {
         struct jn *n = node(p, JN_IF_ELSE);
@@ -499,20 +526,20 @@ static struct jn *expression(struct parser *p)
         n->c = accept(p, "else") ? expression(p) : NULL;
         a = n;
     }
-    nested--;
+    p->nested--;
     return a;
 }
 
 /* a, b, c without brackets is a tuple */
-static struct jn *expressions(struct parser *p)
+static struct jn *one_or_more(struct parser *p, struct jn *(*one)(struct parser *))
 {
-    struct jn *a = expression(p);
+    struct jn *a = one(p);
     if (!is(p, ","))
         return a;
     struct jn *n = node(p, JN_TUPLE);
     add(p, &n->list, a);
     while (accept(p, ",") && p->now.kind != T_CLOSE && !p->rc)
-        add(p, &n->list, expression(p));
+        add(p, &n->list, one(p));
     return n;
 }
 
@@ -536,14 +563,17 @@ static struct jn *target(struct parser *p)
     struct jn *all = node(p, JN_TUPLE);
     bool comma = false;
     do {
-        if (is(p, "in") || is(p, "=") || is(p, ")"))
-            break;
         struct jn *one;
-        if (accept(p, "(")) {
+        if (is(p, "(") && enter(p)) {
+            accept(p, "(");
             one = target(p);
             expect(p, ")");
+            p->nested--;
         } else {
             one = node(p, JN_NAME);
+            for (size_t i = 0; i < sizeof constants / sizeof *constants; i++)
+                if (is(p, constants[i].name))
+                    jl_fail(p, &p->now, "'%s' cannot be set", constants[i].name);
             one->text = name(p);
             if (is(p, ".")) {
                 struct jn *member = node(p, JN_ATTR);
@@ -559,25 +589,30 @@ static struct jn *target(struct parser *p)
     return comma || !all->list.n ? all : all->list.v[0];
 }
 
+/* Of a macro or a call: the loops around it are not its own. */
+static void body_of_its_own(struct parser *p, struct jn_list *l, const char *const *ends,
+                            const struct token *opened)
+{
+    const int loops = p->loops;
+    p->loops = 0;
+    body(p, l, ends, opened);
+    p->loops = loops;
+}
+
 static struct jn *for_statement(struct parser *p, const struct token *here)
 {
     static const char *const ends[] = {"else", "endfor", NULL}, *const last[] = {"endfor", NULL};
     struct jn *n = node(p, JN_FOR);
     n->a = target(p);
     expect(p, "in");
-    n->b = disjunction(p);
-    if (is(p, ",")) {
-        struct jn *t = node(p, JN_TUPLE);
-        add(p, &t->list, n->b);
-        while (accept(p, ",") && !p->rc)
-            add(p, &t->list, disjunction(p));
-        n->b = t;
-    }
+    n->b = one_or_more(p, disjunction);
     if (accept(p, "if"))
         n->c = expression(p);
     n->flag = accept(p, "recursive");
     close_tag(p);
+    p->loops++;
     body(p, &n->list, ends, here);
+    p->loops--;
     if (accept(p, "else")) {
         close_tag(p);
         body(p, &n->more, last, here);
@@ -591,14 +626,14 @@ static struct jn *if_statement(struct parser *p, const struct token *here)
 {
     static const char *const ends[] = {"elif", "else", "endif", NULL};
     struct jn *n = node(p, JN_IF);
-    add(p, &n->list, expression(p));
+    add(p, &n->list, one_or_more(p, disjunction));
     for (;;) {
         struct jn *then = node(p, JN_TUPLE); /* holds the body */
         close_tag(p);
         body(p, &then->list, ends, here);
         add(p, &n->more, then);
         if (accept(p, "elif"))
-            add(p, &n->list, expression(p));
+            add(p, &n->list, one_or_more(p, disjunction));
         else if (accept(p, "else"))
             add(p, &n->list, NULL);
         else
@@ -617,7 +652,7 @@ static struct jn *set_statement(struct parser *p, const struct token *here)
     struct jn *n = node(p, JN_SET);
     n->a = target(p);
     if (accept(p, "=")) {
-        n->b = expressions(p);
+        n->b = one_or_more(p, expression);
         close_tag(p);
         return n;
     }
@@ -638,19 +673,27 @@ static struct jn *macro_statement(struct parser *p, const struct token *here)
     expect(p, "(");
     while (!is(p, ")") && !p->rc) {
         add_text(p, n, name(p));
+        const bool defaults = n->more.n && n->more.v[n->more.n - 1];
         add(p, &n->more, accept(p, "=") ? expression(p) : NULL);
+        if (!p->rc && defaults && !n->more.v[n->more.n - 1])
+            jl_fail(p, &p->now, "'%s' has no default, but the one before has",
+                    n->texts[n->n_texts - 1]);
         if (!accept(p, ","))
             break;
     }
     expect(p, ")");
     close_tag(p);
-    body(p, &n->list, ends, here);
+    const bool calls_caller = p->calls_caller;
+    p->calls_caller = false;
+    body_of_its_own(p, &n->list, ends, here);
+    n->flag = p->calls_caller;
+    p->calls_caller = calls_caller || n->flag;
     jl_next(p);
     close_tag(p);
     return n;
 }
 
-/* {% word ... %}body{% endword %} */
+/* {% word ... %}body{% endword %}; a set or filter block's body is in the loop that they are in. */
 static struct jn *wrapped(struct parser *p, enum jn_kind kind, const char *end, struct jn *a,
                           const struct token *here)
 {
@@ -658,7 +701,10 @@ static struct jn *wrapped(struct parser *p, enum jn_kind kind, const char *end, 
     struct jn *n = node(p, kind);
     n->a = a;
     close_tag(p);
-    body(p, &n->list, ends, here);
+    if (kind == JN_FILTERBLOCK)
+        body(p, &n->list, ends, here);
+    else
+        body_of_its_own(p, &n->list, ends, here);
     jl_next(p);
     close_tag(p);
     return n;
@@ -702,6 +748,8 @@ static struct jn *statement(struct parser *p, const struct token *here)
     if (accept(p, "call"))
         return wrapped(p, JN_CALLBLOCK, "endcall", postfix(p, primary(p)), here);
     if (is(p, "break") || is(p, "continue")) {
+        if (!p->loops)
+            jl_fail(p, here, "'%.*s' is in no loop", (int)p->now.n, p->now.p);
         n = node(p, is(p, "break") ? JN_BREAK : JN_CONTINUE);
         jl_next(p);
         close_tag(p);
@@ -715,10 +763,8 @@ static struct jn *statement(struct parser *p, const struct token *here)
 static void body(struct parser *p, struct jn_list *l, const char *const *ends,
                  const struct token *opened)
 {
-    static _Thread_local int nested;
-    if (nested >= MOST_DEPTH)
-        jl_fail(p, &p->now, "blocks are nested more than %d deep", MOST_DEPTH);
-    nested++;
+    if (!enter(p))
+        return;
     while (!p->rc) {
         const struct token here = p->now;
         if (here.kind == T_END) {
@@ -736,7 +782,7 @@ static void body(struct parser *p, struct jn_list *l, const char *const *ends,
         } else if (here.kind == T_OPEN_PRINT) {
             n = node(p, JN_PRINT);
             jl_next(p);
-            n->a = expressions(p);
+            n->a = one_or_more(p, expression);
             close_tag(p);
         } else {
             jl_next(p);
@@ -749,7 +795,7 @@ static void body(struct parser *p, struct jn_list *l, const char *const *ends,
         }
         add(p, l, n);
     }
-    nested--;
+    p->nested--;
 }
 
 int ft_template_open(struct ft_template **out, const char *source, const char *label)
@@ -770,6 +816,7 @@ int ft_template_open(struct ft_template **out, const char *source, const char *l
         if (n && kept[n - 1] == '\n') /* Jinja drops one at the end */
             kept[n - 1] = 0;
         t->source = p.at = kept;
+        p.end = kept + strlen(kept);
         jl_next(&p);
         body(&p, &t->body, NULL, &p.now);
     }

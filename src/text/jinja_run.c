@@ -1,7 +1,7 @@
 /* Runs templates: variables, expressions, macros, statements. */
 #include "text/jinja_run.h"
 
-enum { MOST_CALLS = 64, OF_STEP = 400 }; /* OF_STEP: the work of one */
+enum { MOST_CALLS = 150, MOST_DEPTH = 1500, OF_STEP = 400 }; /* OF_STEP: the work of one */
 
 /* Names and values of one scope, the latest first. */
 struct variable {
@@ -21,6 +21,8 @@ static void run_list(struct jr *r, const struct jn_list *l);
 
 static void set_variable(struct jr *r, const char *name, struct jv *value)
 {
+    if (r->rc)
+        return;
     for (struct variable *v = r->scope->vars; v; v = v->before)
         if (strcmp(v->name, name) == 0) {
             v->value = value;
@@ -35,7 +37,7 @@ static void set_variable(struct jr *r, const char *name, struct jv *value)
 
 static struct jv *find_variable(struct jr *r, const char *name)
 {
-    for (const struct scope *s = r->scope; s; s = s->outer)
+    for (const struct scope *s = r->rc ? NULL : r->scope; s; s = s->outer)
         for (struct variable *v = s->vars; v; v = v->before, r->work += 4)
             if (strcmp(v->name, name) == 0)
                 return v->value;
@@ -44,7 +46,9 @@ static struct jv *find_variable(struct jr *r, const char *name)
 
 static struct scope *open_scope(struct jr *r, struct scope *outer)
 {
+    static _Thread_local struct scope none; /* where memory is short: nothing is put there */
     struct scope *s = jr_take(r, 1, sizeof *s);
+    s = r->rc ? &none : s;
     *s = (struct scope){.outer = outer};
     return s;
 }
@@ -98,16 +102,19 @@ static struct jv_args arguments(struct jr *r, const struct jn *n)
     return a;
 }
 
-/* Runs statements with their output into a text. */
+/* Runs statements in a scope of their own, with their output into a text. */
 static struct jv *captured(struct jr *r, const struct jn_list *l)
 {
     struct ft_bytes b = {0}, *out = r->out;
     struct ft_rendered *marks = r->marks;
+    struct scope *outer = r->scope;
+    r->scope = open_scope(r, outer);
     r->out = &b;
     r->marks = NULL;
     run_list(r, l);
     r->out = out;
     r->marks = marks;
+    r->scope = outer;
     return jv_taken(r, &b);
 }
 
@@ -272,12 +279,30 @@ static struct jv *apply(struct jr *r, const struct jn *n, const struct jv_builti
     return jv_run(r, n, row, v ? v : &jv_undefined, &a);
 }
 
+/* Counts what calls itself, on the stack; false: it is too much. */
+static bool enter(struct jr *r, const struct jn *n)
+{
+    r->at = n;
+    if (r->depth >= MOST_DEPTH)
+        jr_fail(r, n, "the template calls itself more than %d deep", MOST_DEPTH);
+    return jr_work(r, OF_STEP);
+}
+
+static struct jv *value_of(struct jr *r, const struct jn *n);
+
 static struct jv *eval(struct jr *r, const struct jn *n)
 {
-    struct jv *a, *b;
-    r->at = n;
-    if (!jr_work(r, OF_STEP))
+    if (!enter(r, n))
         return &jv_undefined;
+    r->depth++;
+    struct jv *v = value_of(r, n);
+    r->depth--;
+    return v;
+}
+
+static struct jv *value_of(struct jr *r, const struct jn *n)
+{
+    struct jv *a, *b;
     switch (n->kind) {
     case JN_CONST:
         return n->value;
@@ -329,6 +354,8 @@ static struct jv *eval(struct jr *r, const struct jn *n)
 
 static void assign(struct jr *r, const struct jn *target, struct jv *v)
 {
+    if (r->rc)
+        return;
     if (target->kind == JN_NAME) {
         set_variable(r, target->text, v);
     } else if (target->kind == JN_ATTR) {
@@ -367,26 +394,30 @@ static void run_loop(struct jr *r, const struct jn *n, struct jv *over, struct s
                 jv_add(r, kept, all->v[i]);
         }
     }
+    struct jv *loop = jv_new(r, JV_LOOP);
+    bool ended = false; /* any iteration, which is what 'else' asks for */
+    loop->n = depth;
+    loop->self = kept;
+    loop->node = n;
+    loop->scope = outer;
+    loop->keys = changed;
     for (size_t i = 0; i < kept->n && !r->rc; i++) {
-        struct jv *loop = jv_new(r, JV_LOOP);
         loop->i = (long long)i;
-        loop->n = depth;
-        loop->self = kept;
-        loop->node = n;
-        loop->scope = outer;
-        loop->keys = changed;
         r->scope = open_scope(r, outer);
         set_variable(r, "loop", loop);
         assign(r, n->a, kept->v[i]);
         run_list(r, &n->list);
         const enum jr_flow flow = r->flow;
         r->flow = JR_GO_ON;
+        ended = ended || flow == JR_GO_ON;
         if (flow == JR_BREAK)
             break;
     }
-    r->scope = outer;
-    if (kept->n == 0)
+    if (!ended) {
+        r->scope = open_scope(r, outer);
         run_list(r, &n->more);
+    }
+    r->scope = outer;
 }
 
 static void run_for(struct jr *r, const struct jn *n)
@@ -409,7 +440,10 @@ static void run_if(struct jr *r, const struct jn *n)
 static void run_generation(struct jr *r, const struct jn *n)
 {
     const size_t begin = r->out->n;
+    struct scope *outer = r->scope;
+    r->scope = open_scope(r, outer);
     run_list(r, &n->list);
+    r->scope = outer;
     struct ft_rendered *m = r->marks;
     if (r->rc || !m)
         return;
@@ -429,6 +463,8 @@ static void run_filter_block(struct jr *r, const struct jn *n)
 {
     struct scope *outer = r->scope;
     struct jv *text = captured(r, &n->list);
+    if (r->flow != JR_GO_ON) /* the loop goes on, and the text is gone */
+        return;
     r->scope = open_scope(r, outer);
     set_variable(r, "(block)", text);
     jv_write(r, r->out, n, eval(r, n->a), false);
@@ -450,6 +486,8 @@ static void run_call_block(struct jr *r, const struct jn *n)
     const struct jv_args a = arguments(r, n->a);
     if (!r->rc && f->kind != JV_MACRO)
         jr_fail(r, n, "a call block calls macros only");
+    else if (!r->rc && !f->node->flag)
+        jr_fail(r, n, "'%s' does not use 'caller'", f->node->text);
     if (!r->rc)
         jv_write(r, r->out, n, call_macro(r, n, f, &a, caller), false);
 }
@@ -472,6 +510,8 @@ static void run_with(struct jr *r, const struct jn *n)
 static void run_set(struct jr *r, const struct jn *n)
 {
     struct jv *v = n->b ? eval(r, n->b) : captured(r, &n->list);
+    if (r->flow != JR_GO_ON)
+        return;
     if (n->c && !r->rc) {
         struct scope *outer = r->scope;
         r->scope = open_scope(r, outer);
@@ -530,9 +570,11 @@ static void run_one(struct jr *r, const struct jn *n)
 static void run_list(struct jr *r, const struct jn_list *l)
 {
     for (int i = 0; i < l->n && !r->rc && r->flow == JR_GO_ON; i++) {
-        r->at = l->v[i];
-        if (jr_work(r, OF_STEP))
-            run_one(r, l->v[i]);
+        if (!enter(r, l->v[i]))
+            break;
+        r->depth++;
+        run_one(r, l->v[i]);
+        r->depth--;
     }
 }
 

@@ -17,7 +17,7 @@ struct jr {
     struct ft_rendered *marks; /* NULL inside captured blocks */
     size_t room_marks;
     long long now;
-    int rc, calls;
+    int rc, calls, depth;
     size_t work;  /* bytes and values looked at */
     size_t taken; /* of memory */
     enum jr_flow flow;
@@ -53,6 +53,12 @@ bool jv_is_number(const struct jv *v);
 bool jv_is_list(const struct jv *v); /* or a tuple */
 bool jv_has_members(const struct jv *v);
 bool jv_is(const struct jv *v, const char *text);
+/* A text as a name: "" if there are zero bytes in it. */
+const char *jv_name(const struct jv *text);
+/* False and an error: it is a list, or holds one. */
+bool jv_check_key(struct jr *r, const struct jv *key);
+/* False and an error: '|safe' made it, and Jinja would escape what is put to it. */
+bool jv_check_safe(struct jr *r, const struct jn *at, const struct jv *v);
 double jv_real(const struct jv *v);
 bool jv_truth(const struct jv *v);
 bool jv_equal(struct jr *r, const struct jv *a, const struct jv *b);
@@ -87,7 +93,7 @@ struct jv *jv_text_of(struct jr *r, const struct jn *at, struct jv *v);
 
 /* --- filters, tests, methods, functions --- */
 
-enum { JV_PARAMETERS = 5, JV_ARGUMENTS = 16 };
+enum { JV_PARAMETERS = 5, JV_ARGUMENTS = 16, JV_UNSAFE = -1 };
 
 /* The arguments of a call, as they stand there. */
 struct jv_args {
@@ -106,7 +112,8 @@ struct jv_call {
     const struct jv_args *all;
 };
 /* One row. parameters: names, one space between; "old new count=": the last may be left out;
- * "/ " first: not by name; "*": all as they come. run NULL: not supported. */
+ * "/ " first: not by name; "*": all as they come. run NULL: not supported; which JV_UNSAFE: never.
+ */
 struct jv_builtin {
     const char *name;
     struct jv *(*run)(const struct jv_call *c);

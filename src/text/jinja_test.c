@@ -70,7 +70,7 @@ static struct jv *is_cased(const struct jv_call *c)
 static struct jv *is_row(const struct jv_call *c)
 {
     return jv_bool(c->r, c->self->kind == JV_STRING &&
-                             jv_find(c->of->which ? jv_tests : jv_filters, c->self->s));
+                             jv_find(c->of->which ? jv_tests : jv_filters, jv_name(c->self)));
 }
 
 const struct jv_builtin jv_tests[] = {{"defined", is_defined, "", 0},
@@ -111,4 +111,5 @@ const struct jv_builtin jv_tests[] = {{"defined", is_defined, "", 0},
                                       {"upper", is_cased, "", 0},
                                       {"filter", is_row, "", 0},
                                       {"test", is_row, "", 1},
+                                      {"escaped", NULL, "*", 0},
                                       {NULL, NULL, NULL, 0}};

@@ -13,7 +13,8 @@ static bool in_set(struct jr *r, const struct jv *set, const char *p, size_t n)
     ft_code_point(p, &c);
     if (!set)
         return ft_is_blank(c);
-    jr_work(r, set->n);
+    if (!jr_work(r, 8 * set->n))
+        return false;
     for (size_t i = 0; i < set->n; i += (size_t)ft_char_length(set->s[i]))
         if ((size_t)ft_char_length(set->s[i]) == n && memcmp(set->s + i, p, n) == 0)
             return true;
@@ -608,10 +609,13 @@ static struct jv *zero_fill(const struct jv_call *c)
 static struct jv *field(const struct jv_call *c, const char *p, const char *end, int *next)
 {
     const size_t n = (size_t)(end - p);
-    if (n == 0)
-        return *next < c->all->n ? c->all->v[(*next)++] : NULL;
-    if (n == 1 && *p >= '0' && *p <= '9')
-        return *p - '0' < c->all->n ? c->all->v[*p - '0'] : NULL;
+    if (n == 0) /* not beside numbered ones */
+        return *next >= 0 && *next < c->all->n ? c->all->v[(*next)++] : NULL;
+    if (n == 1 && *p >= '0' && *p <= '9') {
+        const bool mixed = *next > 0;
+        *next = -1;
+        return !mixed && *p - '0' < c->all->n ? c->all->v[*p - '0'] : NULL;
+    }
     for (int i = 0; i < c->all->n_named; i++)
         if (strlen(c->all->names[i]) == n && memcmp(c->all->names[i], p, n) == 0)
             return c->all->named[i];

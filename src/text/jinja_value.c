@@ -98,6 +98,32 @@ struct jv *jv_taken(struct jr *r, struct ft_bytes *b)
     return v;
 }
 
+static bool can_be_key(const struct jv *v)
+{
+    if (v->kind == JV_LIST || v->kind == JV_DICT || (v->kind == JV_VIEW && *v->s == 'd'))
+        return false;
+    for (size_t i = 0; v->kind == JV_TUPLE && i < v->n; i++)
+        if (!can_be_key(v->v[i]))
+            return false;
+    return true;
+}
+
+bool jv_check_key(struct jr *r, const struct jv *key)
+{
+    if (!can_be_key(key))
+        jr_fail(r, r->at, "a %s cannot be a key", jv_kind_name(key));
+    return !r->rc;
+}
+
+/* A container is deeper than what it holds. */
+static void deepen(struct jr *r, struct jv *v, const struct jv *inner)
+{
+    if (v->kind != JV_NAMESPACE && inner->depth >= v->depth)
+        v->depth = inner->depth + 1;
+    if (v->depth > MOST_NESTED)
+        jr_fail(r, r->at, "lists and dicts are nested more than %d deep", MOST_NESTED);
+}
+
 static void append(struct jr *r, struct jv *list, struct jv *key, struct jv *value)
 {
     if (!jr_work(r, OF_VALUE))
@@ -115,10 +141,9 @@ static void append(struct jr *r, struct jv *list, struct jv *key, struct jv *val
         list->keys = k;
         list->room = room;
     }
-    if (list->kind != JV_NAMESPACE && value->depth >= list->depth)
-        list->depth = value->depth + 1;
-    if (list->depth > MOST_NESTED)
-        jr_fail(r, r->at, "lists and dicts are nested more than %d deep", MOST_NESTED);
+    deepen(r, list, value);
+    if (key)
+        deepen(r, list, key);
     list->v[list->n] = value;
     list->keys[list->n++] = key;
 }
@@ -130,14 +155,11 @@ void jv_add(struct jr *r, struct jv *list, struct jv *value)
 
 void jv_put(struct jr *r, struct jv *dict, struct jv *key, struct jv *value)
 {
-    if (jv_has_members(key) && key->kind != JV_TUPLE) {
-        jr_fail(r, r->at, "a %s cannot be a key", jv_kind_name(key));
+    if (!jv_check_key(r, key))
         return;
-    }
     for (size_t i = 0; i < dict->n; i++)
         if (jv_equal(r, dict->keys[i], key)) {
-            if (dict->kind != JV_NAMESPACE && value->depth >= dict->depth)
-                dict->depth = value->depth + 1;
+            deepen(r, dict, value);
             dict->v[i] = value;
             return;
         }
@@ -228,6 +250,20 @@ bool jv_has_members(const struct jv *v)
     return jv_is_list(v) || v->kind == JV_DICT || v->kind == JV_VIEW || v->kind == JV_ITERATOR;
 }
 
+const char *jv_name(const struct jv *text)
+{
+    return text->kind == JV_STRING && strlen(text->s) == text->n ? text->s : "";
+}
+
+bool jv_check_safe(struct jr *r, const struct jn *at, const struct jv *v)
+{
+    if (v->kind == JV_STRING && v->i == JV_SAFE)
+        jr_fail(r, at,
+                "'|safe' and '|e' must come last: what is done with their texts is not "
+                "supported");
+    return !r->rc;
+}
+
 bool jv_is(const struct jv *v, const char *text)
 {
     return v->kind == JV_STRING && strcmp(v->s, text) == 0;
@@ -262,10 +298,24 @@ bool jv_truth(const struct jv *v)
 
 struct jv *jv_member(struct jr *r, const struct jv *dict, const struct jv *key)
 {
+    if (!jv_check_key(r, key))
+        return NULL;
     for (size_t i = 0; i < dict->n; i++)
         if (jv_equal(r, dict->keys[i], key))
             return dict->v[i];
     return NULL;
+}
+
+/* Ranges by their order, a dict's keys and items by what there is. */
+static bool equal_views(struct jr *r, const struct jv *a, const struct jv *b)
+{
+    bool all = a->n == b->n;
+    for (size_t i = 0; i < a->n && all; i++) {
+        all = jv_equal(r, a->v[i], b->v[i]);
+        for (size_t k = 0; k < b->n && !all && *a->s == 'd'; k++)
+            all = jv_equal(r, a->v[i], b->v[k]);
+    }
+    return all;
 }
 
 bool jv_equal(struct jr *r, const struct jv *a, const struct jv *b)
@@ -288,6 +338,10 @@ bool jv_equal(struct jr *r, const struct jv *a, const struct jv *b)
         }
         return true;
     }
+    if (a->kind == JV_VIEW && strcmp(a->s, b->s) == 0 && strcmp(a->s, "dict_values") != 0)
+        return equal_views(r, a, b);
+    if (a->kind == JV_METHOD || a->kind == JV_FUNCTION)
+        return a->builtin == b->builtin && a->self == b->self;
     return a->kind == JV_NONE || a->kind == JV_UNDEFINED || a == b;
 }
 
@@ -365,6 +419,19 @@ static struct jv *named_member(struct jr *r, const struct jv *v, const char *nam
     return NULL;
 }
 
+/* Whether Python's value has an attribute that is not there here. */
+static bool has_more(const struct jv *v, const char *name)
+{
+    static const char *const of_numbers[] = {
+        "real",      "imag",       "numerator",        "denominator", "bit_length",
+        "bit_count", "conjugate",  "as_integer_ratio", "is_integer",  "hex",
+        "to_bytes",  "from_bytes", "fromhex"};
+    for (size_t i = 0; jv_is_number(v) && i < sizeof of_numbers / sizeof *of_numbers; i++)
+        if (strcmp(name, of_numbers[i]) == 0)
+            return true;
+    return v->kind == JV_VIEW || v->kind == JV_ITERATOR || v->kind == JV_MACRO;
+}
+
 struct jv *jv_attribute(struct jr *r, const struct jn *at, struct jv *v, const char *name)
 {
     const struct jv_builtin *methods = v->kind == JV_STRING  ? jv_text_methods
@@ -376,6 +443,8 @@ struct jv *jv_attribute(struct jr *r, const struct jn *at, struct jv *v, const c
     const struct jv_builtin *method = methods ? jv_find(methods, name) : NULL;
     if (v->kind == JV_UNDEFINED)
         return jr_fail(r, at, "'%s' is asked of something undefined", name);
+    if (method && method->which == JV_UNSAFE) /* Jinja's sandbox hides what would change them */
+        return &jv_undefined;
     if (method) {
         struct jv *m = jv_new(r, JV_METHOD);
         m->builtin = method;
@@ -385,7 +454,10 @@ struct jv *jv_attribute(struct jr *r, const struct jn *at, struct jv *v, const c
     if (v->kind == JV_LOOP)
         return loop_attribute(r, v, name);
     struct jv *found = named_member(r, v, name);
-    return found ? found : &jv_undefined;
+    return found ? found
+           : has_more(v, name)
+               ? jr_fail(r, at, "'%s' of a %s is not supported", name, jv_kind_name(v))
+               : &jv_undefined;
 }
 
 static bool is_range(const struct jv *v)
@@ -422,12 +494,12 @@ struct jv *jv_item(struct jr *r, const struct jn *at, struct jv *v, struct jv *k
             return found;
     }
     if (v->kind == JV_STRING && number)
-        return character(r, v, key->i);
+        return jv_check_safe(r, at, v) ? character(r, v, key->i) : &jv_undefined;
     if ((jv_is_list(v) || is_range(v)) && number) {
         const long long n = (long long)v->n, i = key->i < 0 ? key->i + n : key->i;
         return i >= 0 && i < n ? v->v[i] : &jv_undefined;
     }
-    return key->kind == JV_STRING ? jv_attribute(r, at, v, key->s) : &jv_undefined;
+    return key->kind == JV_STRING ? jv_attribute(r, at, v, jv_name(key)) : &jv_undefined;
 }
 
 /* i + step, or the number of its direction that ends every loop. */
@@ -497,7 +569,7 @@ struct jv *jv_slice(struct jr *r, const struct jn *at, struct jv *v, struct jv *
 {
     long long bound[3];
     if (v->kind == JV_STRING)
-        return slice_text(r, at, v, part);
+        return jv_check_safe(r, at, v) ? slice_text(r, at, v, part) : &jv_undefined;
     if (!jv_is_list(v) && !is_range(v))
         return jr_fail(r, at, "a slice of a %s", v->kind == JV_VIEW ? v->s : jv_kind_name(v));
     struct jv *out = is_range(v) ? jv_view(r, v->s) : jv_new(r, v->kind);
