@@ -300,6 +300,13 @@ static struct jv *eval(struct jr *r, const struct jn *n)
     return v;
 }
 
+/* Jinja makes -2 ** x of (-2) ** x where x is not known beforehand. */
+static bool folds_wrongly(const struct jn *n)
+{
+    return strcmp(n->text, "**") == 0 && n->a->kind == JN_UNARY && *n->a->text == '-' &&
+           n->a->a->kind == JN_CONST && n->b->kind != JN_CONST;
+}
+
 static struct jv *value_of(struct jr *r, const struct jn *n)
 {
     struct jv *a, *b;
@@ -315,6 +322,8 @@ static struct jv *value_of(struct jr *r, const struct jn *n)
     case JN_UNARY:
         return negated(r, n);
     case JN_BINARY:
+        if (folds_wrongly(n))
+            return jr_fail(r, n, "a negative number to such a power is not supported");
         a = eval(r, n->a);
         b = eval(r, n->b);
         return r->rc ? &jv_undefined : jv_arithmetic(r, n, n->text, a, b);

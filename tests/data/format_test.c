@@ -632,7 +632,8 @@ CASE(every_allocation_may_fail)
     write_text(
         "f.jsonl",
         "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"assistant\", "
-        "\"content\": [{\"type\": \"text\", \"text\": \"caf\u00e9 x\"}]}], \"instruction\": "
+        "\"content\": [{\"type\": \"text\", \"train\": true, \"text\": \"caf\u00e9 x\"}]}], "
+        "\"instruction\": "
         "\"i\", \"input\": \"j\", \"output\": \"k\", \"tools\": \"[]\"}\n"
         "{\"messages\": [{\"role\": \"assistant\", \"content\": \"b\"}], \"instruction\": "
         "\"i\", \"output\": \"k\"}\n");

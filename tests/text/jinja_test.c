@@ -1,5 +1,6 @@
 /* Jinja's expressions and statements against Jinja itself (scripts/make-golden-jinja). */
 #include "core/json.h"
+#include "core/mem.h"
 #include "tests/check.h"
 #include "text/template.h"
 
@@ -70,6 +71,32 @@ CASE(what_jinja_refuses)
             check_fail(source, rc, "was not refused, with its place: %s", ft_status_report());
         ft_status_clear();
     }
+    json_decref(root);
+}
+
+CASE(every_allocation_may_fail)
+{
+    json_t *root = golden();
+    const json_t *list = json_object_get(root, "cases");
+    int failed = 0;
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *one = json_array_get(list, i);
+        int rc = FT_ERESOURCE;
+        for (uint64_t n = 1; rc && n < 10000; n++) {
+            ft_status_clear();
+            ft_alloc_fail_at(n);
+            rc = render(root, json_string_value(json_array_get(one, 0)), NULL);
+            ft_alloc_fail_at(0);
+            failed += rc != FT_OK;
+            if (rc && rc != FT_ERESOURCE)
+                check_fail(json_string_value(json_array_get(one, 0)), (int)n, "ends with %d: %s",
+                           rc, ft_status_report());
+        }
+        CHECK_INT(rc, FT_OK);
+    }
+    CHECK(failed > 500);
+    printf("  %d allocations failed in turn\n", failed);
+    ft_status_clear();
     json_decref(root);
 }
 
