@@ -123,3 +123,30 @@ CASE(nesting_has_a_limit)
     }
     json_decref(root);
 }
+
+/* What parser and interpreter call themselves for, 30,000 times. */
+CASE(long_chains_have_a_limit)
+{
+    static const struct {
+        const char *begin, *part, *end;
+    } chains[] = {{"{{ ", "-", "1 }}"},         {"{{ ", "not ", "1 }}"},  {"{{ 1", "+1", " }}"},
+                  {"{{ n", "()", " }}"},        {"{{ n", "|e", " }}"},    {"{{ n", "[0]", " }}"},
+                  {"{{ 1", " and 1", " }}"},    {"{{ 1", " if 1", " }}"}, {"{{ ", "[", "1 }}"},
+                  {"{% for ", "(", "a in l %}"}};
+    enum { TIMES = 30000 };
+    json_t *root = golden();
+    for (size_t i = 0; i < sizeof chains / sizeof *chains; i++) {
+        const size_t n = strlen(chains[i].begin), m = strlen(chains[i].part);
+        char *source;
+        CHECK_INT(ft_alloc(&source, n + TIMES * m + strlen(chains[i].end) + 1, 1), FT_OK);
+        strcpy(source, chains[i].begin);
+        for (size_t k = 0; k < TIMES; k++)
+            memcpy(source + n + k * m, chains[i].part, m);
+        strcpy(source + n + TIMES * m, chains[i].end);
+        if (render(root, source, NULL) != FT_EDATA)
+            check_fail(chains[i].part, 0, "was not stopped: %s", ft_status_report());
+        ft_status_clear();
+        ft_free(source);
+    }
+    json_decref(root);
+}
