@@ -100,8 +100,6 @@ struct ft_template {
     struct jn_list body;
 };
 
-/* Appends to a list of nodes in the arena; false if memory is short. */
-bool jn_add(struct ft_arena *a, struct jn_list *l, struct jn *n);
 /* FT_EDATA at the node's place in the template. */
 int jn_fail(const struct ft_template *t, const struct jn *n, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));

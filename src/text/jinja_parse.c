@@ -8,7 +8,8 @@
 
 enum { MOST_DEPTH = 150 };
 
-bool jn_add(struct ft_arena *a, struct jn_list *l, struct jn *n)
+/* Appends to a list of nodes in the arena; false if memory is short. */
+static bool jn_add(struct ft_arena *a, struct jn_list *l, struct jn *n)
 {
     if (l->n == l->room) {
         const int room = l->room ? 2 * l->room : 4;

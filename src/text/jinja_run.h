@@ -51,6 +51,7 @@ struct jv *jv_iterator(struct jv *list);
 const char *jv_kind_name(const struct jv *v);
 bool jv_is_number(const struct jv *v);
 bool jv_is_list(const struct jv *v); /* or a tuple */
+bool jv_is_range(const struct jv *v);
 bool jv_has_members(const struct jv *v);
 bool jv_is(const struct jv *v, const char *text);
 /* A text as a name: "" if there are zero bytes in it. */
@@ -143,10 +144,5 @@ struct jv *jv_replace(struct jr *r, const struct jv *text, const struct jv *from
                       const struct jv *to, long long most);
 struct jv *jv_pad(struct jr *r, const struct jn *at, const struct jv *text, long long width,
                   char side, const struct jv *fill); /* side: l, r, c */
-
-/* --- jinja_run.c --- */
-
-/* {% for %} as a call of its own: loop(...) in recursive ones. */
-struct jv *jr_loop(struct jr *r, const struct jn *at, const struct jv *loop, struct jv *over);
 
 #endif

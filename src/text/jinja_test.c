@@ -24,9 +24,8 @@ static struct jv *is_bool(const struct jv_call *c)
 static struct jv *is_iterable(const struct jv_call *c)
 {
     const struct jv *v = c->self;
-    const bool range = v->kind == JV_VIEW && strcmp(v->s, "range") == 0;
     const bool indexed = jv_is_list(v) || v->kind == JV_STRING || v->kind == JV_DICT ||
-                         v->kind == JV_UNDEFINED || range;
+                         v->kind == JV_UNDEFINED || jv_is_range(v);
     return jv_bool(c->r, indexed || (c->of->which && (v->kind == JV_VIEW || v->kind == JV_LOOP ||
                                                       v->kind == JV_ITERATOR)));
 }

@@ -245,6 +245,11 @@ bool jv_is_list(const struct jv *v)
     return v->kind == JV_LIST || v->kind == JV_TUPLE;
 }
 
+bool jv_is_range(const struct jv *v)
+{
+    return v->kind == JV_VIEW && strcmp(v->s, "range") == 0;
+}
+
 bool jv_has_members(const struct jv *v)
 {
     return jv_is_list(v) || v->kind == JV_DICT || v->kind == JV_VIEW || v->kind == JV_ITERATOR;
@@ -460,11 +465,6 @@ struct jv *jv_attribute(struct jr *r, const struct jn *at, struct jv *v, const c
                : &jv_undefined;
 }
 
-static bool is_range(const struct jv *v)
-{
-    return v->kind == JV_VIEW && strcmp(v->s, "range") == 0;
-}
-
 /* Character i of a text, from its end if i is negative. */
 static struct jv *character(struct jr *r, const struct jv *v, long long i)
 {
@@ -495,7 +495,7 @@ struct jv *jv_item(struct jr *r, const struct jn *at, struct jv *v, struct jv *k
     }
     if (v->kind == JV_STRING && number)
         return jv_check_safe(r, at, v) ? character(r, v, key->i) : &jv_undefined;
-    if ((jv_is_list(v) || is_range(v)) && number) {
+    if ((jv_is_list(v) || jv_is_range(v)) && number) {
         const long long n = (long long)v->n, i = key->i < 0 ? key->i + n : key->i;
         return i >= 0 && i < n ? v->v[i] : &jv_undefined;
     }
@@ -570,9 +570,9 @@ struct jv *jv_slice(struct jr *r, const struct jn *at, struct jv *v, struct jv *
     long long bound[3];
     if (v->kind == JV_STRING)
         return jv_check_safe(r, at, v) ? slice_text(r, at, v, part) : &jv_undefined;
-    if (!jv_is_list(v) && !is_range(v))
+    if (!jv_is_list(v) && !jv_is_range(v))
         return jr_fail(r, at, "a slice of a %s", v->kind == JV_VIEW ? v->s : jv_kind_name(v));
-    struct jv *out = is_range(v) ? jv_view(r, v->s) : jv_new(r, v->kind);
+    struct jv *out = jv_is_range(v) ? jv_view(r, v->s) : jv_new(r, v->kind);
     if (!find_bounds(r, at, (long long)v->n, part, bound))
         return &jv_undefined;
     for (long long i = bound[0]; bound[2] > 0 ? i < bound[1] : i > bound[1];
