@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -24,6 +25,34 @@ bool ft_is_folder(const char *path)
 {
     struct stat st;
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+/* What lies in the place of files that were not downloaded: one row. */
+static const struct {
+    const char *begin, *what, *hint;
+} foreign[] = {
+    {"version https://git-lfs", "is a Git LFS pointer, not the file itself",
+     "run 'git lfs pull' in its folder, or download the file with 'hf download'"},
+    {"<!doctype html", "is an HTML page, not the file itself",
+     "a download saved the page about the file (a login, an error): download the file itself"},
+    {"<html", "is an HTML page, not the file itself",
+     "a download saved the page about the file (a login, an error): download the file itself"},
+};
+
+int ft_file_foreign(const char *path, const void *head, size_t n, enum ft_code code)
+{
+    const char *p = head;
+    for (; n && strchr(" \t\r\n", *p) && *p; n--)
+        p++;
+    for (size_t i = 0; i < sizeof foreign / sizeof *foreign; i++) {
+        const size_t length = strlen(foreign[i].begin);
+        if (n < length || strncasecmp(p, foreign[i].begin, length) != 0)
+            continue;
+        ft_fail_at((struct ft_where){.file = path}, code, "%s", foreign[i].what);
+        ft_hint("%s", foreign[i].hint);
+        return code;
+    }
+    return FT_OK;
 }
 
 int ft_file_read(const char *path, size_t most, enum ft_code code, char **data, size_t *len)
@@ -57,6 +86,8 @@ int ft_file_read(const char *path, size_t most, enum ft_code code, char **data, 
         got += (size_t)n;
     }
     close(fd);
+    if (!rc)
+        rc = ft_file_foreign(path, *data, got, code);
     if (rc) {
         ft_free(*data);
         *data = NULL;

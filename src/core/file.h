@@ -15,6 +15,10 @@ bool ft_is_folder(const char *path);
  * are reported with `code` and name the path and the reason. most: refuse larger files. */
 int ft_file_read(const char *path, size_t most, enum ft_code code, char **data, size_t *len);
 
+/* If a file that begins with these bytes is no file of its own name's kind, but a Git LFS pointer or
+ * an HTML page that was saved in its place: says so (code, with a hint), else FT_OK. */
+int ft_file_foreign(const char *path, const void *head, size_t n, enum ft_code code);
+
 /* Exactly n bytes at offset; FT_ERESOURCE if the file is shorter by now or cannot be read. */
 int ft_pread(int fd, const char *path, void *buf, size_t n, int64_t offset);
 

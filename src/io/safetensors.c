@@ -179,11 +179,7 @@ static int read_header(struct ft_st *f)
         return ft_fail_at(here(f), FT_EDATA, "is not a regular file");
     size_t most = st.st_size < (off_t)sizeof head ? (size_t)st.st_size : sizeof head;
     FT_TRY(ft_pread(f->fd, f->path, head, most, 0));
-    if (memcmp(head, "version https://git-lfs", 23) == 0) {
-        ft_fail_at(here(f), FT_EDATA, "is a Git LFS pointer, not the weights");
-        ft_hint("run 'git lfs pull' in the model's folder");
-        return FT_EDATA;
-    }
+    FT_TRY(ft_file_foreign(f->path, head, most, FT_EDATA));
     if (st.st_size < 8)
         return ft_fail_at(here(f), FT_EDATA, "has %lld bytes, too few for a header",
                           (long long)st.st_size);

@@ -32,7 +32,7 @@ static int llama_weights(struct ft_model *m)
     FT_TRY(ft_alloc(&m->layers, (size_t)c->layers, sizeof *m->layers));
     FT_TRY(ft_alloc(&m->modules, (size_t)c->layers * FT_ROLES, sizeof *m->modules));
     FT_TRY(ft_alloc(&m->stacks, (size_t)c->layers * FT_ROLES, sizeof *m->stacks));
-    FT_TRY(ft_model_want(m, &m->embed, c->vocab, c->hidden, "model.embed_tokens.weight"));
+    FT_TRY(ft_model_want(m, &m->embed, c->vocab, c->hidden, "%s", m->embed_name));
     for (int l = 0; l < c->layers; l++) {
         FT_TRY(ft_model_want(m, &m->layers[l].attn_norm, c->hidden, 0,
                              "model.layers.%d.input_layernorm.weight", l));
@@ -53,7 +53,7 @@ static int llama_weights(struct ft_model *m)
     }
     FT_TRY(ft_model_want(m, &m->final_norm, c->hidden, 0, "model.norm.weight"));
     if (!c->tied)
-        FT_TRY(ft_model_want(m, &m->head, c->vocab, c->hidden, "lm_head.weight"));
+        FT_TRY(ft_model_want(m, &m->head, c->vocab, c->hidden, "%s", m->head_name));
     return FT_OK;
 }
 

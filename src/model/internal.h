@@ -55,7 +55,12 @@ struct ft_model {
     int n_modules;
     struct ft_tensor *embed, *final_norm, *head;
     struct ft_layer *layers;
+    const char *embed_name, *head_name; /* their tensors */
 };
+
+/* tie.c: whether the head is the embedding, by config.json and the open files; sets config.tied,
+ * embed_name and head_name. Different weights under both names are two, as in transformers. */
+int ft_model_settle_tie(struct ft_model *m);
 
 /* Notes that the folder must hold this tensor; slot gets it when declared. */
 int ft_model_want(struct ft_model *m, struct ft_tensor **slot, int64_t rows, int64_t cols,

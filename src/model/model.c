@@ -4,9 +4,7 @@
 #include "core/file.h"
 #include "core/text.h"
 
-#include <math.h>
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,13 +41,19 @@ static int find_family(struct ft_model *m, const json_t *root, const char *file)
     if (!name && !type)
         return ft_fail_at((struct ft_where){.file = file}, FT_EDATA,
                           "has neither 'architectures' nor 'model_type'");
-    for (int i = 0; i < ft_family_count; i++)
+    for (int i = 0; i < ft_family_count && !m->family; i++)
         if (name ? strcmp(ft_families[i].architecture, name) == 0
-                 : strcmp(ft_families[i].model_type, type) == 0) {
+                 : strcmp(ft_families[i].model_type, type) == 0)
             m->family = &ft_families[i];
-            return FT_OK;
-        }
-    return unknown_family(file, name ? name : type);
+    if (!m->family)
+        return unknown_family(file, name ? name : type);
+    if (!type || strcmp(m->family->model_type, type) == 0)
+        return FT_OK;
+    ft_fail_at((struct ft_where){.file = file}, FT_EDATA,
+               "'model_type' is '%s', the architecture is '%s', whose type is '%s'", type, name,
+               m->family->model_type);
+    ft_hint("transformers goes by 'model_type'; one of the two is wrong");
+    return FT_EDATA;
 }
 
 static int check_quantisation(const json_t *root, const char *file)
@@ -66,13 +70,42 @@ static int check_quantisation(const json_t *root, const char *file)
     return FT_EDATA;
 }
 
+/* An adapter's folder, or one without a model, is said to be that. */
+static int check_is_model(const struct ft_model *m, const char *config)
+{
+    char *adapter = ft_path_join(m->folder, "adapter_config.json");
+    json_t *root = NULL;
+    const char *base = NULL;
+    if (!adapter)
+        return FT_ERESOURCE;
+    int rc = FT_OK;
+    if (!ft_file_exists(config) && ft_file_exists(adapter)) {
+        rc = ft_json_file(adapter, FT_EDATA, &root);
+        base = json_string_value(json_object_get(root, "base_model_name_or_path"));
+        if (!rc) {
+            rc = ft_fail_at(in_folder(m), FT_EDATA, "is an adapter, not a model");
+            ft_hint("its base model is '%s': that is 'base_model'; 'lora_model_dir' continues an "
+                    "adapter",
+                    base ? base : "(not said)");
+        }
+    } else if (!ft_file_exists(config)) {
+        rc = ft_fail_at(in_folder(m), FT_EDATA, "has no config.json: it is not a model folder");
+        ft_hint("a Hugging Face model folder has config.json, .safetensors files and tokenizer.json");
+    }
+    json_decref(root);
+    ft_free(adapter);
+    return rc;
+}
+
 static int read_config(struct ft_model *m)
 {
     char *path = ft_path_join(m->folder, "config.json");
     json_t *root = NULL;
     if (!path)
         return FT_ERESOURCE;
-    int rc = ft_json_file(path, FT_EDATA, &root);
+    int rc = check_is_model(m, path);
+    if (!rc)
+        rc = ft_json_file(path, FT_EDATA, &root);
     if (!rc && !json_is_object(root))
         rc = ft_fail_at((struct ft_where){.file = path}, FT_EDATA, "is not a JSON object");
     if (!rc)
@@ -115,6 +148,41 @@ static int by_text(const void *a, const void *b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
+/* What the index says must be so: each tensor in the file that it names, and no other. */
+static int check_index(const struct ft_model *m, const char *index, const json_t *root,
+                       const json_t *map)
+{
+    const struct ft_where at = {.file = index};
+    const json_t *said = json_object_get(ft_json_get(root, "metadata"), "total_size");
+    const char *tensor;
+    json_t *file;
+    int64_t total = 0;
+    json_object_foreach((json_t *)map, tensor, file)
+    {
+        for (int i = 0; i < m->n_files; i++)
+            if (ft_ends_with(ft_st_path(m->files[i]), json_string_value(file)) &&
+                !ft_st_find(m->files[i], tensor))
+                return ft_fail_at(at, FT_EDATA, "tensor '%s' should be in '%s' but is not", tensor,
+                                  json_string_value(file));
+    }
+    for (int i = 0; i < m->n_files; i++)
+        for (int k = 0; k < ft_st_count(m->files[i]); k++) {
+            const struct ft_st_entry *e = ft_st_at(m->files[i], k);
+            const char *where = json_string_value(json_object_get(map, e->name));
+            total += e->end - e->begin;
+            if (!where)
+                return ft_fail_at(at, FT_EDATA, "does not list tensor '%s', which is in '%s'",
+                                  e->name, ft_st_path(m->files[i]));
+            if (!ft_ends_with(ft_st_path(m->files[i]), where))
+                return ft_fail_at(at, FT_EDATA, "tensor '%s' is in '%s', and not only in '%s'",
+                                  e->name, ft_st_path(m->files[i]), where);
+        }
+    if (json_is_integer(said) && json_integer_value(said) != total)
+        ft_notice(at, "says that the weights have %lld bytes; they have %lld",
+                  (long long)json_integer_value(said), (long long)total);
+    return FT_OK;
+}
+
 static int open_shards(struct ft_model *m, const char *index, const json_t *root)
 {
     const json_t *map = ft_json_get(root, "weight_map");
@@ -143,17 +211,8 @@ static int open_shards(struct ft_model *m, const char *index, const json_t *root
     for (size_t i = 0; i < n && !rc; i++)
         if (i == 0 || strcmp(names[i], names[i - 1]) != 0)
             rc = open_file(m, names[i]);
-    /* what the index says must be so */
-    for (int w = 0; w < m->n_weights && !rc; w++) {
-        const char *want = json_string_value(json_object_get(map, m->weights[w].name));
-        for (int i = 0; want && i < m->n_files; i++) {
-            const char *path = ft_st_path(m->files[i]);
-            if (ft_ends_with(path, want) && !ft_st_find(m->files[i], m->weights[w].name))
-                rc = ft_fail_at((struct ft_where){.file = index}, FT_EDATA,
-                                "tensor '%s' should be in '%s' but is not", m->weights[w].name,
-                                want);
-        }
-    }
+    if (!rc)
+        rc = check_index(m, index, root, map);
     ft_free(names);
     return rc;
 }
@@ -185,9 +244,12 @@ static int open_files(struct ft_model *m)
     char *single = ft_path_join(m->folder, "model.safetensors");
     json_t *root = NULL;
     int rc = index && single ? FT_OK : FT_ERESOURCE;
-    if (!rc && ft_file_exists(single))
+    if (!rc && ft_file_exists(single)) {
         rc = open_file(m, "model.safetensors");
-    else if (!rc && ft_file_exists(index)) {
+        if (ft_file_exists(index))
+            ft_notice(in_folder(m), "has 'model.safetensors' and an index of shards; the first is "
+                                    "read, as transformers does");
+    } else if (!rc && ft_file_exists(index)) {
         rc = ft_json_file(index, FT_EDATA, &root);
         if (!rc)
             rc = open_shards(m, index, root);
@@ -309,9 +371,11 @@ int ft_model_open(struct ft_model **out, const char *folder)
     if (!rc)
         rc = read_config(m);
     if (!rc)
-        rc = m->family->weights(m);
-    if (!rc)
         rc = open_files(m);
+    if (!rc)
+        rc = ft_model_settle_tie(m);
+    if (!rc)
+        rc = m->family->weights(m);
     if (!rc)
         rc = find_tensors(m);
     if (rc) {
@@ -330,6 +394,8 @@ int ft_model_make(struct ft_model **out, const struct ft_shape *shape)
     m->family = &ft_families[0];
     m->config = shape->config;
     int rc = (m->folder = ft_strdup(shape->name)) ? FT_OK : FT_ERESOURCE;
+    if (!rc)
+        rc = ft_model_settle_tie(m);
     if (!rc)
         rc = m->family->weights(m);
     if (rc) {
@@ -458,223 +524,4 @@ struct ft_tensor *ft_model_build(struct ft_model *m, struct ft_graph *g,
                                  const struct ft_model_inputs *in)
 {
     return m->family->build(m, g, in);
-}
-
-/* --- loading --- */
-
-enum { CHUNK = 4 << 20, HOST_ROUND = 64, DEVICE_ROUND = 8 };
-
-/* Weights are read in chunks of whole rows, a round of chunks at a time by all threads. On a device
- * a round lands in one of two staging buffers, whose content is on its way while the next is read.
- */
-struct load {
-    const struct ft_model *m;
-    const int64_t *first_chunk; /* of each weight, and the total behind */
-    int64_t base;               /* first chunk of this round */
-    char *staging;              /* this round's buffer; NULL: straight to the weight's place */
-    size_t slot;                /* bytes of a chunk's place in it */
-    bool scan;
-    _Atomic int64_t failed, nonfinite; /* a chunk, or -1 */
-};
-
-static int64_t row_elements(const struct ft_weight *w)
-{
-    return w->cols ? w->cols : w->rows;
-}
-
-static int64_t chunk_rows(const struct ft_weight *w)
-{
-    int64_t n = CHUNK / (row_elements(w) * (int64_t)ft_dtype_size(w->dtype));
-    return n > 0 ? n : 1;
-}
-
-/* The largest chunk: more than CHUNK only where a single row is. */
-static size_t chunk_bytes(const struct ft_model *m)
-{
-    size_t most = CHUNK;
-    for (int i = 0; i < m->n_weights; i++) {
-        const struct ft_weight *w = &m->weights[i];
-        size_t row = (size_t)row_elements(w) * ft_dtype_size(w->dtype);
-        most = row > most ? row : most;
-    }
-    return most;
-}
-
-size_t ft_model_staging(const struct ft_model *m)
-{
-    return (size_t)2 * DEVICE_ROUND * chunk_bytes(m);
-}
-
-static int64_t row_count(const struct ft_weight *w)
-{
-    return w->cols ? w->rows : 1;
-}
-
-static bool all_finite(const void *data, size_t n, enum ft_dtype dtype)
-{
-    uint32_t bad = 0;
-    if (dtype == FT_F32) {
-        const uint32_t *p = data;
-        for (size_t i = 0; i < n; i++)
-            bad |= (p[i] & 0x7f800000u) == 0x7f800000u;
-    } else {
-        const uint16_t *p = data, mask = dtype == FT_BF16 ? 0x7f80 : 0x7c00;
-        for (size_t i = 0; i < n; i++)
-            bad |= (p[i] & mask) == mask;
-    }
-    return !bad;
-}
-
-/* In place, from the front: an element never grows. */
-static void to_bf16(void *data, size_t n, enum ft_dtype from)
-{
-    uint16_t *out = data;
-    if (from == FT_F16) {
-        for (size_t i = 0; i < n; i++)
-            out[i] = ft_f32_to_bf16(ft_f16_to_f32(out[i]));
-    } else if (from == FT_F32) {
-        for (size_t i = 0; i < n; i++) {
-            float f;
-            memcpy(&f, (const char *)data + i * sizeof f, sizeof f);
-            out[i] = ft_f32_to_bf16(f);
-        }
-    }
-}
-
-/* Weights of a model that is no more than a shape: norms 1, the rest uniform with the variance that
- * keeps activations at 1; the same for any number of threads. */
-static void make_rows(const struct ft_weight *w, int64_t row, int64_t rows, uint16_t *to)
-{
-    const int64_t cols = row_elements(w);
-    const float bound = sqrtf(3.f / (float)cols);
-    const bool bias = ft_ends_with(w->name, ".bias");
-    for (int64_t r = row; r < row + rows; r++) {
-        uint32_t state = ((uint32_t)r * 2654435761u) ^ (uint32_t)(w->rows * 31 + w->cols);
-        for (int64_t c = 0; c < cols; c++, to++) {
-            state = state * 1664525u + 1013904223u;
-            float v = (float)(int32_t)state * 0x1p-31f * bound;
-            *to = ft_f32_to_bf16(w->cols ? v : bias ? 0 : 1);
-        }
-    }
-}
-
-static const struct ft_weight *weight_of(const struct load *l, int64_t chunk, int64_t *row,
-                                         int64_t *rows)
-{
-    int lo = 0, hi = l->m->n_weights - 1;
-    while (lo < hi) {
-        int mid = (lo + hi + 1) / 2;
-        if (l->first_chunk[mid] <= chunk)
-            lo = mid;
-        else
-            hi = mid - 1;
-    }
-    const struct ft_weight *w = &l->m->weights[lo];
-    *row = (chunk - l->first_chunk[lo]) * chunk_rows(w);
-    *rows = row_count(w) - *row < chunk_rows(w) ? row_count(w) - *row : chunk_rows(w);
-    return w;
-}
-
-static void load_piece(void *arg, int64_t piece, void *scratch)
-{
-    (void)scratch;
-    struct load *l = arg;
-    int64_t row, rows, chunk = l->base + piece;
-    const struct ft_weight *w = weight_of(l, chunk, &row, &rows);
-    const struct ft_tensor *t = *w->slot;
-    size_t n = (size_t)(rows * row_elements(w)), size = ft_dtype_size(w->dtype);
-    size_t row_bytes = (size_t)row_elements(w) * size;
-    char *to = l->staging ? l->staging + (size_t)piece * l->slot
-                          : (char *)t->data + (size_t)row * row_bytes;
-    if (!w->file)
-        make_rows(w, row, rows, (uint16_t *)to);
-    else if (ft_st_read(w->file, w->entry, row * (int64_t)row_bytes, n * size, to))
-        atomic_store(&l->failed, chunk);
-    else if (l->scan && !all_finite(to, n, w->dtype))
-        atomic_store(&l->nonfinite, chunk);
-    else if (t->dtype != w->dtype)
-        to_bf16(to, n, w->dtype);
-}
-
-/* Queues the copies of a round that lies in the staging buffer. */
-static int send_round(const struct load *l, const struct ft_backend *b, int64_t chunks)
-{
-    for (int64_t i = 0; i < chunks; i++) {
-        int64_t row, rows;
-        const struct ft_weight *w = weight_of(l, l->base + i, &row, &rows);
-        const struct ft_tensor *t = *w->slot;
-        const size_t size = ft_dtype_size(t->dtype), bytes = (size_t)t->cols * size;
-        const size_t pitch = (size_t)ft_tensor_ld(t) * size;
-        if (b->dev->copy_in(b, (char *)t->data + (size_t)row * pitch, pitch, l->staging + i * CHUNK,
-                            bytes, bytes, (size_t)rows))
-            return -1;
-    }
-    return 0;
-}
-
-static int load_failed(const struct load *l)
-{
-    int64_t row, rows, chunk = l->failed >= 0 ? l->failed : l->nonfinite;
-    const struct ft_weight *w = weight_of(l, chunk, &row, &rows);
-    const struct ft_where at = {.file = ft_st_path(w->file)};
-    if (l->failed >= 0)
-        return ft_fail_at(at, FT_ERESOURCE,
-                          "tensor '%s' cannot be read: the file has changed or "
-                          "the disk has failed",
-                          w->name);
-    ft_fail_at(at, FT_EDATA, "tensor '%s' holds NaN or infinite values", w->name);
-    ft_hint("the file is damaged; download it again, or set 'allow_nonfinite_weights: true'");
-    return FT_EDATA;
-}
-
-static int load_rounds(struct load *l, struct ft_graph *g, struct ft_pool *pool, char *buffers,
-                       int64_t chunks, ft_model_progress_fn *progress, void *ctx)
-{
-    const struct ft_backend *b = ft_graph_backend(g);
-    const int64_t round = buffers ? DEVICE_ROUND : HOST_ROUND;
-    int turn = 0;
-    for (; l->base < chunks; l->base += round, turn ^= 1) {
-        int64_t n = chunks - l->base < round ? chunks - l->base : round;
-        if (buffers) {
-            l->staging = buffers + (size_t)turn * DEVICE_ROUND * l->slot;
-            if (b->dev->wait(b, turn))
-                return ft_graph_device_failed(g);
-        }
-        ft_pool_run(pool, n, load_piece, l);
-        if (l->failed >= 0 || l->nonfinite >= 0)
-            return load_failed(l);
-        if (buffers && (send_round(l, b, n) || b->dev->mark(b, turn)))
-            return ft_graph_device_failed(g);
-        if (progress)
-            progress(ctx, (uint64_t)(l->base + n) * CHUNK, (uint64_t)chunks * CHUNK);
-    }
-    return buffers && b->dev->sync(b) ? ft_graph_device_failed(g) : FT_OK;
-}
-
-int ft_model_load(struct ft_model *m, struct ft_graph *g, struct ft_pool *pool,
-                  bool allow_nonfinite, ft_model_progress_fn *progress, void *ctx)
-{
-    const struct ft_backend *b = ft_graph_backend(g);
-    int64_t *first, at = 0;
-    void *buffers = NULL;
-    FT_TRY(ft_alloc(&first, (size_t)m->n_weights + 1, sizeof *first));
-    for (int i = 0; i < m->n_weights; i++) {
-        const int64_t step = chunk_rows(&m->weights[i]);
-        first[i] = at;
-        at += (row_count(&m->weights[i]) + step - 1) / step;
-    }
-    struct load l = {
-        .m = m, .first_chunk = first, .scan = !allow_nonfinite, .slot = chunk_bytes(m)};
-    l.failed = l.nonfinite = -1;
-    int rc = FT_OK;
-    if (b->dev && b->dev->host_alloc(b, &buffers, ft_model_staging(m)))
-        rc = ft_graph_device_failed(g);
-    if (!rc)
-        rc = load_rounds(&l, g, pool, buffers, at, progress, ctx);
-    if (buffers) {
-        b->dev->sync(b); /* after a failure, copies may still be on their way */
-        b->dev->host_free(b, buffers);
-    }
-    ft_free(first);
-    return rc;
 }

@@ -1,0 +1,225 @@
+/* Loads a model's weights, or makes them. */
+#include "model/internal.h"
+
+#include "core/text.h"
+
+#include <math.h>
+#include <stdatomic.h>
+#include <string.h>
+
+enum { CHUNK = 4 << 20, HOST_ROUND = 64, DEVICE_ROUND = 8 };
+
+/* Weights are read in chunks of whole rows, a round of chunks at a time by all threads. On a device
+ * a round lands in one of two staging buffers, whose content is on its way while the next is read.
+ */
+struct load {
+    const struct ft_model *m;
+    const int64_t *first_chunk; /* of each weight, and the total behind */
+    int64_t base;               /* first chunk of this round */
+    char *staging;              /* this round's buffer; NULL: straight to the weight's place */
+    size_t slot;                /* bytes of a chunk's place in it */
+    bool scan;
+    _Atomic int64_t failed, nonfinite; /* a chunk, or -1 */
+};
+
+static int64_t row_elements(const struct ft_weight *w)
+{
+    return w->cols ? w->cols : w->rows;
+}
+
+static int64_t chunk_rows(const struct ft_weight *w)
+{
+    int64_t n = CHUNK / (row_elements(w) * (int64_t)ft_dtype_size(w->dtype));
+    return n > 0 ? n : 1;
+}
+
+/* The largest chunk: more than CHUNK only where a single row is. */
+static size_t chunk_bytes(const struct ft_model *m)
+{
+    size_t most = CHUNK;
+    for (int i = 0; i < m->n_weights; i++) {
+        const struct ft_weight *w = &m->weights[i];
+        size_t row = (size_t)row_elements(w) * ft_dtype_size(w->dtype);
+        most = row > most ? row : most;
+    }
+    return most;
+}
+
+size_t ft_model_staging(const struct ft_model *m)
+{
+    return (size_t)2 * DEVICE_ROUND * chunk_bytes(m);
+}
+
+static int64_t row_count(const struct ft_weight *w)
+{
+    return w->cols ? w->rows : 1;
+}
+
+static bool all_finite(const void *data, size_t n, enum ft_dtype dtype)
+{
+    uint32_t bad = 0;
+    if (dtype == FT_F32) {
+        const uint32_t *p = data;
+        for (size_t i = 0; i < n; i++)
+            bad |= (p[i] & 0x7f800000u) == 0x7f800000u;
+    } else {
+        const uint16_t *p = data, mask = dtype == FT_BF16 ? 0x7f80 : 0x7c00;
+        for (size_t i = 0; i < n; i++)
+            bad |= (p[i] & mask) == mask;
+    }
+    return !bad;
+}
+
+/* In place, from the front: an element never grows. */
+static void to_bf16(void *data, size_t n, enum ft_dtype from)
+{
+    uint16_t *out = data;
+    if (from == FT_F16) {
+        for (size_t i = 0; i < n; i++)
+            out[i] = ft_f32_to_bf16(ft_f16_to_f32(out[i]));
+    } else if (from == FT_F32) {
+        for (size_t i = 0; i < n; i++) {
+            float f;
+            memcpy(&f, (const char *)data + i * sizeof f, sizeof f);
+            out[i] = ft_f32_to_bf16(f);
+        }
+    }
+}
+
+/* Weights of a model that is no more than a shape: norms 1, the rest uniform with the variance that
+ * keeps activations at 1; the same for any number of threads. */
+static void make_rows(const struct ft_weight *w, int64_t row, int64_t rows, uint16_t *to)
+{
+    const int64_t cols = row_elements(w);
+    const float bound = sqrtf(3.f / (float)cols);
+    const bool bias = ft_ends_with(w->name, ".bias");
+    for (int64_t r = row; r < row + rows; r++) {
+        uint32_t state = ((uint32_t)r * 2654435761u) ^ (uint32_t)(w->rows * 31 + w->cols);
+        for (int64_t c = 0; c < cols; c++, to++) {
+            state = state * 1664525u + 1013904223u;
+            float v = (float)(int32_t)state * 0x1p-31f * bound;
+            *to = ft_f32_to_bf16(w->cols ? v : bias ? 0 : 1);
+        }
+    }
+}
+
+static const struct ft_weight *weight_of(const struct load *l, int64_t chunk, int64_t *row,
+                                         int64_t *rows)
+{
+    int lo = 0, hi = l->m->n_weights - 1;
+    while (lo < hi) {
+        int mid = (lo + hi + 1) / 2;
+        if (l->first_chunk[mid] <= chunk)
+            lo = mid;
+        else
+            hi = mid - 1;
+    }
+    const struct ft_weight *w = &l->m->weights[lo];
+    *row = (chunk - l->first_chunk[lo]) * chunk_rows(w);
+    *rows = row_count(w) - *row < chunk_rows(w) ? row_count(w) - *row : chunk_rows(w);
+    return w;
+}
+
+static void load_piece(void *arg, int64_t piece, void *scratch)
+{
+    (void)scratch;
+    struct load *l = arg;
+    int64_t row, rows, chunk = l->base + piece;
+    const struct ft_weight *w = weight_of(l, chunk, &row, &rows);
+    const struct ft_tensor *t = *w->slot;
+    size_t n = (size_t)(rows * row_elements(w)), size = ft_dtype_size(w->dtype);
+    size_t row_bytes = (size_t)row_elements(w) * size;
+    char *to = l->staging ? l->staging + (size_t)piece * l->slot
+                          : (char *)t->data + (size_t)row * row_bytes;
+    if (!w->file)
+        make_rows(w, row, rows, (uint16_t *)to);
+    else if (ft_st_read(w->file, w->entry, row * (int64_t)row_bytes, n * size, to))
+        atomic_store(&l->failed, chunk);
+    else if (l->scan && !all_finite(to, n, w->dtype))
+        atomic_store(&l->nonfinite, chunk);
+    else if (t->dtype != w->dtype)
+        to_bf16(to, n, w->dtype);
+}
+
+/* Queues the copies of a round that lies in the staging buffer. */
+static int send_round(const struct load *l, const struct ft_backend *b, int64_t chunks)
+{
+    for (int64_t i = 0; i < chunks; i++) {
+        int64_t row, rows;
+        const struct ft_weight *w = weight_of(l, l->base + i, &row, &rows);
+        const struct ft_tensor *t = *w->slot;
+        const size_t size = ft_dtype_size(t->dtype), bytes = (size_t)t->cols * size;
+        const size_t pitch = (size_t)ft_tensor_ld(t) * size;
+        if (b->dev->copy_in(b, (char *)t->data + (size_t)row * pitch, pitch, l->staging + i * CHUNK,
+                            bytes, bytes, (size_t)rows))
+            return -1;
+    }
+    return 0;
+}
+
+static int load_failed(const struct load *l)
+{
+    int64_t row, rows, chunk = l->failed >= 0 ? l->failed : l->nonfinite;
+    const struct ft_weight *w = weight_of(l, chunk, &row, &rows);
+    const struct ft_where at = {.file = ft_st_path(w->file)};
+    if (l->failed >= 0)
+        return ft_fail_at(at, FT_ERESOURCE,
+                          "tensor '%s' cannot be read: the file has changed or "
+                          "the disk has failed",
+                          w->name);
+    ft_fail_at(at, FT_EDATA, "tensor '%s' holds NaN or infinite values", w->name);
+    ft_hint("the file is damaged; download it again, or set 'allow_nonfinite_weights: true'");
+    return FT_EDATA;
+}
+
+static int load_rounds(struct load *l, struct ft_graph *g, struct ft_pool *pool, char *buffers,
+                       int64_t chunks, ft_model_progress_fn *progress, void *ctx)
+{
+    const struct ft_backend *b = ft_graph_backend(g);
+    const int64_t round = buffers ? DEVICE_ROUND : HOST_ROUND;
+    int turn = 0;
+    for (; l->base < chunks; l->base += round, turn ^= 1) {
+        int64_t n = chunks - l->base < round ? chunks - l->base : round;
+        if (buffers) {
+            l->staging = buffers + (size_t)turn * DEVICE_ROUND * l->slot;
+            if (b->dev->wait(b, turn))
+                return ft_graph_device_failed(g);
+        }
+        ft_pool_run(pool, n, load_piece, l);
+        if (l->failed >= 0 || l->nonfinite >= 0)
+            return load_failed(l);
+        if (buffers && (send_round(l, b, n) || b->dev->mark(b, turn)))
+            return ft_graph_device_failed(g);
+        if (progress)
+            progress(ctx, (uint64_t)(l->base + n) * CHUNK, (uint64_t)chunks * CHUNK);
+    }
+    return buffers && b->dev->sync(b) ? ft_graph_device_failed(g) : FT_OK;
+}
+
+int ft_model_load(struct ft_model *m, struct ft_graph *g, struct ft_pool *pool,
+                  bool allow_nonfinite, ft_model_progress_fn *progress, void *ctx)
+{
+    const struct ft_backend *b = ft_graph_backend(g);
+    int64_t *first, at = 0;
+    void *buffers = NULL;
+    FT_TRY(ft_alloc(&first, (size_t)m->n_weights + 1, sizeof *first));
+    for (int i = 0; i < m->n_weights; i++) {
+        const int64_t step = chunk_rows(&m->weights[i]);
+        first[i] = at;
+        at += (row_count(&m->weights[i]) + step - 1) / step;
+    }
+    struct load l = {
+        .m = m, .first_chunk = first, .scan = !allow_nonfinite, .slot = chunk_bytes(m)};
+    l.failed = l.nonfinite = -1;
+    int rc = FT_OK;
+    if (b->dev && b->dev->host_alloc(b, &buffers, ft_model_staging(m)))
+        rc = ft_graph_device_failed(g);
+    if (!rc)
+        rc = load_rounds(&l, g, pool, buffers, at, progress, ctx);
+    if (buffers) {
+        b->dev->sync(b); /* after a failure, copies may still be on their way */
+        b->dev->host_free(b, buffers);
+    }
+    ft_free(first);
+    return rc;
+}
