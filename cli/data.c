@@ -3,6 +3,7 @@
 
 #include "core/clock.h"
 #include "core/file.h"
+#include "core/json.h"
 #include "core/mem.h"
 #include "core/text.h"
 #include "data/data.h"
@@ -320,19 +321,19 @@ static int write_file(struct run *r, const char *path, bool json)
 
 static int print_json(const struct run *r)
 {
+    const unsigned since = ft_alloc_failures();
     json_t *list = json_array();
-    int bad = 0;
     for (int i = 0; i < r->n_done; i++) {
         json_t *one = ft_audit_json(&r->audits[i]);
-        bad |= !one || json_object_set_new(one, "path", json_string(r->sources[i].entry->path));
-        bad |= json_array_append_new(list, one);
+        json_object_set_new(one, "path", json_string(r->sources[i].entry->path));
+        json_array_append_new(list, one);
     }
-    char *text = list && !bad ? json_dumps(list, JSON_COMPACT) : NULL;
+    char *text = ft_json_dumps(list, JSON_COMPACT, since);
     json_decref(list);
     if (!text)
-        return ft_fail(FT_ERESOURCE, "out of memory");
+        return FT_ERESOURCE;
     printf("%s\n", text);
-    free(text);
+    ft_json_free(text);
     return FT_OK;
 }
 

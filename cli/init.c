@@ -2,6 +2,7 @@
 #include "cli/cli.h"
 
 #include "core/file.h"
+#include "core/json.h"
 #include "core/mem.h"
 #include "core/text.h"
 #include "data/prepare.h"
@@ -123,9 +124,13 @@ static const struct {
 static json_t *messages_of(const json_t *record, const struct shape *s)
 {
     json_t *list = json_object_get(record, s->list);
-    return json_is_string(list)
-               ? json_loadb(json_string_value(list), json_string_length(list), 0, NULL)
-               : json_incref(list);
+    json_t *within = NULL;
+    const char *why;
+    if (!json_is_string(list))
+        return json_incref(list);
+    if (ft_json_within(&within, json_string_value(list), json_string_length(list), &why))
+        return NULL; /* reported */
+    return within;
 }
 
 static bool has_shape(const json_t *record, const struct shape *s)
@@ -198,6 +203,7 @@ static int recognise(const struct shape **out, struct habits *habits, const char
     int looked = 0, rc = ft_records_open(&r, path, NULL);
     memset(can, 1, sizeof can);
     while (!rc && more && looked < LOOKED_AT) {
+        const unsigned since = ft_alloc_failures();
         json_t *record = NULL;
         rc = ft_records_next(r, &raw, &more);
         if (rc || !more)
@@ -213,6 +219,8 @@ static int recognise(const struct shape **out, struct habits *habits, const char
         for (size_t i = 0; i < n && !rc; i++)
             if (can[i])
                 note_habits(habits, record, &shapes[i]);
+        if (!rc)
+            rc = ft_alloc_check(since);
         json_decref(record);
         looked++;
     }
@@ -245,16 +253,14 @@ static int choose_template(struct init *o, const char *folder)
                  {"<start_of_turn>", "gemma"},    {"[SYSTEM_PROMPT]", "mistral_v7_tekken"},
                  {"[INST]", "mistral_v3_tekken"}, {"<|assistant|>", "phi_35"}};
     struct ft_tokenizer *t = NULL;
-    char *text, *name, *path;
+    char *text, *name;
     FT_TRY(ft_chat_template(&text, &name, folder, false));
     const bool has = text != NULL;
     ft_free(text);
     ft_free(name);
     if (has)
         return FT_OK;
-    path = ft_path_join(folder, "tokenizer.json");
-    int rc = path ? ft_tokenizer_open(&t, path) : FT_ERESOURCE;
-    ft_free(path);
+    int rc = ft_tokenizer_open_folder(&t, folder);
     o->template = "alpaca"; /* needs no token of its own */
     for (size_t i = sizeof known / sizeof *known; i-- > 0 && !rc;)
         if (ft_tokenizer_id(t, known[i].token) >= 0)
@@ -266,10 +272,11 @@ static int choose_template(struct init *o, const char *folder)
 /* As YAML and JSON both write it. */
 static void put_text(FILE *f, const char *text)
 {
+    const unsigned since = ft_alloc_failures();
     json_t *v = json_string(text);
-    char *quoted = json_dumps(v, JSON_ENCODE_ANY);
+    char *quoted = ft_json_dumps(v, JSON_ENCODE_ANY, since);
     fputs(quoted ? quoted : "\"\"", f);
-    free(quoted);
+    ft_json_free(quoted);
     json_decref(v);
 }
 
@@ -356,8 +363,12 @@ static int save(const struct init *o)
     FILE *f = open_memstream(&text, &n);
     if (!f)
         return ft_fail(FT_ERESOURCE, "out of memory");
+    const unsigned since = ft_alloc_failures();
     write_yaml(f, o);
-    int rc = fclose(f) ? ft_fail(FT_ERESOURCE, "out of memory") : ft_file_write(o->out, text, n);
+    const bool bad = ferror(f) != 0;
+    int rc = fclose(f) || bad ? ft_fail(FT_ERESOURCE, "out of memory") : ft_alloc_check(since);
+    if (!rc)
+        rc = ft_file_write(o->out, text, n);
     free(text);
     return rc;
 }
@@ -465,7 +476,7 @@ static int fit(struct init *o)
         o->accumulate = o->documents < STEP ? 1 : STEP / o->micro;
         ft_status_clear_errors();
         int rc = try_config(o);
-        if (o->fits || o->micro == 1)
+        if (o->fits || o->micro == 1 || rc == FT_ERESOURCE)
             return rc;
     }
 }
@@ -566,9 +577,7 @@ int ft_cmd_init(const struct ft_command *self, int n, char **words)
         ft_free(name);
         return FT_ECONFIG;
     }
-    json_t *utf8 = json_string(o.data);
-    const bool readable = utf8 != NULL;
-    json_decref(utf8);
+    const bool readable = ft_utf8_valid(o.data, strlen(o.data)) == strlen(o.data);
     int rc = readable ? make(&o) : ft_fail(FT_ECONFIG, "the data file's name is not UTF-8");
     /* a config is of use even if its data needs a word about the labels first */
     const bool useful = rc == FT_OK || (rc == FT_EDATA && o.documents);

@@ -25,13 +25,17 @@ struct tools {
     struct ft_chat *chat; /* NULL: none */
 };
 
-static void print_text(const char *text, size_t length)
+static int print_text(const char *text, size_t length)
 {
+    const unsigned since = ft_alloc_failures();
     json_t *out = json_pack("{ss%}", "text", text, length);
-    char *dumped = json_dumps(out, JSON_COMPACT);
-    printf("%s\n", dumped ? dumped : "");
-    free(dumped);
+    char *dumped = ft_json_dumps(out, JSON_COMPACT, since);
     json_decref(out);
+    if (!dumped)
+        return FT_ERESOURCE;
+    printf("%s\n", dumped);
+    ft_json_free(dumped);
+    return FT_OK;
 }
 
 /* Characters that end or begin before byte `at` of valid UTF-8; c and i go on from the call before,
@@ -90,18 +94,20 @@ static int record_text(const struct tools *t, const struct options *o, const jso
         return ft_fail_at(*at, FT_EDATA, "has 'messages', but there is no chat template");
     *special = false;
     int rc = ft_chat_render(t->chat, record, o->prompt, (long long)time(NULL), rendered);
-    if (rc)
+    if (rc == FT_EDATA)
         ft_fail_at(*at, FT_EDATA, "the record cannot be rendered");
     return rc;
 }
 
 /* A conversation with its mask, as training would have it. */
-static int print_conversation(const struct tools *t, const json_t *record)
+static int print_conversation(const struct tools *t, const json_t *record, unsigned since)
 {
     const struct ft_turn_rules rules = {.end = FT_TRAIN_UNSET};
     struct ft_sample s = {0};
     int rc =
         ft_conversation_sample(&s, t->tokenizer, t->chat, record, &rules, (long long)time(NULL));
+    if (!rc)
+        rc = ft_alloc_check(since);
     if (!rc) {
         printf("{\"input_ids\": [");
         for (size_t i = 0; i < s.ids.n; i++)
@@ -123,11 +129,12 @@ static int encode_line(const struct tools *t, const struct options *o, const cha
     struct ft_spans spans = {0};
     json_t *record = NULL;
     bool special = o->special;
+    const unsigned since = ft_alloc_failures();
     int rc = o->raw ? FT_OK : ft_json_record(line, length, *at, FT_EDATA, &record);
     const bool chat = record && t->chat && json_is_array(json_object_get(record, "messages"));
     if (!rc && chat && !o->render && !o->prompt && !o->offsets) {
-        rc = print_conversation(t, record);
-        if (rc)
+        rc = print_conversation(t, record, since);
+        if (rc == FT_EDATA)
             ft_fail_at(*at, FT_EDATA, "the record cannot be rendered");
         json_decref(record);
         return rc;
@@ -135,7 +142,7 @@ static int encode_line(const struct tools *t, const struct options *o, const cha
     if (!rc && !o->raw)
         rc = record_text(t, o, record, at, &r, &special);
     if (!rc && o->render)
-        print_text(r.text, r.length);
+        rc = print_text(r.text, r.length);
     else if (!rc)
         rc = ft_tokenizer_encode(t->tokenizer, o->raw ? line : r.text, o->raw ? length : r.length,
                                  special, &ids, o->offsets ? &spans : NULL);
@@ -170,7 +177,7 @@ static int decode_line(const struct ft_tokenizer *t, const struct options *o, co
     if (!rc)
         rc = ft_tokenizer_decode(t, ids, json_array_size(list), !o->special, &text, &length);
     if (!rc)
-        print_text(text, length);
+        rc = print_text(text, length);
     ft_free(text);
     ft_free(ids);
     json_decref(record);
@@ -198,8 +205,9 @@ static int run_lines(const struct tools *t, const struct options *o, FILE *f, co
             rc = o->decode ? decode_line(t->tokenizer, o, line, (size_t)n, &at)
                            : encode_line(t, o, line, (size_t)n, &at);
     }
-    if (!rc && ferror(f))
-        rc = ft_fail_at((struct ft_where){.file = name}, FT_EDATA, "cannot be read: %s",
+    if (!rc && !feof(f))
+        rc = ft_fail_at((struct ft_where){.file = name},
+                        errno == ENOMEM ? FT_ERESOURCE : FT_EDATA, "cannot be read: %s",
                         strerror(errno));
     free(line);
     return rc;
@@ -208,24 +216,16 @@ static int run_lines(const struct tools *t, const struct options *o, FILE *f, co
 /* MODEL: a folder, an id in the local cache, or a tokenizer.json itself. */
 static int open_tools(struct tools *t, const char *model)
 {
-    char *folder = NULL, *path = NULL;
+    char *folder = NULL;
     bool cached;
     if (ft_file_exists(model) && !ft_is_folder(model))
         return ft_tokenizer_open(&t->tokenizer, model);
     int rc = ft_hub_find(&folder, &cached, "model", model, NULL, NULL);
-    if (!rc && !(path = ft_path_join(folder, "tokenizer.json")))
-        rc = FT_ERESOURCE;
     if (!rc)
-        rc = ft_tokenizer_open(&t->tokenizer, path);
-    if (!rc && ft_chat_open(&t->chat, folder)) {
-        /* plain text needs none; messages are told when they come */
-        const bool broken = strstr(ft_status_report(), "has no chat template") == NULL;
-        rc = broken ? FT_EDATA : FT_OK;
-        if (!broken)
-            ft_status_clear_errors();
-    }
+        rc = ft_tokenizer_open_folder(&t->tokenizer, folder);
+    if (!rc)
+        rc = ft_chat_open(&t->chat, folder);
     ft_free(folder);
-    ft_free(path);
     return rc;
 }
 
@@ -249,7 +249,8 @@ int ft_cmd_tokenize(const struct ft_command *self, int n, char **words)
     const bool from_stdin = n < 2 || strcmp(words[1], "-") == 0;
     FILE *f = from_stdin ? stdin : fopen(words[1], "re");
     int rc = f ? FT_OK
-               : ft_fail_at((struct ft_where){.file = words[1]}, FT_EDATA, "cannot be read: %s",
+               : ft_fail_at((struct ft_where){.file = words[1]},
+                            errno == ENOMEM ? FT_ERESOURCE : FT_EDATA, "cannot be read: %s",
                             strerror(errno));
     if (!rc)
         rc = open_tools(&t, words[0]);

@@ -42,7 +42,7 @@ int ft_adapter_new(struct ft_adapter **out, const struct ft_site *sites, int n_s
     a->method = find_method(o->method);
     FT_ASSERT(a->method);
     a->r = o->r;
-    a->alpha = o->alpha ? o->alpha : 2 * o->r;
+    a->alpha = o->alpha != 0 ? o->alpha : 2 * (double)o->r;
     a->dropout = o->dropout;
     a->rslora = o->rslora;
     a->seed = o->seed;

@@ -16,12 +16,13 @@ struct ft_site {
 /* An entry of rank_pattern or alpha_pattern. */
 struct ft_pattern {
     const char *key; /* regular expression, matched as PEFT does: (.*\.)?(key)$ */
-    int64_t value;
+    double value; /* a rank is whole */
 };
 
 struct ft_adapter_options {
     const char *method;         /* a row of the method table: "lora" */
-    int64_t r, alpha;           /* alpha 0 with no patterns: 2 r */
+    int64_t r;
+    double alpha;               /* 0 with no patterns: 2 r */
     double dropout;             /* on the way into A, training only */
     bool rslora;                /* alpha / sqrt(r) instead of alpha / r */
     const char *const *targets; /* names, or ".suffix" matches; NULL ends; NULL: none */

@@ -12,7 +12,8 @@
 struct ft_slot {
     int site;
     char *name;
-    int64_t in, out, r, alpha;
+    int64_t in, out, r;
+    double alpha;
     float scale;
     int group;
     int64_t a_at, b_at;      /* where A (r,in) and B (out,r) begin in the flat block */
@@ -30,7 +31,8 @@ struct ft_adapter {
     int64_t *sites_out; /* columns of every site's output */
     int n_sites;
     int64_t parameters;
-    int64_t r, alpha; /* the config's own, before patterns */
+    int64_t r; /* the config's own, before patterns; and so alpha */
+    double alpha;
     double dropout;
     bool rslora;
     uint64_t seed;
@@ -59,6 +61,8 @@ extern const int ft_adapter_method_count;
 /* Chooses modules: appends to a->slots (name, in, out, site). */
 int ft_adapter_match(struct ft_adapter *a, const struct ft_site *sites, int n,
                      const struct ft_adapter_options *o);
+/* PEFT: the name itself, or a whole-component suffix of it. */
+bool ft_adapter_name_matches(const char *module, const char *target);
 int ft_adapter_add_slot(struct ft_adapter *a, const struct ft_site *sites, int site);
 /* Rank, alpha and scale of every slot. */
 int ft_adapter_resolve(struct ft_adapter *a, const struct ft_pattern *ranks,
@@ -67,6 +71,10 @@ int ft_adapter_resolve(struct ft_adapter *a, const struct ft_pattern *ranks,
 int ft_adapter_describe(struct ft_adapter *a, const struct ft_adapter_options *o);
 /* From PEFT's files: everything but the values. */
 int ft_adapter_import(struct ft_adapter *a, const struct ft_site *sites, int n, const char *folder);
+/* claims.c: FT_EDATA if the modules that the opened adapter's config (`file`) names are not those
+ * that have tensors. */
+int ft_adapter_check_claims(const struct ft_adapter *a, const char *file,
+                            const struct ft_site *sites, int n);
 int ft_adapter_read_values(const struct ft_adapter *a, float *values);
 
 #endif

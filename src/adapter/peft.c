@@ -26,26 +26,33 @@ static json_t *target_names(const struct ft_adapter *a, const struct ft_adapter_
     return list;
 }
 
+/* Whole numbers as such. */
+static json_t *number(double v)
+{
+    return v == floor(v) ? json_integer((json_int_t)v) : json_real(v);
+}
+
 /* The patterns as given; or, where they overlap, each module's own value under its whole name,
  * since the file's order of keys is not the config's. */
 static json_t *pattern_object(const struct ft_adapter *a, const struct ft_pattern *p, bool ranks)
 {
     json_t *o = json_object();
     for (int i = 0; p && a->overlap && i < a->n_slots; i++) {
-        int64_t v = ranks ? a->slots[i].r : a->slots[i].alpha;
-        if (v != (ranks ? a->r : a->alpha))
-            json_object_set_new(o, a->slots[i].name, json_integer(v));
+        const double v = ranks ? (double)a->slots[i].r : a->slots[i].alpha;
+        if (v != (ranks ? (double)a->r : a->alpha))
+            json_object_set_new(o, a->slots[i].name, number(v));
     }
     if (a->overlap)
         return o;
     for (; p && p->key; p++)
         if (!json_object_get(o, p->key))
-            json_object_set_new(o, p->key, json_integer(p->value));
+            json_object_set_new(o, p->key, number(p->value));
     return o;
 }
 
 int ft_adapter_describe(struct ft_adapter *a, const struct ft_adapter_options *o)
 {
+    const unsigned since = ft_alloc_failures();
     json_t *layers = json_null();
     if (o->layers) {
         layers = json_array();
@@ -54,27 +61,30 @@ int ft_adapter_describe(struct ft_adapter *a, const struct ft_adapter_options *o
     }
     json_t *targets =
         o->target_regex && !o->target_linear ? json_string(o->target_regex) : target_names(a, o);
-    a->peft = json_pack("{s:n, s:s, s:o, s:n, s:b, s:b, s:b, s:o, s:I, s:f, s:n, s:n, s:s, s:I,"
+    a->peft = json_pack("{s:n, s:s, s:o, s:n, s:b, s:b, s:b, s:o, s:o, s:f, s:n, s:n, s:s, s:I,"
                         " s:o, s:n, s:o, s:s, s:b, s:b}",
                         "base_model_name_or_path", "bias", "none", "alpha_pattern",
                         pattern_object(a, o->alpha_pattern, false), "exclude_modules",
                         "fan_in_fan_out", 0, "inference_mode", 1, "init_lora_weights", 1,
-                        "layers_to_transform", layers, "lora_alpha", (json_int_t)a->alpha,
+                        "layers_to_transform", layers, "lora_alpha", number(a->alpha),
                         "lora_dropout", a->dropout, "layers_pattern", "modules_to_save",
                         "peft_type", a->method->peft_type, "r", (json_int_t)a->r, "rank_pattern",
                         pattern_object(a, o->rank_pattern, true), "revision", "target_modules",
                         targets, "task_type", "CAUSAL_LM", "use_dora", 0, "use_rslora", a->rslora);
-    return a->peft ? FT_OK : ft_fail(FT_ERESOURCE, "out of memory");
+    FT_TRY(ft_alloc_check(since));
+    FT_ASSERT(a->peft);
+    return FT_OK;
 }
 
 static int write_config(const struct ft_adapter *a, const char *folder, const char *base_model)
 {
+    const unsigned since = ft_alloc_failures();
     json_object_set_new(a->peft, "base_model_name_or_path", json_string(base_model));
-    char *text = json_dumps(a->peft, JSON_INDENT(2) | JSON_SORT_KEYS | JSON_REAL_PRECISION(9));
+    char *text =
+        ft_json_dumps(a->peft, JSON_INDENT(2) | JSON_SORT_KEYS | JSON_REAL_PRECISION(9), since);
     char *path = ft_path_join(folder, "adapter_config.json");
-    int rc = text && path ? ft_file_write(path, text, strlen(text))
-                          : ft_fail(FT_ERESOURCE, "out of memory");
-    free(text);
+    int rc = text && path ? ft_file_write(path, text, strlen(text)) : FT_ERESOURCE;
+    ft_json_free(text);
     ft_free(path);
     return rc;
 }
@@ -177,12 +187,13 @@ static int read_patterns(const struct import *m, const char *key, struct ft_patt
     json_object_foreach((json_t *)o, name, v)
     {
         double value = json_number_value(v);
-        if (!(value >= 1) || value != floor(value) || value > 1 << 20)
-            return refuse(m, key, "has a value that is not a whole number from 1");
+        const bool whole = strcmp(key, "rank_pattern") != 0 || value == floor(value);
+        if (!(value > 0) || !whole || value > 1 << 20)
+            return refuse(m, key, "has a value that is not a (whole) number above 0");
         char *copy = ft_arena_format(&m->a->arena, "%s", name);
         if (!copy)
             return FT_ERESOURCE;
-        (*out)[n++] = (struct ft_pattern){copy, (int64_t)value};
+        (*out)[n++] = (struct ft_pattern){copy, value};
     }
     return FT_OK;
 }
@@ -263,12 +274,12 @@ static int read_fields(struct import *m)
         return FT_EDATA;
     if (r < 1 || r > 1 << 16)
         return refuse(m, "r", "is out of range");
-    if (!(alpha >= 1) || alpha != floor(alpha) || alpha > 1 << 20)
-        return refuse(m, "lora_alpha", "is not a whole number from 1");
+    if (!(alpha > 0) || alpha > 1 << 20)
+        return refuse(m, "lora_alpha", "is not a number above 0");
     if (!(a->dropout >= 0) || a->dropout > 0.999)
         return refuse(m, "lora_dropout", "is not within 0 to 0.999");
     a->r = r;
-    a->alpha = (int64_t)alpha;
+    a->alpha = alpha;
     return FT_OK;
 }
 
@@ -289,11 +300,13 @@ int ft_adapter_import(struct ft_adapter *a, const struct ft_site *sites, int n, 
     FT_GO(read_fields(&m));
     FT_GO(ft_st_open(&f, tensors));
     FT_GO(find_slots(&m, sites, n, f));
+    FT_GO(ft_adapter_check_claims(a, config, sites, n));
     FT_GO(read_patterns(&m, "rank_pattern", &ranks));
     FT_GO(read_patterns(&m, "alpha_pattern", &alphas));
     FT_GO(ft_adapter_resolve(a, ranks, alphas));
     FT_GO(check_ranks(a, f));
-    json_object_set_new(a->peft, "inference_mode", json_true());
+    if (json_object_set_new(a->peft, "inference_mode", json_true()))
+        rc = ft_fail(FT_ERESOURCE, "out of memory");
 out:
     ft_st_close(f);
     ft_free(config);

@@ -14,8 +14,7 @@ static const char *last_part(const char *name)
     return dot ? dot + 1 : name;
 }
 
-/* PEFT: the name itself, or a whole-component suffix of it. */
-static bool name_matches(const char *module, const char *target)
+bool ft_adapter_name_matches(const char *module, const char *target)
 {
     size_t n = strlen(module), m = strlen(target);
     return strcmp(module, target) == 0 ||
@@ -64,7 +63,7 @@ static bool in_list(const struct ft_site *site, const char *const *targets, cons
 {
     for (; targets && *targets; targets++)
         if (strcmp(site->name, *targets) == 0 ||
-            (name_matches(site->name, *targets) && layer_chosen(layers, site->layer)))
+            (ft_adapter_name_matches(site->name, *targets) && layer_chosen(layers, site->layer)))
             return true;
     return false;
 }
@@ -75,7 +74,7 @@ static int check_targets(const struct ft_site *sites, int n, const char *const *
     for (; targets && *targets; targets++) {
         bool hit = false;
         for (int i = 0; i < n && !hit; i++)
-            hit = name_matches(sites[i].name, *targets);
+            hit = ft_adapter_name_matches(sites[i].name, *targets);
         if (hit)
             continue;
         if (strcmp(*targets, "lm_head") == 0 || strcmp(*targets, "embed_tokens") == 0)
@@ -111,10 +110,12 @@ int ft_adapter_match(struct ft_adapter *a, const struct ft_site *sites, int n,
         FT_TRY(ft_regex_new(&re, FT_ECONFIG, "", o->target_regex, ""));
     int rc = FT_OK;
     for (int i = 0; i < n && !rc; i++) {
-        bool hit = (o->target_linear && layer_chosen(o->layers, sites[i].layer)) ||
-                   in_list(&sites[i], o->targets, o->layers) ||
-                   (re && ft_regex_matches_all(re, sites[i].name));
-        if (hit)
+        bool hit = false;
+        if (re)
+            rc = ft_regex_matches_all(re, sites[i].name, &hit);
+        hit = hit || (o->target_linear && layer_chosen(o->layers, sites[i].layer)) ||
+              in_list(&sites[i], o->targets, o->layers);
+        if (!rc && hit)
             rc = ft_adapter_add_slot(a, sites, i);
     }
     ft_regex_free(re);
@@ -137,18 +138,24 @@ static int apply_patterns(struct ft_adapter *a, const char *key, const struct ft
         struct ft_regex *re;
         bool hit = false;
         FT_TRY(ft_regex_new(&re, FT_ECONFIG, "(?:.*\\.)?", p->key, ""));
-        for (int i = 0; i < a->n_slots; i++) {
+        int rc = FT_OK;
+        for (int i = 0; i < a->n_slots && !rc; i++) {
             struct ft_slot *s = &a->slots[i];
-            if (!ft_regex_matches_all(re, s->name))
+            bool is;
+            rc = ft_regex_matches_all(re, s->name, &is);
+            if (rc || !is)
                 continue;
             hit = true;
-            int64_t *to = is_rank ? &s->r : &s->alpha;
-            if (*to == 0)
-                *to = p->value;
+            const double had = is_rank ? (double)s->r : s->alpha;
+            if (had != 0)
+                a->overlap |= had != p->value;
+            else if (is_rank)
+                s->r = (int64_t)p->value;
             else
-                a->overlap |= *to != p->value;
+                s->alpha = p->value;
         }
         ft_regex_free(re);
+        FT_TRY(rc);
         if (!hit && !a->imported)
             return ft_fail(FT_ECONFIG, "'%s': '%s' matches no adapted module", key, p->key);
     }
@@ -182,8 +189,8 @@ int ft_adapter_resolve(struct ft_adapter *a, const struct ft_pattern *ranks,
     for (int i = 0; i < a->n_slots; i++) {
         struct ft_slot *s = &a->slots[i];
         s->r = s->r ? s->r : a->r;
-        s->alpha = s->alpha ? s->alpha : a->alpha;
-        s->scale = (float)((double)s->alpha / (a->rslora ? sqrt((double)s->r) : (double)s->r));
+        s->alpha = s->alpha != 0 ? s->alpha : a->alpha;
+        s->scale = (float)(s->alpha / (a->rslora ? sqrt((double)s->r) : (double)s->r));
         a->parameters += s->r * (s->in + s->out);
         bool is_above = s->r > s->in || s->r > s->out;
         above += is_above;

@@ -235,8 +235,10 @@ static int read_patterns(struct ft_config *c, const struct ft_option *o, const s
     int i = 0;
     for (const struct ft_yaml *e = n->first; e; e = e->next, i++) {
         (*to)[i].key = e->key;
-        if (!get_int(e, &(*to)[i].value) || (*to)[i].value < 1 || (*to)[i].value > 1 << 20)
-            return bad_value(o, e, "whole numbers from 1");
+        const bool ranks = strcmp(o->key, "lora_rank_pattern") == 0;
+        double *v = &(*to)[i].value;
+        if (!get_real(e, v) || !(*v > 0) || *v > 1 << 20 || (ranks && *v != floor(*v)))
+            return bad_value(o, e, ranks ? "whole numbers from 1" : "numbers above 0");
     }
     return FT_OK;
 }
@@ -436,7 +438,7 @@ static void resolve(struct ft_config *c)
         !ft_config_is_set(c, "lora_target_linear"))
         c->lora_target_linear = true;
     if (!ft_config_is_set(c, "lora_alpha") && ft_config_is_set(c, "lora_r"))
-        c->lora_alpha = 2 * c->lora_r;
+        c->lora_alpha = 2 * (double)c->lora_r;
 }
 
 static int read_all(struct ft_config *c)

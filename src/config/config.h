@@ -40,7 +40,7 @@ struct ft_dataset_config {
 /* An entry of lora_rank_pattern or lora_alpha_pattern. */
 struct ft_pattern_config {
     const char *key;
-    int64_t value;
+    double value;
 };
 
 /* Members are named as their keys. Strings and lists live in arena; an unset string is NULL, an
@@ -52,7 +52,8 @@ struct ft_config {
     bool allow_nonfinite_weights;
     /* adapter */
     const char *adapter;
-    int64_t lora_r, lora_alpha;
+    int64_t lora_r;
+    double lora_alpha;
     double lora_dropout;
     const char **lora_target_modules; /* NULL-terminated, or NULL */
     const char *lora_target_regex;    /* lora_target_modules given as one text */

@@ -1,6 +1,8 @@
 /* The table of options for readers: explanations, the JSON schema, the dump. */
 #include "config/options.h"
 
+#include "core/json.h"
+#include "core/mem.h"
 #include "core/text.h"
 
 #include <jansson.h>
@@ -19,7 +21,7 @@ static const char *type_text(const struct ft_option *o)
         [FT_T_WORD] = "one of",
         [FT_T_TARGETS] = "list of names, or one regular expression",
         [FT_T_INTS] = "list of whole numbers, or one",
-        [FT_T_PATTERNS] = "map from regular expressions to whole numbers",
+        [FT_T_PATTERNS] = "map from regular expressions to numbers",
         [FT_T_DATASETS] = "list of entries with a path",
         [FT_T_TEXTS] = "list of texts, or one",
         [FT_T_TOKENS] = "map from names to texts",
@@ -190,6 +192,7 @@ static json_t *schema_of(const struct ft_option *o)
 
 int ft_config_schema(FILE *out)
 {
+    const unsigned since = ft_alloc_failures();
     json_t *properties = json_object();
     for (int i = 0; i < ft_option_count; i++)
         json_object_set_new(properties, ft_options[i].key, schema_of(&ft_options[i]));
@@ -197,10 +200,13 @@ int ft_config_schema(FILE *out)
         "{ss ss ss sb s[sss] so}", "$schema", "https://json-schema.org/draft/2020-12/schema",
         "title", "ft train config", "type", "object", "additionalProperties", 0, "required",
         "base_model", "datasets", "output_dir", "properties", properties);
-    int rc = root ? json_dumpf(root, out, JSON_INDENT(1) | JSON_REAL_PRECISION(12)) : -1;
+    char *text = ft_json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(12), since);
     json_decref(root);
-    fputc('\n', out);
-    return rc ? ft_fail(FT_ERESOURCE, "the schema cannot be written") : FT_OK;
+    if (!text)
+        return FT_ERESOURCE;
+    fprintf(out, "%s\n", text);
+    ft_json_free(text);
+    return FT_OK;
 }
 
 /* --- the resolved config --- */
@@ -258,7 +264,7 @@ static json_t *value_of(const struct ft_config *c, const struct ft_option *o)
         list = *(struct ft_pattern_config *const *)at ? json_object() : json_null();
         for (const struct ft_pattern_config *p = *(struct ft_pattern_config *const *)at;
              p && p->key; p++)
-            json_object_set_new(list, p->key, json_integer(p->value));
+            json_object_set_new(list, p->key, json_real(p->value));
         return list;
     case FT_T_DATASETS:
         return tree_json(ft_yaml_get(c->root, o->key));
@@ -296,13 +302,14 @@ int ft_config_dump(FILE *out, const struct ft_config *c)
         const struct ft_where at = c->set_at[i];
         if (o->state != FT_HERE)
             continue;
+        const unsigned since = ft_alloc_failures();
         json_t *v = value_of(c, o);
-        char *text = json_dumps(v, JSON_ENCODE_ANY | JSON_REAL_PRECISION(12));
+        char *text = ft_json_dumps(v, JSON_ENCODE_ANY | JSON_REAL_PRECISION(12), since);
         json_decref(v);
         if (!text)
-            return ft_fail(FT_ERESOURCE, "out of memory");
+            return FT_ERESOURCE;
         int n = fprintf(out, "%s: %s", o->key, text);
-        free(text);
+        ft_json_free(text);
         fprintf(out, "%*s# ", n < 44 ? 44 - n : 1, "");
         if (at.file && at.line)
             fprintf(out, "%s:%d\n", at.file, at.line);

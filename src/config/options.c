@@ -85,8 +85,9 @@ const struct ft_option ft_options[] = {
         "Rank of the low-rank update: how many directions each module may learn. vLLM loads at "
         "most "
         "--max-lora-rank (16 unless raised)."),
-    INT(lora_alpha, 1, 1048576, "32", "adapter",
-        "The update is scaled by lora_alpha / lora_r (or / sqrt(lora_r) with peft_use_rslora)."),
+    {"lora_alpha", FT_T_REAL, FT_HERE, AT(lora_alpha), 0, 1048576, true, false, "32", NULL,
+     "adapter",
+     "The update is scaled by lora_alpha / lora_r (or / sqrt(lora_r) with peft_use_rslora)."},
     {"lora_dropout", FT_T_REAL, FT_HERE, AT(lora_dropout), 0, 0.999, false, false, "0", NULL,
      "adapter", "Share of the adapter's inputs zeroed while training."},
     OTHER(lora_target_modules, FT_T_TARGETS, "adapter",

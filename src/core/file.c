@@ -123,6 +123,24 @@ static int write_error(const char *path, const char *what)
                       strerror(errno));
 }
 
+int ft_pwrite(int fd, const char *path, const void *data, size_t n, int64_t offset)
+{
+    const char *p = data;
+    while (n > 0) {
+        const ssize_t put = pwrite(fd, p, n, offset);
+        if (put < 0 && errno == EINTR)
+            continue;
+        if (put == 0)
+            errno = ENOSPC;
+        if (put <= 0)
+            return write_error(path, "write");
+        p += put;
+        n -= (size_t)put;
+        offset += put;
+    }
+    return FT_OK;
+}
+
 int ft_writer_open(struct ft_writer *w, const char *path)
 {
     w->fd = -1;

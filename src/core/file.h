@@ -22,6 +22,9 @@ int ft_file_foreign(const char *path, const void *head, size_t n, enum ft_code c
 /* Exactly n bytes at offset; FT_ERESOURCE if the file is shorter by now or cannot be read. */
 int ft_pread(int fd, const char *path, void *buf, size_t n, int64_t offset);
 
+/* Exactly n bytes at offset. FT_ERESOURCE. */
+int ft_pwrite(int fd, const char *path, const void *data, size_t n, int64_t offset);
+
 /* Writes path by way of a temporary file beside it, fsynced and renamed, then fsyncs the folder:
  * the file is either the old one or the whole new one. FT_ERESOURCE; the temporary is removed. */
 int ft_file_write(const char *path, const void *data, size_t len);

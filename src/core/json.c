@@ -5,13 +5,94 @@
 #include "core/mem.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+
+/* jansson does not look at all of its allocations: where one fails, its reader leaves characters out or
+ * stops the process, and its copies lack members. So none fails while the kernel has pages: what the
+ * heap refuses comes from there, and is counted, and what was built with it is not used. */
+enum { SPARE = 256 };
+static pthread_mutex_t spare_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct {
+    void *p;
+    size_t n;
+} spares[SPARE];
+static _Atomic int n_spares; /* in use */
+
+static void *spare_malloc(size_t n)
+{
+    void *p = NULL;
+    pthread_mutex_lock(&spare_lock);
+    for (int i = 0; i < SPARE && !p; i++) {
+        if (spares[i].p)
+            continue;
+        p = mmap(NULL, n ? n : 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        p = p == MAP_FAILED ? NULL : p;
+        spares[i].p = p;
+        spares[i].n = n ? n : 1;
+        n_spares += p != NULL;
+        break;
+    }
+    pthread_mutex_unlock(&spare_lock);
+    return p;
+}
+
+static bool spare_free(void *p)
+{
+    bool is = false;
+    pthread_mutex_lock(&spare_lock);
+    for (int i = 0; i < SPARE && !is; i++)
+        if (spares[i].p == p) {
+            munmap(p, spares[i].n);
+            spares[i].p = NULL;
+            n_spares--;
+            is = true;
+        }
+    pthread_mutex_unlock(&spare_lock);
+    return is;
+}
+
+static void *counted_malloc(size_t n)
+{
+    void *p = malloc(n);
+    if (p)
+        return p;
+    ft_alloc_failed();
+    return spare_malloc(n);
+}
+
+void ft_json_free(void *p)
+{
+    if (p && (!n_spares || !spare_free(p)))
+        free(p);
+}
+
+/* Before anything calls jansson, and before there are threads. */
+__attribute__((constructor)) static void count_allocations(void)
+{
+    json_set_alloc_funcs(counted_malloc, ft_json_free);
+}
+
+/* Parses. NULL with FT_OK: it is not JSON, and *e says why. */
+static int parse(json_t **out, const char *text, size_t len, size_t flags, json_error_t *e)
+{
+    const unsigned since = ft_alloc_failures();
+    *out = json_loadb(text, len, flags, e);
+    const int rc = ft_alloc_check(since);
+    if (rc) {
+        json_decref(*out);
+        *out = NULL;
+    }
+    return rc;
+}
 
 int ft_json_text(const char *text, size_t len, const char *name, enum ft_code code, json_t **out)
 {
     json_error_t e;
-    *out = json_loadb(text, len, JSON_REJECT_DUPLICATES, &e);
+    FT_TRY(parse(out, text, len, JSON_REJECT_DUPLICATES, &e));
     if (*out)
         return FT_OK;
     return ft_fail_at((struct ft_where){name, e.line, e.column}, code, "not valid JSON: %s",
@@ -64,14 +145,15 @@ int ft_json_record(const char *text, size_t len, struct ft_where at, enum ft_cod
 {
     json_error_t e;
     const size_t flags = JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL;
-    *out = json_loadb(text, len, flags, &e);
+    FT_TRY(parse(out, text, len, flags, &e));
     if (!*out && json_error_code(&e) == json_error_numeric_overflow) {
         size_t n;
         char *other = with_reals(text, len, &n);
         if (!other)
             return FT_ERESOURCE;
-        *out = json_loadb(other, n, flags, &e);
+        int rc = parse(out, other, n, flags, &e);
         ft_free(other);
+        FT_TRY(rc);
     }
     if (*out)
         return FT_OK;
@@ -98,12 +180,33 @@ int ft_json_config(const char *path, enum ft_code code, json_t **out)
     size_t len;
     *out = NULL;
     FT_TRY(ft_file_read(path, (size_t)1 << 26, code, &text, &len));
-    *out = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL, &e);
+    int rc = parse(out, text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL, &e);
     ft_free(text);
-    if (*out)
-        return FT_OK;
+    if (rc || *out)
+        return rc;
     return ft_fail_at((struct ft_where){path, e.line, e.column}, code, "not valid JSON: %s",
                       e.text);
+}
+
+int ft_json_within(json_t **out, const char *text, size_t len, const char **why)
+{
+    static _Thread_local char kept[JSON_ERROR_TEXT_LENGTH];
+    json_error_t e;
+    FT_TRY(parse(out, text, len, JSON_DECODE_ANY | JSON_ALLOW_NUL, &e));
+    if (!*out)
+        snprintf(kept, sizeof kept, "%s", e.text);
+    *why = kept;
+    return FT_OK;
+}
+
+char *ft_json_dumps(const json_t *root, size_t flags, unsigned since)
+{
+    char *text = root ? json_dumps(root, flags) : NULL;
+    if (text && ft_alloc_failures() == since)
+        return text;
+    ft_json_free(text);
+    ft_fail(FT_ERESOURCE, "out of memory");
+    return NULL;
 }
 
 const json_t *ft_json_get(const json_t *o, const char *key)

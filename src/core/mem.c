@@ -4,28 +4,37 @@
 #include "core/status.h"
 
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
-static _Atomic uint64_t alloc_fail_in;
+static _Thread_local unsigned failures;
 
-static bool must_fail(void)
+unsigned ft_alloc_failures(void)
 {
-    return atomic_load_explicit(&alloc_fail_in, memory_order_relaxed) &&
-           atomic_fetch_sub(&alloc_fail_in, 1) == 1;
+    return failures;
+}
+
+void ft_alloc_failed(void)
+{
+    failures++;
+}
+
+int ft_alloc_check(unsigned since)
+{
+    return failures == since ? FT_OK : ft_fail(FT_ERESOURCE, "out of memory");
 }
 
 static int out_of_memory(size_t n, size_t size)
 {
+    failures++;
     return ft_fail(FT_ERESOURCE, "out of memory: %zu x %zu bytes refused", n, size);
 }
 
 int ft_alloc(void *out, size_t n, size_t size)
 {
-    void *p = must_fail() ? NULL : calloc(n ? n : 1, size ? size : 1);
+    void *p = calloc(n ? n : 1, size ? size : 1);
     memcpy(out, &p, sizeof p);
     return p ? FT_OK : out_of_memory(n, size);
 }
@@ -35,7 +44,7 @@ int ft_grow(void *ptr, size_t n, size_t size)
     void *old, *p = NULL;
     size_t bytes;
     memcpy(&old, ptr, sizeof old);
-    if (!must_fail() && !__builtin_mul_overflow(n, size, &bytes))
+    if (!__builtin_mul_overflow(n, size, &bytes))
         p = realloc(old, bytes ? bytes : 1);
     if (!p)
         return out_of_memory(n, size);
@@ -130,17 +139,11 @@ void ft_arena_fini(struct ft_arena *a)
     a->chunks = NULL;
 }
 
-void ft_alloc_fail_at(uint64_t n)
-{
-    atomic_store(&alloc_fail_in, n);
-}
-
 int ft_pages_alloc(void **out, size_t bytes)
 {
     *out = NULL;
-    void *p = must_fail() ? MAP_FAILED
-                          : mmap(NULL, bytes ? bytes : 1, PROT_READ | PROT_WRITE,
-                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *p = mmap(NULL, bytes ? bytes : 1, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED)
         return ft_fail(FT_ERESOURCE, "out of memory: a block of %.1f MB refused",
                        (double)bytes / 1e6);

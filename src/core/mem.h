@@ -1,5 +1,4 @@
-/* Heap memory. Every allocation of ft goes through here, so that a failing one is a status and
- * tests can make the n-th one fail. */
+/* Heap memory. Every allocation of ft goes through here, so that a failing one is a status. */
 #ifndef FT_CORE_MEM_H
 #define FT_CORE_MEM_H
 
@@ -24,8 +23,13 @@ char *ft_arena_format(struct ft_arena *a, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 void ft_arena_fini(struct ft_arena *a);
 
-/* The n-th allocation from now fails (1 = the next); 0 switches this off. Tests only. */
-void ft_alloc_fail_at(uint64_t n);
+/* How many allocations of this thread have failed so far: ft's, and jansson's, many of whose functions
+ * do not say so. Whoever builds something of many parts compares before it is used. */
+unsigned ft_alloc_failures(void);
+/* FT_ERESOURCE, reported, if one has failed since ft_alloc_failures() was `since`. */
+int ft_alloc_check(unsigned since);
+/* A library's allocation has failed. */
+void ft_alloc_failed(void);
 
 /* A block of zeroed pages straight from the kernel, aligned to a page; pages that are never touched
  * are never resident. FT_ERESOURCE if refused. */

@@ -1,6 +1,7 @@
 /* Owns checking and reading tokenized datasets, and the validation split. */
 #include "data/data.h"
 
+#include "core/json.h"
 #include "core/mem.h"
 #include "core/rng.h"
 #include "io/safetensors.h"
@@ -103,7 +104,10 @@ static int refuse_length(const struct reader *r, int64_t doc, int64_t length)
 {
     const struct ft_st_entry *source = ft_st_find(r->file->f, "source");
     const char *text = ft_st_metadata(r->file->f, "ft"), *file = NULL;
-    json_t *all = text ? json_loads(text, 0, NULL) : NULL;
+    const char *why;
+    json_t *all = NULL;
+    if (text)
+        FT_TRY(ft_json_within(&all, text, strlen(text), &why));
     int32_t at[2] = {0, 0};
     if (source && source->dtype == FT_I32 && source->n_dims == 2 && source->dims[1] == 2 &&
         doc < source->dims[0] && ft_st_read(r->file->f, source, doc * 8, sizeof at, at) == FT_OK)

@@ -15,14 +15,13 @@ static int short_of_memory(void)
 /* A value that may be given as a text of JSON. */
 static int parsed(json_t **out, const json_t *v, const char *what)
 {
-    json_error_t e;
+    const char *why;
     if (!json_is_string(v)) {
         *out = json_incref((json_t *)(uintptr_t)v);
         return FT_OK;
     }
-    *out = json_loadb(json_string_value(v), json_string_length(v), JSON_DECODE_ANY | JSON_ALLOW_NUL,
-                      &e);
-    return *out ? FT_OK : ft_fail(FT_EDATA, "%s is a text that is not JSON: %s", what, e.text);
+    FT_TRY(ft_json_within(out, json_string_value(v), json_string_length(v), &why));
+    return *out ? FT_OK : ft_fail(FT_EDATA, "%s is a text that is not JSON: %s", what, why);
 }
 
 /* --- one message --- */

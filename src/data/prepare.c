@@ -2,6 +2,7 @@
 #include "data/prepare.h"
 
 #include "core/file.h"
+#include "core/json.h"
 #include "core/mem.h"
 #include "data/data.h"
 #include "io/records.h"
@@ -138,12 +139,15 @@ static int find_range(struct work *w)
 static void sample_slot(struct work *w, struct ft_tokenizer *t, struct slot *s)
 {
     const struct ft_where at = {.file = w->file, .line = s->raw.line};
+    const unsigned since = ft_alloc_failures();
     json_t *record = NULL;
     char prefix[64];
     ft_status_place(at);
     s->rc = ft_record_parse(w->records, &s->raw, &record);
     if (!s->rc)
         s->rc = ft_format_sample(w->p->format, t, record, &s->sample);
+    if (!s->rc || s->rc == FT_EDATA) /* some of what failed may have been taken for another way */
+        s->rc = ft_alloc_check(since) ? FT_ERESOURCE : s->rc;
     json_decref(record);
     if (s->rc) {
         /* a template's errors have the template's place */
@@ -341,15 +345,15 @@ int ft_prepare_each(const struct ft_prepare *p, ft_document_fn *each, void *ctx,
 /* {"audit": [...], "files": [...]} as a text; freed with free. */
 static char *describe(const struct ft_prepare *p, int n, const struct ft_audit *audits)
 {
+    const unsigned since = ft_alloc_failures();
     json_t *files = json_array(), *list = json_array(), *all;
-    int bad = 0;
     for (int i = 0; i < n; i++) {
-        bad |= json_array_append_new(list, ft_audit_json(&audits[i]));
+        json_array_append_new(list, ft_audit_json(&audits[i]));
         for (const char *const *f = p[i].files; *f; f++)
-            bad |= json_array_append_new(files, json_string(*f));
+            json_array_append_new(files, json_string(*f));
     }
     all = json_pack("{soso}", "audit", list, "files", files);
-    char *text = all && !bad ? json_dumps(all, JSON_COMPACT) : NULL;
+    char *text = ft_json_dumps(all, JSON_COMPACT, since);
     json_decref(all);
     return text;
 }
@@ -405,10 +409,10 @@ int ft_prepare_file(const struct ft_prepare *p, int n, const char *path,
     }
     FT_GO(check ? check(ctx, audits, n) : FT_OK);
     text = describe(p, n, audits);
-    FT_GO(text ? FT_OK : ft_fail(FT_ERESOURCE, "out of memory"));
+    FT_GO(text ? FT_OK : FT_ERESOURCE);
     FT_GO(write_dataset(&w, path, meta, n_meta, text));
 out:
-    free(text);
+    ft_json_free(text);
     ft_spool_close(&w.ids);
     ft_spool_close(&w.mask);
     ft_spool_close(&w.offsets);
@@ -419,13 +423,15 @@ out:
 bool ft_prepared_audit(const char *path, const char *key, struct ft_audit *audit)
 {
     struct ft_st *f;
-    json_error_t e;
+    json_t *all = NULL;
+    const char *why;
     if (ft_st_open(&f, path)) {
         ft_status_clear_errors();
         return false;
     }
     const char *text = ft_st_metadata(f, "ft");
-    json_t *all = text ? json_loads(text, 0, &e) : NULL;
+    if (text && ft_json_within(&all, text, strlen(text), &why))
+        ft_status_clear_errors();
     const char *own = ft_st_metadata(f, "key");
     const bool good = own && strcmp(own, key) == 0 &&
                       ft_audit_from_json(audit, json_array_get(json_object_get(all, "audit"), 0));

@@ -62,6 +62,8 @@ static int fill(struct ft_records *r)
     }
     if (n == 0 && (code == Z_OK || code == Z_STREAM_END))
         return FT_OK;
+    if (code == Z_MEM_ERROR || (code == Z_ERRNO && errno == ENOMEM))
+        return r->rc = ft_fail(FT_ERESOURCE, "out of memory");
     return r->rc = ft_fail_at(here(r), FT_EDATA, "cannot be read%s: %s",
                               code == Z_ERRNO ? "" : " as gzip",
                               code == Z_ERRNO ? strerror(errno) : why);
@@ -200,7 +202,9 @@ static int parse_json(const struct ft_records *r, const struct ft_raw *raw, json
 
 static int parse_text(const struct ft_records *r, const struct ft_raw *raw, json_t **out)
 {
+    const unsigned since = ft_alloc_failures();
     json_t *text = json_stringn(raw->length ? raw->text : "", raw->length);
+    FT_TRY(ft_alloc_check(since));
     if (!text)
         return not_utf8(r, raw);
     *out = json_pack("{so}", "text", text);
@@ -355,7 +359,9 @@ static int csv_field(const struct ft_records *r, const struct ft_raw *raw, size_
             quoted = false;
     }
     *at = (size_t)(p - raw->text);
+    const unsigned since = ft_alloc_failures();
     json_t *text = to > buffer ? json_stringn(buffer, (size_t)(to - buffer)) : json_null();
+    FT_TRY(ft_alloc_check(since));
     if (!text)
         return not_utf8(r, raw);
     return json_array_append_new(list, text) ? ft_fail(FT_ERESOURCE, "out of memory") : FT_OK;
@@ -520,7 +526,10 @@ static int open_file(struct ft_records *r)
         return ft_fail_at(at, FT_EDATA, "is %s, not a file",
                           S_ISDIR(st.st_mode) ? "a folder" : "a special file");
     r->bytes = st.st_size;
+    errno = 0;
     r->file = gzopen(r->path, "rbe");
+    if (!r->file && (errno == 0 || errno == ENOMEM))
+        return ft_fail(FT_ERESOURCE, "out of memory");
     if (!r->file)
         return ft_fail_at(at, FT_EDATA, "cannot be read: %s", strerror(errno));
     gzbuffer(r->file, BUFFER);

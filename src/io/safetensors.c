@@ -298,6 +298,7 @@ static int reference_order(const void *a, const void *b)
 static char *header_text(const struct ft_st_item *items, int n, const char *const (*meta)[2],
                          int n_meta)
 {
+    const unsigned since = ft_alloc_failures();
     json_t *root = json_object();
     if (n_meta) {
         json_t *m = json_object();
@@ -318,7 +319,7 @@ static char *header_text(const struct ft_st_item *items, int n, const char *cons
         json_object_set_new(e, "data_offsets", offsets);
         json_object_set_new(root, items[i].name, e);
     }
-    char *text = json_dumps(root, JSON_COMPACT), *padded;
+    char *text = ft_json_dumps(root, JSON_COMPACT, since), *padded;
     json_decref(root);
     if (!text)
         return NULL;
@@ -329,7 +330,7 @@ static char *header_text(const struct ft_st_item *items, int n, const char *cons
     } else {
         padded = NULL;
     }
-    free(text);
+    ft_json_free(text);
     return padded;
 }
 
@@ -339,7 +340,7 @@ int ft_st_write(const char *path, struct ft_st_item *items, int n, const char *c
     qsort(items, (size_t)n, sizeof *items, reference_order);
     char *text = header_text(items, n, meta, n_meta);
     if (!text)
-        return ft_fail(FT_ERESOURCE, "out of memory for the header of '%s'", path);
+        return FT_ERESOURCE;
     uint64_t len = strlen(text);
     unsigned char size[8];
     for (int i = 0; i < 8; i++)

@@ -13,92 +13,6 @@ struct ft_chat {
     json_t *tokens;                            /* bos_token, eos_token, ... */
 };
 
-/* The special tokens of transformers' classes of tokenizers, for folders that name none: one row.
- * types: the model_type of folders that do not name the class either. */
-static const struct {
-    const char *class, *types[8], *bos, *eos, *unk, *pad;
-} classes[] = {
-    {"GPT2Tokenizer", {"gpt2"}, "<|endoftext|>", "<|endoftext|>", "<|endoftext|>", NULL},
-    {"GPTNeoXTokenizer", {NULL}, "<|endoftext|>", "<|endoftext|>", "<|endoftext|>", "<|padding|>"},
-    {"CodeGenTokenizer", {NULL}, "<|endoftext|>", "<|endoftext|>", "<|endoftext|>", NULL},
-    {"Qwen2Tokenizer",
-     {"qwen2", "qwen3", "qwen2_moe", "qwen3_moe"},
-     NULL,
-     "<|endoftext|>",
-     "<|endoftext|>",
-     "<|endoftext|>"},
-    {"Qwen3_5Tokenizer", {"qwen3_5"}, NULL, "<|endoftext|>", "<|endoftext|>", "<|endoftext|>"},
-    {"LlamaTokenizer", {NULL}, "<s>", "</s>", "<unk>", NULL},
-    {"CodeLlamaTokenizer", {NULL}, "<s>", "</s>", "<unk>", NULL},
-    {"GemmaTokenizer",
-     {"gemma", "gemma2", "gemma3", "gemma3_text"},
-     "<bos>",
-     "<eos>",
-     "<unk>",
-     "<pad>"},
-    {"CohereTokenizer", {NULL}, "<BOS_TOKEN>", "<|END_OF_TURN_TOKEN|>", "<UNK>", "<PAD>"},
-};
-
-/* The row of a tokenizer_config.json, or of the model beside it; -1: none. */
-static int class_of(const json_t *tokenizer, const json_t *model)
-{
-    const char *class = json_string_value(json_object_get(tokenizer, "tokenizer_class"));
-    const char *type = json_string_value(json_object_get(model, "model_type"));
-    for (int i = 0; i < (int)(sizeof classes / sizeof *classes); i++) {
-        const size_t n = strlen(classes[i].class);
-        if (class && strncmp(class, classes[i].class, n) == 0 &&
-            (!class[n] || strcmp(class + n, "Fast") == 0))
-            return i;
-        for (int k = 0; !class && type && classes[i].types[k]; k++)
-            if (strcmp(type, classes[i].types[k]) == 0)
-                return i;
-    }
-    return -1;
-}
-
-static int add_of_class(json_t *to, int i)
-{
-    const struct {
-        const char *name, *token;
-    } tokens[] = {{"bos_token", classes[i].bos},
-                  {"eos_token", classes[i].eos},
-                  {"unk_token", classes[i].unk},
-                  {"pad_token", classes[i].pad}};
-    for (size_t k = 0; k < sizeof tokens / sizeof *tokens; k++)
-        if (tokens[k].token &&
-            json_object_set_new(to, tokens[k].name, json_string(tokens[k].token)))
-            return ft_fail(FT_ERESOURCE, "out of memory");
-    return FT_OK;
-}
-
-static int add_token(json_t *to, const char *name, const json_t *v)
-{
-    if (json_is_null(v)) /* none, whatever its class says */
-        json_object_del(to, name);
-    if (json_is_object(v)) /* a token is a text, or an object with its content */
-        v = json_object_get(v, "content");
-    if (json_is_string(v) && json_object_set(to, name, (json_t *)(uintptr_t)v))
-        return ft_fail(FT_ERESOURCE, "out of memory");
-    return FT_OK;
-}
-
-/* bos_token, eos_token, image_token, ... */
-static int add_tokens(json_t *to, const json_t *config)
-{
-    const char *key;
-    json_t *value;
-    json_object_foreach((json_t *)(uintptr_t)config, key, value)
-    {
-        if (ft_ends_with(key, "_token") && strncmp(key, "add_", 4) != 0)
-            FT_TRY(add_token(to, key, value));
-    }
-    json_object_foreach(json_object_get(config, "extra_special_tokens"), key, value)
-    {
-        FT_TRY(add_token(to, key, value));
-    }
-    return FT_OK;
-}
-
 /* The template's text: a text, or the one of this name in a list of named ones. */
 static const char *template_text(const json_t *config, const char *named)
 {
@@ -110,44 +24,6 @@ static const char *template_text(const json_t *config, const char *named)
             return json_string_value(json_object_get(one, "template"));
     }
     return strcmp(named, "default") == 0 ? json_string_value(v) : NULL;
-}
-
-/* A JSON file of the folder; *out NULL if it is not there. */
-static int read_config(json_t **out, const char *folder, const char *file)
-{
-    char *path = ft_path_join(folder, file);
-    int rc = path ? FT_OK : FT_ERESOURCE;
-    *out = NULL;
-    if (!rc && ft_file_exists(path))
-        rc = ft_json_config(path, FT_EDATA, out);
-    ft_free(path);
-    return rc;
-}
-
-int ft_special_tokens(json_t **out, const char *folder)
-{
-    json_t *tokens = json_object(), *config = NULL, *map = NULL, *model = NULL;
-    int rc = tokens ? FT_OK : ft_fail(FT_ERESOURCE, "out of memory");
-    if (!rc)
-        rc = read_config(&config, folder, "tokenizer_config.json");
-    if (!rc)
-        rc = read_config(&map, folder, "special_tokens_map.json");
-    if (!rc && !json_object_get(config, "tokenizer_class"))
-        rc = read_config(&model, folder, "config.json");
-    const int class = rc ? -1 : class_of(config, model);
-    if (class >= 0)
-        rc = add_of_class(tokens, class);
-    if (!rc)
-        rc = add_tokens(tokens, config);
-    if (!rc)
-        rc = add_tokens(tokens, map);
-    json_decref(config);
-    json_decref(map);
-    json_decref(model);
-    if (rc)
-        json_decref(tokens);
-    *out = rc ? NULL : tokens;
-    return rc;
 }
 
 int ft_chat_template_file(char **text, const char *path)
@@ -182,7 +58,7 @@ int ft_chat_template(char **text, char **name, const char *folder, bool tools)
     }
     ft_free(path);
     if (!rc)
-        rc = read_config(&config, folder, "tokenizer_config.json");
+        rc = ft_folder_json(&config, folder, "tokenizer_config.json");
     const char *own = template_text(config, tools ? "tool_use" : "default");
     if (!rc && own) {
         *text = ft_strdup(own);
@@ -223,10 +99,8 @@ int ft_chat_open(struct ft_chat **out, const char *folder)
     json_t *tokens = NULL;
     *out = NULL;
     int rc = ft_chat_template(&text, &name, folder, false);
-    if (!rc && !text)
-        rc = ft_fail_at((struct ft_where){.file = folder}, FT_EDATA,
-                        "the model has no chat template (chat_template.jinja, or 'chat_template' "
-                        "in tokenizer_config.json)");
+    if (rc || !text)
+        return rc;
     if (!rc)
         rc = ft_special_tokens(&tokens, folder);
     if (!rc)

@@ -7,8 +7,11 @@
 struct ft_chat;
 
 /* The folder's special tokens by name ("eos_token": "</s>", ...), as its tokenizer_config.json and
- * special_tokens_map.json say; the caller releases the object. */
+ * special_tokens_map.json say; the caller releases the object. (special.c) */
 int ft_special_tokens(json_t **out, const char *folder);
+
+/* A JSON object in a file of the folder, whole numbers as reals; *out NULL if it is not there. */
+int ft_folder_json(json_t **out, const char *folder, const char *file);
 
 /* A file's template, freed with ft_free. FT_EDATA with the place of what is not UTF-8. */
 int ft_chat_template_file(char **text, const char *path);
@@ -18,7 +21,7 @@ int ft_chat_template_file(char **text, const char *path);
 int ft_chat_template(char **text, char **name, const char *folder, bool tools);
 /* tokens: what the template may call bos_token and the like; is kept. */
 int ft_chat_new(struct ft_chat **out, const char *text, const char *name, json_t *tokens);
-/* Both of the folder's. FT_EDATA if it has no template. */
+/* Both of the folder's; *out NULL if it has no template. */
 int ft_chat_open(struct ft_chat **out, const char *folder);
 void ft_chat_close(struct ft_chat *c);
 /* One of the special tokens that templates may name; NULL: there is none. */

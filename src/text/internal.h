@@ -177,6 +177,19 @@ struct ft_added {
     int32_t id;
     bool single_word, lstrip, rstrip, normalized, special;
 };
+/* special.c: what stands beside tokenizer.json, in the order in which transformers adds it. */
+struct ft_beside {
+    struct ft_added token; /* id: as said there, -1: not said */
+    bool listed;           /* with an id; else it is added only where no token has its content */
+};
+struct ft_token_list {
+    struct ft_beside *v;
+    size_t n, room;
+    struct ft_arena arena;
+};
+int ft_tokens_beside(struct ft_token_list *l, const char *folder); /* FT_EDATA; freed in any case */
+void ft_token_list_free(struct ft_token_list *l);
+
 /* Of the tokens whose `normalized` is as asked; contents of normalized ones go through s. NULL if
  * there are none. */
 int ft_added_trie(struct ft_trie **out, const struct ft_added *tokens, int n, bool normalized,

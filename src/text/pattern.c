@@ -3,6 +3,8 @@
 #define _GNU_SOURCE
 #include "text/internal.h"
 
+#include "core/regex.h"
+
 #include <oniguruma.h>
 
 struct ft_pattern_code {
@@ -12,23 +14,17 @@ struct ft_pattern_code {
 
 int ft_pattern_regex(struct ft_pattern_code **out, const char *regex, const struct ft_place *at)
 {
-    OnigErrorInfo info;
-    OnigUChar text[ONIG_MAX_ERROR_MESSAGE_LEN] = "";
-    OnigEncoding utf8 = ONIG_ENCODING_UTF8;
+    char why[128];
     struct ft_pattern_code *p;
-    const OnigUChar *r = (const OnigUChar *)regex;
     *out = NULL;
     FT_TRY(ft_alloc(&p, 1, sizeof *p));
-    onig_initialize(&utf8, 1);
-    int rc = onig_new(&p->regex, r, r + strlen(regex), ONIG_OPTION_NONE, ONIG_ENCODING_UTF8,
-                      ONIG_SYNTAX_ONIGURUMA, &info);
+    int rc = ft_regex_compile(&p->regex, regex, ONIG_SYNTAX_ONIGURUMA, why);
     if (rc == ONIG_NORMAL) {
         *out = p;
         return FT_OK;
     }
     ft_pattern_close(p);
-    onig_error_code_to_str(text, rc, &info);
-    return ft_refuse(at, "has a pattern that is not a regular expression: %s", (const char *)text);
+    return ft_refuse(at, "has a pattern that is not a regular expression: %s", why);
 }
 
 bool ft_is_word(int32_t c)
@@ -78,9 +74,9 @@ void ft_pattern_close(struct ft_pattern_code *p)
     ft_free(p);
 }
 
-/* The next match in text[at, end); false if there is none. */
-static bool next_match(const struct ft_pattern_code *p, OnigRegion *region, const char *text,
-                       size_t begin, size_t at, size_t end, size_t *from, size_t *to)
+/* The next match in text[at, end), if *is there one. */
+static int next_match(const struct ft_pattern_code *p, OnigRegion *region, const char *text,
+                       size_t begin, size_t at, size_t end, size_t *from, size_t *to, bool *is)
 {
     if (p->plain) {
         const size_t n = strlen(p->plain);
@@ -89,15 +85,17 @@ static bool next_match(const struct ft_pattern_code *p, OnigRegion *region, cons
             *from = (size_t)(hit - text);
             *to = *from + n;
         }
-        return hit != NULL;
+        *is = hit != NULL;
+        return FT_OK;
     }
     const OnigUChar *s = (const OnigUChar *)text;
     int rc = onig_search(p->regex, s + begin, s + end, s + at, s + end, region, ONIG_OPTION_NONE);
+    *is = rc >= 0;
     if (rc < 0)
-        return false;
+        return rc == ONIG_MISMATCH ? FT_OK : ft_regex_failed(rc, text + at);
     *from = begin + (size_t)region->beg[0];
     *to = begin + (size_t)region->end[0];
-    return true;
+    return FT_OK;
 }
 
 int ft_pattern_find(const struct ft_pattern_code *p, const char *text, size_t begin, size_t end,
@@ -105,9 +103,13 @@ int ft_pattern_find(const struct ft_pattern_code *p, const char *text, size_t be
 {
     size_t at = begin, last = begin, from, to;
     OnigRegion region;
+    bool is = true;
     int rc = FT_OK;
     onig_region_init(&region); /* here, so that threads can share the pattern */
-    while (!rc && at <= end && next_match(p, &region, text, begin, at, end, &from, &to)) {
+    while (!rc && at <= end) {
+        rc = next_match(p, &region, text, begin, at, end, &from, &to, &is);
+        if (rc || !is)
+            break;
         if (from > last)
             rc = ft_ranges_add(out, last, from, false);
         if (to > from && !rc)

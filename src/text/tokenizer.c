@@ -1,6 +1,8 @@
 /* The whole tokenizer: reads tokenizer.json, and walks text through its parts. */
 #include "text/internal.h"
 
+#include "core/file.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -49,8 +51,96 @@ static int read_added(struct ft_tokenizer *t, const json_t *list, const struct f
         if (!a->content)
             return FT_ERESOURCE;
         t->n_added++;
-        t->size = a->id >= t->size ? a->id + 1 : t->size;
     }
+    return FT_OK;
+}
+
+static struct ft_added *added_like(const struct ft_tokenizer *t, const char *content)
+{
+    for (int i = 0; i < t->n_added; i++)
+        if (strcmp(t->added[i].content, content) == 0)
+            return &t->added[i];
+    return NULL;
+}
+
+static bool same_flags(const struct ft_added *a, const struct ft_added *b)
+{
+    return a->single_word == b->single_word && a->lstrip == b->lstrip && a->rstrip == b->rstrip &&
+           a->normalized == b->normalized && a->special == b->special;
+}
+
+/* The id that tokenizers gives a token: that of its content, or the next one. */
+static int32_t id_for(const struct ft_tokenizer *t, const char *content)
+{
+    const struct ft_added *known = added_like(t, content);
+    int32_t next = t->model.size;
+    if (known)
+        return known->id;
+    for (int32_t i = 0; i < t->model.size; i++)
+        if (t->model.tokens[i] && strcmp(t->model.tokens[i], content) == 0)
+            return i;
+    for (int i = 0; i < t->n_added; i++)
+        next = t->added[i].id >= next ? t->added[i].id + 1 : next;
+    return next;
+}
+
+/* fixed: so many tokens are known by tokenizer.json or with an id, and names do not change them. Of
+ * several names for one other token, the last one's flags count. */
+static int add_one(struct ft_tokenizer *t, const struct ft_beside *one, int fixed,
+                   const char *folder)
+{
+    struct ft_added *known = added_like(t, one->token.content);
+    const int32_t id = id_for(t, one->token.content);
+    if (one->listed && one->token.id != id) {
+        ft_fail_at((struct ft_where){.file = folder}, FT_EDATA,
+                   "the token '%s' has the id %d beside tokenizer.json, and %d by it",
+                   one->token.content, one->token.id, id);
+        ft_hint("tokenizer_config.json ('added_tokens_decoder') or added_tokens.json contradicts "
+                "tokenizer.json: one of them is of another tokenizer");
+        return FT_EDATA;
+    }
+    if (known && (one->listed ? same_flags(known, &one->token) : known - t->added < fixed))
+        return FT_OK;
+    if (!known) {
+        known = &t->added[t->n_added++];
+        known->content = ft_arena_format(&t->arena, "%s", one->token.content);
+        if (!known->content)
+            return FT_ERESOURCE;
+    }
+    const char *content = known->content;
+    *known = one->token;
+    known->content = content;
+    known->id = id;
+    return FT_OK;
+}
+
+static int add_beside(struct ft_tokenizer *t, const char *folder)
+{
+    struct ft_token_list l;
+    struct ft_added *all;
+    int rc = ft_tokens_beside(&l, folder);
+    if (!rc) {
+        all = ft_arena_alloc(&t->arena, (size_t)t->n_added + l.n + 1, sizeof *all);
+        rc = all ? FT_OK : FT_ERESOURCE;
+    }
+    if (!rc) {
+        memcpy(all, t->added, (size_t)t->n_added * sizeof *all);
+        t->added = all;
+    }
+    int fixed = t->n_added;
+    for (size_t i = 0; i < l.n && !rc; i++) {
+        rc = add_one(t, &l.v[i], fixed, folder);
+        fixed = l.v[i].listed ? t->n_added : fixed;
+    }
+    ft_token_list_free(&l);
+    return rc;
+}
+
+/* What is looked up among the added tokens, once all are there. */
+static int index_added(struct ft_tokenizer *t)
+{
+    for (int i = 0; i < t->n_added; i++)
+        t->size = t->added[i].id >= t->size ? t->added[i].id + 1 : t->size;
     t->added_of = ft_arena_alloc(&t->arena, (size_t)t->size + 1, sizeof *t->added_of);
     if (!t->added_of)
         return FT_ERESOURCE;
@@ -177,8 +267,10 @@ static int read_parts(struct ft_tokenizer *t, const json_t *root, const char *fi
                       &(struct ft_place){file, "added_tokens"});
 }
 
-int ft_tokenizer_open(struct ft_tokenizer **out, const char *path)
+/* folder: whose other files count too; NULL: none do. */
+static int open_file(struct ft_tokenizer **out, const char *path, const char *folder)
 {
+    const unsigned since = ft_alloc_failures();
     struct ft_tokenizer *t;
     json_t *root = NULL;
     *out = NULL;
@@ -189,12 +281,32 @@ int ft_tokenizer_open(struct ft_tokenizer **out, const char *path)
     if (!rc)
         rc = read_parts(t, root, path);
     json_decref(root);
+    if (!rc && folder)
+        rc = add_beside(t, folder);
+    if (!rc)
+        rc = index_added(t);
+    if (!rc)
+        rc = ft_alloc_check(since);
     if (rc) {
         ft_tokenizer_close(t);
         return rc;
     }
     *out = t;
     return FT_OK;
+}
+
+int ft_tokenizer_open(struct ft_tokenizer **out, const char *path)
+{
+    return open_file(out, path, NULL);
+}
+
+int ft_tokenizer_open_folder(struct ft_tokenizer **out, const char *folder)
+{
+    char *path = ft_path_join(folder, "tokenizer.json");
+    *out = NULL;
+    int rc = path ? open_file(out, path, folder) : FT_ERESOURCE;
+    ft_free(path);
+    return rc;
 }
 
 int ft_tokenizer_share(struct ft_tokenizer **out, const struct ft_tokenizer *t)

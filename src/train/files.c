@@ -87,7 +87,8 @@ static int list_folder(struct names *out, const char *folder,
     if (!dir)
         return errno == ENOENT || errno == ENOTDIR
                    ? FT_OK
-                   : ft_fail_at((struct ft_where){.file = folder}, FT_EDATA, "cannot be read: %s",
+                   : ft_fail_at((struct ft_where){.file = folder},
+                                errno == ENOMEM ? FT_ERESOURCE : FT_EDATA, "cannot be read: %s",
                                 strerror(errno));
     for (struct dirent *e; !rc && (e = readdir(dir));)
         if (e->d_name[0] != '.' && takes(e->d_name, ctx))

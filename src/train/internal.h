@@ -16,7 +16,7 @@ void ft_free_names(char **names); /* NULL ends; may be NULL */
 /* --- output.c: the run folder --- */
 
 struct ft_output {
-    char *folder, *metrics;
+    char *folder, *metrics, *lock_path;
     int lock;         /* the lock file's descriptor, -1: none */
     bool made_folder; /* by us: removed again if nothing was written */
 };

@@ -308,7 +308,7 @@ static int check_numbers(const struct ft_job *j, const struct ft_adapter_options
         const char *key;
         double asked, is;
     } same[] = {{"lora_r", (double)c->lora_r, (double)is->r},
-                {"lora_alpha", (double)c->lora_alpha, (double)is->alpha},
+                {"lora_alpha", c->lora_alpha, is->alpha},
                 {"lora_dropout", c->lora_dropout, is->dropout},
                 {"peft_use_rslora", c->peft_use_rslora, is->rslora}};
     int rc = FT_OK;

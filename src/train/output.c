@@ -4,6 +4,7 @@
 
 #include "core/file.h"
 #include "core/json.h"
+#include "core/mem.h"
 #include "core/sha256.h"
 
 #include <dirent.h>
@@ -46,9 +47,8 @@ static bool is_same_file(int fd, const char *path)
 
 static int take_lock(struct ft_output *o, struct ft_where at)
 {
-    char *path = ft_path_join(o->folder, LOCK_NAME), pid[32] = "";
-    if (!path)
-        return FT_ERESOURCE;
+    const char *path = o->lock_path;
+    char pid[32] = "";
     int rc = FT_OK;
     o->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     /* a run that ends removes its lock: the one just opened may be gone by the time it is ours */
@@ -67,29 +67,31 @@ static int take_lock(struct ft_output *o, struct ft_where at)
         close(o->lock);
         o->lock = -1;
     } else {
-        int n = snprintf(pid, sizeof pid, "%ld\n", (long)getpid());
-        if (ftruncate(o->lock, 0) || pwrite(o->lock, pid, (size_t)n, 0) != n)
-            rc = ft_fail_at(in(path), FT_ERESOURCE, "cannot write: %s", strerror(errno));
+        const int n = snprintf(pid, sizeof pid, "%ld\n", (long)getpid());
+        rc = ftruncate(o->lock, 0) ? ft_fail_at(in(path), FT_ERESOURCE, "cannot write: %s",
+                                                strerror(errno))
+                                   : ft_pwrite(o->lock, path, pid, (size_t)n, 0);
     }
-    ft_free(path);
     return rc;
 }
 
 /* A name in the folder, "" if there is none; `own` may be in it, a folder that this run has filled.
  */
-static void first_entry(const char *folder, const char *own, char out[256])
+static int first_entry(const char *folder, const char *own, char out[256])
 {
     DIR *d = opendir(folder);
     out[0] = 0;
-    for (struct dirent *e; d && (e = readdir(d));) {
+    if (!d)
+        return ft_fail_at(in(folder), FT_ERESOURCE, "cannot be read: %s", strerror(errno));
+    for (struct dirent *e; (e = readdir(d));) {
         char path[4352];
         snprintf(path, sizeof path, "%s/%s", folder, e->d_name);
         if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 &&
             strcmp(e->d_name, LOCK_NAME) != 0 && !ft_same_file(path, own))
             snprintf(out, 256, "%s", e->d_name);
     }
-    if (d)
-        closedir(d);
+    closedir(d);
+    return FT_OK;
 }
 
 /* A run must not overwrite what it reads. */
@@ -106,6 +108,21 @@ static int check_inputs(const struct ft_job *j, struct ft_where at)
     return rc;
 }
 
+/* What killed runs left of writing; this one holds the lock. */
+static int sweep(const char *folder)
+{
+    for (int i = 0; i < COUNT(own_files) + COUNT(tokenizer_files); i++) {
+        char *path = ft_path_join(folder, i < COUNT(own_files)
+                                              ? own_files[i]
+                                              : tokenizer_files[i - COUNT(own_files)]);
+        if (!path)
+            return FT_ERESOURCE;
+        ft_writer_sweep(path);
+        ft_free(path);
+    }
+    return FT_OK;
+}
+
 int ft_output_open(struct ft_output *o, const struct ft_job *j)
 {
     char entry[256];
@@ -114,13 +131,15 @@ int ft_output_open(struct ft_output *o, const struct ft_job *j)
     *o = (struct ft_output){.lock = -1};
     o->folder = ft_strdup(c->output_dir);
     o->metrics = o->folder ? ft_path_join(o->folder, "metrics.jsonl") : NULL;
-    if (!o->metrics)
+    o->lock_path = o->metrics ? ft_path_join(o->folder, LOCK_NAME) : NULL;
+    if (!o->lock_path)
         return FT_ERESOURCE;
     FT_TRY(check_inputs(j, at));
     o->made_folder = !ft_file_exists(o->folder);
     FT_TRY(ft_make_folders(o->folder));
     FT_TRY(take_lock(o, at));
-    first_entry(o->folder, c->dataset_prepared_path, entry);
+    FT_TRY(sweep(o->folder));
+    FT_TRY(first_entry(o->folder, c->dataset_prepared_path, entry));
     if (!entry[0] || c->overwrite_output_dir)
         return FT_OK;
     ft_fail_at(at, FT_ECONFIG, "'%s' is not empty (it has '%s')", o->folder, entry);
@@ -152,19 +171,15 @@ int ft_output_begin(struct ft_output *o)
 
 void ft_output_close(struct ft_output *o)
 {
-    char entry[256] = "x";
     if (o->lock >= 0) {
-        char *path = ft_path_join(o->folder, LOCK_NAME);
-        if (path)
-            unlink(path);
-        ft_free(path);
+        unlink(o->lock_path);
         close(o->lock);
-        first_entry(o->folder, NULL, entry);
     }
-    if (o->made_folder && !entry[0])
-        rmdir(o->folder);
+    if (o->made_folder)
+        rmdir(o->folder); /* which does nothing if there is something in it */
     ft_free(o->folder);
     ft_free(o->metrics);
+    ft_free(o->lock_path);
     *o = (struct ft_output){.lock = -1};
 }
 
@@ -191,28 +206,40 @@ static int copy_tokenizer(const char *from, const char *to)
 }
 
 /* The "license:" line of the base model's card; "" if it has none, or not a plain name. */
-static void base_licence(const struct ft_job *j, char out[128])
+static int base_licence(const struct ft_job *j, char out[128])
 {
-    char line[256], *path = ft_path_join(j->model_path, "README.md");
-    FILE *f = path ? fopen(path, "re") : NULL;
-    bool inside = f && fgets(line, sizeof line, f) && strcmp(line, "---\n") == 0;
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.+-";
+    char *path = ft_path_join(j->model_path, "README.md"), *text = NULL;
+    size_t n;
     out[0] = 0;
-    while (inside && fgets(line, sizeof line, f) && strncmp(line, "---", 3) != 0) {
-        const char *value = line + 8 + strspn(line + 8, " ");
-        size_t n =
-            strspn(value, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.+-");
-        if (strncmp(line, "license:", 8) == 0 && n > 0 && n < 128 && strchr("\r\n", value[n]))
-            snprintf(out, 128, "%.*s", (int)n, value);
-    }
-    if (f)
-        fclose(f);
+    if (!path)
+        return FT_ERESOURCE;
+    int rc = ft_file_exists(path) ? ft_file_read(path, 1 << 24, FT_EDATA, &text, &n) : FT_OK;
     ft_free(path);
+    if (rc == FT_EDATA) { /* a card that cannot be read says nothing */
+        ft_status_clear_errors();
+        return FT_OK;
+    }
+    const char *line = text && strncmp(text, "---\n", 4) == 0 ? text + 4 : NULL;
+    while (line && strncmp(line, "---", 3) != 0) {
+        const char *end = strchr(line, '\n'), *value = line;
+        n = 0;
+        if (strncmp(line, "license:", 8) == 0) {
+            value = line + 8 + strspn(line + 8, " ");
+            n = strspn(value, plain);
+        }
+        if (n > 0 && n < 128 && strchr("\r\n", value[n]))
+            snprintf(out, 128, "%.*s", (int)n, value);
+        line = end ? end + 1 : NULL;
+    }
+    ft_free(text);
+    return rc;
 }
 
 static int write_card(const struct ft_output *o, const struct ft_job *j)
 {
     char licence[128];
-    base_licence(j, licence);
+    FT_TRY(base_licence(j, licence));
     char *path = ft_path_join(o->folder, "README.md");
     char *text = ft_format(
         "---\nbase_model: %s\nlibrary_name: peft\n%s%s%stags:\n- lora\n---\n\n"
@@ -282,6 +309,7 @@ static json_t *data_json(const struct ft_job *j)
 int ft_output_run_json(const struct ft_output *o, const struct ft_job *j,
                        const struct ft_train_result *r, struct ft_hashes *h)
 {
+    const unsigned since = ft_alloc_failures();
     char licence[128], hex[65];
     char *path = ft_path_join(o->folder, "run.json");
     char *adapter = ft_path_join(o->folder, "adapter_model.safetensors");
@@ -290,7 +318,7 @@ int ft_output_run_json(const struct ft_output *o, const struct ft_job *j,
         ft_free(adapter);
         return FT_ERESOURCE;
     }
-    base_licence(j, licence);
+    int rc = base_licence(j, licence);
     json_t *hashes = ft_hashes_json(h);
     if (ft_sha256_file(adapter, hex, NULL))
         json_object_set_new(hashes, "adapter", json_pack("{ss}", "adapter_model.safetensors", hex));
@@ -309,10 +337,10 @@ int ft_output_run_json(const struct ft_output *o, const struct ft_job *j,
                             json_string(ft_recompute_labels[j->recompute]));
         json_object_set_new(root, "tuned_products", json_integer(j->tuned_products));
     }
-    char *text = root ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(10)) : NULL;
-    int rc =
-        text ? ft_file_write(path, text, strlen(text)) : ft_fail(FT_ERESOURCE, "out of memory");
-    free(text);
+    char *text = ft_json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(10), since);
+    if (!rc)
+        rc = text ? ft_file_write(path, text, strlen(text)) : FT_ERESOURCE;
+    ft_json_free(text);
     json_decref(root);
     ft_free(path);
     ft_free(adapter);

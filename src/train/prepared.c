@@ -4,6 +4,7 @@
 #include "train/internal.h"
 
 #include "core/file.h"
+#include "core/json.h"
 #include "core/sha256.h"
 #include "io/records.h"
 
@@ -61,6 +62,20 @@ static int add_file(struct ft_sha256 *h, const char *name, const char *path)
     return FT_OK;
 }
 
+/* The files that say more of tokens than tokenizer.json. */
+static int add_beside(struct ft_sha256 *h, const char *folder)
+{
+    static const char *const names[] = {"tokenizer_config.json", "special_tokens_map.json",
+                                        "added_tokens.json"};
+    int rc = FT_OK;
+    for (size_t i = 0; i < sizeof names / sizeof *names && !rc; i++) {
+        char *path = ft_path_join(folder, names[i]);
+        rc = !path ? FT_ERESOURCE : ft_file_exists(path) ? add_file(h, names[i], path) : FT_OK;
+        ft_free(path);
+    }
+    return rc;
+}
+
 static int find_key(char key[65], const struct ft_source *s, const struct ft_texts *t)
 {
     const struct ft_format_options *o = &s->options;
@@ -87,6 +102,7 @@ static int find_key(char key[65], const struct ft_source *s, const struct ft_tex
                  {"training detail", o->message_field_training_detail},
                  {"thinking", o->thinking_key},
                  {"default_system", o->default_system}};
+    const unsigned since = ft_alloc_failures();
     struct ft_sha256 h;
     char numbers[160], *tokenizer = ft_path_join(t->folder, "tokenizer.json");
     ft_sha256_init(&h);
@@ -101,13 +117,14 @@ static int find_key(char key[65], const struct ft_source *s, const struct ft_tex
              ft_format_cuts(s->format) ? (long long)s->prepare.sequence_len : 0,
              (long long)s->prepare.skip_bad);
     add_text(&h, "numbers", numbers);
-    char *special = json_dumps(s->names ? s->names : t->special, JSON_SORT_KEYS | JSON_COMPACT);
+    char *special =
+        ft_json_dumps(s->names ? s->names : t->special, JSON_SORT_KEYS | JSON_COMPACT, since);
     add_text(&h, "special", special);
     add_date(&h, s);
-    int rc = !special    ? ft_fail(FT_ERESOURCE, "out of memory")
-             : tokenizer ? add_file(&h, "tokenizer", tokenizer)
-                         : FT_ERESOURCE;
-    free(special);
+    int rc = special && tokenizer ? add_file(&h, "tokenizer", tokenizer) : FT_ERESOURCE;
+    ft_json_free(special);
+    if (!rc)
+        rc = add_beside(&h, t->folder);
     for (char **f = s->files; *f && !rc; f++) {
         add_text(&h, "kind", ft_records_kind(*f));
         add_text(&h, "name", *f); /* which messages give */
@@ -162,8 +179,9 @@ static int look(bool *sound, const char *path, const char *key, struct ft_audit 
                                : ft_fail_at((struct ft_where){.file = path}, FT_ERESOURCE,
                                             "cannot be read: %s", strerror(errno));
     close(fd);
+    const unsigned since = ft_alloc_failures();
     *sound = ft_prepared_audit(path, key, audit);
-    return FT_OK;
+    return ft_alloc_check(since);
 }
 
 /* Waits until it holds the lock, or a sound file is there (*fd -1). */
@@ -213,7 +231,9 @@ static int build(const struct ft_source *s, const struct ft_texts *t, const char
 {
     char tokenizer[65] = "", template[65] = "", *file = ft_path_join(t->folder, "tokenizer.json");
     struct ft_sha256 h;
-    if (!file || !ft_sha256_file(file, tokenizer, NULL))
+    if (!file)
+        return FT_ERESOURCE;
+    if (!ft_sha256_file(file, tokenizer, NULL))
         tokenizer[0] = 0;
     ft_free(file);
     ft_sha256_init(&h);

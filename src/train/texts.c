@@ -90,7 +90,7 @@ int ft_texts_open(struct ft_texts *t, const struct ft_config *c, const char *fol
                 "one; or give a tokenized dataset");
     }
     if (!rc)
-        rc = ft_tokenizer_open(&t->tokenizer, path);
+        rc = ft_tokenizer_open_folder(&t->tokenizer, folder);
     if (!rc)
         rc = ft_special_tokens(&t->special, folder);
     if (!rc)
@@ -316,11 +316,14 @@ static int open_format(struct ft_source *s, const struct ft_texts *t, const stru
 int ft_source_open(struct ft_source *s, const struct ft_texts *t, const struct ft_config *c,
                    const struct ft_dataset_config *entry)
 {
+    const unsigned since = ft_alloc_failures();
     *s = (struct ft_source){.entry = entry};
     ft_status_place(entry->at);
     int rc = ft_source_files(s, c);
     if (!rc && ft_source_is_text(entry))
         rc = open_format(s, t, c);
+    if (!rc)
+        rc = ft_alloc_check(since);
     ft_status_place((struct ft_where){0});
     if (rc || !ft_source_is_text(entry))
         return rc;
