@@ -73,7 +73,7 @@ static double percent(int64_t part, int64_t whole)
 static void print_audit(const struct ft_source *s, const struct ft_audit *a)
 {
     char text[96];
-    printf("%s (%s", s->entry->path, s->entry->type);
+    printf("%s (%s", s->entry->path, s->type);
     if (s->template_name)
         printf(", %s", s->template_name);
     printf(")\n");
@@ -105,6 +105,9 @@ static void print_cut(const struct ft_dataset *d, int64_t sequence_len)
     if (d->truncated)
         printf("  note: %lld documents are longer than 'sequence_len' (%lld) and cut\n",
                (long long)d->truncated, (long long)sequence_len);
+    if (d->cut_off)
+        printf("  note: %lld documents have all they train on beyond 'sequence_len': left out\n",
+               (long long)d->cut_off);
 }
 
 /* --- documents, shown --- */
@@ -183,6 +186,7 @@ struct run {
     struct ft_pool *pool;
     struct ft_source *sources; /* text: datasets, then test_datasets */
     struct ft_audit *audits;
+    struct ft_dataset kept[2]; /* counts alone: what is left to train on, and to evaluate on */
     int n, n_train, n_done; /* opened, of them `datasets`, and those with an audit */
 };
 
@@ -238,13 +242,20 @@ static void close_run(struct run *r)
 }
 
 /* How the documents fit sequence_len. */
-static int check_lengths(const struct run *r, const char *path, bool json)
+static int check_lengths(struct run *r, bool test, const char *path, bool json)
 {
     struct ft_dataset d = {0};
     int rc = ft_dataset_read(&d, path, ft_tokenizer_size(r->texts.tokenizer), r->c->sequence_len,
                              (enum ft_excess)r->c->excess_length_strategy);
     if (!rc && !json)
         print_cut(&d, r->c->sequence_len);
+    struct ft_dataset *all = &r->kept[test];
+    all->n_docs += d.n_docs;
+    all->read += d.read;
+    all->empty += d.empty;
+    all->untrained += d.untrained;
+    all->cut_off += d.cut_off;
+    all->dropped += d.dropped;
     ft_dataset_fini(&d);
     return rc;
 }
@@ -255,7 +266,7 @@ static int prepare_one(struct run *r, int i, bool json)
     FT_TRY(ft_source_prepared(&path, &r->sources[i], &r->texts, &r->audits[i]));
     if (!json)
         print_audit(&r->sources[i], &r->audits[i]);
-    int rc = check_lengths(r, path, json);
+    int rc = check_lengths(r, i >= r->n_train, path, json);
     if (!rc && !json)
         printf("  prepared in %s\n", path);
     ft_free(path);
@@ -304,15 +315,19 @@ static int write_file(struct run *r, const char *path, bool json)
 {
     FT_TRY(check_output(r, path));
     struct ft_prepare *all;
+    char tokenizer[65];
+    const char *const meta[][2] = {{"tokenizer_sha256", tokenizer}};
     FT_TRY(ft_alloc(&all, (size_t)r->n_train + 1, sizeof *all));
     for (int i = 0; i < r->n_train; i++)
         all[i] = r->sources[i].prepare;
     int rc = r->n_train ? FT_OK : ft_fail(FT_ECONFIG, "'datasets' has no text to tokenize");
     if (!rc)
-        rc = ft_prepare_file(all, r->n_train, path, NULL, 0, r->audits, look_at_audits, r);
+        rc = ft_tokenizer_sha256(r->texts.folder, tokenizer);
+    if (!rc)
+        rc = ft_prepare_file(all, r->n_train, path, meta, 1, r->audits, look_at_audits, r);
     ft_free(all);
     FT_TRY(rc);
-    FT_TRY(check_lengths(r, path, json));
+    FT_TRY(check_lengths(r, false, path, json));
     if (!json)
         printf("  written to %s\n", path);
     r->n_done = r->n_train;
@@ -349,7 +364,13 @@ static int run_data(struct run *r, const char *out, int64_t show, bool json)
     r->n_done = out ? r->n_done : r->n;
     if (!rc && json)
         rc = print_json(r);
-    return rc ? rc : check_audits(r, r->n_done);
+    if (!rc)
+        rc = check_audits(r, r->n_done);
+    if (!rc && r->n_train == r->c->n_datasets) /* else there are tokenized ones too */
+        rc = ft_dataset_check(&r->kept[0], ft_config_where(r->c, "datasets"));
+    if (!rc && !out && r->n > r->n_train && r->n - r->n_train == r->c->n_test_datasets)
+        rc = ft_dataset_check(&r->kept[1], ft_config_where(r->c, "test_datasets"));
+    return rc;
 }
 
 int ft_show_documents(const struct ft_config *c, int64_t n)

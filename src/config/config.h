@@ -19,7 +19,7 @@ enum ft_schedule { FT_COSINE, FT_LINEAR, FT_CONSTANT, FT_CONSTANT_WARMUP };
 
 /* An entry of datasets or test_datasets; members are named as its keys. Lists end with NULL. */
 struct ft_dataset_config {
-    const char *path, *type; /* type: "user_defined" where it is a map */
+    const char *path, *type; /* type: "user_defined" where it is a map; NULL: what the records say */
     const char **data_files, *ds_type, *name, *split, *revision;
     const char *field, *field_messages, *field_system, *field_tools;
     const char *field_instruction, *field_input, *field_output;

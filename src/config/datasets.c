@@ -229,18 +229,13 @@ static int read_key(struct ft_config *c, const struct row *r, const struct ft_ya
     return FT_OK;
 }
 
-static int check_entry(const char *key, const struct ft_yaml *n, const struct ft_dataset_config *d)
+static int check_entry(const char *key, const struct ft_yaml *n, struct ft_dataset_config *d)
 {
+    if (d->type && !*d->type)
+        d->type = NULL;
     const bool tokens = d->path && ft_ends_with(d->path, ".safetensors");
     if (!d->path)
         return ft_fail_at(n->at, FT_ECONFIG, "this entry of '%s' has no 'path'", key);
-    if (!d->type && !tokens) {
-        ft_fail_at(d->at, FT_ECONFIG, "'%s' has no 'type'", d->path);
-        ft_hint("messages are chat_template, plain text is completion, instruction and output are "
-                "alpaca; 'ft init MODEL %s' finds out",
-                d->path);
-        return FT_ECONFIG;
-    }
     if (tokens && ((d->split && strcmp(d->split, "train") != 0) || d->data_files || d->name)) {
         ft_fail_at(d->at, FT_ECONFIG,
                    "'%s' is tokenized: 'split', 'data_files' and 'name' are for "

@@ -29,8 +29,10 @@ struct ft_dataset {
     int64_t n_docs;
     /* counts for the user */
     int64_t read, empty, untrained, dropped, truncated;
+    int64_t cut_off; /* of the untrained: what was trained lies beyond sequence_len */
     int64_t trained_tokens; /* targets in docs */
     int64_t longest;
+    bool tokens_only; /* every file is a user's own, not made from text */
 };
 
 /* One safetensors file: input_ids I32 (N), offsets I64 (D+1), loss_mask U8 (N). Appends to d, which
@@ -38,6 +40,10 @@ struct ft_dataset {
  */
 int ft_dataset_read(struct ft_dataset *d, const char *path, int64_t vocab, int64_t sequence_len,
                     enum ft_excess excess);
+/* A member of the metadata of the file that was read last; NULL: it has none such. */
+const char *ft_dataset_metadata(const struct ft_dataset *d, const char *key);
+/* FT_EDATA, at `at`, if no document is left to train on; says why, and what helps. */
+int ft_dataset_check(const struct ft_dataset *d, struct ft_where at);
 /* n documents of `length` random tokens, all trained on. */
 int ft_dataset_make(struct ft_dataset *d, int64_t n, int64_t length, int64_t vocab, uint64_t seed);
 void ft_dataset_fini(struct ft_dataset *d);

@@ -29,6 +29,7 @@ struct reader {
     uint8_t *mask;
     int64_t at, n, room, all; /* the window, and the file's tokens */
     uint32_t crc;
+    bool refused; /* for its length: the file is sound */
 };
 
 static int invalid(const struct reader *r, const char *fmt, long long a, long long b)
@@ -52,6 +53,31 @@ static int find(const struct reader *r, const struct ft_st *f, const char *name,
     if ((*out)->dtype != dtype || (*out)->n_dims != 1)
         return ft_fail_at(at, FT_EDATA, "tensor '%s' is %s with %d dimensions, %s with 1 is needed",
                           name, (*out)->dtype_name, (*out)->n_dims, ft_dtype_name(dtype));
+    return FT_OK;
+}
+
+/* What would be left out although it says what is trained, or how. */
+static int check_tensors(const struct reader *r, const struct ft_st *f)
+{
+    static const char *const known[] = {"input_ids", "offsets", "loss_mask", "source"};
+    static const char *const said[] = {"labels", "attention_mask", "position_ids"};
+    for (size_t i = 0; i < sizeof said / sizeof *said; i++) {
+        if (!ft_st_find(f, said[i]))
+            continue;
+        ft_fail_at((struct ft_where){.file = r->path}, FT_EDATA,
+                   "has a tensor '%s', which ft does not take from a tokenized file", said[i]);
+        ft_hint("loss_mask says which tokens are trained, offsets where documents begin; positions "
+                "begin at 0 in each document");
+        return FT_EDATA;
+    }
+    for (int i = 0; i < ft_st_count(f); i++) {
+        const char *name = ft_st_at(f, i)->name;
+        bool is = false;
+        for (size_t k = 0; k < sizeof known / sizeof *known; k++)
+            is = is || strcmp(known[k], name) == 0;
+        if (!is)
+            ft_notice((struct ft_where){.file = r->path}, "tensor '%s' is not used", name);
+    }
     return FT_OK;
 }
 
@@ -100,8 +126,9 @@ static int check_tokens(const struct reader *r, int64_t doc, int64_t start, int6
 }
 
 /* Too long, and that is not allowed: with the record's own place if the file knows it. */
-static int refuse_length(const struct reader *r, int64_t doc, int64_t length)
+static int refuse_length(struct reader *r, int64_t doc, int64_t length)
 {
+    r->refused = true;
     const struct ft_st_entry *source = ft_st_find(r->file->f, "source");
     const char *text = ft_st_metadata(r->file->f, "ft"), *file = NULL;
     const char *why;
@@ -152,11 +179,13 @@ static int add_document(struct reader *r, int64_t doc, int64_t start, int64_t le
             return FT_OK;
         }
         d->truncated++;
-        length = r->sequence_len;
     }
-    int64_t targets = count_targets(r->mask + (start - r->at), length);
+    const int64_t all = length;
+    length = length > r->sequence_len ? r->sequence_len : length;
+    const int64_t targets = count_targets(r->mask + (start - r->at), length);
     if (targets == 0) {
         d->untrained++;
+        d->cut_off += count_targets(r->mask + (start - r->at), all) > 0;
         return FT_OK;
     }
     d->trained_tokens += targets;
@@ -201,6 +230,7 @@ static int read_all(struct reader *r, struct ft_dataset_file *file)
     const struct ft_st_entry *offs;
     int64_t *offsets = NULL;
     int rc;
+    FT_TRY(check_tensors(r, file->f));
     FT_TRY(find(r, file->f, "input_ids", FT_I32, &file->ids));
     FT_TRY(find(r, file->f, "offsets", FT_I64, &offs));
     FT_TRY(find(r, file->f, "loss_mask", FT_U8, &file->mask));
@@ -222,7 +252,7 @@ static int read_all(struct reader *r, struct ft_dataset_file *file)
     FT_GO(check_crc(r));
     d->n_tokens += n;
 out:
-    if (rc == FT_EDATA && ft_st_metadata(file->f, "key"))
+    if (rc == FT_EDATA && !r->refused && ft_st_metadata(file->f, "key"))
         ft_hint("ft made this file from text: delete it, and it is made again");
     ft_free(offsets);
     return rc;
@@ -242,9 +272,37 @@ int ft_dataset_read(struct ft_dataset *d, const char *path, int64_t vocab, int64
     ft_free(r.mask);
     if (rc)
         ft_st_close(file.f);
-    else
+    else {
+        const bool own = ft_st_metadata(file.f, "key") == NULL;
+        d->tokens_only = own && (d->tokens_only || d->n_files == 0);
         d->files[d->n_files++] = file;
+    }
     return rc;
+}
+
+int ft_dataset_check(const struct ft_dataset *d, struct ft_where at)
+{
+    if (d->n_docs)
+        return FT_OK;
+    ft_fail_at(at, FT_EDATA,
+               "nothing to train on: of %lld documents %lld are empty, %lld have no trained token, "
+               "%lld have them all beyond 'sequence_len', %lld are too long",
+               (long long)d->read, (long long)d->empty, (long long)(d->untrained - d->cut_off),
+               (long long)d->cut_off, (long long)d->dropped);
+    if (d->cut_off)
+        ft_hint("truncating cuts every answer off: raise 'sequence_len'");
+    else if (d->dropped)
+        ft_hint("raise 'sequence_len', or set 'excess_length_strategy: truncate'");
+    else if (d->untrained && d->tokens_only)
+        ft_hint("loss_mask is 1 for the tokens to learn; a document's first token never counts");
+    else if (d->untrained)
+        ft_hint("'ft data CONFIG --show 3' shows what is trained on");
+    return FT_EDATA;
+}
+
+const char *ft_dataset_metadata(const struct ft_dataset *d, const char *key)
+{
+    return d->n_files ? ft_st_metadata(d->files[d->n_files - 1].f, key) : NULL;
 }
 
 int ft_dataset_tokens(const struct ft_dataset *d, const struct ft_document *doc, int32_t *ids,

@@ -273,35 +273,8 @@ static int sample_segments(const struct ft_format *f, struct ft_tokenizer *t, co
 static int sample_tokens(const struct ft_format *f, struct ft_tokenizer *t, const json_t *record,
                          struct ft_sample *s)
 {
-    const json_t *ids = json_object_get(record, "input_ids");
-    const json_t *mask = json_object_get(record, "loss_mask");
-    const json_t *labels = json_object_get(record, "labels");
-    const int32_t vocab = ft_tokenizer_size(t);
     (void)f;
-    ft_sample_clear(s);
-    if (!json_is_array(ids))
-        return ft_fail(FT_EDATA, "has no list 'input_ids'");
-    if ((mask && json_array_size(mask) != json_array_size(ids)) ||
-        (labels && json_array_size(labels) != json_array_size(ids)))
-        return ft_fail(FT_EDATA, "'%s' is not as long as 'input_ids'",
-                       mask ? "loss_mask" : "labels");
-    for (size_t i = 0; i < json_array_size(ids); i++) {
-        const json_t *id = json_array_get(ids, i), *m = json_array_get(mask, i);
-        const json_int_t value = json_integer_value(id);
-        if (!json_is_integer(id) || value < 0 || value >= vocab)
-            return ft_fail(FT_EDATA, "input_ids[%zu] is no id of the tokenizer (0..%d)", i,
-                           vocab - 1);
-        const json_t *label = json_array_get(labels, i);
-        if ((mask && !json_is_boolean(m) && !json_is_integer(m)) ||
-            (labels && !json_is_integer(label)))
-            return ft_fail(FT_EDATA, "%s[%zu] is not a number", mask ? "loss_mask" : "labels", i);
-        const bool trained = m        ? json_is_true(m) || json_integer_value(m) == 1
-                             : labels ? json_integer_value(label) != -100
-                                      : true;
-        FT_TRY(ft_ids_add(&s->ids, (int32_t)value));
-        FT_TRY(ft_sample_label(s, trained, trained ? FT_OF_ASSISTANT : FT_OF_USER));
-    }
-    return FT_OK;
+    return ft_tokens_sample(s, record, ft_tokenizer_size(t));
 }
 
 /* --- conversations --- */

@@ -11,4 +11,8 @@ int ft_conversation_from(json_t **out, const json_t *record, const struct ft_for
 /* What the template calls a role of the record's. */
 const char *ft_role_of(const struct ft_format_options *o, const char *role);
 
+/* tokens.c: a record with input_ids, which are below vocab. FT_EDATA, also where its lists contradict one
+ * another or what ft trains. */
+int ft_tokens_sample(struct ft_sample *s, const json_t *record, int32_t vocab);
+
 #endif

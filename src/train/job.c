@@ -31,6 +31,23 @@ static void report_audit(const struct ft_dataset_config *entry, const struct ft_
                       ft_problems[told[i]].what, a->found[told[i]].first);
 }
 
+/* A tokenized file of another tokenizer has other words for the same ids. */
+static int check_tokenizer(const struct ft_job *j, const struct ft_dataset *d, const char *file)
+{
+    const char *said = ft_dataset_metadata(d, "tokenizer_sha256");
+    char own[65];
+    if (!said || !*said)
+        return FT_OK;
+    FT_TRY(ft_tokenizer_sha256(j->model_path, own));
+    if (!*own || strcmp(own, said) == 0)
+        return FT_OK;
+    ft_fail_at((struct ft_where){.file = file}, FT_EDATA,
+               "was tokenized with another tokenizer (sha256 %.8s) than the model's (%.8s)", said,
+               own);
+    ft_hint("tokenize the text again for this model: 'ft data CONFIG -o FILE.safetensors'");
+    return FT_EDATA;
+}
+
 /* An entry's tokens, from its own file or the one that its text became. */
 static int read_entry(struct ft_job *j, struct ft_dataset *d, const struct ft_dataset_config *entry,
                       const struct ft_texts *t)
@@ -54,6 +71,8 @@ static int read_entry(struct ft_job *j, struct ft_dataset *d, const struct ft_da
                              c->sequence_len, (enum ft_excess)c->excess_length_strategy);
         if (prepared)
             break; /* it has them all */
+        if (!rc)
+            rc = check_tokenizer(j, d, *file);
     }
     data->files = s.files;
     s.files = NULL;
@@ -113,7 +132,8 @@ static void report_left_out(const struct ft_dataset *d, const char *what)
         int64_t n;
         const char *why;
     } counts[] = {{d->empty, "are empty and left out"},
-                  {d->untrained, "have nothing to train on and are left out"},
+                  {d->untrained - d->cut_off, "have nothing to train on and are left out"},
+                  {d->cut_off, "have all they train on beyond 'sequence_len' and are left out"},
                   {d->dropped, "are longer than 'sequence_len' and dropped"},
                   {d->truncated, "are longer than 'sequence_len' and cut"}};
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
@@ -136,19 +156,7 @@ static int check_enough(const struct ft_job *j)
 {
     const struct ft_dataset *d = &j->train;
     const struct ft_where at = ft_config_where(j->config, "datasets");
-    if (d->n_docs == 0) {
-        ft_fail_at(at, FT_EDATA,
-                   "nothing to train on: of %lld documents %lld are empty, %lld have no "
-                   "trained token, %lld are too long",
-                   (long long)d->read, (long long)d->empty, (long long)d->untrained,
-                   (long long)d->dropped);
-        if (d->dropped)
-            ft_hint("raise 'sequence_len', or set 'excess_length_strategy: truncate'");
-        else if (d->untrained)
-            ft_hint(
-                "loss_mask is 1 for the tokens to learn; a document's first token never counts");
-        return FT_EDATA;
-    }
+    FT_TRY(ft_dataset_check(d, at));
     if (!j->batching.packing && d->n_docs < j->batching.micro_batch_size) {
         ft_fail_at(at, FT_EDATA, "%lld documents are fewer than one micro-batch of %lld",
                    (long long)d->n_docs, (long long)j->batching.micro_batch_size);

@@ -229,13 +229,9 @@ static void stamp(struct ft_sha256 *h, const struct ft_source *s)
 static int build(const struct ft_source *s, const struct ft_texts *t, const char *path,
                  const char *key, struct ft_audit *audit)
 {
-    char tokenizer[65] = "", template[65] = "", *file = ft_path_join(t->folder, "tokenizer.json");
+    char tokenizer[65], template[65];
     struct ft_sha256 h;
-    if (!file)
-        return FT_ERESOURCE;
-    if (!ft_sha256_file(file, tokenizer, NULL))
-        tokenizer[0] = 0;
-    ft_free(file);
+    FT_TRY(ft_tokenizer_sha256(t->folder, tokenizer));
     ft_sha256_init(&h);
     add_text(&h, "", s->template_text);
     ft_sha256_hex(&h, template);

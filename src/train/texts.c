@@ -2,7 +2,9 @@
 #include "train/internal.h"
 
 #include "core/file.h"
+#include "core/sha256.h"
 #include "core/text.h"
+#include "io/records.h"
 #include "text/builtin.h"
 
 #include <limits.h>
@@ -103,6 +105,17 @@ int ft_texts_open(struct ft_texts *t, const struct ft_config *c, const char *fol
         t->eos = special_id(t, "eos_token");
     }
     return rc;
+}
+
+int ft_tokenizer_sha256(const char *folder, char hex[65])
+{
+    char *path = ft_path_join(folder, "tokenizer.json");
+    if (!path)
+        return FT_ERESOURCE;
+    if (!ft_sha256_file(path, hex, NULL))
+        hex[0] = 0;
+    ft_free(path);
+    return FT_OK;
 }
 
 void ft_texts_close(struct ft_texts *t)
@@ -266,12 +279,41 @@ static void check_roles(const struct ft_source *s, const struct ft_texts *t)
     }
 }
 
+/* An entry without a type has token ids, as in Axolotl, or it is an error. */
+static int find_type(struct ft_source *s)
+{
+    struct ft_raw raw = {0};
+    struct ft_records *r;
+    json_t *record = NULL;
+    bool more;
+    s->type = s->entry->type;
+    if (s->type)
+        return FT_OK;
+    FT_TRY(ft_records_open(&r, s->files[0], s->prepare.file_type));
+    int rc = ft_records_next(r, &raw, &more);
+    if (!rc && more)
+        rc = ft_record_parse(r, &raw, &record);
+    if (!rc && json_is_array(json_object_get(record, "input_ids"))) {
+        s->type = "tokenized";
+    } else if (!rc) {
+        rc = ft_fail_at(s->entry->at, FT_ECONFIG, "'%s' has no 'type'", s->entry->path);
+        ft_hint("messages are chat_template, plain text is completion, instruction and output are "
+                "alpaca; 'ft init MODEL %s' finds out",
+                s->entry->path);
+    }
+    json_decref(record);
+    ft_raw_free(&raw);
+    ft_records_close(r);
+    return rc;
+}
+
 static int open_format(struct ft_source *s, const struct ft_texts *t, const struct ft_config *c)
 {
     const struct ft_dataset_config *d = s->entry;
+    FT_TRY(find_type(s));
     FT_TRY(find_properties(s));
     s->options = (struct ft_format_options){
-        .type = d->type,
+        .type = s->type,
         .field = d->field,
         .field_messages = d->field_messages,
         .field_system = d->field_system,
@@ -300,7 +342,7 @@ static int open_format(struct ft_source *s, const struct ft_texts *t, const stru
         .eos = t->eos,
         .now = now(),
     };
-    if (ft_format_needs_chat(d->type)) {
+    if (ft_format_needs_chat(s->type)) {
         FT_TRY(open_template(s, t));
         check_roles(s, t);
         FT_TRY(find_names(s, t));

@@ -21,11 +21,15 @@ struct ft_texts {
 int ft_texts_open(struct ft_texts *t, const struct ft_config *c, const char *folder,
                   struct ft_pool *pool);
 void ft_texts_close(struct ft_texts *t);
+/* SHA-256 of a model folder's tokenizer.json, which tokenized files carry as tokenizer_sha256; "" if
+ * there is none. FT_ERESOURCE. */
+int ft_tokenizer_sha256(const char *folder, char hex[65]);
 
 /* One entry of datasets, opened: which files, how they are read. */
 struct ft_source {
     const struct ft_dataset_config *entry;
-    char **files; /* NULL ends */
+    const char *type; /* the entry's, or "tokenized" where it has none and the records have ids */
+    char **files;     /* NULL ends */
     struct ft_format_options options;
     json_t *names; /* what templates are given besides messages: special tokens and more */
     struct ft_chat *chat;
