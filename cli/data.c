@@ -95,6 +95,14 @@ static void print_audit(const struct ft_source *s, const struct ft_audit *a)
         if (a->found[i].count)
             printf("  %s: %lld %s; the first: %s\n", ft_problems[i].spoils ? "problem" : "note",
                    (long long)a->found[i].count, ft_problems[i].what, a->found[i].first);
+    for (int k = 0; k < FT_SPEAKERS * FT_PARTS; k++) {
+        const struct ft_found *f = &a->unrendered[k / FT_PARTS][k % FT_PARTS];
+        char name[64];
+        if (f->count)
+            printf("    unrendered: %s in %lld documents; the first: %s\n",
+                   ft_unrendered_name(name, k / FT_PARTS, k % FT_PARTS), (long long)f->count,
+                   f->first);
+    }
 }
 
 static void print_cut(const struct ft_dataset *d, int64_t sequence_len)

@@ -157,7 +157,8 @@ const struct ft_option ft_options[] = {
         "Leave out up to this many records of a dataset that cannot be used, instead of stopping "
         "at the first."),
     OTHER(allow_data_problems, FT_T_TEXTS, "data",
-          "Problems of the labels to train with nevertheless: unended_turns, double_bos."),
+          "Problems of the labels to train with nevertheless: unended_turns, empty_turns, "
+          "double_bos."),
 
     INT(micro_batch_size, 1, 1048576, "1", "training",
         "Documents a micro-batch (with sample_packing: its size in units of sequence_len)."),

@@ -20,17 +20,63 @@ const struct ft_problem_row ft_problems[FT_PROBLEMS] = {
     [FT_DOUBLE_BOS] = {"double_bos", "documents begin with the beginning-of-text token twice",
                        "the text brings the token that the tokenizer adds: take it out of the data",
                        true},
+    [FT_EMPTY_TURN] =
+        {"empty_turns",
+         "documents have a trained turn without a trained word: only what ends it is left, so the "
+         "model would learn to say nothing",
+         "an answer is empty, or the template leaves out what it says (see 'unrendered')", true},
+    [FT_UNRENDERED] = {"unrendered", "documents have parts that the template leaves out", NULL,
+                       false},
     [FT_PROMPT_BORDER] = {"prompt_border",
                           "documents have a token that is partly prompt and partly answer, or "
                           "another than the whole text would have there",
                           NULL, false},
 };
 
-void ft_audit_find(struct ft_audit *a, enum ft_problem p, const char *file, int line)
+static void find(struct ft_found *f, const char *file, int line)
 {
-    struct ft_found *f = &a->found[p];
     if (f->count++ == 0)
         snprintf(f->first, sizeof f->first, "%.480s:%d", file, line);
+}
+
+void ft_audit_find(struct ft_audit *a, enum ft_problem p, const char *file, int line)
+{
+    find(&a->found[p], file, line);
+}
+
+static void add_end(struct ft_audit *a, const struct ft_ends *e)
+{
+    int i = 0;
+    while (i < FT_ENDS && a->ends[i].count && a->ends[i].id != e->id)
+        i++;
+    if (i < FT_ENDS) {
+        a->ends[i].id = e->id;
+        a->ends[i].count += e->count;
+    }
+}
+
+void ft_audit_add_turns(struct ft_audit *a, const struct ft_sample *s, const char *file, int line)
+{
+    bool any = false;
+    for (int i = 0; i < FT_ENDS && s->ends[i].count; i++)
+        add_end(a, &s->ends[i]);
+    for (int who = 0; who < FT_SPEAKERS; who++)
+        for (int part = 0; part < FT_PARTS; part++)
+            if (s->unrendered[who] & 1u << part) {
+                find(&a->unrendered[who][part], file, line);
+                any = true;
+            }
+    if (any)
+        ft_audit_find(a, FT_UNRENDERED, file, line);
+}
+
+const char *ft_unrendered_name(char out[64], int speaker, int part)
+{
+    if (part == FT_PART_TOOLS)
+        snprintf(out, 64, "%s", ft_part_names[part]);
+    else
+        snprintf(out, 64, "%s of '%s' messages", ft_part_names[part], ft_speaker_names[speaker]);
+    return out;
 }
 
 void ft_audit_add(struct ft_audit *a, const struct ft_sample *s, size_t from, size_t to)
@@ -65,6 +111,21 @@ json_t *ft_audit_json(const struct ft_audit *a)
         bad |= json_object_set_new(
             problems, ft_problems[i].name,
             json_pack("[Is]", (json_int_t)a->found[i].count, a->found[i].first));
+    json_t *lost = json_object(), *ends = json_array();
+    for (int k = 0; k < FT_SPEAKERS * FT_PARTS; k++) {
+        const struct ft_found *f = &a->unrendered[k / FT_PARTS][k % FT_PARTS];
+        char name[64];
+        snprintf(name, sizeof name, "%s.%s", ft_speaker_names[k / FT_PARTS],
+                 ft_part_names[k % FT_PARTS]);
+        if (f->count)
+            bad |= json_object_set_new(lost, name,
+                                       json_pack("[Is]", (json_int_t)f->count, f->first));
+    }
+    for (int i = 0; i < FT_ENDS && a->ends[i].count; i++)
+        bad |= json_array_append_new(
+            ends, json_pack("[iI]", (int)a->ends[i].id, (json_int_t)a->ends[i].count));
+    bad |= json_object_set_new(o, "unrendered", lost);
+    bad |= json_object_set_new(o, "ends", ends);
     bad |= json_object_set_new(o, "speakers", speakers);
     bad |= json_object_set_new(o, "problems", problems);
     if (bad) {
@@ -94,6 +155,21 @@ bool ft_audit_from_json(struct ft_audit *a, const json_t *o)
         const char *first = json_string_value(json_array_get(pair, 1));
         a->found[i].count = json_integer_value(json_array_get(pair, 0));
         snprintf(a->found[i].first, sizeof a->found[i].first, "%s", first ? first : "");
+    }
+    for (int k = 0; k < FT_SPEAKERS * FT_PARTS; k++) {
+        struct ft_found *f = &a->unrendered[k / FT_PARTS][k % FT_PARTS];
+        char name[64];
+        snprintf(name, sizeof name, "%s.%s", ft_speaker_names[k / FT_PARTS],
+                 ft_part_names[k % FT_PARTS]);
+        const json_t *pair = json_object_get(json_object_get(o, "unrendered"), name);
+        const char *first = json_string_value(json_array_get(pair, 1));
+        f->count = json_integer_value(json_array_get(pair, 0));
+        snprintf(f->first, sizeof f->first, "%s", first ? first : "");
+    }
+    for (int i = 0; i < FT_ENDS; i++) {
+        const json_t *pair = json_array_get(json_object_get(o, "ends"), (size_t)i);
+        a->ends[i].id = (int32_t)json_integer_value(json_array_get(pair, 0));
+        a->ends[i].count = json_integer_value(json_array_get(pair, 1));
     }
     return true;
 }

@@ -13,6 +13,8 @@ enum ft_problem {
     FT_NOT_TRAINED,   /* documents of which nothing is trained */
     FT_UNENDED_TURN,  /* documents with a trained turn that does not end in a trained terminator */
     FT_DOUBLE_BOS,    /* documents that begin with the token that begins texts, twice */
+    FT_EMPTY_TURN,    /* documents with a trained turn of which only its end is left */
+    FT_UNRENDERED,    /* documents with a part that the template leaves out */
     FT_PROMPT_BORDER, /* documents where a prompt's end has other ids than the prompt alone */
     FT_PROBLEMS
 };
@@ -31,8 +33,14 @@ struct ft_audit {
         int64_t count;
         char first[512]; /* "file:line" */
     } found[FT_PROBLEMS];
+    struct ft_found unrendered[FT_SPEAKERS][FT_PARTS]; /* documents, by whose part */
+    struct ft_ends ends[FT_ENDS];                      /* what ends trained turns */
 };
+/* "assistant's tool_calls", into 64 bytes. */
+const char *ft_unrendered_name(char out[64], int speaker, int part);
 
+/* What s says of its turns: what ends them, what was left out. */
+void ft_audit_add_turns(struct ft_audit *a, const struct ft_sample *s, const char *file, int line);
 void ft_audit_find(struct ft_audit *a, enum ft_problem p, const char *file, int line);
 /* Counts a document: s's tokens from..to. */
 void ft_audit_add(struct ft_audit *a, const struct ft_sample *s, size_t from, size_t to);

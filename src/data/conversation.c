@@ -1,5 +1,5 @@
 /* From messages to trained tokens. */
-#include "data/sample.h"
+#include "data/conversation.h"
 
 #include "core/json.h"
 #include "core/mem.h"
@@ -22,7 +22,9 @@ enum ft_speaker ft_speaker_of(const char *role)
 void ft_sample_clear(struct ft_sample *s)
 {
     s->ids.n = s->labelled = 0;
-    s->turns = s->ended = s->borders = 0;
+    s->turns = s->ended = s->borders = s->wordless = 0;
+    memset(s->ends, 0, sizeof s->ends);
+    memset(s->unrendered, 0, sizeof s->unrendered);
 }
 
 void ft_sample_free(struct ft_sample *s)
@@ -49,18 +51,6 @@ int ft_sample_label(struct ft_sample *s, uint8_t mask, enum ft_speaker speaker)
 
 /* --- one conversation --- */
 
-struct conversation {
-    struct ft_sample *s;
-    struct ft_tokenizer *t;
-    const struct ft_chat *chat;
-    const json_t *record, *messages;
-    const json_t *parts; /* by message: null, or the bytes of its words that are trained on */
-    const struct ft_turn_rules *rules;
-    long long now;
-    struct ft_rendered text;
-    struct ft_spans spans;
-};
-
 /* A turn: its words are text[begin, end), what ends it lies before tail. */
 struct turn {
     const char *role;
@@ -71,43 +61,6 @@ struct turn {
     bool cut; /* the words' end is where the messages so far end: what follows answers a call */
 };
 
-/* Renders the record with other messages. */
-static int render_list(const struct conversation *c, json_t *messages, bool prompt,
-                       struct ft_rendered *out)
-{
-    json_t *record = json_copy((json_t *)(uintptr_t)c->record);
-    const bool bad = !record || json_object_set(record, "messages", messages);
-    if (!bad)
-        json_object_del(record, "ft parts");
-    int rc = bad ? ft_fail(FT_ERESOURCE, "out of memory")
-                 : ft_chat_render(c->chat, record, prompt, c->now, out);
-    json_decref(record);
-    return rc;
-}
-
-/* Renders the first n messages, with `other` in place of message i if it is not NULL; prompt: and
- * what begins an answer. */
-static int render(const struct conversation *c, size_t n, size_t i, json_t *other, bool prompt,
-                  struct ft_rendered *out)
-{
-    json_t *list = json_array();
-    int bad = !list;
-    for (size_t k = 0; k < n && !bad; k++)
-        bad = json_array_append(list, k == i && other ? other : json_array_get(c->messages, k));
-    int rc = bad ? ft_fail(FT_ERESOURCE, "out of memory") : render_list(c, list, prompt, out);
-    json_decref(list);
-    return rc;
-}
-
-static size_t common(const struct ft_rendered *a, const struct ft_rendered *b)
-{
-    const size_t n = a->length < b->length ? a->length : b->length;
-    size_t i = 0;
-    while (i < n && a->text[i] == b->text[i])
-        i++;
-    return i;
-}
-
 static size_t common_end(const struct ft_rendered *a, const struct ft_rendered *b, size_t most)
 {
     size_t i = 0;
@@ -115,9 +68,6 @@ static size_t common_end(const struct ft_rendered *a, const struct ft_rendered *
         i++;
     return i;
 }
-
-/* What a message may say besides its content. */
-static const char *const said[] = {"reasoning_content", "thinking", "reasoning", "tool_calls"};
 
 /* The message with `words` for what it says; calls: and the same calls of tools, with other
  * arguments. NULL: out of memory. */
@@ -129,8 +79,8 @@ static json_t *with_words(const json_t *message, const char *words, bool calls)
     int bad = json_object_set_new(other, "content",
                                   parts ? json_pack("[{sssO}]", "type", "text", "text", text)
                                         : json_incref(text));
-    for (i = 0; i < sizeof said / sizeof *said - calls; i++)
-        json_object_del(other, said[i]);
+    for (i = 0; i < (size_t)(FT_SAID - calls); i++)
+        json_object_del(other, ft_said[i]);
     json_array_foreach(json_object_get(other, "tool_calls"), i, call)
     {
         json_t *function = json_object_get(call, "function");
@@ -149,7 +99,7 @@ static int render_words(const struct conversation *c, size_t i, const char *word
                         struct ft_rendered *r)
 {
     json_t *other = with_words(json_array_get(c->messages, i), words, calls);
-    int rc = other ? render(c, json_array_size(c->messages), i, other, false, r)
+    int rc = other ? ft_render_messages(c, json_array_size(c->messages), i, other, false, r)
                    : ft_fail(FT_ERESOURCE, "out of memory");
     json_decref(other);
     return rc;
@@ -160,15 +110,28 @@ static bool has_calls(const struct conversation *c, size_t i)
     return json_object_get(json_array_get(c->messages, i), "tool_calls") != NULL;
 }
 
-/* Where the answer to the messages before i begins, if the text begins as a prompt for it does. */
-static void begin_at_prompt(const struct conversation *c, size_t i, struct turn *turn)
+/* How long the prompt for message i is; 0 if the text does not begin with it, or there is none. */
+static int prompt_length(const struct conversation *c, size_t i, size_t *out)
 {
     struct ft_rendered r = {0};
-    if (render(c, i, i, NULL, true, &r) != FT_OK)
+    *out = 0;
+    int rc = ft_render_messages(c, i, i, NULL, true, &r);
+    if (rc == FT_EDATA)
         ft_status_clear_errors();
-    else if (common(&c->text, &r) == r.length && r.length < turn->begin)
-        turn->begin = r.length;
+    else if (!rc && ft_common(&c->text, &r) == r.length)
+        *out = r.length;
     ft_rendered_free(&r);
+    return rc == FT_EDATA ? FT_OK : rc;
+}
+
+/* Where the answer to the messages before i begins, if the text begins as a prompt for it does. */
+static int begin_at_prompt(const struct conversation *c, size_t i, struct turn *turn)
+{
+    size_t n;
+    FT_TRY(prompt_length(c, i, &n));
+    if (n && n < turn->begin)
+        turn->begin = n;
+    return FT_OK;
 }
 
 /* Two sets of words that share neither first nor last letter, since the message's own may share one
@@ -184,10 +147,42 @@ static const char *other_words(const json_t *message, int k)
 static void widen(const struct conversation *c, const struct ft_rendered *other, struct turn *turn)
 {
     const size_t least = other->length < c->text.length ? other->length : c->text.length;
-    const size_t begin = common(&c->text, other);
+    const size_t begin = ft_common(&c->text, other);
     const size_t end = c->text.length - common_end(&c->text, other, least - begin);
     turn->begin = begin < turn->begin ? begin : turn->begin;
     turn->end = end > turn->end ? end : turn->end;
+}
+
+/* How much of the message's own beginning stands right before text[at]. */
+static size_t own_before(const struct conversation *c, const json_t *content, size_t at)
+{
+    const char *own = json_string_value(content);
+    size_t n = own ? json_string_length(content) : 0, most = 0;
+    if (own)
+        ft_strip(&own, &n, true, false);
+    for (size_t k = 1; k <= n && k <= at && k <= 64; k++)
+        if (memcmp(c->text.text + at - k, own, k) == 0)
+            most = k;
+    return most;
+}
+
+/* Words that open an answer are the model's to write unless its prompt has them: a template that moves
+ * thoughts to their place has the opener in every rendering, so that it is no difference. */
+static int begin_at_opener(const struct conversation *c, size_t i, struct turn *turn)
+{
+    const json_t *message = json_array_get(c->messages, i);
+    const size_t own = own_before(c, json_object_get(message, "content"), turn->begin);
+    bool thinks = false;
+    size_t prompt;
+    for (int k = 0; k < FT_REASONINGS; k++)
+        thinks = thinks || json_string_length(json_object_get(message, ft_said[k]));
+    if (turn->begin >= turn->end || (!thinks && !own))
+        return FT_OK;
+    FT_TRY(prompt_length(c, i, &prompt));
+    if (prompt < turn->begin && (own || prompt))
+        turn->begin = thinks && prompt ? prompt
+                      : prompt > turn->begin - own ? prompt : turn->begin - own;
+    return FT_OK;
 }
 
 /* The words of message i are where the text differs from one with other words in their place. Where
@@ -214,8 +209,8 @@ static int find_words(const struct conversation *c, size_t i, struct turn *turn)
         FT_TRY(rc);
     }
     if (calls)
-        begin_at_prompt(c, i, turn);
-    return FT_OK;
+        return begin_at_prompt(c, i, turn);
+    return turn->trained ? begin_at_opener(c, i, turn) : FT_OK;
 }
 
 /* --- all words at once --- */
@@ -237,8 +232,8 @@ static json_t *with_stand_ins(const struct conversation *c)
         char words[48];
         const json_t *content = json_object_get(message, "content");
         bool plain = json_is_string(content) && json_string_length(content) > 0;
-        for (size_t k = 0; k < sizeof said / sizeof *said; k++)
-            plain = plain && !json_object_get(message, said[k]);
+        for (size_t k = 0; k < FT_SAID; k++)
+            plain = plain && !json_object_get(message, ft_said[k]);
         json_t *other = plain && !bad ? json_copy(message) : NULL;
         stand_in(words, i);
         bad = bad || !other || json_object_set_new(other, "content", json_string(words));
@@ -306,7 +301,7 @@ static bool find_all_words(const struct conversation *c, struct turn *turns, siz
     bool found = false;
     if (!list)
         return false;
-    if (render_list(c, list, false, &other) == FT_OK)
+    if (ft_render_list(c, list, false, &other) == FT_OK)
         found = align(c, &other, turns, n);
     else
         ft_status_clear_errors();
@@ -325,8 +320,8 @@ static void find_tail(const struct conversation *c, size_t i, struct turn *turn)
     turn->tail = c->text.length;
     if (i + 1 == json_array_size(c->messages))
         return;
-    if (render(c, i + 1, i, NULL, false, &r) == FT_OK) {
-        turn->tail = common(&c->text, &r);
+    if (ft_render_messages(c, i + 1, i, NULL, false, &r) == FT_OK) {
+        turn->tail = ft_common(&c->text, &r);
         /* some templates write a tool's answer into the turn that called it */
         turn->cut = turn->tail < turn->end && turn->tail > turn->begin && has_calls(c, i);
         if (turn->cut)
@@ -559,7 +554,7 @@ static int find_content(const struct conversation *c, size_t i, size_t *at, size
         int rc =
             !other || json_object_set_new(other, "content", json_string(other_words(message, k)))
                 ? ft_fail(FT_ERESOURCE, "out of memory")
-                : render(c, json_array_size(c->messages), i, other, false, &r);
+                : ft_render_messages(c, json_array_size(c->messages), i, other, false, &r);
         json_decref(other);
         if (!rc)
             widen(c, &r, &changed);
@@ -611,6 +606,33 @@ static int train_parts(const struct conversation *c, size_t i, const json_t *par
     return FT_OK;
 }
 
+/* Whether anything but what ends it, and white space, is trained of the turn. */
+static bool trains_words(const struct conversation *c, const struct turn *turn)
+{
+    const size_t end = turn->ended_by < 0 ? turn->end : c->spans.v[turn->ended_by].end;
+    for (size_t k = first_near(c, turn->begin); k < c->spans.n && !is_behind(c, k, end); k++) {
+        const struct ft_span at = c->spans.v[k];
+        const char *text = c->text.text + at.begin;
+        const bool blank = strspn(text, " \t\r\n") >= at.end - at.begin;
+        if (at.begin >= turn->begin && at.end <= end && c->s->mask[k] && !blank &&
+            !ft_tokenizer_is_added(c->t, c->s->ids.v[k]))
+            return true;
+    }
+    return false;
+}
+
+/* What ends trained turns, for those who will have to stop there. */
+static void note_end(struct ft_sample *s, int32_t id)
+{
+    int i = 0;
+    while (i < FT_ENDS && s->ends[i].count && s->ends[i].id != id)
+        i++;
+    if (i < FT_ENDS) {
+        s->ends[i].id = id;
+        s->ends[i].count++;
+    }
+}
+
 static void train_turn(struct conversation *c, const struct turn *turn, bool last, bool marked)
 {
     const enum ft_train_on end = c->rules->end;
@@ -625,6 +647,9 @@ static void train_turn(struct conversation *c, const struct turn *turn, bool las
     else if (at >= 0 && wanted)
         c->s->mask[at] = 1;
     if (turn->trained) {
+        c->s->wordless += !turn->parts && !trains_words(c, turn);
+        if (at >= 0 && c->s->mask[at])
+            note_end(c->s, c->s->ids.v[at]);
         c->s->turns++;
         c->s->ended += (at >= 0 && c->s->mask[at]) || (turn->cut && ends_with_token(c, turn));
         c->s->borders += turn->end > turn->begin && crosses_border(c, turn);
@@ -657,6 +682,7 @@ static int find_turns(struct conversation *c)
         marked = marked && !turns[i].parts;
     }
     const bool quick = !rc && find_all_words(c, turns, n);
+    c->all_there = quick;
     for (size_t i = 0; i < n && !rc && !quick; i++) {
         rc = find_words(c, i, &turns[i]);
         if (!rc)
@@ -692,20 +718,22 @@ int ft_conversation_sample(struct ft_sample *s, struct ft_tokenizer *t, const st
                              .t = t,
                              .chat = chat,
                              .record = record,
-                             .messages = json_object_get(record, "messages"),
+                             .messages = json_incref(json_object_get(record, "messages")),
                              .parts = json_object_get(record, "ft parts"),
                              .rules = rules,
                              .now = now};
     ft_sample_clear(s);
-    if (!json_is_array(c.messages) || json_array_size(c.messages) == 0)
-        return ft_fail(FT_EDATA, "there are no messages");
-    int rc = render(&c, json_array_size(c.messages), 0, NULL, false, &c.text);
+    int rc = json_array_size(c.messages) ? ft_render_whole(&c)
+                                         : ft_fail(FT_EDATA, "there are no messages");
     if (!rc)
         rc = ft_tokenizer_encode(t, c.text.text, c.text.length, false, &s->ids, &c.spans);
     if (!rc)
         rc = ft_sample_label(s, 0, FT_OF_TEMPLATE);
     if (!rc)
         rc = find_turns(&c);
+    if (!rc && rules->look)
+        rc = ft_find_unrendered(&c);
+    json_decref(c.messages);
     ft_rendered_free(&c.text);
     ft_spans_free(&c.spans);
     return rc;

@@ -484,6 +484,7 @@ static int open_rules(struct ft_format *f, const struct ft_tokenizer *t)
     f->rules.inputs = f->o->train_on_inputs;
     f->rules.end = f->o->train_on_eos;
     f->rules.field = f->o->message_field_training;
+    f->rules.look = true;
     f->now = f->o->now;
     if (f->row.chat && !f->chat)
         return ft_fail(FT_ECONFIG, "'%s' needs a chat template", f->row.type);

@@ -200,12 +200,13 @@ static int copy_properties(json_t *to, const json_t *from, const struct ft_forma
     int bad = 0;
     json_object_foreach((json_t *)(uintptr_t)from, key, value)
     {
-        if (!json_is_null(value) && !is_source(o, key))
+        const bool kept = !json_is_null(value) || strcmp(key, "content") == 0;
+        if (kept && !is_source(o, key))
             bad |= json_object_set(to, key, value);
     }
     for (const char *const *p = o->properties; p && *p; p += 2) {
         value = json_object_get(from, p[1]);
-        if (value && !json_is_null(value))
+        if (value && (!json_is_null(value) || strcmp(p[0], "content") == 0))
             bad |= json_object_set(to, p[0], value);
     }
     return bad ? short_of_memory() : FT_OK;
@@ -291,6 +292,25 @@ static int read_parts(json_t *message, const struct ft_format_options *o, json_t
                 : join_parts(message, thinking_key(o), thoughts);
 }
 
+/* A text under another name than those that templates know, in a message that has none: the mapping is
+ * wrong, rather than that nothing is said. */
+static bool has_other_words(const json_t *message)
+{
+    static const char *const known[] = {"role",     "name",      "reasoning_content", "thinking",
+                                        "reasoning", "tool_call_id", "id"};
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)message, key, value)
+    {
+        bool is = !json_is_string(value);
+        for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+            is = is || strcmp(key, known[i]) == 0;
+        if (!is)
+            return true;
+    }
+    return false;
+}
+
 /* *parts: see read_parts. */
 static int add_message(json_t *list, const json_t *from, const struct ft_format_options *o,
                        json_t **parts)
@@ -310,9 +330,9 @@ static int add_message(json_t *list, const json_t *from, const struct ft_format_
     if (!rc)
         rc = read_parts(to, o, parts);
     const json_t *content = json_object_get(to, "content");
-    if (!rc && content && !json_is_string(content))
+    if (!rc && content && !json_is_string(content) && !json_is_null(content))
         rc = ft_fail(FT_EDATA, "has a '%s' that is not a text", source_of(o, "content"));
-    else if (!rc && !content && !json_object_get(to, "tool_calls"))
+    else if (!rc && !content && has_other_words(to))
         rc = ft_fail(FT_EDATA, "has no '%s'", source_of(o, "content"));
     if (!rc && o->split_thinking && strcmp(ft_role_of(o, role), "assistant") == 0)
         rc = *parts ? ft_fail(FT_EDATA, "has parts with 'train' or 'weight', which "

@@ -218,6 +218,9 @@ static void find_problems(struct work *w, const struct ft_sample *s, int line)
     const int32_t bos = w->p->bos;
     if (bos >= 0 && ids->n > 1 && ids->v[0] == bos && ids->v[1] == bos)
         ft_audit_find(w->audit, FT_DOUBLE_BOS, w->file, line);
+    ft_audit_add_turns(w->audit, s, w->file, line);
+    if (s->wordless)
+        ft_audit_find(w->audit, FT_EMPTY_TURN, w->file, line);
     if (ft_format_has_turns(w->p->format) && s->ended < s->turns)
         ft_audit_find(w->audit, FT_UNENDED_TURN, w->file, line);
     if (s->borders)

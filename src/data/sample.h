@@ -19,6 +19,25 @@ enum ft_speaker {
 extern const char *const ft_speaker_names[FT_SPEAKERS];
 enum ft_speaker ft_speaker_of(const char *role);
 
+/* Parts of a record that a template may leave out. */
+enum ft_part {
+    FT_PART_CONTENT,
+    FT_PART_REASONING,
+    FT_PART_CALLS,
+    FT_PART_NAME,
+    FT_PART_OTHER,
+    FT_PART_TOOLS, /* of FT_OF_TEMPLATE: the record's */
+    FT_PARTS
+};
+extern const char *const ft_part_names[FT_PARTS];
+
+/* Tokens that end trained turns, and how often. */
+enum { FT_ENDS = 4 };
+struct ft_ends {
+    int32_t id;
+    int64_t count; /* 0: no more of them */
+};
+
 /* Starts zeroed; ft_sample_clear keeps its memory, ft_sample_free gives it back. */
 struct ft_sample {
     struct ft_ids ids;
@@ -26,7 +45,10 @@ struct ft_sample {
     uint8_t *speaker; /* enum ft_speaker */
     size_t labelled, room;
     int turns, ended; /* trained turns, and how many of them end in a trained terminator */
+    int wordless;     /* trained turns of which no word is trained, only what ends them */
     int borders;      /* where a prompt's last token is another one than the model would be given */
+    struct ft_ends ends[FT_ENDS];
+    uint8_t unrendered[FT_SPEAKERS]; /* bits by enum ft_part */
 };
 void ft_sample_clear(struct ft_sample *s);
 void ft_sample_free(struct ft_sample *s);
@@ -43,6 +65,7 @@ struct ft_turn_rules {
     const char *field;         /* a message's member that says whether it is trained; may be NULL */
     const int32_t *end_tokens; /* what may end a turn; none: any special token that does */
     int n_end_tokens;
+    bool look; /* for what the template leaves out, too */
 };
 
 /* Renders record's messages, encodes them and finds the trained turns: by the template's

@@ -23,12 +23,21 @@ enum { DEVICE_LIBRARY_BYTES = 512 << 20 };
 static void report_audit(const struct ft_dataset_config *entry, const struct ft_audit *a)
 {
     static const enum ft_problem told[] = {FT_BAD_RECORD, FT_PROMPT_BORDER, FT_UNENDED_TURN,
-                                           FT_DOUBLE_BOS};
+                                           FT_DOUBLE_BOS, FT_EMPTY_TURN};
     for (size_t i = 0; i < sizeof told / sizeof *told; i++)
         if (a->found[told[i]].count)
             ft_notice((struct ft_where){.file = entry->path}, "%lld of %lld %s; the first: %s",
                       (long long)a->found[told[i]].count, (long long)a->records,
                       ft_problems[told[i]].what, a->found[told[i]].first);
+    for (int k = 0; k < FT_SPEAKERS * FT_PARTS; k++) {
+        const struct ft_found *f = &a->unrendered[k / FT_PARTS][k % FT_PARTS];
+        char name[64];
+        if (f->count)
+            ft_notice((struct ft_where){.file = entry->path},
+                      "%lld of %lld documents: the template leaves out %s; the first: %s",
+                      (long long)f->count, (long long)a->documents,
+                      ft_unrendered_name(name, k / FT_PARTS, k % FT_PARTS), f->first);
+    }
 }
 
 /* A tokenized file of another tokenizer has other words for the same ids. */

@@ -81,7 +81,7 @@ static int find_key(char key[65], const struct ft_source *s, const struct ft_tex
     const struct ft_format_options *o = &s->options;
     const struct {
         const char *name, *text;
-    } texts[] = {{"ft", FT_VERSION " 1"},
+    } texts[] = {{"ft", FT_VERSION " 2"},
                  {"type", o->type},
                  {"template", s->template_text},
                  {"template with tools", s->tools_text},

@@ -18,10 +18,14 @@
 static int check_allowed(const struct ft_config *c)
 {
     const char *names[FT_PROBLEMS];
+    char list[256] = "";
     size_t n = 0;
     for (int i = 0; i < FT_PROBLEMS; i++)
-        if (ft_problems[i].spoils)
+        if (ft_problems[i].spoils) {
+            const size_t at = strlen(list);
+            snprintf(list + at, sizeof list - at, "%s%s", n ? ", " : "", ft_problems[i].name);
             names[n++] = ft_problems[i].name;
+        }
     for (const char **p = c->allow_data_problems; p && *p; p++) {
         bool known = false;
         for (size_t i = 0; i < n; i++)
@@ -30,7 +34,7 @@ static int check_allowed(const struct ft_config *c)
             continue;
         const char *near = ft_nearest(*p, names, n);
         ft_fail_at(ft_config_where(c, "allow_data_problems"), FT_ECONFIG,
-                   "'allow_data_problems' has '%s', allowed unended_turns and double_bos", *p);
+                   "'allow_data_problems' has '%s', allowed are %s", *p, list);
         if (near)
             ft_hint("did you mean '%s'?", near);
         return FT_ECONFIG;

@@ -119,16 +119,23 @@ CASE(dtypes_widen_exactly)
         CHECK(ft_f32_to_bf16(ft_bf16_to_f32((uint16_t)h)) == h);
 }
 
+static bool matches(const struct ft_regex *r, const char *text)
+{
+    bool is = false;
+    CHECK_INT(ft_regex_matches_all(r, text, &is), FT_OK);
+    return is;
+}
+
 CASE(regular_expressions_match_as_a_whole)
 {
     struct ft_regex *r;
     CHECK_INT(ft_regex_new(&r, FT_ECONFIG, "", "a|ab", ""), FT_OK);
-    CHECK(ft_regex_matches_all(r, "ab") && ft_regex_matches_all(r, "a"));
-    CHECK(!ft_regex_matches_all(r, "abc") && !ft_regex_matches_all(r, "xa"));
+    CHECK(matches(r, "ab") && matches(r, "a"));
+    CHECK(!matches(r, "abc") && !matches(r, "xa"));
     ft_regex_free(r);
     CHECK_INT(ft_regex_new(&r, FT_ECONFIG, "", "model\\.\\d+\\.(?!k_)[qkv]_proj", ""), FT_OK);
-    CHECK(ft_regex_matches_all(r, "model.12.q_proj") &&
-          !ft_regex_matches_all(r, "model.12.k_proj"));
+    CHECK(matches(r, "model.12.q_proj") &&
+          !matches(r, "model.12.k_proj"));
     ft_regex_free(r);
     ft_status_clear();
     CHECK_INT(ft_regex_new(&r, FT_ECONFIG, "", "(", ""), FT_ECONFIG);

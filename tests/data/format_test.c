@@ -6,6 +6,7 @@
 #include "core/threads.h"
 #include "data/data.h"
 #include "tests/check.h"
+#include "tests/failing.h"
 #include "train/texts.h"
 
 #include <signal.h>
@@ -640,16 +641,16 @@ CASE(every_allocation_may_fail)
     for (size_t e = 0; e < sizeof entries / sizeof *entries; e++) {
         int rc = FT_ERESOURCE, failed = 0;
         write_config("f.jsonl", entries[e], "allow_data_problems: [unended_turns]\n");
-        for (uint64_t n = 1; rc && n < 100000; n += 1 + n / 300) {
+        for (long n = 1; rc && n < 100000; n += 1 + n / 300) {
             struct opened o;
             struct ft_audit a;
             char *path = NULL;
             ft_status_clear();
-            ft_alloc_fail_at(n);
+            fail_at(n);
             rc = open_config(&o, MODEL, 1);
             if (!rc)
                 rc = ft_source_prepared(&path, &o.s, &o.t, &a);
-            ft_alloc_fail_at(0);
+            fail_at(0);
             ft_free(path);
             close_config(&o);
             failed += rc != 0;

@@ -2,6 +2,7 @@
 #include "core/json.h"
 #include "core/mem.h"
 #include "tests/check.h"
+#include "tests/failing.h"
 #include "text/template.h"
 
 #include <stdlib.h>
@@ -82,11 +83,11 @@ CASE(every_allocation_may_fail)
     for (size_t i = 0; i < json_array_size(list); i++) {
         const json_t *one = json_array_get(list, i);
         int rc = FT_ERESOURCE;
-        for (uint64_t n = 1; rc && n < 10000; n++) {
+        for (long n = 1; rc && n < 10000; n++) {
             ft_status_clear();
-            ft_alloc_fail_at(n);
+            fail_at(n);
             rc = render(root, json_string_value(json_array_get(one, 0)), NULL);
-            ft_alloc_fail_at(0);
+            fail_at(0);
             failed += rc != FT_OK;
             if (rc && rc != FT_ERESOURCE)
                 check_fail(json_string_value(json_array_get(one, 0)), (int)n, "ends with %d: %s",
