@@ -166,19 +166,34 @@ static size_t own_before(const struct conversation *c, const json_t *content, si
     return most;
 }
 
+/* Whether the template says more where an answer is asked for. */
+static int has_prompt(const struct conversation *c, size_t i, size_t prompt, bool *has)
+{
+    struct ft_rendered r = {0};
+    int rc = ft_render_messages(c, i, i, NULL, false, &r);
+    *has = rc || r.length < prompt;
+    if (rc == FT_EDATA)
+        ft_status_clear_errors();
+    ft_rendered_free(&r);
+    return rc == FT_EDATA ? FT_OK : rc;
+}
+
 /* Words that open an answer are the model's to write unless its prompt has them: a template that moves
  * thoughts to their place has the opener in every rendering, so that it is no difference. */
 static int begin_at_opener(const struct conversation *c, size_t i, struct turn *turn)
 {
     const json_t *message = json_array_get(c->messages, i);
     const size_t own = own_before(c, json_object_get(message, "content"), turn->begin);
-    bool thinks = false;
+    bool thinks = false, has = true;
     size_t prompt;
     for (int k = 0; k < FT_REASONINGS; k++)
         thinks = thinks || json_string_length(json_object_get(message, ft_said[k]));
     if (turn->begin >= turn->end || (!thinks && !own))
         return FT_OK;
     FT_TRY(prompt_length(c, i, &prompt));
+    if (prompt)
+        FT_TRY(has_prompt(c, i, prompt, &has));
+    prompt = has ? prompt : 0;
     if (prompt < turn->begin && (own || prompt))
         turn->begin = thinks && prompt ? prompt
                       : prompt > turn->begin - own ? prompt : turn->begin - own;
@@ -647,11 +662,12 @@ static void train_turn(struct conversation *c, const struct turn *turn, bool las
     else if (at >= 0 && wanted)
         c->s->mask[at] = 1;
     if (turn->trained) {
-        c->s->wordless += !turn->parts && !trains_words(c, turn);
-        if (at >= 0 && c->s->mask[at])
+        const bool ends = at >= 0 && c->s->mask[at];
+        c->s->wordless += ends && !turn->parts && !trains_words(c, turn);
+        if (ends)
             note_end(c->s, c->s->ids.v[at]);
         c->s->turns++;
-        c->s->ended += (at >= 0 && c->s->mask[at]) || (turn->cut && ends_with_token(c, turn));
+        c->s->ended += ends || (turn->cut && ends_with_token(c, turn));
         c->s->borders += turn->end > turn->begin && crosses_border(c, turn);
     }
 }

@@ -226,7 +226,7 @@ CASE(f25_conversations_that_the_template_refuses)
     shell("sed -i '2s/user/assistant/' @D/data.jsonl");
     EXPECT(3, "the template refuses: roles must alternate",
            "@FT train @D/c.yaml chat_template=gemma allow_data_problems=[unended_turns] 2>&1");
-    CHECK_HAS(shell_output, "data.jsonl:2: error: the record cannot be used");
+    CHECK_HAS(shell_output, "data.jsonl:2: error: the template does not take the record");
     EXPECT(0, "adapter in",
            "@FT train @D/c.yaml chat_template=gemma 'allow_data_problems=[unended_turns]' "
            "skip_bad_records=1 2>&1");

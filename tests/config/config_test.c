@@ -134,7 +134,6 @@ CASE(options_that_contradict_each_other)
     expect_error(NEEDED "rl: dpo\n", ":5:1", "not supported");
     expect_error(NEEDED "plugins: [mine.Plugin]\n", ":5:11", "mine.Plugin");
 #define TEXT "base_model: m\noutput_dir: o\ndatasets:\n  - path: x.jsonl\n    "
-    expect_error(TEXT "name: y\n", ":4:11", "has no 'type'");
     expect_error(TEXT "type: alpaca\n    feild: z\n", ":6:5", "has no key 'feild'");
     expect_error(TEXT "type: alpaca\n    shards: 2\n", ":6:13", "not supported");
     expect_error(TEXT "type: chat_template\n    train_on_eos: never\n", ":6:19", "last or none");
