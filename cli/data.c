@@ -223,7 +223,8 @@ static int open_run(struct run *r, const struct ft_config *c)
     FT_TRY(ft_alloc(&r->sources, most + 1, sizeof *r->sources));
     FT_TRY(ft_alloc(&r->audits, most + 1, sizeof *r->audits));
     FT_TRY(ft_pool_new(&r->pool, c->threads > 0 ? (int)c->threads : ft_cpu_allowance()));
-    FT_TRY(ft_hub_find(&folder, &cached, "model", c->base_model, NULL, c->folder));
+    FT_TRY(ft_hub_find(&folder, &cached, "model", c->base_model, c->revision_of_model,
+                       c->folder));
     int rc = ft_texts_open(&r->texts, c, folder, r->pool);
     ft_free(folder);
     FT_TRY(rc);
@@ -253,8 +254,9 @@ static void close_run(struct run *r)
 static int check_lengths(struct run *r, bool test, const char *path, bool json)
 {
     struct ft_dataset d = {0};
-    int rc = ft_dataset_read(&d, path, ft_tokenizer_size(r->texts.tokenizer), r->c->sequence_len,
-                             (enum ft_excess)r->c->excess_length_strategy);
+    const struct ft_lengths lengths = {r->c->min_sample_len, r->c->sequence_len,
+                                       (enum ft_excess)r->c->excess_length_strategy};
+    int rc = ft_dataset_read(&d, path, ft_tokenizer_size(r->texts.tokenizer), &lengths);
     if (!rc && !json)
         print_cut(&d, r->c->sequence_len);
     struct ft_dataset *all = &r->kept[test];
@@ -264,6 +266,7 @@ static int check_lengths(struct run *r, bool test, const char *path, bool json)
     all->untrained += d.untrained;
     all->cut_off += d.cut_off;
     all->dropped += d.dropped;
+    all->too_short += d.too_short;
     ft_dataset_fini(&d);
     return rc;
 }

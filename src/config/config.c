@@ -113,12 +113,41 @@ static int read_choice(const struct ft_option *o, const struct ft_yaml *n, void 
 
 /* --- lists --- */
 
+#define NAME_CHARACTERS                                                                            \
+    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_."
+
+/* "q_proj,v_proj" is a list, and so is a name alone. */
+static int split_targets(struct ft_config *c, const struct ft_yaml *n)
+{
+    const size_t length = strlen(n->text);
+    char *text = ft_arena_format(&c->arena, "%s", n->text);
+    const char **list = ft_arena_alloc(&c->arena, length + 2, sizeof *list);
+    if (!text || !list)
+        return FT_ERESOURCE;
+    int i = 0;
+    for (char *p = text; *p;) {
+        p += strspn(p, ", ");
+        const size_t part = strcspn(p, ", ");
+        if (part)
+            list[i++] = p;
+        p += part;
+        if (*p)
+            *p++ = 0;
+    }
+    if (i == 0)
+        return ft_value_refuse("lora_target_modules", n, "names of modules");
+    c->lora_target_modules = list;
+    return FT_OK;
+}
+
 static int read_targets(struct ft_config *c, const struct ft_option *o, const struct ft_yaml *n)
 {
     if (n->kind == FT_YAML_SCALAR && strcmp(n->text, "all-linear") == 0) {
         c->lora_target_linear = true;
         return FT_OK;
     }
+    if (n->kind == FT_YAML_SCALAR && n->text[strspn(n->text, NAME_CHARACTERS ", ")] == 0)
+        return split_targets(c, n);
     if (n->kind == FT_YAML_SCALAR) {
         c->lora_target_regex = n->text;
         return FT_OK;
@@ -136,6 +165,27 @@ static int read_targets(struct ft_config *c, const struct ft_option *o, const st
         c->lora_target_modules[i++] = e->text;
     }
     return FT_OK;
+}
+
+int ft_value_path(const char **out, struct ft_arena *arena, const char *key,
+                  const struct ft_yaml *n)
+{
+    const char *home = getenv("HOME");
+    if (n->kind != FT_YAML_SCALAR)
+        return ft_value_refuse(key, n, "text");
+    *out = n->text;
+    if (n->text[0] != '~' || strchr(n->text, '\n'))
+        return FT_OK;
+    if (n->text[1] && n->text[1] != '/') {
+        ft_fail_at(n->at, FT_ECONFIG, "'%s' is '%s': '~' is your own home folder, not another user's",
+                   key, n->text);
+        ft_hint("write the whole path");
+        return FT_ECONFIG;
+    }
+    if (!home || !*home)
+        return ft_fail_at(n->at, FT_ECONFIG, "'%s' is '%s', and HOME is not set", key, n->text);
+    *out = ft_arena_format(arena, "%s%s", home, n->text + 1);
+    return *out ? FT_OK : FT_ERESOURCE;
 }
 
 int ft_value_texts(const char ***out, struct ft_arena *arena, const char *key,
@@ -249,6 +299,8 @@ static int read_value(struct ft_config *c, const struct ft_option *o, const stru
 {
     void *to = (char *)c + o->offset;
     switch (o->type) {
+    case FT_T_PATH:
+        return ft_value_path(to, &c->arena, o->key, n);
     case FT_T_TEXT:
         if (n->kind != FT_YAML_SCALAR)
             return bad_value(o, n, "text");
@@ -283,8 +335,6 @@ static int read_value(struct ft_config *c, const struct ft_option *o, const stru
         return ft_value_pairs(to, &c->arena, o->key, n);
     case FT_T_MAP:
         return ft_value_map(to, o->key, n);
-    case FT_T_ANY:
-        return FT_OK;
     }
     return FT_OK;
 }
@@ -299,49 +349,64 @@ static bool is_off(const struct ft_yaml *n)
            (n->kind != FT_YAML_SCALAR && n->count == 0);
 }
 
-static int check_plugins(const struct ft_yaml *n)
+/* What is not used, said in one line. */
+struct unused {
+    const char *file;
+    char nothing[2048], later[1024]; /* names: change nothing; not there yet */
+};
+
+static void note(char *list, size_t room, const char *key)
 {
-    const struct ft_yaml *e = n->kind == FT_YAML_LIST ? n->first : n;
-    for (; e; e = n->kind == FT_YAML_LIST ? e->next : NULL)
-        if (e->kind != FT_YAML_SCALAR ||
-            (!strstr(e->text, "liger") && !strstr(e->text, "cut_cross_entropy")))
-            return ft_fail_at(e->at, FT_ECONFIG, "plugin '%s' is not one that ft can do without",
-                              shown(e));
-    return FT_OK;
+    const size_t at = strlen(list);
+    snprintf(list + at, room - at, "%s%s", at ? ", " : "", key);
 }
 
-static int apply_state(const struct ft_option *o, const struct ft_yaml *n)
+static int apply_other(const struct ft_other *o, const struct ft_yaml *n, struct unused *u)
 {
-    switch (o->state) {
-    case FT_HERE:
+    if (o->check && !ft_yaml_is_null(n))
+        FT_TRY(o->check(n));
+    if (o->state == FT_NOTICE || is_off(n) || ft_yaml_is_null(n)) {
+        note(u->nothing, sizeof u->nothing, n->key);
         return FT_OK;
-    case FT_NOTICE:
-        if (strcmp(o->key, "plugins") == 0)
-            FT_TRY(check_plugins(n));
-        ft_notice(n->key_at, "'%s' is ignored: %s", o->key, o->help);
-        return FT_OK;
-    case FT_LATER_OK:
-        if (!is_off(n))
-            ft_notice(n->key_at, "'%s' is ignored: %s", o->key, o->help);
-        return FT_OK;
-    case FT_LATER:
-    case FT_REFUSED:
-        if (is_off(n))
-            return FT_OK;
-        ft_fail_at(n->key_at, FT_ECONFIG, "'%s' is %s: %s", o->key,
-                   o->state == FT_LATER ? "not supported yet" : "not supported", o->help);
-        return FT_ECONFIG;
     }
-    return FT_OK;
+    if (o->state == FT_LATER_OK) {
+        note(u->later, sizeof u->later, n->key);
+        return FT_OK;
+    }
+    return ft_fail_at(n->key_at, FT_ECONFIG, "'%s' is %s: %s", n->key,
+                      o->state == FT_LATER ? "not supported yet" : "not supported", o->help);
 }
 
-static int unknown_key(const struct ft_yaml *n)
+static void say_unused(const struct unused *u)
+{
+    const bool both = u->nothing[0] && u->later[0];
+    if (u->nothing[0] || u->later[0])
+        ft_notice((struct ft_where){.file = u->file},
+                  "%s%s%s%s%s; 'ft config --explain KEY' says why",
+                  u->nothing[0] ? "these keys change nothing here: " : "", u->nothing,
+                  both ? "; " : "", u->later[0] ? "not there yet, and the adapter is the same: " : "",
+                  u->later);
+}
+
+/* The option that was probably meant: near in its letters, or called so elsewhere. */
+const char *ft_option_nearest(const char *key)
 {
     const char *names[512];
     size_t count = 0;
+    bool same;
+    const char *known = ft_option_other_name(key, &same);
     for (int i = 0; i < ft_option_count && count < 512; i++)
         names[count++] = ft_options[i].key;
-    const char *near = ft_nearest(n->key, names, count);
+    return known ? known : ft_nearest(key, names, count);
+}
+
+static int unknown_key(const struct ft_yaml *n, struct unused *u)
+{
+    if (ft_yaml_is_null(n) || is_off(n)) { /* a switch that is off, whatever it is */
+        note(u->nothing, sizeof u->nothing, n->key);
+        return FT_OK;
+    }
+    const char *near = ft_option_nearest(n->key);
     ft_fail_at(n->key_at, FT_ECONFIG, "'%s' is not an option", n->key);
     if (near)
         ft_hint("did you mean '%s'?", near);
@@ -354,8 +419,6 @@ static void set_defaults(struct ft_config *c)
 {
     for (int i = 0; i < ft_option_count; i++) {
         const struct ft_option *o = &ft_options[i];
-        if (o->state != FT_HERE)
-            continue;
         if (o->fallback) {
             struct ft_yaml n = {.kind = FT_YAML_SCALAR, .text = o->fallback};
             int rc = read_value(c, o, &n);
@@ -421,11 +484,26 @@ static int check_together(struct ft_config *c)
         rc = conflict(c, "val_set_size", "'val_set_size' and 'test_datasets' exclude each other");
     if (c->val_set_size > 1 && c->val_set_size != floor(c->val_set_size))
         rc = conflict(c, "val_set_size", "'val_set_size' is a share below 1 or a whole number");
-    if (c->warmup_steps >= 0 && !isnan(c->warmup_ratio))
+    if (c->warmup_steps > 0 && c->warmup_ratio > 0)
         rc = conflict(c, "warmup_ratio", "'warmup_ratio' and 'warmup_steps' exclude each other");
     if (!isnan(c->eval_steps) && c->evals_per_epoch > 0)
         rc =
             conflict(c, "evals_per_epoch", "'evals_per_epoch' and 'eval_steps' exclude each other");
+    if (c->warmup_steps > 1 && c->warmup_steps != floor(c->warmup_steps))
+        rc = conflict(c, "warmup_steps", "'warmup_steps' is a share below 1 or a whole number");
+    if (c->eval_strategy != FT_EVAL_UNSET && c->eval_strategy != FT_EVAL_STEPS &&
+        (!isnan(c->eval_steps) || c->evals_per_epoch > 0))
+        rc = conflict(c, "eval_strategy", "'eval_strategy' contradicts 'eval_steps' or "
+                                          "'evals_per_epoch', which are for 'steps'");
+    if (c->batch_size > 0 && ft_config_is_set(c, "gradient_accumulation_steps") &&
+        c->batch_size != c->micro_batch_size * c->gradient_accumulation_steps)
+        rc = conflict(c, "batch_size", "'batch_size' is not micro_batch_size x "
+                                       "gradient_accumulation_steps");
+    if (c->batch_size > 0 && c->batch_size % c->micro_batch_size)
+        rc = conflict(c, "batch_size", "'batch_size' is not a multiple of 'micro_batch_size'");
+    if (c->chat_template && c->chat_template_jinja && strcmp(c->chat_template, "jinja") != 0)
+        rc = conflict(c, "chat_template_jinja", "'chat_template_jinja' is there, and 'chat_template' "
+                                                "names another template: it would be 'jinja'");
     if (!isnan(c->eval_steps) && c->eval_steps > 1 && c->eval_steps != floor(c->eval_steps))
         rc = conflict(c, "eval_steps", "'eval_steps' is a share below 1 or a whole number");
     return rc;
@@ -437,26 +515,81 @@ static void resolve(struct ft_config *c)
     if (!c->lora_target_modules && !c->lora_target_regex && !c->lora_model_dir &&
         !ft_config_is_set(c, "lora_target_linear"))
         c->lora_target_linear = true;
+    if (c->batch_size > 0 && !ft_config_is_set(c, "gradient_accumulation_steps"))
+        c->gradient_accumulation_steps = c->batch_size / c->micro_batch_size;
     if (!ft_config_is_set(c, "lora_alpha") && ft_config_is_set(c, "lora_r"))
         c->lora_alpha = 2 * (double)c->lora_r;
 }
 
+/* Keys that no other program's file has. */
+static bool is_own_key(const char *key)
+{
+    static const char *const own[] = {"device", "threads", "cpu_isa", "skip_bad_records",
+                                      "allow_data_problems", "allow_nonfinite_weights"};
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+        if (strcmp(key, own[i]) == 0)
+            return true;
+    return false;
+}
+
+/* Without 'adapter' Axolotl trains all weights, and looks at no lora_ key. A file that is Axolotl's by its
+ * other keys must not become a LoRA without a word. */
+static int check_adapter(const struct ft_config *c)
+{
+    bool others = false, own = false, lora = c->lora_model_dir != NULL;
+    for (const struct ft_yaml *n = c->root->first; n; n = n->next) {
+        const bool in_file = n->key_at.line > 0;
+        others = others || (in_file && ft_option_find(n->key) < 0);
+        own = own || (in_file && is_own_key(n->key));
+        lora = lora || (ft_starts_with(n->key, "lora_") && !ft_yaml_is_null(n) && !is_off(n));
+    }
+    if (ft_config_is_set(c, "adapter") || !c->folder)
+        return FT_OK;
+    if (!lora && others && !own) {
+        ft_fail_at((struct ft_where){.file = c->file}, FT_ECONFIG,
+                   "'adapter' is not set: in Axolotl's files that is full fine-tuning, which ft does "
+                   "not do yet");
+        ft_hint("'adapter: lora' trains a LoRA");
+        return FT_ECONFIG;
+    }
+    ft_notice((struct ft_where){.file = c->file}, "'adapter' is not set: a LoRA is trained%s",
+              lora ? "" : " (rank 16, all linear modules)");
+    return FT_OK;
+}
+
+/* An option under its other name is that option. */
+static int read_node(struct ft_config *c, const struct ft_yaml *n, struct unused *u)
+{
+    bool same = false;
+    const char *other = ft_option_other_name(n->key, &same);
+    const char *key = other && same ? other : n->key;
+    const int i = ft_option_find(key);
+    const struct ft_other *o = i < 0 ? ft_other_find(n->key) : NULL;
+    if (o)
+        return apply_other(o, n, u);
+    if (i < 0)
+        return unknown_key(n, u);
+    if (ft_yaml_is_null(n))
+        return FT_OK;
+    if (key != n->key && ft_yaml_get(c->root, key) && !ft_yaml_is_null(ft_yaml_get(c->root, key)))
+        return ft_fail_at(n->key_at, FT_ECONFIG, "'%s' is another name of '%s', which is there too",
+                          n->key, key);
+    c->set_at[i] = n->at;
+    return read_value(c, &ft_options[i], n);
+}
+
 static int read_all(struct ft_config *c)
 {
+    struct unused u = {.file = c->file};
     int rc = FT_OK;
     for (const struct ft_yaml *n = c->root->first; n; n = n->next) {
-        int i = ft_option_find(n->key);
-        int bad = FT_OK;
-        if (i < 0)
-            bad = unknown_key(n);
-        else if (!ft_yaml_is_null(n)) {
-            c->set_at[i] = n->at;
-            bad = ft_options[i].state == FT_HERE ? read_value(c, &ft_options[i], n)
-                                                 : apply_state(&ft_options[i], n);
-        }
+        int bad = read_node(c, n, &u);
         rc = rc ? rc : bad;
     }
+    say_unused(&u);
     int bad = check_together(c);
+    rc = rc ? rc : bad;
+    bad = check_adapter(c);
     return rc ? rc : bad;
 }
 

@@ -15,6 +15,7 @@
 enum ft_auto { FT_FALSE, FT_TRUE, FT_AUTO };
 enum ft_device { FT_DEVICE_AUTO, FT_DEVICE_CPU, FT_DEVICE_CUDA };
 enum ft_optimizer { FT_ADAMW, FT_SGD };
+enum ft_eval_strategy { FT_EVAL_UNSET, FT_EVAL_NO, FT_EVAL_STEPS, FT_EVAL_EPOCH };
 enum ft_schedule { FT_COSINE, FT_LINEAR, FT_CONSTANT, FT_CONSTANT_WARMUP };
 
 /* An entry of datasets or test_datasets; members are named as its keys. Lists end with NULL. */
@@ -31,7 +32,9 @@ struct ft_dataset_config {
     const char *chat_template, *chat_template_jinja;
     const struct ft_yaml *chat_template_kwargs;
     const char *message_field_training_detail, *field_thinking, *template_thinking_key;
+    const char *field_history;
     int train_on_eos;    /* 0 to 3: turn, all, last, none, as enum ft_train_on; 4: unset */
+    int train_on_eot;    /* the same; once read, train_on_eos has it */
     int train_on_inputs; /* -1: unset */
     bool drop_system_message, split_thinking;
     struct ft_where at;
@@ -48,7 +51,7 @@ struct ft_pattern_config {
 struct ft_config {
     struct ft_arena arena;
     /* model */
-    const char *base_model;
+    const char *base_model, *revision_of_model;
     bool allow_nonfinite_weights;
     /* adapter */
     const char *adapter;
@@ -65,7 +68,7 @@ struct ft_config {
     struct ft_dataset_config *datasets, *test_datasets;
     int n_datasets, n_test_datasets;
     double val_set_size;
-    int64_t sequence_len;
+    int64_t sequence_len, min_sample_len;
     int excess_length_strategy; /* enum ft_excess of data/ */
     bool sample_packing, curriculum_sampling;
     bool train_on_inputs;
@@ -79,11 +82,12 @@ struct ft_config {
     const char **allow_data_problems;
     /* training */
     int64_t micro_batch_size, gradient_accumulation_steps;
+    int64_t batch_size; /* -1: unset */
     double num_epochs;
-    int64_t max_steps; /* -1: unset */
+    int64_t max_steps; /* below 1: unset */
     double learning_rate;
     int lr_scheduler;     /* enum ft_schedule */
-    int64_t warmup_steps; /* -1: unset */
+    double warmup_steps;  /* NAN: unset; below 1: a share */
     double warmup_ratio;  /* NAN: unset */
     double cosine_min_lr_ratio;
     int optimizer; /* enum ft_optimizer */
@@ -92,7 +96,10 @@ struct ft_config {
     int64_t seed;
     /* evaluation */
     double eval_steps;       /* NAN: unset */
-    int64_t evals_per_epoch; /* -1: unset */
+    int64_t evals_per_epoch; /* below 1: unset */
+    int eval_strategy;       /* enum ft_eval_strategy */
+    double loss_watchdog_threshold; /* NAN: unset */
+    int64_t loss_watchdog_patience; /* below 1: 3 */
     /* machine */
     int device;      /* enum ft_device */
     int bf16;        /* enum ft_auto */

@@ -12,6 +12,8 @@ const struct ft_choice ft_train_on_choices[] = {{"turn", 0, NULL},  {"all", 1, N
 
 enum kind {
     TEXT,   /* const char * */
+    PATHS,  /* const char **: one or a list, ~ is the home folder */
+    PATH,   /* const char *: ~ is the home folder */
     TEXTS,  /* const char **: one or a list */
     PAIRS,  /* const char **: a map of texts */
     ROLES,  /* const char **: a map from the template's roles to lists of the record's */
@@ -41,13 +43,13 @@ struct row {
         key, kind, 0, help                                                                         \
     }
 static const struct row rows[] = {
-    ROW(path, TEXT,
+    ROW(path, PATH,
         "A file (.jsonl, .json, .txt, .csv, each also .gz; .safetensors is tokenized already), a "
         "folder of such files, or an id in the local Hugging Face cache."),
     ROW(type, TYPE,
         "What the records are: chat_template, completion, alpaca and its kin, input_output, "
         "prompt_completion, tokenized; or a map with a format of one's own."),
-    ROW(data_files, TEXTS,
+    ROW(data_files, PATHS,
         "Files within path, which is a folder; in their last part * stands for any characters. "
         "With "
         "path: json (or text, csv): paths of their own."),
@@ -80,7 +82,7 @@ static const struct row rows[] = {
     ROW(message_field_content, TEXT,
         "An older way to say message_property_mappings: {content: ...}."),
     ROW(chat_template, TEXT, "Another template for this dataset, as the option of that name."),
-    ROW(chat_template_jinja, TEXT, "The template's text, or a file with it."),
+    ROW(chat_template_jinja, PATH, "The template's text, or a file with it."),
     ROW(chat_template_kwargs, MAP, "What this dataset's template is given besides the messages."),
     ROW(message_field_training_detail, TEXT,
         "A message's member with the parts of its text that are trained on: a list of "
@@ -91,16 +93,28 @@ static const struct row rows[] = {
     ROW(field_thinking, TEXT, "What the records call it, where that is another name."),
     ROW(drop_system_message, FLAG, "Leave system messages out."),
     ROW(revision, TEXT, "The branch or tag in the Hugging Face cache ('main')."),
+    ROW(train_on_eot, WHEN,
+        "As train_on_eos: ft has one rule for what ends turns. The two must not differ."),
+    ROW(field_history, TEXT, "instruction: earlier turns, a list of [question, answer]."),
     NONE("trust_remote_code", SAME, "ft never runs a dataset's code."),
     NONE("preprocess_shards", SAME, "ft reads records one after the other."),
     NONE("shards", NOT_YET, "Take a slice instead: split: train[:10%]."),
     NONE("shards_idx", NOT_YET, "Take a slice instead: split: train[:10%]."),
     NONE("conversation", NOT_YET, "Use type: chat_template with a chat_template."),
-    NONE("input_format", NOT_YET, "Use a map as type."),
+    NONE("input_format", SAME, "Axolotl reads it nowhere."),
     NONE("input_transform", NOT_YET, "Change the data instead."),
     NONE("skip_thinking", NOT_YET, "Thoughts stay where the record has them."),
-    NONE("field_human", NOT_YET, "Use message_property_mappings."),
-    NONE("field_model", NOT_YET, "Use message_property_mappings."),
+    NONE("field_human", SAME, "Axolotl reads it nowhere."),
+    NONE("field_model", SAME, "Axolotl reads it nowhere."),
+    NONE("logprobs_field", NOT_YET, "Distillation is another objective."),
+    NONE("temperature", NOT_YET, "Distillation is another objective."),
+    NONE("text_column", NOT_YET, "Use type: completion with a field."),
+    NONE("skip", NOT_YET, "Take a slice instead: split: train[100:]."),
+    NONE("field_chosen", NOT_YET, "Preference training is another objective."),
+    NONE("field_rejected", NOT_YET, "Preference training is another objective."),
+    NONE("step_separator", NOT_YET, "Reward models are another objective."),
+    NONE("max_completion_length", NOT_YET, "Reward models are another objective."),
+    NONE("train_on_last_step_only", NOT_YET, "Reward models are another objective."),
 };
 enum { ROWS = sizeof rows / sizeof *rows };
 
@@ -110,6 +124,14 @@ const char *ft_dataset_key(int i, const char **help)
         return NULL;
     *help = rows[i].help;
     return rows[i].key;
+}
+
+const char *ft_dataset_help(const char *key)
+{
+    for (int i = 0; i < ROWS; i++)
+        if (strcmp(rows[i].key, key) == 0)
+            return rows[i].help;
+    return NULL;
 }
 
 static int unknown(const char *key, const struct ft_yaml *e)
@@ -163,6 +185,16 @@ static int read_when(int *out, const struct ft_yaml *n)
     return ft_value_refuse("train_on_eos", n, "turn, all, last or none");
 }
 
+static int read_paths(const char ***out, struct ft_arena *arena, const char *key,
+                      const struct ft_yaml *n)
+{
+    FT_TRY(ft_value_texts(out, arena, key, n));
+    const struct ft_yaml *e = n->kind == FT_YAML_LIST ? n->first : n;
+    for (int i = 0; (*out)[i]; i++, e = e->next)
+        FT_TRY(ft_value_path(&(*out)[i], arena, key, e));
+    return FT_OK;
+}
+
 static int read_key(struct ft_config *c, const struct row *r, const struct ft_yaml *n,
                     struct ft_dataset_config *d);
 
@@ -201,6 +233,10 @@ static int read_key(struct ft_config *c, const struct row *r, const struct ft_ya
             return ft_value_refuse(r->key, n, "a text");
         *(const char **)to = n->text;
         return FT_OK;
+    case PATH:
+        return ft_value_path(to, &c->arena, r->key, n);
+    case PATHS:
+        return read_paths(to, &c->arena, r->key, n);
     case TEXTS:
         return ft_value_texts(to, &c->arena, r->key, n);
     case PAIRS:
@@ -222,6 +258,8 @@ static int read_key(struct ft_config *c, const struct row *r, const struct ft_ya
         ft_notice(n->at, "'%s' changes nothing: %s", r->key, r->help);
         return FT_OK;
     case NOT_YET:
+        if (n->kind == FT_YAML_SCALAR && (!n->text[0] || (ft_value_bool(n, &flag) && !flag)))
+            return FT_OK;
         ft_fail_at(n->at, FT_ECONFIG, "'%s' of a dataset is not supported", r->key);
         ft_hint("%s", r->help);
         return FT_ECONFIG;
@@ -256,14 +294,17 @@ static int read_entry(struct ft_config *c, const char *key, const struct ft_yaml
     int rc = FT_OK;
     d->at = n->at;
     d->train_on_inputs = -1;
-    d->train_on_eos = 4;
+    d->train_on_eos = d->train_on_eot = 4;
     if (n->kind != FT_YAML_MAP)
         return ft_value_refuse(key, n, "entries with a 'path'");
     for (const struct ft_yaml *e = n->first; e; e = e->next) {
         int bad = FT_OK, i = 0;
         while (i < ROWS && strcmp(rows[i].key, e->key) != 0)
             i++;
-        if (i == ROWS)
+        if (i == ROWS && ft_yaml_is_null(e))
+            ft_notice(e->key_at, "'%s' has no key '%s', which is empty: it changes nothing", key,
+                      e->key);
+        else if (i == ROWS)
             bad = unknown(key, e);
         else if (!ft_yaml_is_null(e))
             bad = read_key(c, &rows[i], e, d);
@@ -271,6 +312,11 @@ static int read_entry(struct ft_config *c, const char *key, const struct ft_yaml
             d->at = e->at;
         rc = rc ? rc : bad;
     }
+    if (!rc && d->train_on_eos != 4 && d->train_on_eot != 4 && d->train_on_eos != d->train_on_eot)
+        rc = ft_fail_at(n->at, FT_ECONFIG, "'train_on_eot' and 'train_on_eos' differ: ft has one rule "
+                                           "for what ends turns");
+    if (d->train_on_eos == 4)
+        d->train_on_eos = d->train_on_eot;
     return rc ? rc : check_entry(key, n, d);
 }
 

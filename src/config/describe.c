@@ -14,6 +14,7 @@ static const char *type_text(const struct ft_option *o)
 {
     static const char *const names[] = {
         [FT_T_TEXT] = "text",
+        [FT_T_PATH] = "path",
         [FT_T_INT] = "whole number",
         [FT_T_REAL] = "number",
         [FT_T_BOOL] = "true or false",
@@ -26,21 +27,19 @@ static const char *type_text(const struct ft_option *o)
         [FT_T_TEXTS] = "list of texts, or one",
         [FT_T_TOKENS] = "map from names to texts",
         [FT_T_MAP] = "map",
-        [FT_T_ANY] = "anything",
     };
     return names[o->type];
 }
 
-static const char *state_text(const struct ft_option *o)
+static const char *state_text(enum ft_option_state state)
 {
     static const char *const names[] = {
-        [FT_HERE] = "",
         [FT_LATER] = "not supported yet: an error when set",
         [FT_LATER_OK] = "not there yet: ignored with a notice",
         [FT_NOTICE] = "accepted and ignored with a notice",
         [FT_REFUSED] = "not supported: an error when set",
     };
-    return names[o->state];
+    return names[state];
 }
 
 /* Words of `text` in lines of at most 78 columns. */
@@ -61,27 +60,10 @@ static void wrap(FILE *out, const char *text)
     fputc('\n', out);
 }
 
-int ft_config_explain(FILE *out, const char *key)
+static void explain_option(FILE *out, const struct ft_option *o)
 {
-    int i = ft_option_find(key);
-    if (i < 0) {
-        const char *names[512];
-        size_t n = 0;
-        for (; n < (size_t)ft_option_count && n < 512; n++)
-            names[n] = ft_options[n].key;
-        const char *near = ft_nearest(key, names, n);
-        ft_fail(FT_ECONFIG, "'%s' is not an option", key);
-        if (near)
-            ft_hint("did you mean '%s'?", near);
-        return FT_ECONFIG;
-    }
-    const struct ft_option *o = &ft_options[i];
     fprintf(out, "%s\n", o->key);
     wrap(out, o->help);
-    if (o->state != FT_HERE) {
-        fprintf(out, "  state:   %s\n", state_text(o));
-        return FT_OK;
-    }
     fprintf(out, "  type:    %s", type_text(o));
     for (const struct ft_choice *c = o->choices; c && c->name; c++)
         fprintf(out, "%s%s", c == o->choices ? " " : ", ", c->name);
@@ -97,21 +79,72 @@ int ft_config_explain(FILE *out, const char *key)
         fprintf(out, "\n  %s\n", one);
         wrap(out, help);
     }
-    return FT_OK;
+}
+
+static int explain_other(FILE *out, const char *key)
+{
+    bool same;
+    const struct ft_other *o = ft_other_find(key);
+    const char *known = ft_option_other_name(key, &same), *near;
+    if (o) {
+        fprintf(out, "%s\n", key);
+        wrap(out, o->help);
+        fprintf(out, "  state:   %s\n", state_text(o->state));
+        return FT_OK;
+    }
+    if (known && same) {
+        fprintf(out, "%s\n  another name of '%s':\n\n", key, known);
+        return ft_config_explain(out, known);
+    }
+    ft_fail(FT_ECONFIG, "'%s' is not an option", key);
+    if ((near = ft_option_nearest(key)))
+        ft_hint("did you mean '%s'?", near);
+    return FT_ECONFIG;
+}
+
+/* "datasets.type", "test_datasets.path"; or the key alone, where no option has its name. */
+static bool explain_dataset(FILE *out, const char *key)
+{
+    const char *dot = strchr(key, '.'), *own = dot ? dot + 1 : key;
+    const bool of_list = dot && (ft_starts_with(key, "datasets.") ||
+                                 ft_starts_with(key, "test_datasets."));
+    while (of_list && *own >= '0' && *own <= '9' && strchr(own, '.')) /* datasets.0.type */
+        own = strchr(own, '.') + 1;
+    const char *help = !dot || of_list ? ft_dataset_help(own) : NULL;
+    if (!help)
+        return false;
+    fprintf(out, "%s (of an entry of datasets)\n", own);
+    wrap(out, help);
+    return true;
+}
+
+int ft_config_explain(FILE *out, const char *key)
+{
+    const int i = ft_option_find(key);
+    if (i >= 0)
+        explain_option(out, &ft_options[i]);
+    if (explain_dataset(out, key) || i >= 0)
+        return FT_OK;
+    return explain_other(out, key);
 }
 
 void ft_config_list(FILE *out)
 {
-    const char *group = "";
+    const char *group = "", *at;
+    size_t n;
     for (int i = 0; i < ft_option_count; i++) {
         const struct ft_option *o = &ft_options[i];
         if (strcmp(group, o->group) != 0)
             fprintf(out, "%s%s:\n", i ? "\n" : "", o->group);
         group = o->group;
-        if (o->state == FT_HERE)
-            fprintf(out, "  %-30s %s\n", o->key, o->fallback ? o->fallback : "");
-        else
-            fprintf(out, "  %-30s (%s)\n", o->key, state_text(o));
+        fprintf(out, "  %-30s %s\n", o->key, o->fallback ? o->fallback : "");
+    }
+    for (int state = FT_LATER; state <= FT_REFUSED; state++) {
+        fprintf(out, "\n%s:\n", state_text((enum ft_option_state)state));
+        for (int i = 0; i < ft_other_count; i++)
+            for (at = NULL; (int)ft_others[i].state == state &&
+                            (at = ft_other_key(&ft_others[i], at, &n));)
+                fprintf(out, "  %.*s\n", (int)n, at);
     }
 }
 
@@ -132,6 +165,7 @@ static json_t *schema_of(const struct ft_option *o)
     json_object_set_new(s, "description", json_string(o->help));
     switch (o->type) {
     case FT_T_TEXT:
+    case FT_T_PATH:
         json_object_set_new(s, "type", json_pack("[ss]", "string", "null"));
         break;
     case FT_T_INT:
@@ -182,11 +216,7 @@ static json_t *schema_of(const struct ft_option *o)
     case FT_T_MAP:
         json_object_set_new(s, "type", json_pack("[ss]", "object", "null"));
         break;
-    case FT_T_ANY:
-        break;
     }
-    if (o->state != FT_HERE)
-        json_object_set_new(s, "deprecated", json_true());
     return s;
 }
 
@@ -196,6 +226,15 @@ int ft_config_schema(FILE *out)
     json_t *properties = json_object();
     for (int i = 0; i < ft_option_count; i++)
         json_object_set_new(properties, ft_options[i].key, schema_of(&ft_options[i]));
+    const char *at;
+    size_t n;
+    for (int i = 0; i < ft_other_count; i++)
+        for (at = NULL; (at = ft_other_key(&ft_others[i], at, &n));) {
+            char key[64];
+            snprintf(key, sizeof key, "%.*s", (int)n, at);
+            json_object_set_new(properties, key,
+                                json_pack("{ss sb}", "description", ft_others[i].help, "deprecated", 1));
+        }
     json_t *root = json_pack(
         "{ss ss ss sb s[sss] so}", "$schema", "https://json-schema.org/draft/2020-12/schema",
         "title", "ft train config", "type", "object", "additionalProperties", 0, "required",
@@ -234,6 +273,7 @@ static json_t *value_of(const struct ft_config *c, const struct ft_option *o)
     json_t *list = NULL;
     switch (o->type) {
     case FT_T_TEXT:
+    case FT_T_PATH:
     case FT_T_WORD:
         return *(const char *const *)at ? json_string(*(const char *const *)at) : json_null();
     case FT_T_INT:
@@ -280,8 +320,6 @@ static json_t *value_of(const struct ft_config *c, const struct ft_option *o)
         return list;
     case FT_T_MAP:
         return tree_json(*(const struct ft_yaml *const *)at);
-    case FT_T_ANY:
-        return json_null();
     }
     return json_null();
 }
@@ -290,8 +328,7 @@ json_t *ft_config_json(const struct ft_config *c)
 {
     json_t *root = json_object();
     for (int i = 0; i < ft_option_count; i++)
-        if (ft_options[i].state == FT_HERE)
-            json_object_set_new(root, ft_options[i].key, value_of(c, &ft_options[i]));
+        json_object_set_new(root, ft_options[i].key, value_of(c, &ft_options[i]));
     return root;
 }
 
@@ -300,8 +337,6 @@ int ft_config_dump(FILE *out, const struct ft_config *c)
     for (int i = 0; i < ft_option_count; i++) {
         const struct ft_option *o = &ft_options[i];
         const struct ft_where at = c->set_at[i];
-        if (o->state != FT_HERE)
-            continue;
         const unsigned since = ft_alloc_failures();
         json_t *v = value_of(c, o);
         char *text = ft_json_dumps(v, JSON_ENCODE_ANY | JSON_REAL_PRECISION(12), since);

@@ -8,6 +8,7 @@
 
 enum ft_option_type {
     FT_T_TEXT,     /* const char * */
+    FT_T_PATH,     /* const char *: ~ is the home folder */
     FT_T_INT,      /* int64_t within lo..hi */
     FT_T_REAL,     /* double within lo..hi */
     FT_T_BOOL,     /* bool */
@@ -20,11 +21,9 @@ enum ft_option_type {
     FT_T_TEXTS,    /* const char **: a list of texts, or one; NULL ends */
     FT_T_TOKENS,   /* const char **: a map from names to texts, as pairs; NULL ends */
     FT_T_MAP,      /* const struct ft_yaml *: a map of anything */
-    FT_T_ANY,      /* not read: for rows that are not FT_HERE */
 };
 
 enum ft_option_state {
-    FT_HERE,     /* works */
     FT_LATER,    /* known, not there yet: an error when set to anything but false, 0 or empty */
     FT_LATER_OK, /* known, not there yet, and a run without it is still right: a notice */
     FT_NOTICE,   /* another program's switch that changes nothing here: a notice */
@@ -40,7 +39,6 @@ struct ft_choice {
 struct ft_option {
     const char *key;
     enum ft_option_type type;
-    enum ft_option_state state;
     size_t offset; /* of the member in struct ft_config */
     double lo, hi;
     bool open_lo; /* lo itself is not allowed */
@@ -55,6 +53,24 @@ extern const int ft_option_count;
 
 int ft_option_find(const char *key); /* -1: none */
 
+/* Keys of other programs: one row a reason. */
+struct ft_other {
+    enum ft_option_state state;
+    const char *keys; /* with spaces between them */
+    const char *help;
+    int (*check)(const struct ft_yaml *n); /* of values, FT_ECONFIG; may be NULL */
+};
+extern const struct ft_other ft_others[];
+extern const int ft_other_count;
+const struct ft_other *ft_other_find(const char *key); /* NULL: none */
+/* The row's next key behind `at` (NULL: its first) and its length; NULL: no more. */
+const char *ft_other_key(const struct ft_other *o, const char *at, size_t *n);
+/* ft's option that is called `name` elsewhere; *same: it is read as that one, else it is what was
+ * probably meant. NULL: none. */
+const char *ft_option_other_name(const char *name, bool *same);
+/* The option that was probably meant by `key`; NULL: none. */
+const char *ft_option_nearest(const char *key);
+
 extern const struct ft_choice ft_train_on_choices[];
 
 /* --- values, for the readers of tables --- */
@@ -62,6 +78,9 @@ extern const struct ft_choice ft_train_on_choices[];
 bool ft_value_bool(const struct ft_yaml *n, bool *out);
 /* FT_ECONFIG: "'key' is 'value', allowed ..." */
 int ft_value_refuse(const char *key, const struct ft_yaml *n, const char *allowed);
+/* A path with ~ as the home folder; FT_ECONFIG for another user's. */
+int ft_value_path(const char **out, struct ft_arena *arena, const char *key,
+                  const struct ft_yaml *n);
 /* A list of texts, or one: NULL ends. */
 int ft_value_texts(const char ***out, struct ft_arena *arena, const char *key,
                    const struct ft_yaml *n);
@@ -77,5 +96,7 @@ int ft_datasets_read(struct ft_config *c, const char *key, const struct ft_yaml 
                      struct ft_dataset_config **to, int *count);
 /* The keys of an entry and their help, NULL ends. */
 const char *ft_dataset_key(int i, const char **help);
+/* The help of one of an entry's keys, also of those that change nothing or are refused; NULL: none. */
+const char *ft_dataset_help(const char *key);
 
 #endif

@@ -28,18 +28,24 @@ struct ft_dataset {
     struct ft_document *docs;
     int64_t n_docs;
     /* counts for the user */
-    int64_t read, empty, untrained, dropped, truncated;
+    int64_t read, empty, untrained, dropped, truncated, too_short;
     int64_t cut_off; /* of the untrained: what was trained lies beyond sequence_len */
     int64_t trained_tokens; /* targets in docs */
     int64_t longest;
     bool tokens_only; /* every file is a user's own, not made from text */
 };
 
+/* How long documents may be, in tokens. */
+struct ft_lengths {
+    int64_t least, most;
+    enum ft_excess excess; /* what happens to longer ones; shorter ones are left out */
+};
+
 /* One safetensors file: input_ids I32 (N), offsets I64 (D+1), loss_mask U8 (N). Appends to d, which
  * starts zeroed. Every id, offset and mask is checked; FT_EDATA names file, document and position.
  */
-int ft_dataset_read(struct ft_dataset *d, const char *path, int64_t vocab, int64_t sequence_len,
-                    enum ft_excess excess);
+int ft_dataset_read(struct ft_dataset *d, const char *path, int64_t vocab,
+                    const struct ft_lengths *lengths);
 /* A member of the metadata of the file that was read last; NULL: it has none such. */
 const char *ft_dataset_metadata(const struct ft_dataset *d, const char *key);
 /* FT_EDATA, at `at`, if no document is left to train on; says why, and what helps. */

@@ -23,8 +23,7 @@ struct reader {
     struct ft_dataset *d;
     const char *path;
     const struct ft_dataset_file *file;
-    int64_t sequence_len;
-    enum ft_excess excess;
+    struct ft_lengths lengths;
     int32_t *ids;
     uint8_t *mask;
     int64_t at, n, room, all; /* the window, and the file's tokens */
@@ -143,7 +142,7 @@ static int refuse_length(struct reader *r, int64_t doc, int64_t length)
     if (file)
         ft_fail_at((struct ft_where){.file = file, .line = at[1]}, FT_EDATA,
                    "has %lld tokens, more than 'sequence_len', which is %lld", (long long)length,
-                   (long long)r->sequence_len);
+                   (long long)r->lengths.most);
     else
         invalid(r, "document %lld has %lld tokens, more than 'sequence_len'", doc, length);
     ft_hint("raise 'sequence_len', or set 'excess_length_strategy' to drop or truncate");
@@ -171,17 +170,21 @@ static int add_document(struct reader *r, int64_t doc, int64_t start, int64_t le
         d->empty++;
         return FT_OK;
     }
-    if (length > r->sequence_len) {
-        if (r->excess == FT_EXCESS_RAISE)
+    if (length < r->lengths.least) {
+        d->too_short++;
+        return FT_OK;
+    }
+    if (length > r->lengths.most) {
+        if (r->lengths.excess == FT_EXCESS_RAISE)
             return refuse_length(r, doc, length);
-        if (r->excess == FT_EXCESS_DROP) {
+        if (r->lengths.excess == FT_EXCESS_DROP) {
             d->dropped++;
             return FT_OK;
         }
         d->truncated++;
     }
     const int64_t all = length;
-    length = length > r->sequence_len ? r->sequence_len : length;
+    length = length > r->lengths.most ? r->lengths.most : length;
     const int64_t targets = count_targets(r->mask + (start - r->at), length);
     if (targets == 0) {
         d->untrained++;
@@ -258,12 +261,11 @@ out:
     return rc;
 }
 
-int ft_dataset_read(struct ft_dataset *d, const char *path, int64_t vocab, int64_t sequence_len,
-                    enum ft_excess excess)
+int ft_dataset_read(struct ft_dataset *d, const char *path, int64_t vocab,
+                    const struct ft_lengths *lengths)
 {
     struct ft_dataset_file file = {NULL, NULL, NULL};
-    struct reader r = {
-        .d = d, .path = path, .file = &file, .sequence_len = sequence_len, .excess = excess};
+    struct reader r = {.d = d, .path = path, .file = &file, .lengths = *lengths};
     d->vocab = vocab;
     FT_TRY(ft_grow(&d->files, (size_t)d->n_files + 1, sizeof *d->files));
     FT_TRY(ft_st_open(&file.f, path));
@@ -286,9 +288,9 @@ int ft_dataset_check(const struct ft_dataset *d, struct ft_where at)
         return FT_OK;
     ft_fail_at(at, FT_EDATA,
                "nothing to train on: of %lld documents %lld are empty, %lld have no trained token, "
-               "%lld have them all beyond 'sequence_len', %lld are too long",
+               "%lld have them all beyond 'sequence_len', %lld are too long, %lld too short",
                (long long)d->read, (long long)d->empty, (long long)(d->untrained - d->cut_off),
-               (long long)d->cut_off, (long long)d->dropped);
+               (long long)d->cut_off, (long long)d->dropped, (long long)d->too_short);
     if (d->cut_off)
         ft_hint("truncating cuts every answer off: raise 'sequence_len'");
     else if (d->dropped)

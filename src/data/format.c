@@ -315,10 +315,13 @@ static const struct style chat = {"USER: {instruction}\n{input}\nASSISTANT:",
 static const struct style orca = {
     "### Human:\n{instruction}\n### Additional Context:\n{input}\n### Assistant:\n",
     "### Human:\n{instruction}\n### Assistant:\n", "### System:\n{system}\n"};
-static const struct style orca_chatml = {
+static const struct style chatml = {
     "<|im_start|>user\n{instruction}\n{input}<|im_end|>\n<|im_start|>assistant\n",
     "<|im_start|>user\n{instruction}<|im_end|>\n<|im_start|>assistant\n",
     "<|im_start|>system\n{system}<|im_end|>\n"};
+static const struct style phi = {"<|user|>\n{instruction}<|end|>{input}<|assistant|>",
+                                 "<|user|>\n{instruction}<|end|>\n<|assistant|>\n",
+                                 "<|system|>\n{system}<|end|>\n"};
 static const struct style summary = {
     "USER: Summarize the following article as a TL;DR.\n{instruction}\n{input}\nASSISTANT:",
     "USER: Summarize the following article as a TL;DR.\n{instruction}\nASSISTANT:", NULL};
@@ -361,7 +364,7 @@ static const struct format_row rows[] = {
     PAIR("alpaca_w_system.load_open_orca", "question", NULL, "response", "system_prompt", &orca,
          {NULL, NULL}, NULL, 0, 0),
     PAIR("alpaca_w_system.load_open_orca_chatml", "question", NULL, "response", "system_prompt",
-         &orca_chatml, {NULL, NULL}, NULL, 0, 0),
+         &chatml, {NULL, NULL}, NULL, 0, 0),
     PAIR("gpteacher", "instruction", "input", "response", NULL, &instruct, {TASK_INPUT, TASK}, NULL,
          0, 0),
     PAIR("oasst", "INSTRUCTION", NULL, "RESPONSE", NULL, &instruct, {TASK_INPUT, TASK}, NULL, 0, 0),
@@ -375,11 +378,32 @@ static const struct format_row rows[] = {
 };
 enum { ROWS = sizeof rows / sizeof *rows };
 
-static const struct format_row *find(const char *type)
+/* "alpaca:chat": a format in another style. */
+static const struct {
+    const char *name;
+    const struct style *style;
+} styles[] = {{"instruct", &instruct}, {"chat", &chat}, {"chatml", &chatml}, {"phi", &phi}};
+
+static bool takes_style(const struct format_row *r)
 {
+    static const char *const types[] = {"alpaca", "gpteacher", "oasst", "jeopardy"};
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (strcmp(r->type, types[i]) == 0)
+            return true;
+    return false;
+}
+
+/* The type's row; *style: what stands behind its colon, NULL without one. */
+static const struct format_row *find(const char *type, const struct style **style)
+{
+    const size_t n = strcspn(type, ":");
+    *style = NULL;
+    for (size_t i = 0; i < sizeof styles / sizeof *styles && type[n]; i++)
+        if (strcmp(styles[i].name, type + n + 1) == 0)
+            *style = styles[i].style;
     for (int i = 0; i < ROWS; i++)
-        if (strcmp(rows[i].type, type) == 0)
-            return &rows[i];
+        if (strncmp(rows[i].type, type, n) == 0 && !rows[i].type[n])
+            return !type[n] || (*style && takes_style(&rows[i])) ? &rows[i] : NULL;
     return NULL;
 }
 
@@ -398,7 +422,7 @@ static int unknown(const char *type)
     if (near)
         ft_hint("did you mean '%s'?", near);
     else
-        ft_hint("types are %s; ShareGPT's conversations are chat_template with field_messages and "
+        ft_hint("types are %s (and alpaca:chat, :chatml, :phi); ShareGPT's conversations are chat_template with field_messages and "
                 "message_property_mappings",
                 list);
     return FT_ECONFIG;
@@ -494,14 +518,15 @@ static int open_rules(struct ft_format *f, const struct ft_tokenizer *t)
 int ft_format_open(struct ft_format **out, const struct ft_format_options *o,
                    const struct ft_tokenizer *t, const struct ft_chat *chat_template)
 {
-    const struct format_row *row = find(o->type);
+    const struct style *style;
+    const struct format_row *row = find(o->type, &style);
     struct ft_format *f;
     *out = NULL;
     if (!row)
         return unknown(o->type);
     FT_TRY(ft_alloc(&f, 1, sizeof *f));
     f->row = *row;
-    f->style = row->style ? *row->style : plain;
+    f->style = style ? *style : row->style ? *row->style : plain;
     f->o = o;
     f->chat = chat_template;
     f->bos = o->bos;
@@ -532,7 +557,8 @@ void ft_format_close(struct ft_format *f)
 
 bool ft_format_needs_chat(const char *type)
 {
-    const struct format_row *r = find(type);
+    const struct style *style;
+    const struct format_row *r = find(type, &style);
     return r && r->chat;
 }
 

@@ -62,6 +62,8 @@ static int read_entry(struct ft_job *j, struct ft_dataset *d, const struct ft_da
                       const struct ft_texts *t)
 {
     const struct ft_config *c = j->config;
+    const struct ft_lengths lengths = {c->min_sample_len, c->sequence_len,
+                                       (enum ft_excess)c->excess_length_strategy};
     struct ft_job_data *data = &j->data[j->n_data++];
     struct ft_source s;
     char *prepared = NULL;
@@ -77,7 +79,7 @@ static int read_entry(struct ft_job *j, struct ft_dataset *d, const struct ft_da
     }
     for (char **file = s.files; file && *file && !rc; file++) {
         rc = ft_dataset_read(d, prepared ? prepared : *file, ft_model_config(j->model)->vocab,
-                             c->sequence_len, (enum ft_excess)c->excess_length_strategy);
+                             &lengths);
         if (prepared)
             break; /* it has them all */
         if (!rc)
@@ -143,6 +145,7 @@ static void report_left_out(const struct ft_dataset *d, const char *what)
     } counts[] = {{d->empty, "are empty and left out"},
                   {d->untrained - d->cut_off, "have nothing to train on and are left out"},
                   {d->cut_off, "have all they train on beyond 'sequence_len' and are left out"},
+                  {d->too_short, "are shorter than 'min_sample_len' and left out"},
                   {d->dropped, "are longer than 'sequence_len' and dropped"},
                   {d->truncated, "are longer than 'sequence_len' and cut"}};
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
@@ -281,19 +284,35 @@ static void find_length(struct ft_job *j)
         l->epochs = c->num_epochs;
         l->steps = steps_of_epochs(j, c->num_epochs);
     }
-    if (c->warmup_steps >= 0)
-        l->warmup_steps = c->warmup_steps;
+    if (!isnan(c->warmup_steps) && (c->warmup_steps == 0 || c->warmup_steps >= 1))
+        l->warmup_steps = (int64_t)c->warmup_steps;
+    else if (!isnan(c->warmup_steps))
+        l->warmup_steps = (int64_t)ceil(c->warmup_steps * (double)l->steps);
     else if (!isnan(c->warmup_ratio))
         l->warmup_steps = (int64_t)(c->warmup_ratio * (double)l->steps);
     else
         l->warmup_steps = (int64_t)fmin(0.03 * (double)l->steps, 100);
-    if (j->held.n_docs == 0)
+    if (l->warmup_steps > l->steps)
+        ft_notice(ft_config_where(c, "warmup_steps"),
+                  "the warmup of %lld steps is longer than the run of %lld: the learning rate never "
+                  "reaches %g",
+                  (long long)l->warmup_steps, (long long)l->steps, c->learning_rate);
+    if (j->held.n_docs == 0 || c->eval_strategy == FT_EVAL_NO)
         l->eval_every = -1;
     else if (!isnan(c->eval_steps))
         l->eval_every = c->eval_steps < 1 ? (int64_t)ceil(c->eval_steps * (double)l->steps)
                                           : (int64_t)c->eval_steps;
     else if (c->evals_per_epoch > 0)
         l->eval_every = steps_of(l->first_epoch_steps, c->evals_per_epoch);
+    else if (c->eval_strategy == FT_EVAL_STEPS)
+        l->eval_every = c->logging_steps;
+    if (j->held.n_docs == 0 && (!isnan(c->eval_steps) || c->evals_per_epoch > 0))
+        ft_notice(ft_config_where(c, isnan(c->eval_steps) ? "evals_per_epoch" : "eval_steps"),
+                  "nothing is evaluated: there is neither 'val_set_size' nor 'test_datasets'");
+    if (c->max_steps > 0 && ft_config_is_set(c, "num_epochs"))
+        ft_notice(ft_config_where(c, "num_epochs"),
+                  "'max_steps' is given too and wins: %lld steps, %.2f epochs", (long long)l->steps,
+                  l->epochs);
 }
 
 /* --- the adapter --- */
@@ -724,7 +743,8 @@ int ft_job_open(struct ft_job *j, const struct ft_config *c, const struct ft_job
     *j = (struct ft_job){.config = c};
     FT_TRY(open_backend(j));
     bool cached;
-    FT_TRY(ft_hub_find(&j->model_path, &cached, "model", c->base_model, NULL, c->folder));
+    FT_TRY(ft_hub_find(&j->model_path, &cached, "model", c->base_model,
+                       c->revision_of_model, c->folder));
     j->base_name = cached ? c->base_model : j->model_path;
     FT_TRY(ft_model_open(&j->model, j->model_path));
     FT_TRY(ft_tokenizer_check(j->model_path, ft_model_config(j->model)->vocab));

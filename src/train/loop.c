@@ -29,6 +29,9 @@ struct loop {
     struct work window;              /* the step being trained, or the next one */
     bool ready;                      /* the batch holds its next pass already */
     struct ft_run next;
+    int64_t losses; /* finite ones so far */
+    double early_sum, last_losses[64];
+    int64_t above;  /* steps in a row whose loss was above loss_watchdog_threshold */
     int64_t tokens; /* of this window so far */
     int64_t since;  /* tokens of the steps since the last report */
 };
@@ -180,6 +183,58 @@ static int diverged(const struct loop *l)
     return FT_EDIVERGED;
 }
 
+/* The first and the last tenth of the losses; at most as many as there is room for. */
+static void note_loss(struct loop *l)
+{
+    const int64_t tenth = l->j->length.steps / 10, most = sizeof l->last_losses / sizeof(double);
+    const int64_t n = tenth < 1 ? 1 : tenth > most ? most : tenth;
+    const double loss = l->scalars[FT_S_LOSS];
+    l->r->zero_gradients += l->scalars[FT_S_NORM] == 0;
+    if (!isfinite(loss))
+        return;
+    if (l->losses < n)
+        l->early_sum += loss;
+    l->last_losses[l->losses++ % n] = loss;
+    const int64_t seen = l->losses < n ? l->losses : n;
+    double sum = 0;
+    for (int64_t i = 0; i < seen; i++)
+        sum += l->last_losses[i];
+    l->r->early_loss = l->early_sum / (double)seen;
+    l->r->late_loss = sum / (double)seen;
+}
+
+/* What nobody would see in a log of thousands of lines. */
+static void say_doubts(const struct ft_train_result *r)
+{
+    const bool evaluated = !isnan(r->first_eval) && r->steps > 0;
+    const double from = evaluated ? r->first_eval : r->early_loss;
+    const double to = evaluated ? r->last_eval : r->late_loss;
+    if (to > from)
+        ft_notice((struct ft_where){0},
+                  "the %sloss ended above where it began: %.4f -> %.4f; a lower 'learning_rate' or "
+                  "other data may help",
+                  evaluated ? "evaluation's " : "", from, to);
+    if (r->zero_gradients)
+        ft_notice((struct ft_where){0},
+                  "the gradient was exactly zero in %lld of %lld steps: nothing was learned there",
+                  (long long)r->zero_gradients, (long long)r->steps);
+}
+
+/* A loss that stays high ends the run; what it has learned is written. */
+static void watch(struct loop *l)
+{
+    const struct ft_config *c = l->j->config;
+    const int64_t patience = c->loss_watchdog_patience > 0 ? c->loss_watchdog_patience : 3;
+    l->above = l->scalars[FT_S_LOSS] > c->loss_watchdog_threshold ? l->above + 1 : 0;
+    if (l->above < patience || l->r->stopped)
+        return;
+    l->r->stopped = true;
+    ft_notice(ft_config_where(c, "loss_watchdog_threshold"),
+              "stopped after step %lld of %lld: the loss was above %g for %lld steps in a row (%g now)",
+              (long long)l->step, (long long)l->j->length.steps, c->loss_watchdog_threshold,
+              (long long)l->above, l->scalars[FT_S_LOSS]);
+}
+
 /* What the device counted; waits for it. */
 static int look_at_step(struct loop *l, const struct ft_step *s)
 {
@@ -191,6 +246,8 @@ static int look_at_step(struct loop *l, const struct ft_step *s)
         r->first_loss = r->last_loss;
     report_step(l, s);
     bool last = l->step == l->j->length.steps;
+    note_loss(l);
+    watch(l);
     if (l->scalars[FT_S_SKIPPED_IN_ROW] >= FT_MAX_SKIPPED || (last && l->scalars[FT_S_FINITE] == 0))
         return diverged(l);
     return FT_OK;
@@ -243,7 +300,7 @@ static int run_steps(struct loop *l)
     if (j->length.eval_every >= 0)
         FT_TRY(evaluate(l));
     begin_window(l);
-    while (l->step < j->length.steps) {
+    while (l->step < j->length.steps && !l->r->stopped) {
         int rc = train_step(l);
         if (rc == FT_ERESOURCE)
             ft_hint("this was at step %lld; no adapter was written", (long long)l->step);
@@ -272,6 +329,7 @@ static void finish(struct loop *l)
     r->seconds = ft_now() - l->began;
     r->tokens_per_second = r->seconds > 0 ? (double)r->tokens / r->seconds : 0;
     r->peak_bytes = peak_resident();
+    say_doubts(r);
     ft_track_event(l->track, &(struct ft_event){.kind = FT_EVENT_END,
                                                 .step = r->steps,
                                                 .steps = l->j->length.steps,
@@ -286,7 +344,7 @@ int ft_train(struct ft_job *j, const struct ft_train_options *o, struct ft_train
     struct ft_output out;
     struct ft_hashes *hashes = NULL;
     *r = (struct ft_train_result){
-        .first_loss = NAN, .last_loss = NAN, .first_eval = NAN, .last_eval = NAN};
+        .first_loss = NAN, .last_loss = NAN, .early_loss = NAN, .late_loss = NAN, .first_eval = NAN, .last_eval = NAN};
     int rc = ft_output_open(&out, j);
     if (rc)
         goto out;

@@ -61,6 +61,13 @@ static int set_special(struct ft_texts *t)
                 ft_hint("did you mean '%s'?", near);
             return FT_ECONFIG;
         }
+        const bool unused = strcmp(p[0], "pad_token") == 0 || strcmp(p[0], "unk_token") == 0;
+        if (ft_tokenizer_id(t->tokenizer, p[1]) < 0 && unused) {
+            ft_notice(ft_config_where(t->config, "special_tokens"),
+                      "'%s' as %s is not in the model's vocabulary: ft never pads, and does without",
+                      p[1], p[0]);
+            continue;
+        }
         if (ft_tokenizer_id(t->tokenizer, p[1]) < 0) {
             ft_fail_at(ft_config_where(t->config, "special_tokens"), FT_ECONFIG,
                        "'special_tokens' has '%s' as %s, which is not in the model's vocabulary",

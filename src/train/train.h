@@ -16,7 +16,10 @@ struct ft_train_result {
     double startup_seconds; /* from the program's start to the first step's */
     double tokens_per_second;
     double first_loss, last_loss;
+    double early_loss, late_loss; /* means over the first and the last tenth of the steps */
     double first_eval, last_eval; /* NAN without evaluation */
+    int64_t zero_gradients;       /* steps whose gradient was exactly zero */
+    bool stopped;                 /* by loss_watchdog_threshold */
     size_t peak_bytes;            /* resident at most, as the kernel counts */
     struct ft_profile profile;
 };
