@@ -111,17 +111,34 @@ static bool too_long(const char *digits, size_t n)
     return errno == ERANGE;
 }
 
-/* A copy in which whole numbers beyond 64 bits are reals; NULL: out of memory. */
+/* NaN, Infinity and -Infinity, as Python writes them: how long the word at p[0, n) is; 0: none. */
+static size_t no_number(const char *p, size_t n)
+{
+    static const char *const words[] = {"NaN", "Infinity", "-Infinity"};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (n >= strlen(words[i]) && memcmp(p, words[i], strlen(words[i])) == 0)
+            return strlen(words[i]);
+    return 0;
+}
+
+/* A copy in which whole numbers beyond 64 bits are reals, and what is no number is null; NULL: out of
+ * memory. */
 static char *with_reals(const char *text, size_t len, size_t *out_len)
 {
     char *out;
     size_t n = 0, i = 0;
     bool quoted = false;
-    if (ft_alloc(&out, len + len / 19 * 2 + 3, 1)) /* ".0" for each */
+    if (ft_alloc(&out, len + len / 3 * 2 + 4, 1)) /* ".0" for each, null for NaN */
         return NULL;
     while (i < len) {
-        const size_t begin = i;
+        const size_t begin = i, skip = quoted ? 0 : no_number(text + i, len - i);
         bool whole = true;
+        if (skip) {
+            memcpy(out + n, "null", 4);
+            n += 4;
+            i += skip;
+            continue;
+        }
         for (; !quoted && i < len && text[i] && strchr("0123456789+-.eE", text[i]); i++)
             whole = whole && !strchr(".eE", text[i]);
         if (i == begin) {
@@ -146,7 +163,7 @@ int ft_json_record(const char *text, size_t len, struct ft_where at, enum ft_cod
     json_error_t e;
     const size_t flags = JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL;
     FT_TRY(parse(out, text, len, flags, &e));
-    if (!*out && json_error_code(&e) == json_error_numeric_overflow) {
+    if (!*out) { /* perhaps what Python's json takes and jansson does not */
         size_t n;
         char *other = with_reals(text, len, &n);
         if (!other)

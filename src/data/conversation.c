@@ -695,7 +695,7 @@ static int find_turns(struct conversation *c)
                                           turns[i].parts ? 1
                                           : none         ? 0
                                                          : -1);
-        marked = marked && !turns[i].parts;
+        marked = marked && !turns[i].parts && !none;
     }
     const bool quick = !rc && find_all_words(c, turns, n);
     c->all_there = quick;

@@ -189,6 +189,14 @@ struct fields {
     struct text instruction, input, output, system, prompt, answer;
 };
 
+static void free_fields(struct fields *v)
+{
+    struct text *const all[] = {&v->instruction, &v->input,  &v->output,
+                                &v->system,      &v->prompt, &v->answer};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        ft_free(all[i]->p);
+}
+
 static int read_fields(const struct ft_format *f, const json_t *record, struct fields *v)
 {
     const struct format_row *r = &f->row;
@@ -219,10 +227,7 @@ static int sample_fields(const struct ft_format *f, struct ft_tokenizer *t, cons
     int rc = read_fields(f, record, &v);
     if (!rc)
         rc = sample_pair(f, t, &v.prompt, &v.answer, s);
-    struct text *const all[] = {&v.instruction, &v.input,  &v.output,
-                                &v.system,      &v.prompt, &v.answer};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        ft_free(all[i]->p);
+    free_fields(&v);
     return rc;
 }
 
@@ -279,15 +284,64 @@ static int sample_tokens(const struct ft_format *f, struct ft_tokenizer *t, cons
 
 /* --- conversations --- */
 
+static int sample_conversation(const struct ft_format *f, struct ft_tokenizer *t, json_t *conversation,
+                               struct ft_sample *s)
+{
+    int rc = ft_conversation_sample(s, t, f->chat, conversation, &f->rules, f->now);
+    json_decref(conversation);
+    return rc;
+}
+
 static int sample_messages(const struct ft_format *f, struct ft_tokenizer *t, const json_t *record,
                            struct ft_sample *s)
 {
     json_t *conversation = NULL;
     ft_sample_clear(s);
-    int rc = ft_conversation_from(&conversation, record, f->o);
+    FT_TRY(ft_conversation_from(&conversation, record, f->o));
+    return sample_conversation(f, t, conversation, s);
+}
+
+static int sample_message_pair(const struct ft_format *f, struct ft_tokenizer *t,
+                               const json_t *record, struct ft_sample *s)
+{
+    json_t *conversation;
+    ft_sample_clear(s);
+    FT_TRY(ft_conversation_from_pair(&conversation, record, f->row.instruction, f->row.output, f->o));
+    return sample_conversation(f, t, conversation, s);
+}
+
+/* What is asked: the instruction and its input, in lines of their own. */
+static int read_question(const struct ft_format *f, const json_t *record, struct fields *v)
+{
+    const struct format_row *r = &f->row;
+    FT_TRY(get_text(record, r->instruction, true, &v->instruction));
+    FT_TRY(get_text(record, r->input, false, &v->input));
+    FT_TRY(get_text(record, r->output, true, &v->output));
+    if (f->o->field_system)
+        FT_TRY(get_text(record, f->o->field_system, false, &v->system));
+    else if (f->o->default_system)
+        FT_TRY(add(&v->system, f->o->default_system, strlen(f->o->default_system)));
+    FT_TRY(add(&v->prompt, v->instruction.p, v->instruction.n));
+    if (v->instruction.n && v->input.n)
+        FT_TRY(add(&v->prompt, "\n", 1));
+    return add(&v->prompt, v->input.p, v->input.n);
+}
+
+static int sample_instruction(const struct ft_format *f, struct ft_tokenizer *t,
+                              const json_t *record, struct ft_sample *s)
+{
+    struct fields v = {.prompt = {NULL, 0, 0}};
+    const json_t *history =
+        f->o->field_history ? ft_json_get(record, f->o->field_history) : NULL;
+    json_t *conversation = NULL;
+    ft_sample_clear(s);
+    int rc = read_question(f, record, &v);
     if (!rc)
-        rc = ft_conversation_sample(s, t, f->chat, conversation, &f->rules, f->now);
-    json_decref(conversation);
+        rc = ft_conversation_from_texts(&conversation, v.system.p ? v.system.p : "", history,
+                                        v.prompt.p, v.output.p);
+    if (!rc)
+        rc = sample_conversation(f, t, conversation, s);
+    free_fields(&v);
     return rc;
 }
 
@@ -335,6 +389,17 @@ static const struct style plain = {"{instruction}{input}", "{instruction}", NULL
     }
 static const struct format_row rows[] = {
     {.type = "chat_template", .sample = sample_messages, .chat = true},
+    {.type = "instruction",
+     .sample = sample_instruction,
+     .instruction = "instruction",
+     .input = "input",
+     .output = "output",
+     .chat = true},
+    {.type = "prompt_completion.messages",
+     .sample = sample_message_pair,
+     .instruction = "prompt",
+     .output = "completion",
+     .chat = true},
     {.type = "completion", .sample = sample_completion, .cuts = true},
     {.type = "input_output", .sample = sample_segments},
     {.type = "tokenized", .sample = sample_tokens},

@@ -8,7 +8,7 @@
 /* A dataset entry's keys. NULL: not given; lists end with NULL. Texts stay the caller's. */
 struct ft_format_options {
     const char *type; /* a format's name, or "user_defined" with a format of its own */
-    const char *field, *field_messages, *field_system, *field_tools;
+    const char *field, *field_messages, *field_system, *field_tools, *field_history;
     const char *field_instruction, *field_input, *field_output;
     const char *format, *no_input_format, *system_format, *system_prompt; /* user_defined */
     const char *const *properties; /* pairs: what the template calls it, what the record does */

@@ -45,7 +45,9 @@ static bool is_source(const struct ft_format_options *o, const char *key)
 /* ShareGPT's names, unless the entry has a table of its own. */
 const char *ft_role_of(const struct ft_format_options *o, const char *role)
 {
-    static const char *const sharegpt[] = {"human", "user", "gpt", "assistant", NULL};
+    static const char *const sharegpt[] = {"human",       "user", "gpt",           "assistant",
+                                           "observation", "tool", "function_call", "assistant",
+                                           NULL};
     for (const char *const *p = o->roles ? o->roles : sharegpt; *p; p += 2)
         if (strcmp(p[0], role) == 0)
             return p[1];
@@ -311,6 +313,41 @@ static bool has_other_words(const json_t *message)
     return false;
 }
 
+/* A call by its name, or a list of such; NULL: it is something else. */
+static json_t *calls_of(const json_t *v)
+{
+    json_t *list = json_array();
+    const size_t n = json_is_array(v) ? json_array_size(v) : 1;
+    for (size_t i = 0; i < n; i++) {
+        json_t *one = json_is_array(v) ? json_array_get(v, i) : (json_t *)(uintptr_t)v;
+        if (!json_is_string(json_object_get(one, "name"))) {
+            json_decref(list);
+            return NULL;
+        }
+        json_array_append_new(list, json_pack("{sssO}", "type", "function", "function", one));
+    }
+    return list;
+}
+
+/* ShareGPT's turn that calls a tool: its text is the call, or a list of calls, as JSON. */
+static int read_function_call(json_t *message)
+{
+    const json_t *content = json_object_get(message, "content");
+    const unsigned since = ft_alloc_failures();
+    const char *why;
+    json_t *v = NULL;
+    if (!json_is_string(content) || json_object_get(message, "tool_calls"))
+        return FT_OK;
+    FT_TRY(ft_json_within(&v, json_string_value(content), json_string_length(content), &why));
+    json_t *calls = calls_of(v);
+    if (calls) {
+        json_object_set_new(message, "tool_calls", calls);
+        json_object_set_new(message, "content", json_null());
+    }
+    json_decref(v);
+    return ft_alloc_check(since);
+}
+
 /* *parts: see read_parts. */
 static int add_message(json_t *list, const json_t *from, const struct ft_format_options *o,
                        json_t **parts)
@@ -325,6 +362,8 @@ static int add_message(json_t *list, const json_t *from, const struct ft_format_
             ft_hint("for ShareGPT's names: message_property_mappings: {role: from, content: "
                     "value}");
     }
+    if (!rc && strcmp(role, "function_call") == 0)
+        rc = read_function_call(to);
     if (!rc && json_object_set_new(to, "role", json_string(ft_role_of(o, role))))
         rc = short_of_memory();
     if (!rc)
@@ -417,6 +456,13 @@ static int parse_tools(json_t **tools)
     int rc = copy ? FT_OK : short_of_memory();
     json_array_foreach(copy, i, tool)
     {
+        if (json_is_object(tool) && !json_object_get(tool, "function") &&
+            json_is_string(json_object_get(tool, "name"))) { /* bare, as ShareGPT has them */
+            json_t *whole = json_pack("{sssO}", "type", "function", "function", tool);
+            if (!whole || json_array_set_new(copy, i, whole))
+                rc = short_of_memory();
+            tool = json_array_get(copy, i);
+        }
         json_t *function = json_object_get(tool, "function"), *value = NULL;
         const json_t *parameters = json_object_get(function, "parameters");
         if (rc || !json_is_string(parameters))
@@ -430,15 +476,13 @@ static int parse_tools(json_t **tools)
     return rc;
 }
 
-int ft_conversation_from(json_t **out, const json_t *record, const struct ft_format_options *o)
+/* The messages with the record's system message and tools. */
+static int assemble(json_t **out, json_t *list, json_t *parts, const json_t *record,
+                    const struct ft_format_options *o)
 {
-    json_t *messages, *list = json_array(), *parts = json_array(), *tools = NULL;
     const json_t *given = ft_json_get(record, o->field_tools ? o->field_tools : "tools");
-    int rc = get_messages(&messages, record, o);
-    if (!rc)
-        rc = list && parts ? add_messages(list, parts, messages, o) : short_of_memory();
-    if (!rc)
-        rc = complete(list, parts, record, o);
+    json_t *tools = NULL;
+    int rc = complete(list, parts, record, o);
     if (!rc && given)
         rc = parsed(&tools, given, "'tools'");
     if (!rc && tools && !json_is_array(tools))
@@ -448,9 +492,90 @@ int ft_conversation_from(json_t **out, const json_t *record, const struct ft_for
     *out = rc ? NULL : json_pack("{sOsO}", "messages", list, "ft parts", parts);
     if (!rc && (!*out || (json_array_size(tools) && json_object_set(*out, "tools", tools))))
         rc = short_of_memory();
+    json_decref(tools);
+    return rc;
+}
+
+int ft_conversation_from(json_t **out, const json_t *record, const struct ft_format_options *o)
+{
+    json_t *messages, *list = json_array(), *parts = json_array();
+    *out = NULL;
+    int rc = get_messages(&messages, record, o);
+    if (!rc)
+        rc = list && parts ? add_messages(list, parts, messages, o) : short_of_memory();
+    if (!rc)
+        rc = assemble(out, list, parts, record, o);
     json_decref(messages);
     json_decref(list);
     json_decref(parts);
-    json_decref(tools);
+    return rc;
+}
+
+static int add_list(json_t *list, json_t *parts, const json_t *record, const char *field,
+                    const struct ft_format_options *o)
+{
+    const json_t *v = ft_json_get(record, field);
+    if (!json_is_array(v) || json_array_size(v) == 0)
+        return ft_fail(FT_EDATA, "'%s' is not a list of messages", field);
+    return add_messages(list, parts, v, o);
+}
+
+int ft_conversation_from_pair(json_t **out, const json_t *record, const char *prompt,
+                              const char *completion, const struct ft_format_options *o)
+{
+    json_t *list = json_array(), *parts = json_array();
+    *out = NULL;
+    int rc = list && parts ? add_list(list, parts, record, prompt, o) : short_of_memory();
+    for (size_t i = 0; i < json_array_size(parts) && !rc; i++)
+        if (json_array_set_new(parts, i, json_false()))
+            rc = short_of_memory();
+    if (!rc)
+        rc = add_list(list, parts, record, completion, o);
+    if (!rc)
+        rc = assemble(out, list, parts, record, o);
+    json_decref(list);
+    json_decref(parts);
+    return rc;
+}
+
+static int add_text(json_t *list, const char *role, const json_t *text)
+{
+    if (!json_is_string(text))
+        return ft_fail(FT_EDATA, "has earlier turns that are not pairs of texts");
+    json_t *message = json_pack("{sssO}", "role", role, "content", text);
+    return !message || json_array_append_new(list, message) ? short_of_memory() : FT_OK;
+}
+
+static int add_own(json_t *list, const char *role, const char *text)
+{
+    json_t *v = json_string(text);
+    int rc = v ? add_text(list, role, v) : short_of_memory();
+    json_decref(v);
+    return rc;
+}
+
+int ft_conversation_from_texts(json_t **out, const char *system, const json_t *history,
+                               const char *question, const char *answer)
+{
+    json_t *list = json_array();
+    int rc = list ? FT_OK : short_of_memory();
+    *out = NULL;
+    if (!rc && *system)
+        rc = add_own(list, "system", system);
+    if (!rc && history && !json_is_array(history))
+        rc = ft_fail(FT_EDATA, "has earlier turns that are not a list");
+    for (size_t i = 0; i < json_array_size(history) && !rc; i++) {
+        const json_t *pair = json_array_get(history, i);
+        rc = add_text(list, "user", json_array_get(pair, 0));
+        if (!rc)
+            rc = add_text(list, "assistant", json_array_get(pair, 1));
+    }
+    if (!rc)
+        rc = add_own(list, "user", question);
+    if (!rc)
+        rc = add_own(list, "assistant", answer);
+    if (!rc && !(*out = json_pack("{sO}", "messages", list)))
+        rc = short_of_memory();
+    json_decref(list);
     return rc;
 }

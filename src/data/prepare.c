@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BATCH_RECORDS = 1024, BATCH_BYTES = 8 << 20 };
+enum { BATCH_RECORDS = 1024, BATCH_BYTES = 8 << 20, REPORTS = 5 };
 
 /* A record on its way. */
 struct slot {
@@ -40,6 +40,8 @@ struct work {
     uint32_t crc; /* of each document's ids and mask, one after the other */
     int64_t tokens;
     struct ft_audit *audit;
+    char *reports[REPORTS]; /* of the first records that cannot be used */
+    int n_reports;
 };
 
 /* --- slices --- */
@@ -243,23 +245,42 @@ static int put_sample(struct work *w, const struct slot *slot)
 
 static int put_slot(struct work *w, struct slot *s)
 {
-    int rc = s->rc;
+    const int rc = s->rc;
     w->audit->records++;
     if (!rc)
         return put_sample(w, s);
-    if (rc == FT_EDATA && w->audit->found[FT_BAD_RECORD].count < w->p->skip_bad) {
-        ft_audit_find(w->audit, FT_BAD_RECORD, w->file, s->raw.line);
-        rc = FT_OK;
-    } else {
+    if (rc != FT_EDATA) {
         ft_status_add(s->report ? s->report : "error: out of memory");
-        if (w->p->skip_bad)
-            ft_hint("'skip_bad_records' allows %lld, and this is one more",
-                    (long long)w->p->skip_bad);
+    } else {
+        ft_audit_find(w->audit, FT_BAD_RECORD, w->file, s->raw.line);
+        if (w->n_reports < REPORTS) {
+            w->reports[w->n_reports++] = s->report;
+            s->report = NULL;
+        }
     }
     ft_free(s->report);
     s->report = NULL;
     s->rc = FT_OK;
-    return rc;
+    return rc == FT_EDATA ? FT_OK : rc;
+}
+
+/* More records that cannot be used than may be left out. */
+static int check_bad(struct work *w)
+{
+    const int64_t bad = w->audit->found[FT_BAD_RECORD].count;
+    if (bad <= w->p->skip_bad)
+        return FT_OK;
+    for (int i = 0; i < w->n_reports; i++)
+        ft_status_add(w->reports[i] ? w->reports[i] : "error: out of memory");
+    ft_fail_at((struct ft_where){.file = w->p->files[0]}, FT_EDATA,
+               "%lld of %lld records%s cannot be used%s", (long long)bad,
+               (long long)w->audit->records, w->p->files[1] ? " (of all files)" : "",
+               bad > REPORTS ? "; the first five are above" : "");
+    if (w->p->skip_bad)
+        ft_hint("'skip_bad_records' allows %lld", (long long)w->p->skip_bad);
+    else
+        ft_hint("'skip_bad_records: %lld' leaves them out", (long long)bad);
+    return FT_EDATA;
 }
 
 /* Gives memory back that only large records need. */
@@ -317,6 +338,9 @@ static void close_work(struct work *w)
     }
     for (int i = 0; w->tokenizers && i < ft_pool_size(w->p->pool); i++)
         ft_tokenizer_close(w->tokenizers[i]);
+    for (int i = 0; i < w->n_reports; i++)
+        ft_free(w->reports[i]);
+    w->n_reports = 0;
     ft_free(w->slots);
     ft_free(w->tokenizers);
     w->slots = NULL;
@@ -331,6 +355,8 @@ static int run(struct work *w)
         w->file_number = w->first_file + i;
         rc = run_file(w);
     }
+    if (!rc)
+        rc = check_bad(w);
     close_work(w);
     return rc;
 }

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <zlib.h>
 
@@ -23,6 +24,7 @@ struct ft_records {
     unsigned char *buffer;
     size_t at, n;     /* the buffer's next byte, and its end */
     int line;         /* of the next byte */
+    bool lines;       /* a record a line */
     bool list, begun; /* a JSON list, of which a record was read */
     int rc;           /* of what failed last */
     json_t *names;
@@ -447,6 +449,42 @@ static int parse_csv(const struct ft_records *r, const struct ft_raw *raw, json_
     return rc;
 }
 
+/* --- JSON in lines, or not --- */
+
+/* Whether the first line holds a whole value: brackets are counted outside of texts. A line longer than
+ * the buffer is one of many. */
+static bool is_in_lines(const struct ft_records *r)
+{
+    int depth = 0;
+    bool quoted = false;
+    for (size_t i = r->at; i < r->n; i++) {
+        const char c = (char)r->buffer[i];
+        if (quoted && c == '\\')
+            i++;
+        else if (c == '"')
+            quoted = !quoted;
+        else if (!quoted && c == '\n')
+            return depth <= 0;
+        else if (!quoted)
+            depth += (c == '{' || c == '[') - (c == '}' || c == ']');
+    }
+    return true;
+}
+
+static int open_any_json(struct ft_records *r)
+{
+    const int c = skip_space(r);
+    if (c == -2)
+        return r->rc;
+    r->lines = c != '[' && is_in_lines(r);
+    return r->lines ? FT_OK : open_json(r);
+}
+
+static int next_any_json(struct ft_records *r, struct ft_raw *raw, bool *more)
+{
+    return r->lines ? next_line(r, raw, more) : next_json(r, raw, more);
+}
+
 /* --- the file --- */
 
 static int open_lines(struct ft_records *r)
@@ -456,21 +494,21 @@ static int open_lines(struct ft_records *r)
 }
 
 static const struct kind kinds[] = {
-    {"jsonl", {".jsonl", ".ndjson"}, open_lines, next_line, parse_json},
-    {"json", {".json"}, open_json, next_json, parse_json},
+    {"jsonl", {".jsonl", ".ndjson"}, open_any_json, next_any_json, parse_json},
+    {"json", {".json"}, open_any_json, next_any_json, parse_json},
     {"text", {".txt", ".text"}, open_lines, read_line, parse_text},
     {"csv", {".csv"}, open_csv, next_csv, parse_csv},
 };
 
 static const struct kind *kind_of(const char *path, const char *type)
 {
-    const size_t n = strlen(path), gz = ft_ends_with(path, ".gz") ? 3 : 0;
+    const size_t n = strlen(path), gz = n > 3 && strcasecmp(path + n - 3, ".gz") == 0 ? 3 : 0;
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         if (type && strcmp(type, kinds[i].type) == 0)
             return &kinds[i];
         for (int k = 0; !type && k < 4 && kinds[i].endings[k]; k++) {
             const size_t e = strlen(kinds[i].endings[k]);
-            if (n > e + gz && strncmp(path + n - gz - e, kinds[i].endings[k], e) == 0)
+            if (n > e + gz && strncasecmp(path + n - gz - e, kinds[i].endings[k], e) == 0)
                 return &kinds[i];
         }
     }
@@ -513,7 +551,10 @@ static int skip_mark(struct ft_records *r)
         return ft_fail_at(here(r), FT_EDATA, "is UTF-16; text must be UTF-8");
     else if (r->n >= 4 && memcmp(r->buffer, "PAR1", 4) == 0)
         return refuse_kind(r->path, "parquet");
-    return FT_OK;
+    /* a page about the file, in its place; text may be HTML */
+    const bool is_text = r->kind->next == read_line;
+    const bool pointer = r->n >= 8 && memcmp(r->buffer, "version ", 8) == 0;
+    return is_text && !pointer ? FT_OK : ft_file_foreign(r->path, r->buffer, r->n, FT_EDATA);
 }
 
 static int open_file(struct ft_records *r)

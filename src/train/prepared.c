@@ -91,6 +91,7 @@ static int find_key(char key[65], const struct ft_source *s, const struct ft_tex
                  {"field_messages", o->field_messages},
                  {"field_system", o->field_system},
                  {"field_tools", o->field_tools},
+                 {"field_history", o->field_history},
                  {"field_instruction", o->field_instruction},
                  {"field_input", o->field_input},
                  {"field_output", o->field_output},

@@ -290,7 +290,8 @@ static void check_roles(const struct ft_source *s, const struct ft_texts *t)
     }
 }
 
-/* An entry without a type has token ids, as in Axolotl, or it is an error. */
+/* An entry without a type has token ids, as in Axolotl, or it is an error. Prompts and completions may be
+ * messages, as TRL has them: the first record tells. */
 static int find_type(struct ft_source *s)
 {
     struct ft_raw raw = {0};
@@ -298,13 +299,17 @@ static int find_type(struct ft_source *s)
     json_t *record = NULL;
     bool more;
     s->type = s->entry->type;
-    if (s->type)
+    if (s->type && strcmp(s->type, "prompt_completion") != 0)
         return FT_OK;
     FT_TRY(ft_records_open(&r, s->files[0], s->prepare.file_type));
     int rc = ft_records_next(r, &raw, &more);
     if (!rc && more)
         rc = ft_record_parse(r, &raw, &record);
-    if (!rc && json_is_array(json_object_get(record, "input_ids"))) {
+    const char *prompt = s->entry->field_instruction ? s->entry->field_instruction : "prompt";
+    if (!rc && s->type) {
+        if (json_is_array(json_object_get(record, prompt)))
+            s->type = "prompt_completion.messages";
+    } else if (!rc && json_is_array(json_object_get(record, "input_ids"))) {
         s->type = "tokenized";
     } else if (!rc) {
         rc = ft_fail_at(s->entry->at, FT_ECONFIG, "'%s' has no 'type'", s->entry->path);
@@ -329,6 +334,7 @@ static int open_format(struct ft_source *s, const struct ft_texts *t, const stru
         .field_messages = d->field_messages,
         .field_system = d->field_system,
         .field_tools = d->field_tools,
+        .field_history = d->field_history,
         .field_instruction = d->field_instruction,
         .field_input = d->field_input,
         .field_output = d->field_output,
