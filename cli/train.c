@@ -42,6 +42,9 @@ static int vllm_rank(int64_t r)
 static void print_end(FILE *out, const struct ft_job *j, const struct ft_train_result *r)
 {
     const char *dir = j->config->output_dir, *base = j->base_name;
+    bool differs = false;
+    if (ft_served_differs(&j->served, j->model_path, &differs))
+        ft_status_clear_errors();
     int rank = vllm_rank(ft_adapter_max_rank(j->adapter));
     struct ft_adapter_options is;
     ft_adapter_config(j->adapter, &is);
@@ -55,8 +58,8 @@ static void print_end(FILE *out, const struct ft_job *j, const struct ft_train_r
     else if (rank)
         fprintf(out,
                 "  vLLM       vllm serve %s --enable-lora --max-lora-rank %d --lora-modules "
-                "name=%s\n",
-                base, rank, dir);
+                "name=%s%s%s\n",
+                base, rank, dir, differs ? " --tokenizer " : "", differs ? dir : "");
     else
         fprintf(out, "  vLLM       loads ranks up to 512 only\n");
     if (is.rslora || ft_adapter_is_uneven(j->adapter))

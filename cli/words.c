@@ -60,12 +60,33 @@ int ft_take_number(const struct ft_command *self, int *n, char **words, const ch
     return FT_OK;
 }
 
+/* "--max_steps 1": the line to type instead. */
+static void hint_option(const struct ft_command *self, const char *flag, const char *next)
+{
+    char key[128];
+    const char *value = strchr(flag, '=');
+    const char *name = flag + strspn(flag, "-");
+    snprintf(key, sizeof key, "%.*s", (int)strcspn(name, "="), name);
+    for (char *p = key; *p; p++)
+        *p = *p == '-' ? '_' : *p;
+    const char *known = ft_config_option(key);
+    if (value)
+        value++;
+    else if (next && next[0] != '-' && !strchr(next, '='))
+        value = next;
+    if (known && strchr(self->arguments, '='))
+        ft_hint("options of the config are written without dashes: ft %s CONFIG.yaml %s=%s", self->name,
+                known, value ? value : "VALUE");
+    else
+        ft_hint("see 'ft %s --help'; options of the config are written key=value", self->name);
+}
+
 int ft_refuse_flags(const struct ft_command *self, int n, char **words)
 {
     for (int i = 0; i < n; i++)
         if (words[i][0] == '-' && words[i][1]) {
             ft_fail(FT_ECONFIG, "'%s' is not a flag of 'ft %s'", words[i], self->name);
-            ft_hint("see 'ft %s --help'; options of the config are written key=value", self->name);
+            hint_option(self, words[i], i + 1 < n ? words[i + 1] : NULL);
             return FT_ECONFIG;
         }
     return FT_OK;

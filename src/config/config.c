@@ -647,11 +647,5 @@ void ft_config_fini(struct ft_config *c)
 
 char *ft_config_path(const struct ft_config *c, const char *path)
 {
-    if (path[0] != '/' && c->folder && !ft_file_exists(path)) {
-        char *beside = ft_path_join(c->folder, path);
-        if (!beside || ft_file_exists(beside))
-            return beside;
-        ft_free(beside);
-    }
-    return ft_strdup(path);
+    return ft_path_find(c->folder, path);
 }

@@ -132,6 +132,8 @@ char *ft_config_path(const struct ft_config *c, const char *path);
 
 /* `ft config`: one option's page (FT_ECONFIG with the nearest name if there is none such), the JSON
  * schema, the resolved config with each value's origin. */
+/* The option of this name, or whose other name it is; NULL: none. */
+const char *ft_config_option(const char *name);
 int ft_config_explain(FILE *out, const char *key);
 void ft_config_list(FILE *out);
 int ft_config_schema(FILE *out);

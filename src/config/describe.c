@@ -118,6 +118,12 @@ static bool explain_dataset(FILE *out, const char *key)
     return true;
 }
 
+const char *ft_config_option(const char *name)
+{
+    bool same;
+    return ft_option_find(name) >= 0 ? name : ft_option_other_name(name, &same);
+}
+
 int ft_config_explain(FILE *out, const char *key)
 {
     const int i = ft_option_find(key);

@@ -346,6 +346,23 @@ char *ft_path_join(const char *a, const char *b)
     return ft_format("%s%s%s", a, a[strlen(a) - 1] == '/' ? "" : "/", b);
 }
 
+char *ft_path_find(const char *folder, const char *path)
+{
+    if (!folder || path[0] == '/')
+        return ft_strdup(path);
+    char *beside = ft_path_join(folder, path);
+    if (!beside)
+        return NULL;
+    const bool here = ft_file_exists(path), there = ft_file_exists(beside);
+    if (here && there && !ft_same_file(path, beside))
+        ft_notice((struct ft_where){0},
+                  "'%s' is both in the working folder and beside the config: the first is taken", path);
+    if (!here && there)
+        return beside;
+    ft_free(beside);
+    return ft_strdup(path);
+}
+
 bool ft_same_file(const char *a, const char *b)
 {
     struct stat x, y;

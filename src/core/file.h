@@ -63,6 +63,10 @@ int ft_make_folders(const char *path);
 /* Whether both are there (and not NULL), and are one file or folder. */
 bool ft_same_file(const char *a, const char *b);
 
+/* A path as given if it is there, else in `folder` (may be NULL) if it is there, else as given. Where both
+ * are there and are not one, says which is taken. NULL if memory is short. */
+char *ft_path_find(const char *folder, const char *path);
+
 /* "a/b": b appended to folder a, or b alone where it is absolute. NULL if memory is short. */
 char *ft_path_join(const char *a, const char *b);
 

@@ -3,7 +3,10 @@
 
 #include "core/file.h"
 #include "core/mem.h"
+#include "core/text.h"
 
+#include <dirent.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -69,21 +72,62 @@ static int snapshot(char **out, const char *repo, const char *revision)
     return rc;
 }
 
+/* What looks like a path and no id: it has a data file's ending, or its folder is there. */
+static bool is_path(const char *name)
+{
+    static const char *const endings[] = {".jsonl", ".json", ".ndjson", ".txt", ".text", ".csv", ".gz",
+                                          ".parquet", ".safetensors", ".yaml", ".yml", ".arrow"};
+    const char *slash = strrchr(name, '/');
+    char folder[4096];
+    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++)
+        if (ft_ends_with(name, endings[i]))
+            return true;
+    if (!slash)
+        return false;
+    snprintf(folder, sizeof folder, "%.*s", (int)(slash - name), name);
+    return ft_is_folder(folder);
+}
+
+/* There is no such path; the name in its folder that was probably meant. */
+static int no_path(const char *kind, const char *name)
+{
+    const char *slash = strrchr(name, '/'), *own = slash ? slash + 1 : name;
+    char folder[4096] = ".", best[256] = "";
+    int least = (int)strlen(own) / 3 + 1;
+    if (slash)
+        snprintf(folder, sizeof folder, "%.*s", slash == name ? 1 : (int)(slash - name), name);
+    DIR *d = opendir(folder);
+    for (const struct dirent *e; d && (e = readdir(d));) {
+        const int far = ft_edit_distance(own, e->d_name);
+        if (e->d_name[0] != '.' && far <= least) {
+            least = far - 1;
+            snprintf(best, sizeof best, "%s", e->d_name);
+        }
+    }
+    if (d)
+        closedir(d);
+    ft_fail(FT_EDATA, "%s '%s' does not exist", kind, name);
+    if (*best)
+        ft_hint("did you mean '%s%s%s'?", slash ? folder : "", slash ? "/" : "", best);
+    else if (!ft_is_folder(folder))
+        ft_hint("there is no folder '%s'; relative paths begin in the working folder, or else in the "
+                "config's",
+                folder);
+    return FT_EDATA;
+}
+
 int ft_hub_find(char **out, bool *cached, const char *kind, const char *name, const char *revision,
                 const char *folder)
 {
     *out = NULL;
     *cached = false;
-    if (ft_file_exists(name))
-        return (*out = ft_strdup(name)) ? FT_OK : FT_ERESOURCE;
-    if (folder && name[0] != '/') {
-        char *beside = ft_path_join(folder, name);
-        if (!beside || ft_file_exists(beside))
-            return (*out = beside) ? FT_OK : FT_ERESOURCE;
-        ft_free(beside);
-    }
-    if (!is_id(name))
-        return ft_fail(FT_EDATA, "'%s' does not exist", name);
+    *out = ft_path_find(folder, name);
+    if (!*out || ft_file_exists(*out))
+        return *out ? FT_OK : FT_ERESOURCE;
+    ft_free(*out);
+    *out = NULL;
+    if (!is_id(name) || is_path(name))
+        return no_path(kind, name);
     char *cache = cache_folder(), *repo = cache ? repository(cache, kind, name) : NULL;
     int rc = repo ? snapshot(out, repo, revision) : FT_ERESOURCE;
     *cached = !rc && *out;

@@ -285,8 +285,6 @@ int ft_source_files(struct ft_source *s, const struct ft_config *c)
         return bad;
     }
     int rc = ft_hub_find(&path, &cached, "dataset", d->path, d->revision, c->folder);
-    if (rc == FT_EDATA)
-        ft_fail_at(d->at, FT_EDATA, "dataset '%s' does not exist", d->path);
     if (!rc && d->name && ft_is_folder(path)) {
         within = ft_path_join(path, d->name);
         if (!within)

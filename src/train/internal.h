@@ -13,6 +13,18 @@
 int ft_source_files(struct ft_source *s, const struct ft_config *c);
 void ft_free_names(char **names); /* NULL ends; may be NULL */
 
+/* --- served.c: what a server needs besides the adapter --- */
+
+/* What a dataset says of it; the first template counts. */
+int ft_served_note(struct ft_served *v, const struct ft_source *s, const struct ft_texts *t,
+                   const struct ft_audit *audit);
+/* After the last dataset. */
+int ft_served_settle(struct ft_served *v, const struct ft_texts *t);
+void ft_served_free(struct ft_served *v);
+/* The tokenizer's files, templates and generation_config.json, from the model's folder. */
+int ft_served_write(const struct ft_served *v, const struct ft_config *c, const char *from,
+                    const char *to);
+
 /* --- output.c: the run folder --- */
 
 struct ft_output {

@@ -1,5 +1,5 @@
 /* Opens a job: model, data, adapter, the length of the run, the graph and its memory. */
-#include "train/job.h"
+#include "train/internal.h"
 
 #include "core/file.h"
 #include "core/mem.h"
@@ -76,6 +76,8 @@ static int read_entry(struct ft_job *j, struct ft_dataset *d, const struct ft_da
         ft_status_place((struct ft_where){0});
         if (!rc)
             report_audit(entry, &data->audit);
+        if (!rc && d == &j->train)
+            rc = ft_served_note(&j->served, &s, t, &data->audit);
     }
     for (char **file = s.files; file && *file && !rc; file++) {
         rc = ft_dataset_read(d, prepared ? prepared : *file, ft_model_config(j->model)->vocab,
@@ -130,6 +132,8 @@ static int read_data(struct ft_job *j, const struct ft_job_hooks *hooks)
         rc = read_list(j, &j->train, c->datasets, c->n_datasets, &t);
     if (!rc)
         rc = read_list(j, &j->held, c->test_datasets, c->n_test_datasets, &t);
+    if (!rc && text)
+        rc = ft_served_settle(&j->served, &t);
     ft_texts_close(&t);
     if (text)
         malloc_trim(0); /* a tokenizer is many small pieces, and the heap would keep them */
@@ -782,6 +786,7 @@ void ft_job_close(struct ft_job *j)
         ft_free(j->data[i].files);
     }
     ft_free(j->data);
+    ft_served_free(&j->served);
     ft_adapter_free(j->adapter);
     ft_model_close(j->model);
     ft_backend_close(j->backend);

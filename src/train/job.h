@@ -27,6 +27,16 @@ struct ft_batch {
     struct ft_tensor *scalars;
 };
 
+/* How conversations were rendered and ended. */
+struct ft_served {
+    char *template;        /* NULL: no conversations */
+    char *eos;             /* what ends turns, if that is not the tokenizer's eos_token; or NULL */
+    int32_t tokenizer_eos; /* -1: none */
+    struct ft_ends ends[FT_ENDS];
+};
+/* Whether that is another template or end than the model's own folder says. */
+int ft_served_differs(const struct ft_served *v, const char *folder, bool *differs);
+
 struct ft_job {
     const struct ft_config *config;
     char *model_path;
@@ -40,6 +50,7 @@ struct ft_job {
         struct ft_audit audit;
     } * data;
     int n_data;
+    struct ft_served served;
     struct ft_batching batching;
     struct ft_epoch epoch; /* space for one epoch's order */
     struct ft_run_length length;

@@ -24,6 +24,7 @@ static const char *const own_files[] = {"adapter_model.safetensors", "adapter_co
 static const char *const tokenizer_files[] = {
     "tokenizer.json", "tokenizer_config.json", "tokenizer.model",     "vocab.json",
     "merges.txt",     "added_tokens.json",     "chat_template.jinja", "special_tokens_map.json",
+    "generation_config.json", "additional_chat_templates/tool_use.jinja",
 };
 #define COUNT(a) (int)(sizeof(a) / sizeof *(a))
 
@@ -185,26 +186,6 @@ void ft_output_close(struct ft_output *o)
 
 /* --- what a finished run leaves --- */
 
-static int copy_tokenizer(const char *from, const char *to)
-{
-    for (int i = 0; i < COUNT(tokenizer_files); i++) {
-        char *source = ft_path_join(from, tokenizer_files[i]), *data = NULL;
-        char *target = ft_path_join(to, tokenizer_files[i]);
-        size_t len;
-        int rc = source && target ? FT_OK : FT_ERESOURCE;
-        if (!rc && ft_file_exists(source)) {
-            rc = ft_file_read(source, (size_t)1 << 30, FT_ERESOURCE, &data, &len);
-            if (!rc)
-                rc = ft_file_write(target, data, len);
-        }
-        ft_free(data);
-        ft_free(source);
-        ft_free(target);
-        FT_TRY(rc);
-    }
-    return FT_OK;
-}
-
 /* The "license:" line of the base model's card; "" if it has none, or not a plain name. */
 static int base_licence(const struct ft_job *j, char out[128])
 {
@@ -274,7 +255,7 @@ int ft_output_write(const struct ft_output *o, const struct ft_job *j)
 {
     FT_TRY(write_adapter(o, j)); /* first: it is what cost time */
     FT_TRY(write_card(o, j));
-    return copy_tokenizer(j->model_path, o->folder);
+    return ft_served_write(&j->served, j->config, j->model_path, o->folder);
 }
 
 /* --- run.json --- */

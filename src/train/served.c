@@ -1,0 +1,307 @@
+/* What is served is what was trained: the files of the tokenizer in the run folder, with the template that
+ * was used and the token that ends turns, where transformers, vLLM and llama.cpp read them. */
+#include "train/internal.h"
+
+#include "core/file.h"
+#include "core/json.h"
+#include "core/text.h"
+#include "text/chat.h"
+
+#include <string.h>
+
+static const char *const copied[] = {"tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt",
+                                     "added_tokens.json"};
+#define COUNT(a) (sizeof(a) / sizeof *(a))
+
+/* --- what the datasets say --- */
+
+static void note_end(struct ft_served *v, int32_t id, int64_t count)
+{
+    int i = 0;
+    while (i < FT_ENDS && v->ends[i].count && v->ends[i].id != id)
+        i++;
+    if (i < FT_ENDS) {
+        v->ends[i].id = id;
+        v->ends[i].count += count;
+    }
+}
+
+int ft_served_note(struct ft_served *v, const struct ft_source *s, const struct ft_texts *t,
+                   const struct ft_audit *audit)
+{
+    if (!s->template_text)
+        return FT_OK;
+    for (int i = 0; i < FT_ENDS && audit->ends[i].count; i++)
+        note_end(v, audit->ends[i].id, audit->ends[i].count);
+    if (v->template && strcmp(v->template, s->template_text) != 0)
+        ft_notice(s->entry->at,
+                  "'%s' goes through another template than the first dataset, whose is written into "
+                  "'output_dir'",
+                  s->entry->path);
+    if (v->template)
+        return FT_OK;
+    v->template = ft_strdup(s->template_text);
+    v->tokenizer_eos = t->eos;
+    return v->template ? FT_OK : FT_ERESOURCE;
+}
+
+/* The token that a server stops at: the tokenizer's own end if it ends turns, else what ends most. */
+int ft_served_settle(struct ft_served *v, const struct ft_texts *t)
+{
+    int most = 0;
+    for (int i = 0; i < FT_ENDS && v->ends[i].count; i++) {
+        if (v->ends[i].id == v->tokenizer_eos)
+            return FT_OK;
+        most = v->ends[i].count > v->ends[most].count ? i : most;
+    }
+    if (!v->ends[most].count)
+        return FT_OK;
+    v->eos = ft_strdup(ft_tokenizer_token(t->tokenizer, v->ends[most].id));
+    return v->eos ? FT_OK : FT_ERESOURCE;
+}
+
+void ft_served_free(struct ft_served *v)
+{
+    ft_free(v->template);
+    ft_free(v->eos);
+    *v = (struct ft_served){0};
+}
+
+/* --- files --- */
+
+struct place {
+    const char *from, *to;
+};
+
+static int read_text(const char *folder, const char *name, char **text, size_t *n)
+{
+    char *path = ft_path_join(folder, name);
+    int rc = path ? FT_OK : FT_ERESOURCE;
+    *text = NULL;
+    *n = 0;
+    if (!rc && ft_file_exists(path))
+        rc = ft_file_read(path, (size_t)1 << 30, FT_ERESOURCE, text, n);
+    ft_free(path);
+    return rc;
+}
+
+static int write_text(const char *folder, const char *name, const char *text, size_t n)
+{
+    char *path = ft_path_join(folder, name);
+    int rc = path ? ft_file_write(path, text, n) : FT_ERESOURCE;
+    ft_free(path);
+    return rc;
+}
+
+static int copy(const struct place *p, const char *name)
+{
+    char *text;
+    size_t n;
+    int rc = read_text(p->from, name, &text, &n);
+    if (!rc && text)
+        rc = write_text(p->to, name, text, n);
+    ft_free(text);
+    return rc;
+}
+
+/* A JSON object of the model's folder, whole numbers kept; {} if it is not there. */
+static int read_object(const struct place *p, const char *name, json_t **out)
+{
+    char *text;
+    size_t n;
+    *out = NULL;
+    FT_TRY(read_text(p->from, name, &text, &n));
+    int rc = text ? ft_json_record(text, n, (struct ft_where){.file = name, .line = 1}, FT_EDATA, out)
+                  : FT_OK;
+    ft_free(text);
+    if (!rc && !*out && !(*out = json_object()))
+        rc = ft_fail(FT_ERESOURCE, "out of memory");
+    return rc;
+}
+
+static int write_object(const struct place *p, const char *name, const json_t *o, unsigned since)
+{
+    char *text = ft_json_dumps(o, JSON_INDENT(2) | JSON_REAL_PRECISION(17), since);
+    int rc = text ? write_text(p->to, name, text, strlen(text)) : FT_ERESOURCE;
+    ft_json_free(text);
+    return rc;
+}
+
+/* --- names of tokens --- */
+
+/* The token keeps the flags that it has there. */
+static void set_token(json_t *o, const char *name, const char *token)
+{
+    json_t *old = json_object_get(o, name);
+    if (json_is_object(old))
+        json_object_set_new(old, "content", json_string(token));
+    else
+        json_object_set_new(o, name, json_string(token));
+}
+
+static bool renames(const struct ft_served *v, const struct ft_config *c)
+{
+    return v->eos || c->special_tokens;
+}
+
+static void set_tokens(json_t *o, const struct ft_served *v, const struct ft_config *c)
+{
+    for (const char **p = c->special_tokens; p && *p; p += 2)
+        set_token(o, p[0], p[1]);
+    if (v->eos)
+        set_token(o, "eos_token", v->eos);
+}
+
+/* The template's text, or the default one of a list of named ones. */
+static void set_template(json_t *o, const char *text)
+{
+    json_t *v = json_object_get(o, "chat_template");
+    bool found = false;
+    for (size_t i = 0; i < json_array_size(v); i++) {
+        json_t *one = json_array_get(v, i);
+        const char *name = json_string_value(json_object_get(one, "name"));
+        if (name && strcmp(name, "default") == 0) {
+            json_object_set_new(one, "template", json_string(text));
+            found = true;
+        }
+    }
+    if (!found)
+        json_object_set_new(o, "chat_template", json_string(text));
+}
+
+/* Whether the folder's own template is the one that was used. */
+static int is_own_template(const char *folder, const struct ft_served *v, bool *is)
+{
+    char *text, *name;
+    FT_TRY(ft_chat_template(&text, &name, folder, false));
+    *is = !v->template || (text && strcmp(text, v->template) == 0);
+    ft_free(text);
+    ft_free(name);
+    return FT_OK;
+}
+
+static int write_config(const struct place *p, const struct ft_served *v, const struct ft_config *c,
+                        bool own_template)
+{
+    const unsigned since = ft_alloc_failures();
+    json_t *config;
+    if (own_template && !renames(v, c))
+        return copy(p, "tokenizer_config.json");
+    FT_TRY(read_object(p, "tokenizer_config.json", &config));
+    set_tokens(config, v, c);
+    if (!own_template)
+        set_template(config, v->template);
+    int rc = write_object(p, "tokenizer_config.json", config, since);
+    json_decref(config);
+    return rc;
+}
+
+static int write_map(const struct place *p, const struct ft_served *v, const struct ft_config *c)
+{
+    const unsigned since = ft_alloc_failures();
+    json_t *map;
+    if (!renames(v, c))
+        return copy(p, "special_tokens_map.json");
+    FT_TRY(read_object(p, "special_tokens_map.json", &map));
+    const bool there = json_object_size(map) > 0;
+    set_tokens(map, v, c);
+    int rc = there ? write_object(p, "special_tokens_map.json", map, since) : FT_OK;
+    json_decref(map);
+    return rc;
+}
+
+/* --- where generation stops --- */
+
+static bool has_id(const json_t *ids, int32_t id)
+{
+    for (size_t i = 0; i < json_array_size(ids); i++)
+        if (json_integer_value(json_array_get(ids, i)) == id)
+            return true;
+    return false;
+}
+
+/* The base model's ids, by generation_config.json or else config.json. */
+static json_t *known_ends(const json_t *generation, const json_t *model)
+{
+    json_t *list = json_array();
+    const json_t *v = ft_json_get(generation, "eos_token_id");
+    v = v ? v : ft_json_get(model, "eos_token_id");
+    for (size_t i = 0; i < json_array_size(v); i++)
+        json_array_append(list, json_array_get(v, i));
+    if (json_is_integer(v))
+        json_array_append(list, (json_t *)(uintptr_t)v);
+    return list;
+}
+
+static int write_generation(const struct place *p, const struct ft_served *v)
+{
+    const unsigned since = ft_alloc_failures();
+    json_t *generation, *model = NULL;
+    FT_TRY(read_object(p, "generation_config.json", &generation));
+    int rc = read_object(p, "config.json", &model);
+    json_t *ends = known_ends(generation, model);
+    bool more = json_object_size(generation) == 0 && v->ends[0].count, unknown = false;
+    for (int i = 0; i < FT_ENDS && v->ends[i].count; i++)
+        if (!has_id(ends, v->ends[i].id)) {
+            json_array_append_new(ends, json_integer(v->ends[i].id));
+            more = unknown = true;
+        }
+    if (!rc && !more)
+        rc = copy(p, "generation_config.json");
+    if (!rc && unknown)
+        ft_notice((struct ft_where){.file = p->to},
+                  "trained turns end with '%s', at which the base model's generation_config.json does "
+                  "not stop: the one in this folder does, and its tokenizer_config.json names it",
+                  v->eos ? v->eos : "another token");
+    if (!rc && more) {
+        json_object_set(generation, "eos_token_id", ends);
+        if (!json_object_get(generation, "bos_token_id") && ft_json_get(model, "bos_token_id"))
+            json_object_set(generation, "bos_token_id", json_object_get(model, "bos_token_id"));
+        rc = write_object(p, "generation_config.json", generation, since);
+    }
+    json_decref(generation);
+    json_decref(model);
+    json_decref(ends);
+    return rc;
+}
+
+/* The template that a model has for records with tools. */
+static int copy_tool_template(const struct place *p)
+{
+    char *text, *folder = ft_path_join(p->to, "additional_chat_templates");
+    size_t n;
+    int rc = folder ? read_text(p->from, "additional_chat_templates/tool_use.jinja", &text, &n)
+                    : FT_ERESOURCE;
+    if (!rc && text) {
+        rc = ft_make_folders(folder);
+        if (!rc)
+            rc = write_text(folder, "tool_use.jinja", text, n);
+        ft_free(text);
+    }
+    ft_free(folder);
+    return rc;
+}
+
+int ft_served_write(const struct ft_served *v, const struct ft_config *c, const char *from,
+                    const char *to)
+{
+    const struct place p = {from, to};
+    bool own;
+    for (size_t i = 0; i < COUNT(copied); i++)
+        FT_TRY(copy(&p, copied[i]));
+    FT_TRY(is_own_template(from, v, &own));
+    FT_TRY(write_config(&p, v, c, own));
+    FT_TRY(write_map(&p, v, c));
+    FT_TRY(write_generation(&p, v));
+    FT_TRY(copy_tool_template(&p));
+    return own ? copy(&p, "chat_template.jinja")
+               : write_text(to, "chat_template.jinja", v->template, strlen(v->template));
+}
+
+int ft_served_differs(const struct ft_served *v, const char *folder, bool *differs)
+{
+    bool own;
+    FT_TRY(is_own_template(folder, v, &own));
+    *differs = !own || v->eos;
+    return FT_OK;
+}
