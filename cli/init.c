@@ -1,4 +1,5 @@
 /* ft init: a config from a model and a data file. */
+#define _GNU_SOURCE
 #include "cli/cli.h"
 
 #include "core/file.h"
@@ -11,6 +12,8 @@
 #include "text/chat.h"
 #include "train/job.h"
 
+#include <dirent.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -25,6 +28,7 @@ struct shape {
     const char *what, *fields[3], *list, *members[2];
     const char *yaml; /* of the entry, behind its path; lines end with \n */
     bool chat;
+    const char *also; /* further fields that the format reads, with spaces around them */
 };
 
 #define OWN(prompt, answer)                                                                        \
@@ -38,7 +42,7 @@ static const struct shape shapes[] = {
      "messages",
      {"role", "content"},
      "    type: chat_template                    # 'messages' with 'role' and 'content'\n",
-     true},
+     true, " tools system "},
     {"conversations (ShareGPT)",
      {"conversations"},
      "conversations",
@@ -46,33 +50,34 @@ static const struct shape shapes[] = {
      "    type: chat_template                    # ShareGPT's names of the messages' parts\n"
      "    field_messages: conversations\n"
      "    message_property_mappings: {role: from, content: value}\n",
-     true},
+     true, " tools system "},
     {"conversations",
      {"conversations"},
      "conversations",
      {"role", "content"},
      "    type: chat_template\n    field_messages: conversations\n",
-     true},
+     true, " tools system "},
     {"messages (ShareGPT's names)",
      {"messages"},
      "messages",
      {"from", "value"},
      "    type: chat_template                    # ShareGPT's names of the messages' parts\n"
      "    message_property_mappings: {role: from, content: value}\n",
-     true},
+     true, " tools system "},
     {"segments",
      {"segments"},
      "segments",
      {"label", "text"},
      "    type: input_output                     # segments that say whether they are trained\n",
-     false},
-    {"token ids", {"input_ids"}, NULL, {NULL}, "    type: tokenized\n", false},
+     false, NULL},
+    {"token ids", {"input_ids"}, NULL, {NULL}, "    type: tokenized\n", false,
+     " loss_mask labels attention_mask position_ids "},
     {"system, instruction and output",
      {"system", "instruction", "output"},
      NULL,
      {NULL},
      "    type: alpaca_w_system                  # system, instruction, input, output\n",
-     false},
+     false, " input "},
     {"instruction, context and response",
      {"instruction", "context", "response"},
      NULL,
@@ -81,33 +86,40 @@ static const struct shape shapes[] = {
      "      field_instruction: instruction\n      field_input: context\n"
      "      field_output: response\n      format: \"{instruction}\\n\\n{input}\\n\"\n"
      "      no_input_format: \"{instruction}\\n\"\n",
-     false},
+     false, NULL},
     {"instruction and output",
      {"instruction", "output"},
      NULL,
      {NULL},
      "    type: alpaca                           # instruction, input (may be absent), output\n",
-     false},
+     false, " input "},
     {"instruction and response",
      {"instruction", "response"},
      NULL,
      {NULL},
      "    type: gpteacher                        # instruction, input (may be absent), response\n",
-     false},
+     false, " input "},
+    {"prompt and completion, as messages",
+     {"prompt", "completion"},
+     "completion",
+     {"role", "content"},
+     "    type: prompt_completion                # lists of messages, through the chat template\n",
+     true, " tools system "},
     {"prompt and completion",
      {"prompt", "completion"},
      NULL,
      {NULL},
      "    type: prompt_completion                # the prompt is taken as it stands\n",
-     false},
-    {"prompt and response", {"prompt", "response"}, NULL, {NULL}, OWN("prompt", "response"), false},
-    {"question and answer", {"question", "answer"}, NULL, {NULL}, OWN("question", "answer"), false},
+     false, NULL},
+    {"prompt and response", {"prompt", "response"}, NULL, {NULL}, OWN("prompt", "response"), false, NULL},
+    {"question and answer", {"question", "answer"}, NULL, {NULL}, OWN("question", "answer"), false, NULL},
+    {"input and output", {"input", "output"}, NULL, {NULL}, OWN("input", "output"), false, NULL},
     {"text",
      {"text"},
      NULL,
      {NULL},
      "    type: completion                       # plain text, all of it trained\n",
-     false},
+     false, NULL},
 };
 
 /* Names of roles, and what templates call them. ShareGPT's are known without being said. */
@@ -118,7 +130,8 @@ static const struct {
                   {"model", "assistant", false},   {"bot", "assistant", false},
                   {"ai", "assistant", false},      {"chatbot", "assistant", false},
                   {"chatgpt", "assistant", false}, {"customer", "user", false},
-                  {"prompter", "user", false},     {"instruction", "user", false}};
+                  {"prompter", "user", false},     {"instruction", "user", false},
+                  {"function_call", "assistant", true}, {"observation", "tool", true}};
 
 /* The shape's list, which may be a text of JSON; the caller releases it. */
 static json_t *messages_of(const json_t *record, const struct shape *s)
@@ -151,6 +164,7 @@ static bool has_shape(const json_t *record, const struct shape *s)
 
 /* What messages say beside role and words, over all that were looked at. */
 struct habits {
+    char unused[512];     /* fields that no part of the config reads, with ", " between them */
     const char *training; /* the member that says whether a message is trained on; NULL: none */
     bool called[sizeof role_names / sizeof *role_names];
 };
@@ -193,50 +207,118 @@ static int refuse_shape(const char *path, int line, const json_t *record)
     return FT_EDATA;
 }
 
-/* The shape that the first records all have. */
-static int recognise(const struct shape **out, struct habits *habits, const char *path)
+/* "a" among "a, b". */
+static bool is_listed(const char *list, const char *name)
 {
-    struct ft_records *r;
-    struct ft_raw raw = {0};
-    const size_t n = sizeof shapes / sizeof *shapes;
-    bool can[sizeof shapes / sizeof *shapes], more = true;
-    int looked = 0, rc = ft_records_open(&r, path, NULL);
-    memset(can, 1, sizeof can);
-    while (!rc && more && looked < LOOKED_AT) {
-        const unsigned since = ft_alloc_failures();
-        json_t *record = NULL;
-        rc = ft_records_next(r, &raw, &more);
-        if (rc || !more)
-            break;
-        rc = ft_record_parse(r, &raw, &record);
-        bool any = false;
-        for (size_t i = 0; i < n && !rc; i++) {
-            can[i] = can[i] && has_shape(record, &shapes[i]);
-            any = any || can[i];
-        }
-        if (!rc && !any)
-            rc = refuse_shape(path, raw.line, record);
-        for (size_t i = 0; i < n && !rc; i++)
-            if (can[i])
-                note_habits(habits, record, &shapes[i]);
-        if (!rc)
-            rc = ft_alloc_check(since);
-        json_decref(record);
-        looked++;
+    const size_t n = strlen(name);
+    for (const char *p = list; (p = strstr(p, name)); p++)
+        if ((p == list || p[-1] == ' ') && (!p[n] || p[n] == ','))
+            return true;
+    return false;
+}
+
+static void note_unused(struct habits *h, const json_t *record, const struct shape *s)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)record, key, value)
+    {
+        char spaced[256];
+        bool used = false;
+        snprintf(spaced, sizeof spaced, " %.250s ", key);
+        for (int i = 0; i < 3 && s->fields[i]; i++)
+            used = used || strcmp(s->fields[i], key) == 0;
+        used = used || (s->also && strstr(s->also, spaced)) || is_listed(h->unused, key);
+        const size_t at = strlen(h->unused);
+        if (!used)
+            snprintf(h->unused + at, sizeof h->unused - at, "%s%s", at ? ", " : "", key);
     }
-    ft_records_close(r);
+}
+
+typedef int look_fn(void *ctx, const json_t *record, const char *path, int line);
+
+/* The first records of all files. */
+static int look_over(char *const *files, look_fn *look, void *ctx)
+{
+    struct ft_raw raw = {0};
+    int looked = 0, rc = FT_OK;
+    for (; *files && !rc && looked < LOOKED_AT; files++) {
+        struct ft_records *r;
+        bool more = true;
+        rc = ft_records_open(&r, *files, NULL);
+        while (!rc && more && looked < LOOKED_AT) {
+            const unsigned since = ft_alloc_failures();
+            json_t *record = NULL;
+            rc = ft_records_next(r, &raw, &more);
+            if (rc || !more)
+                break;
+            rc = ft_record_parse(r, &raw, &record);
+            if (!rc)
+                rc = look(ctx, record, *files, raw.line);
+            if (!rc)
+                rc = ft_alloc_check(since);
+            json_decref(record);
+            looked++;
+        }
+        ft_records_close(r);
+    }
     ft_raw_free(&raw);
-    if (!rc && looked == 0)
-        rc = ft_fail_at((struct ft_where){.file = path}, FT_EDATA, "has no record");
-    for (size_t i = n; i-- > 0 && !rc;)
-        *out = can[i] ? &shapes[i] : *out;
     return rc;
+}
+
+/* The shapes that every record so far has. */
+struct recognised {
+    bool can[sizeof shapes / sizeof *shapes];
+    struct habits *habits;
+    const struct shape *shape; /* the first of them, once all were looked at */
+    int looked;
+};
+
+static int narrow(void *ctx, const json_t *record, const char *path, int line)
+{
+    struct recognised *r = ctx;
+    bool any = false;
+    r->looked++;
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        r->can[i] = r->can[i] && has_shape(record, &shapes[i]);
+        any = any || r->can[i];
+        if (r->can[i])
+            note_habits(r->habits, record, &shapes[i]);
+    }
+    return any ? FT_OK : refuse_shape(path, line, record);
+}
+
+static int note_fields(void *ctx, const json_t *record, const char *path, int line)
+{
+    const struct recognised *r = ctx;
+    (void)path;
+    (void)line;
+    note_unused(r->habits, record, r->shape);
+    return FT_OK;
+}
+
+static int recognise(const struct shape **out, struct habits *habits, char *const *files)
+{
+    struct recognised r = {.habits = habits};
+    memset(r.can, 1, sizeof r.can);
+    FT_TRY(look_over(files, narrow, &r));
+    if (r.looked == 0)
+        return ft_fail_at((struct ft_where){.file = files[0]}, FT_EDATA, "has no record");
+    for (size_t i = sizeof shapes / sizeof *shapes; i-- > 0;)
+        r.shape = r.can[i] ? &shapes[i] : r.shape;
+    *out = r.shape;
+    return look_over(files, note_fields, &r);
 }
 
 /* --- the config --- */
 
 struct init {
     const char *model, *data, *out;
+    char **options; /* KEY=VALUE words */
+    int n_options;
+    char folder[64]; /* of our own, for what is tried */
+    char *trial;     /* the config in it */
+    int64_t dropped; /* documents longer than sequence_len */
     const struct shape *shape;
     struct habits habits;
     const char *template; /* NULL: the model's own */
@@ -304,8 +386,9 @@ static void write_habits(FILE *f, const struct habits *h)
         own = own || (h->called[k] && !role_names[k].known);
     if (own) {
         fputs("    roles: {", f);
-        const int n = put_names(f, h, "assistant", "");
-        put_names(f, h, "user", n ? ", " : "");
+        int n = put_names(f, h, "assistant", "");
+        n += put_names(f, h, "user", n ? ", " : "");
+        put_names(f, h, "tool", n ? ", " : "");
         fputs("}\n", f);
     }
     if (h->training)
@@ -313,16 +396,73 @@ static void write_habits(FILE *f, const struct habits *h)
                 h->training);
 }
 
-static void write_yaml(FILE *f, const struct init *o)
+/* What the command line says of a key; NULL: nothing. */
+static const char *option(const struct init *o, const char *key)
+{
+    const size_t n = strlen(key);
+    for (int i = 0; i < o->n_options; i++)
+        if (strncmp(o->options[i], key, n) == 0 && o->options[i][n] == '=')
+            return o->options[i] + n + 1;
+    return NULL;
+}
+
+/* "key: value   # comment", unless the command line says another value. */
+static void put_line(FILE *f, const struct init *o, const char *key, const char *value,
+                     const char *comment)
+{
+    const char *own = option(o, key);
+    const int n = fprintf(f, "%s: %s", key, own ? own : value);
+    fprintf(f, "%*s%s%s\n", comment && n < 39 ? 39 - n : 0, "", comment ? " # " : "",
+            comment ? comment : "");
+}
+
+static void put_number(FILE *f, const struct init *o, const char *key, int64_t value,
+                       const char *comment)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%lld", (long long)value);
+    put_line(f, o, key, text, comment);
+}
+
+/* Keys that put_line has written. */
+static bool is_written(const struct init *o, const char *key, size_t n)
+{
+    static const char *const always[] = {
+        "output_dir",        "adapter",        "lora_r",        "lora_alpha",
+        "lora_dropout",      "sequence_len",   "sample_packing", "lora_target_linear",
+        "micro_batch_size",  "gradient_accumulation_steps",      "num_epochs",
+        "learning_rate",     "lr_scheduler",   "warmup_ratio"};
+    if (n == 13 && memcmp(key, "chat_template", 13) == 0)
+        return o->template != NULL;
+    if (n == 12 && memcmp(key, "val_set_size", 12) == 0)
+        return o->documents >= 100;
+    for (size_t i = 0; i < sizeof always / sizeof *always; i++)
+        if (strlen(always[i]) == n && memcmp(always[i], key, n) == 0)
+            return true;
+    return false;
+}
+
+static void put_output(FILE *f, const struct init *o)
 {
     const char *slash = strrchr(o->out, '/'), *name = slash ? slash + 1 : o->out;
     char folder[512];
     snprintf(folder, sizeof folder, "out/%.*s", (int)strcspn(name, "."), name);
-    fprintf(
-        f,
-        "# Written by ft init. 'ft plan' says what it needs, 'ft config --explain KEY' what a key "
-        "means.\n");
-    fputs("base_model: ", f);
+    if (option(o, "output_dir")) {
+        put_line(f, o, "output_dir", "", NULL);
+    } else {
+        fputs("output_dir: ", f);
+        put_text(f, folder);
+        fputc('\n', f);
+    }
+    fputc('\n', f);
+}
+
+static void write_yaml(FILE *f, const struct init *o)
+{
+    char batch[64];
+    fputs("# Written by ft init. 'ft plan' says what it needs, 'ft config --explain KEY' what a key "
+          "means.\nbase_model: ",
+          f);
     put_text(f, o->model);
     fputs("\ndatasets:\n  - path: ", f);
     put_text(f, o->data);
@@ -330,33 +470,42 @@ static void write_yaml(FILE *f, const struct init *o)
     if (o->shape->chat)
         write_habits(f, &o->habits);
     if (o->template)
-        fprintf(f, "chat_template: %-25s# the model has none of its own; its tokens fit this one\n",
-                o->template);
+        put_line(f, o, "chat_template", o->template,
+                 "the model has none of its own; its tokens fit this one");
     if (o->documents >= 100)
-        fprintf(f, "val_set_size: %-26s# held out, to see whether it learns or memorises\n",
-                o->documents >= 2000 ? "0.02" : "0.05");
-    fputs("output_dir: ", f);
-    put_text(f, folder);
-    fputs("\n\n", f);
-    fprintf(f, "adapter: lora\n"
-               "lora_r: 16                              # what the adapter may learn; vLLM's limit "
-               "by default\n"
-               "lora_alpha: 32                          # twice the rank\n"
-               "lora_dropout: 0.0\n"
-               "lora_target_linear: true                # every linear module but the head\n\n");
-    fprintf(f, "sequence_len: %-26lld# longer documents are %s\n", (long long)o->sequence_len,
-            strcmp(o->shape->what, "text") == 0 ? "cut into pieces" : "dropped, and counted");
-    fprintf(f, "sample_packing: false                   # true: fill each micro-batch with whole "
-               "documents\n");
-    fprintf(f, "micro_batch_size: %-22lld# documents at once: what fits this machine\n",
-            (long long)o->micro);
-    fprintf(f, "gradient_accumulation_steps: %-11lld# %lld documents an optimizer step\n",
-            (long long)o->accumulate, (long long)(o->micro * o->accumulate));
-    fprintf(f, "num_epochs: %lld\n", (long long)o->epochs);
-    fprintf(f, "learning_rate: 2e-4\nlr_scheduler: cosine\nwarmup_ratio: 0.03\n");
+        put_line(f, o, "val_set_size", o->documents >= 2000 ? "0.02" : "0.05",
+                 "held out, to see whether it learns or memorises");
+    put_output(f, o);
+    put_line(f, o, "adapter", "lora", NULL);
+    put_line(f, o, "lora_r", "16", "what the adapter may learn; vLLM's limit by default");
+    if (option(o, "lora_alpha") || !option(o, "lora_r"))
+        put_line(f, o, "lora_alpha", "32", "twice the rank");
+    put_line(f, o, "lora_dropout", "0.0", NULL);
+    if (!option(o, "lora_target_modules"))
+        put_line(f, o, "lora_target_linear", "true", "every linear module but the head");
+    fputc('\n', f);
+    put_number(f, o, "sequence_len", o->sequence_len,
+               strcmp(o->shape->what, "text") == 0 ? "longer documents are cut into pieces"
+                                                   : "longer documents are dropped, and counted");
+    put_line(f, o, "sample_packing", "false",
+             "true: fill each micro-batch with whole documents");
+    put_number(f, o, "micro_batch_size", o->micro, "documents at once: what fits this machine");
+    snprintf(batch, sizeof batch, "%lld documents an optimizer step",
+             (long long)(o->micro * o->accumulate));
+    put_number(f, o, "gradient_accumulation_steps", o->accumulate, batch);
+    put_number(f, o, "num_epochs", o->epochs, NULL);
+    put_line(f, o, "learning_rate", "2e-4", NULL);
+    put_line(f, o, "lr_scheduler", "cosine", NULL);
+    if (!option(o, "warmup_steps"))
+        put_line(f, o, "warmup_ratio", "0.03", NULL);
+    for (int i = 0; i < o->n_options; i++) {
+        const size_t n = strcspn(o->options[i], "=");
+        if (!is_written(o, o->options[i], n))
+            fprintf(f, "%.*s: %s\n", (int)n, o->options[i], o->options[i] + n + 1);
+    }
 }
 
-static int save(const struct init *o)
+static int save(const struct init *o, const char *path)
 {
     char *text = NULL;
     size_t n = 0;
@@ -368,9 +517,19 @@ static int save(const struct init *o)
     const bool bad = ferror(f) != 0;
     int rc = fclose(f) || bad ? ft_fail(FT_ERESOURCE, "out of memory") : ft_alloc_check(since);
     if (!rc)
-        rc = ft_file_write(o->out, text, n);
+        rc = ft_file_write(path, text, n);
     free(text);
     return rc;
+}
+
+/* The config as it stands, and its tokens in our own folder. */
+static int read_back(struct ft_config *c, const struct init *o)
+{
+    char prepared[128];
+    snprintf(prepared, sizeof prepared, "dataset_prepared_path=%s", o->folder);
+    const char *const overrides[] = {prepared};
+    FT_TRY(save(o, o->trial));
+    return ft_config_read(c, o->trial, overrides, 1);
 }
 
 /* --- how much data there is --- */
@@ -432,6 +591,10 @@ static int measure(struct init *o, const struct ft_config *c, const char *folder
             ;
         if (o->sequence_len > context)
             o->sequence_len = context;
+        const char *own = option(o, "sequence_len");
+        const long long limit = own ? atoll(own) : o->sequence_len;
+        for (size_t i = 0; i < l.n && !ft_format_cuts(s.format); i++)
+            o->dropped += l.v[i] > limit;
         o->documents = (int64_t)l.n;
         o->epochs = l.n < 5000 ? 3 : 1;
     }
@@ -444,19 +607,12 @@ static int measure(struct init *o, const struct ft_config *c, const char *folder
 
 /* --- what fits --- */
 
-static int read_back(struct ft_config *c, const struct init *o)
-{
-    return ft_config_read(c, o->out, NULL, 0);
-}
-
 /* Whether a run with this config would fit: o->fits. An error may be this batch's alone. */
 static int try_config(struct init *o)
 {
     struct ft_config c = {.file = NULL};
     struct ft_job j = {0};
-    int rc = save(o);
-    if (!rc)
-        rc = read_back(&c, o);
+    int rc = read_back(&c, o);
     if (!rc)
         rc = ft_job_open(&j, &c, &ft_data_hooks);
     o->fits = !rc && ft_job_check_memory(&j) == FT_OK;
@@ -472,7 +628,8 @@ static int try_config(struct init *o)
 static int fit(struct init *o)
 {
     enum { STEP = 16 };
-    for (o->micro = 8;; o->micro /= 2) {
+    const bool fixed = option(o, "micro_batch_size") != NULL;
+    for (o->micro = fixed ? 1 : 8;; o->micro /= 2) {
         o->accumulate = o->documents < STEP ? 1 : STEP / o->micro;
         ft_status_clear_errors();
         int rc = try_config(o);
@@ -491,12 +648,26 @@ static int find_context(int64_t *out, const char *folder)
     return FT_OK;
 }
 
-static int first_config(struct ft_config *c, const struct init *o, int64_t context)
+/* The data's files: one, or those of a folder or a dataset in the cache. */
+static int find_files(struct ft_source *s, const struct init *o, struct ft_config *c,
+                      struct ft_dataset_config *entry)
 {
-    char length[64];
-    snprintf(length, sizeof length, "sequence_len=%lld", (long long)(context < 2 ? 2 : context));
-    const char *const overrides[] = {length};
-    return ft_config_read(c, o->out, overrides, 1);
+    *entry = (struct ft_dataset_config){.path = o->data};
+    *c = (struct ft_config){.folder = NULL};
+    *s = (struct ft_source){.entry = entry};
+    return ft_source_files(s, c);
+}
+
+static int look_at_data(struct init *o)
+{
+    struct ft_dataset_config entry;
+    struct ft_config none;
+    struct ft_source s;
+    int rc = find_files(&s, o, &none, &entry);
+    if (!rc)
+        rc = recognise(&o->shape, &o->habits, s.files);
+    ft_source_close(&s);
+    return rc;
 }
 
 static int make(struct init *o)
@@ -507,17 +678,15 @@ static int make(struct init *o)
     int64_t context = 0;
     int rc = ft_hub_find(&folder, &cached, "model", o->model, NULL, NULL);
     if (!rc)
-        rc = recognise(&o->shape, &o->habits, o->data);
+        rc = look_at_data(o);
     if (!rc)
         rc = find_context(&context, folder);
-    if (!rc && o->shape->chat)
+    if (!rc && o->shape->chat && !option(o, "chat_template"))
         rc = choose_template(o, folder);
-    o->sequence_len = context;
+    o->sequence_len = context < 2 ? 2 : context;
     o->micro = o->accumulate = o->epochs = 1;
     if (!rc)
-        rc = save(o);
-    if (!rc)
-        rc = first_config(&c, o, context);
+        rc = read_back(&c, o);
     if (!rc)
         rc = measure(o, &c, folder, context);
     ft_config_fini(&c);
@@ -525,13 +694,47 @@ static int make(struct init *o)
     return rc ? rc : fit(o);
 }
 
+/* A folder for what is tried; gone again at the end. */
+static int open_folder(struct init *o)
+{
+    const char *base = getenv("TMPDIR");
+    snprintf(o->folder, sizeof o->folder, "%.40s/ft-init-XXXXXX", base && *base ? base : "/tmp");
+    if (!mkdtemp(o->folder)) {
+        ft_fail_at((struct ft_where){.file = o->folder}, FT_ERESOURCE, "cannot be made: %s",
+                   strerror(errno));
+        o->folder[0] = 0;
+        return FT_ERESOURCE;
+    }
+    o->trial = ft_path_join(o->folder, "config.yaml");
+    return o->trial ? FT_OK : FT_ERESOURCE;
+}
+
+static void close_folder(struct init *o)
+{
+    DIR *d = o->folder[0] ? opendir(o->folder) : NULL;
+    for (const struct dirent *e; d && (e = readdir(d));)
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
+            unlinkat(dirfd(d), e->d_name, 0);
+    if (d)
+        closedir(d);
+    if (o->folder[0])
+        rmdir(o->folder);
+    ft_free(o->trial);
+}
+
 static int show(const struct init *o, bool failed)
 {
     struct ft_config c = {.file = NULL};
-    int rc = ft_config_read(&c, o->out, NULL, 0);
+    int rc = read_back(&c, o);
     printf("%s: %s, %lld documents\n", o->data, o->shape->what, (long long)o->documents);
+    if (o->habits.unused[0])
+        printf("not used: the fields %s\n", o->habits.unused);
+    if (o->dropped)
+        printf("%lld of %lld documents are longer than sequence_len and will be dropped\n",
+               (long long)o->dropped, (long long)o->documents);
     printf("%s: sequence_len %lld, %lld x %lld documents a step%s\n\n", o->out,
-           (long long)o->sequence_len, (long long)o->micro, (long long)o->accumulate,
+           (long long)c.sequence_len, (long long)c.micro_batch_size,
+           (long long)c.gradient_accumulation_steps,
            failed    ? "; not planned yet, since the data is not fit to train on"
            : o->fits ? ""
                      : "; this does not fit this machine's memory");
@@ -547,46 +750,78 @@ static int show(const struct init *o, bool failed)
     return rc;
 }
 
-/* data.jsonl.gz -> data.yaml, here. */
+/* data.jsonl.gz -> data.yaml, folder/ -> folder.yaml, here. */
 static char *default_name(const char *data)
 {
-    const char *slash = strrchr(data, '/'), *name = slash ? slash + 1 : data;
-    return ft_format("%.*s.yaml", (int)strcspn(name, "."), name);
+    size_t n = strlen(data);
+    while (n > 1 && data[n - 1] == '/')
+        n--;
+    size_t begin = n;
+    while (begin > 0 && data[begin - 1] != '/')
+        begin--;
+    const size_t stem = strcspn(data + begin, "./");
+    return stem ? ft_format("%.*s.yaml", (int)stem, data + begin) : ft_strdup("config.yaml");
+}
+
+/* What cannot be written as a line of its own. */
+static int check_options(const struct init *o)
+{
+    for (int i = 0; i < o->n_options; i++) {
+        char key[128];
+        snprintf(key, sizeof key, "%.*s", (int)strcspn(o->options[i], "="), o->options[i]);
+        if (!strchr(o->options[i], '=') || strchr(key, '.')) {
+            ft_fail(FT_ECONFIG, "'%s' is not KEY=VALUE with an option of ft's", o->options[i]);
+            ft_hint("keys within others are changed in the written file");
+            return FT_ECONFIG;
+        }
+        if (strcmp(key, "base_model") == 0 || strcmp(key, "datasets") == 0)
+            return ft_fail(FT_ECONFIG, "'%s' is what MODEL and DATA say", key);
+    }
+    return FT_OK;
+}
+
+static int run(struct init *o, bool force)
+{
+    if (ft_file_exists(o->out) && !force) {
+        ft_fail_at((struct ft_where){.file = o->out}, FT_ECONFIG, "exists already");
+        ft_hint("'--force' replaces it; '-o FILE.yaml' writes elsewhere");
+        return FT_ECONFIG;
+    }
+    if (ft_utf8_valid(o->data, strlen(o->data)) < strlen(o->data))
+        return ft_fail(FT_ECONFIG, "the data file's name is not UTF-8");
+    FT_TRY(check_options(o));
+    FT_TRY(open_folder(o));
+    int rc = make(o);
+    /* a config is of use even if its data needs a word about the labels first */
+    if (rc == FT_OK || (rc == FT_EDATA && o->documents)) {
+        int bad = save(o, o->out);
+        if (!bad)
+            bad = show(o, rc != FT_OK);
+        rc = rc ? rc : bad;
+    }
+    return rc;
 }
 
 int ft_cmd_init(const struct ft_command *self, int n, char **words)
 {
+    const bool force = ft_take_flag(&n, words, "--force");
     struct init o = {.template = NULL};
     char *name = NULL;
     FT_TRY(ft_take_text(self, &n, words, "-o", &o.out));
     FT_TRY(ft_refuse_flags(self, n, words));
-    if (n != 2) {
+    if (n < 2 || strchr(words[0], '=') || strchr(words[1], '=')) {
         ft_fail(FT_ECONFIG, "'ft init' needs a model and a data file");
         ft_hint("usage: ft %s %s", self->name, self->arguments);
         return FT_ECONFIG;
     }
     o.model = words[0];
     o.data = words[1];
+    o.options = words + 2;
+    o.n_options = n - 2;
     if (!o.out)
         o.out = name = default_name(o.data);
-    if (!o.out)
-        return FT_ERESOURCE;
-    if (ft_file_exists(o.out)) {
-        ft_fail_at((struct ft_where){.file = o.out}, FT_ECONFIG, "exists already");
-        ft_hint("remove it, or write elsewhere: ft init -o FILE.yaml ...");
-        ft_free(name);
-        return FT_ECONFIG;
-    }
-    const bool readable = ft_utf8_valid(o.data, strlen(o.data)) == strlen(o.data);
-    int rc = readable ? make(&o) : ft_fail(FT_ECONFIG, "the data file's name is not UTF-8");
-    /* a config is of use even if its data needs a word about the labels first */
-    const bool useful = rc == FT_OK || (rc == FT_EDATA && o.documents);
-    if (useful) {
-        int bad = show(&o, rc != FT_OK);
-        rc = rc ? rc : bad;
-    } else {
-        unlink(o.out);
-    }
+    int rc = o.out ? run(&o, force) : FT_ERESOURCE;
+    close_folder(&o);
     ft_free(name);
     return rc;
 }

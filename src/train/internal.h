@@ -7,10 +7,8 @@
 #include "core/clock.h"
 #include "core/mem.h"
 
-/* --- files.c: which files a dataset entry names --- */
+/* --- files.c --- */
 
-/* Sets s->files and the slice of s->prepare. FT_EDATA, FT_ECONFIG. */
-int ft_source_files(struct ft_source *s, const struct ft_config *c);
 void ft_free_names(char **names); /* NULL ends; may be NULL */
 
 /* --- served.c: what a server needs besides the adapter --- */

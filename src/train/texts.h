@@ -44,6 +44,8 @@ struct ft_source {
 int ft_source_open(struct ft_source *s, const struct ft_texts *t, const struct ft_config *c,
                    const struct ft_dataset_config *entry);
 void ft_source_close(struct ft_source *s);
+/* Which files s->entry names (files.c): sets s->files and the slice of s->prepare. FT_EDATA, FT_ECONFIG. */
+int ft_source_files(struct ft_source *s, const struct ft_config *c);
 /* Whether an entry needs ft_texts. */
 bool ft_source_is_text(const struct ft_dataset_config *entry);
 
