@@ -529,7 +529,7 @@ static int read_back(struct ft_config *c, const struct init *o)
     snprintf(prepared, sizeof prepared, "dataset_prepared_path=%s", o->folder);
     const char *const overrides[] = {prepared};
     FT_TRY(save(o, o->trial));
-    return ft_config_read(c, o->trial, overrides, 1);
+    return ft_config_read_as(c, o->trial, o->out, overrides, 1);
 }
 
 /* --- how much data there is --- */

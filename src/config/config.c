@@ -612,6 +612,12 @@ static int apply_override(struct ft_config *c, const char *text)
 int ft_config_read(struct ft_config *c, const char *path, const char *const *overrides,
                    int n_overrides)
 {
+    return ft_config_read_as(c, path, path, overrides, n_overrides);
+}
+
+int ft_config_read_as(struct ft_config *c, const char *path, const char *name,
+                      const char *const *overrides, int n_overrides)
+{
     *c = (struct ft_config){.file = "command line"};
     c->set_at = ft_arena_alloc(&c->arena, (size_t)ft_option_count, sizeof *c->set_at);
     c->root = ft_arena_alloc(&c->arena, 1, sizeof *c->root);
@@ -619,13 +625,13 @@ int ft_config_read(struct ft_config *c, const char *path, const char *const *ove
         return FT_ERESOURCE;
     c->root->kind = FT_YAML_MAP;
     if (path) {
-        const char *slash = strrchr(path, '/');
-        c->file = ft_arena_format(&c->arena, "%s", path);
-        c->folder = ft_arena_format(&c->arena, "%.*s", slash ? (int)(slash - path) + 1 : 1,
-                                    slash ? path : ".");
+        const char *slash = strrchr(name, '/');
+        c->file = ft_arena_format(&c->arena, "%s", name);
+        c->folder = ft_arena_format(&c->arena, "%.*s", slash ? (int)(slash - name) + 1 : 1,
+                                    slash ? name : ".");
         if (!c->file || !c->folder)
             return FT_ERESOURCE;
-        FT_TRY(ft_yaml_file(&c->root, &c->arena, path));
+        FT_TRY(ft_yaml_file(&c->root, &c->arena, path, c->file));
     }
     set_defaults(c);
     int rc = FT_OK;

@@ -121,6 +121,9 @@ struct ft_config {
  * file may be NULL: overrides alone. */
 int ft_config_read(struct ft_config *c, const char *path, const char *const *overrides,
                    int n_overrides);
+/* The same of a file that messages call `name`, in whose folder relative paths may lie. */
+int ft_config_read_as(struct ft_config *c, const char *path, const char *name,
+                      const char *const *overrides, int n_overrides);
 void ft_config_fini(struct ft_config *c);
 
 /* Whether the option was given (and not null). */

@@ -200,9 +200,9 @@ static int check_bytes(const char *file, const char *text, size_t len)
     return FT_OK;
 }
 
-int ft_yaml_file(struct ft_yaml **out, struct ft_arena *arena, const char *path)
+int ft_yaml_file(struct ft_yaml **out, struct ft_arena *arena, const char *path, const char *name)
 {
-    struct reader r = {.arena = arena, .file = ft_arena_format(arena, "%s", path)};
+    struct reader r = {.arena = arena, .file = ft_arena_format(arena, "%s", name)};
     char *text;
     size_t len;
     *out = NULL;

@@ -21,7 +21,7 @@ struct ft_yaml {
 /* The document of a file; it must be a map. Anchors, aliases, duplicate keys, tabs, byte order
  * marks, several documents and deep nesting are refused with their place (FT_ECONFIG). Nodes live
  * in arena. */
-int ft_yaml_file(struct ft_yaml **out, struct ft_arena *arena, const char *path);
+int ft_yaml_file(struct ft_yaml **out, struct ft_arena *arena, const char *path, const char *name);
 /* A single value given on the command line ("[a, b]", "1e-4"); origin names it in messages. */
 int ft_yaml_value(struct ft_yaml **out, struct ft_arena *arena, const char *text,
                   const char *origin);

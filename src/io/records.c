@@ -449,38 +449,49 @@ static int parse_csv(const struct ft_records *r, const struct ft_raw *raw, json_
     return rc;
 }
 
-/* --- JSON in lines, or not --- */
+/* --- lines of JSON, or what has their name --- */
 
-/* Whether the first line holds a whole value: brackets are counted outside of texts. A line longer than
- * the buffer is one of many. */
-static bool is_in_lines(const struct ft_records *r)
+/* How the first line ends: its brackets, outside of texts, and the first byte that says something behind
+ * it (0: none, or beyond the buffer). */
+static int first_line(const struct ft_records *r, char *next)
 {
     int depth = 0;
     bool quoted = false;
-    for (size_t i = r->at; i < r->n; i++) {
+    size_t i = r->at;
+    *next = 0;
+    for (; i < r->n && (quoted || r->buffer[i] != '\n'); i++) {
         const char c = (char)r->buffer[i];
         if (quoted && c == '\\')
             i++;
         else if (c == '"')
             quoted = !quoted;
-        else if (!quoted && c == '\n')
-            return depth <= 0;
         else if (!quoted)
             depth += (c == '{' || c == '[') - (c == '}' || c == ']');
     }
-    return true;
+    while (i < r->n && strchr(" \t\r\n", (char)r->buffer[i]) && r->buffer[i])
+        i++;
+    *next = i < r->n ? (char)r->buffer[i] : 0;
+    return depth;
 }
 
-static int open_any_json(struct ft_records *r)
+/* A list, or records over several lines, in spite of the name. */
+static bool is_other_json(const struct ft_records *r, int first)
+{
+    char next;
+    const int depth = first == '[' || first == '{' ? first_line(r, &next) : 0;
+    if (first == '[')
+        return depth > 0 || !next;
+    return first == '{' && depth > 0 && next && next != '{';
+}
+
+static int open_jsonl(struct ft_records *r)
 {
     const int c = skip_space(r);
-    if (c == -2)
-        return r->rc;
-    r->lines = c != '[' && is_in_lines(r);
-    return r->lines ? FT_OK : open_json(r);
+    r->lines = !is_other_json(r, c);
+    return c == -2 ? r->rc : r->lines ? FT_OK : open_json(r);
 }
 
-static int next_any_json(struct ft_records *r, struct ft_raw *raw, bool *more)
+static int next_jsonl(struct ft_records *r, struct ft_raw *raw, bool *more)
 {
     return r->lines ? next_line(r, raw, more) : next_json(r, raw, more);
 }
@@ -494,8 +505,8 @@ static int open_lines(struct ft_records *r)
 }
 
 static const struct kind kinds[] = {
-    {"jsonl", {".jsonl", ".ndjson"}, open_any_json, next_any_json, parse_json},
-    {"json", {".json"}, open_any_json, next_any_json, parse_json},
+    {"jsonl", {".jsonl", ".ndjson"}, open_jsonl, next_jsonl, parse_json},
+    {"json", {".json"}, open_json, next_json, parse_json},
     {"text", {".txt", ".text"}, open_lines, read_line, parse_text},
     {"csv", {".csv"}, open_csv, next_csv, parse_csv},
 };

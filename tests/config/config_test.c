@@ -184,15 +184,15 @@ CASE(switches_of_others_are_noticed)
 {
     struct ft_config c;
     static const char text[] =
-        NEEDED "tf32: true\nflash_attention: true\nwandb_project: x\nload_in_8bit: false\nfsdp:\n"
+        NEEDED "adapter: lora\ntf32: true\nflash_attention: true\nwandb_project: x\nload_in_8bit: false\nfsdp:\n"
                "plugins: [axolotl.integrations.liger.LigerPlugin]\noptimizer: adamw_bnb_8bit\n"
                "early_stopping_patience:\nsaves_per_epoch: 1\nbf16: true\n";
     CHECK_INT(read_text(&c, text, sizeof text - 1), FT_OK);
-    CHECK_HAS(ft_status_notices(), ":5:1: notice: 'tf32'");
-    CHECK_HAS(ft_status_notices(), "'wandb_project'");
-    CHECK_HAS(ft_status_notices(), "'saves_per_epoch'");
+    CHECK_HAS(ft_status_notices(), "these keys change nothing here: tf32, flash_attention, "
+                                   "wandb_project, load_in_8bit, fsdp, plugins, "
+                                   "early_stopping_patience; not there yet, and the adapter is the "
+                                   "same: saves_per_epoch");
     CHECK_HAS(ft_status_notices(), "fp32");
-    CHECK(strstr(ft_status_notices(), "load_in_8bit") == NULL);
     ft_config_fini(&c);
 }
 
@@ -257,7 +257,7 @@ CASE(schema_and_dump)
     CHECK_INT(read_text(&c, NEEDED "lora_r: 8\n", strlen(NEEDED) + 10), FT_OK);
     char *text = printed(print_schema, &c);
     json_t *schema = json_loads(text, 0, NULL), *properties = json_object_get(schema, "properties");
-    CHECK_INT(json_object_size(properties), ft_option_count);
+    CHECK((int)json_object_size(properties) > ft_option_count + 400);
     const json_t *rank = json_object_get(properties, "lora_r");
     CHECK_TEXT(json_string_value(json_array_get(json_object_get(rank, "type"), 0)), "integer");
     CHECK_NEAR(json_number_value(json_object_get(rank, "maximum")), 1024, 0);

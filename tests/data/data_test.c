@@ -24,7 +24,7 @@ static int read_arrays(struct ft_dataset *d, const int32_t *ids, int64_t n, cons
     close(mkstemp(path));
     ft_status_clear();
     CHECK_INT(ft_st_write(path, items, 3, NULL, 0), FT_OK);
-    int rc = ft_dataset_read(d, path, 10, len, excess);
+    int rc = ft_dataset_read(d, path, 10, &(struct ft_lengths){0, len, excess});
     unlink(path);
     return rc;
 }
@@ -67,10 +67,10 @@ CASE(files_of_the_wrong_form_are_refused)
     close(mkstemp(path));
     CHECK_INT(ft_st_write(path, &item, 1, NULL, 0), FT_OK);
     ft_status_clear();
-    CHECK_INT(ft_dataset_read(&d, path, 10, 10, FT_EXCESS_DROP), FT_EDATA);
+    CHECK_INT(ft_dataset_read(&d, path, 10, &(struct ft_lengths){0, 10, FT_EXCESS_DROP}), FT_EDATA);
     CHECK_HAS(ft_status_report(), "'input_ids' is F32");
     unlink(path);
-    CHECK_INT(ft_dataset_read(&d, "/nonexistent.safetensors", 10, 10, FT_EXCESS_DROP), FT_EDATA);
+    CHECK_INT(ft_dataset_read(&d, "/nonexistent.safetensors", 10, &(struct ft_lengths){0, 10, FT_EXCESS_DROP}), FT_EDATA);
     ft_dataset_fini(&d);
 }
 
@@ -119,7 +119,7 @@ CASE(f17_a_file_that_changes_while_it_is_trained_on)
     close(mkstemp(path));
     CHECK_INT(ft_st_write(path, items, 3, NULL, 0), FT_OK);
     d = (struct ft_dataset){0};
-    CHECK_INT(ft_dataset_read(&d, path, 10, 10, FT_EXCESS_DROP), FT_OK);
+    CHECK_INT(ft_dataset_read(&d, path, 10, &(struct ft_lengths){0, 10, FT_EXCESS_DROP}), FT_OK);
     CHECK_INT(ft_dataset_tokens(&d, &d.docs[1], got, mask), FT_OK);
     CHECK(memcmp(got, ids + 3, 5 * sizeof *got) == 0);
     FILE *f = fopen(path, "r+b"); /* the last mask byte, then the whole file */
