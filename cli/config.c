@@ -1,6 +1,8 @@
 /* ft config */
 #include "cli/cli.h"
 
+#include "train/texts.h"
+
 int ft_cmd_config(const struct ft_command *self, int n, char **words)
 {
     if (ft_take_flag(&n, words, "--schema"))
@@ -19,6 +21,8 @@ int ft_cmd_config(const struct ft_command *self, int n, char **words)
     if (ft_take_flag(&n, words, "--dump")) {
         struct ft_config c;
         int rc = ft_read_config_words(&c, self, n, words);
+        if (!rc)
+            rc = ft_texts_check(&c);
         if (!rc)
             rc = ft_config_dump(stdout, &c);
         ft_config_fini(&c);

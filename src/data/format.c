@@ -472,7 +472,7 @@ static const struct format_row *find(const char *type, const struct style **styl
     return NULL;
 }
 
-static int unknown(const char *type)
+static int unknown_type(const char *type)
 {
     const char *names[ROWS];
     char list[1024] = "";
@@ -588,7 +588,7 @@ int ft_format_open(struct ft_format **out, const struct ft_format_options *o,
     struct ft_format *f;
     *out = NULL;
     if (!row)
-        return unknown(o->type);
+        return unknown_type(o->type);
     FT_TRY(ft_alloc(&f, 1, sizeof *f));
     f->row = *row;
     f->style = style ? *style : row->style ? *row->style : plain;
@@ -618,6 +618,12 @@ void ft_format_close(struct ft_format *f)
     ft_free(f->end_tokens);
     ft_free(f->roles);
     ft_free(f);
+}
+
+int ft_format_check(const char *type)
+{
+    const struct style *style;
+    return find(type, &style) ? FT_OK : unknown_type(type);
 }
 
 bool ft_format_needs_chat(const char *type)

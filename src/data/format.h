@@ -32,6 +32,8 @@ int ft_format_open(struct ft_format **out, const struct ft_format_options *o,
                    const struct ft_tokenizer *t, const struct ft_chat *chat);
 void ft_format_close(struct ft_format *f);
 
+/* FT_ECONFIG, with the nearest name, if there is no such format. */
+int ft_format_check(const char *type);
 /* Whether a format's records go through a chat template; false for unknown names, too. */
 bool ft_format_needs_chat(const char *type);
 /* Documents are cut into chunks of sequence_len instead of being too long. */

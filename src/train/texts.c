@@ -139,18 +139,18 @@ void ft_texts_close(struct ft_texts *t)
 
 /* --- the template of an entry --- */
 
-static int unknown_template(const struct ft_source *s, const char *name)
+static int unknown_template(struct ft_where at, const char *name)
 {
     const char *names[64], *one;
     char list[1024] = "";
     size_t n = 0;
     for (; (one = ft_builtin_name((int)n)) && n < 64; n++) {
-        const size_t at = strlen(list);
+        const size_t end = strlen(list);
         names[n] = one;
-        snprintf(list + at, sizeof list - at, "%s%s", n ? ", " : "", one);
+        snprintf(list + end, sizeof list - end, "%s%s", n ? ", " : "", one);
     }
     const char *near = ft_nearest(name, names, n);
-    ft_fail_at(s->entry->at, FT_ECONFIG, "'chat_template' is '%s', which ft does not have", name);
+    ft_fail_at(at, FT_ECONFIG, "'chat_template' is '%s', which ft does not have", name);
     ft_hint("%s%s%stokenizer_default is the model's own, jinja is that of chat_template_jinja; "
             "built in are %s",
             near ? "did you mean '" : "", near ? near : "", near ? "'? " : "", list);
@@ -205,10 +205,44 @@ static int open_template(struct ft_source *s, const struct ft_texts *t)
     }
     const char *text = ft_builtin_template(name);
     if (!text)
-        return unknown_template(s, name);
+        return unknown_template(s->entry->at, name);
     s->template_text = ft_strdup(text);
     s->template_name = ft_format("chat_template %s", name);
     return s->template_text && s->template_name ? FT_OK : FT_ERESOURCE;
+}
+
+/* A template's name, of an entry or of all. */
+static int check_template(struct ft_where at, const char *name)
+{
+    static const char fallback[] = "tokenizer_default_fallback_";
+    if (!name || strcmp(name, "jinja") == 0 || strcmp(name, "tokenizer_default") == 0)
+        return FT_OK;
+    if (ft_starts_with(name, fallback))
+        name += sizeof fallback - 1;
+    return ft_builtin_template(name) ? FT_OK : unknown_template(at, name);
+}
+
+static int check_entries(const struct ft_dataset_config *list, int n)
+{
+    int rc = FT_OK;
+    for (int i = 0; i < n; i++) {
+        ft_status_place(list[i].at);
+        int bad = list[i].type && ft_source_is_text(&list[i]) ? ft_format_check(list[i].type) : FT_OK;
+        ft_status_place((struct ft_where){0});
+        rc = rc ? rc : bad;
+        bad = check_template(list[i].at, list[i].chat_template);
+        rc = rc ? rc : bad;
+    }
+    return rc;
+}
+
+int ft_texts_check(const struct ft_config *c)
+{
+    int rc = check_template(ft_config_where(c, "chat_template"), c->chat_template);
+    int bad = check_entries(c->datasets, c->n_datasets);
+    rc = rc ? rc : bad;
+    bad = check_entries(c->test_datasets, c->n_test_datasets);
+    return rc ? rc : bad;
 }
 
 /* --- an entry --- */

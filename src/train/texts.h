@@ -25,6 +25,9 @@ void ft_texts_close(struct ft_texts *t);
  * there is none. FT_ERESOURCE. */
 int ft_tokenizer_sha256(const char *folder, char hex[65]);
 
+/* What the config's entries name, without looking at a file: formats and templates. FT_ECONFIG. */
+int ft_texts_check(const struct ft_config *c);
+
 /* One entry of datasets, opened: which files, how they are read. */
 struct ft_source {
     const struct ft_dataset_config *entry;
