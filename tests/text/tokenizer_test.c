@@ -143,6 +143,64 @@ CASE(every_part_gives_the_librarys_ids_and_text)
     CHECK(tokenizers >= 13);
 }
 
+/* A folder with the case's files beside tokenizer.json. */
+static void write_folder(const char *folder, const json_t *files)
+{
+    const char *name;
+    json_t *value;
+    char path[256], *text;
+    size_t n;
+    CHECK_INT(ft_file_read(FT_ROOT "/tests/data/bytes/tokenizer.json", 1 << 26, FT_EDATA, &text, &n),
+              FT_OK);
+    snprintf(path, sizeof path, "%s/tokenizer.json", folder);
+    CHECK_INT(ft_file_write(path, text, n), FT_OK);
+    ft_free(text);
+    json_object_foreach((json_t *)(uintptr_t)files, name, value)
+    {
+        snprintf(path, sizeof path, "%s/%s", folder, name);
+        text = json_dumps(value, 0);
+        CHECK_INT(ft_file_write(path, text, strlen(text)), FT_OK);
+        free(text);
+    }
+}
+
+static void empty_folder(const char *folder)
+{
+    static const char *const names[] = {"tokenizer.json", "tokenizer_config.json", "added_tokens.json",
+                                        "special_tokens_map.json"};
+    char path[256];
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        snprintf(path, sizeof path, "%s/%s", folder, names[i]);
+        unlink(path);
+    }
+}
+
+CASE(tokens_that_stand_beside_tokenizer_json)
+{
+    char folder[] = "/tmp/ft-beside-XXXXXX", name[32];
+    json_t *root = read_golden(FT_ROOT "/tests/text/beside.json");
+    const json_t *cases = json_object_get(root, "cases"), *texts = json_object_get(root, "texts");
+    CHECK(mkdtemp(folder) != NULL && json_array_size(cases) >= 100);
+    for (size_t i = 0; i < json_array_size(cases); i++) {
+        const json_t *one = json_array_get(cases, i), *ids = json_object_get(one, "ids");
+        struct ft_tokenizer *t;
+        write_folder(folder, json_object_get(one, "files"));
+        snprintf(name, sizeof name, "case %zu", i);
+        const int rc = ft_tokenizer_open_folder(&t, folder);
+        if (rc != (json_is_null(ids) ? FT_EDATA : FT_OK))
+            check_fail(name, rc, "%s", ft_status_report());
+        for (size_t k = 0; !rc && k < json_array_size(ids); k++)
+            check_ids(t, name, k, json_array_get(texts, k), json_array_get(ids, k), false);
+        if (json_is_null(ids))
+            CHECK_HAS(ft_status_report(), "beside tokenizer.json");
+        ft_tokenizer_close(t);
+        ft_status_clear();
+        empty_folder(folder);
+    }
+    rmdir(folder);
+    json_decref(root);
+}
+
 /* What a tokenizer.json of this text is told. */
 static void expect_refusal(const char *json, const char *part)
 {
