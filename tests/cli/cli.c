@@ -59,3 +59,24 @@ const char *fresh_folder(void)
           "output_dir: @D/out\\nmax_steps: 2\\n' > @D/ok.yaml");
     return folder;
 }
+
+void fresh_text(const char *type, const char *lines)
+{
+    fresh_folder();
+    shell("cp -r datasets/shakespeare-2m @D/shake && chmod -R u+w @D/shake");
+    shell("printf 'base_model: @D/shake\\ndatasets:\\n  - path: @D/data.jsonl\\n    type: %s\\n"
+          "dataset_prepared_path: @D/prepared\\noutput_dir: @D/out\\nmax_steps: 2\\n"
+          "sequence_len: 64\\n' > @D/c.yaml; printf '%%s\\n' '%s' > @D/data.jsonl",
+          type, lines);
+}
+
+void write_template(const char *text)
+{
+    char path[128];
+    snprintf(path, sizeof path, "%s/t.jinja", folder);
+    FILE *f = fopen(path, "w");
+    if (!f || fputs(text, f) < 0 || fclose(f))
+        check_fail(__FILE__, __LINE__, "%s cannot be written", path);
+    shell("sed -i '/^chat_template/d' @D/c.yaml; printf 'chat_template: jinja\\nchat_template_jinja: "
+          "@D/t.jinja\\n' >> @D/c.yaml");
+}

@@ -3,21 +3,6 @@
 
 #include <stdlib.h>
 
-/* A folder with a config for the small model that ships, and data.jsonl from printf's argument. */
-static void fresh_text(const char *type, const char *lines)
-{
-    fresh_folder();
-    shell("cp -r datasets/shakespeare-2m @D/shake && chmod -R u+w @D/shake");
-    shell("printf 'base_model: @D/shake\\ndatasets:\\n  - path: @D/data.jsonl\\n    type: %s\\n"
-          "dataset_prepared_path: @D/prepared\\noutput_dir: @D/out\\nmax_steps: 2\\n"
-          "sequence_len: 64\\n' > @D/c.yaml; printf '%%s\\n' '%s' > @D/data.jsonl",
-          type, lines);
-}
-
-#define CHAT(question, answer)                                                                     \
-    "{\"messages\": [{\"role\": \"user\", \"content\": \"" question "\"}, {\"role\": "             \
-    "\"assistant\", \"content\": \"" answer "\"}]}"
-
 CASE(data_writes_shows_and_counts)
 {
     fresh_text("completion", "{\"text\": \"To be\"}\n{\"text\": \"or not\"}");
