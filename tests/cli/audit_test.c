@@ -32,7 +32,7 @@ CASE(what_the_template_leaves_out_is_reported)
     write_template("{{ tools | tojson if tools }}{% for m in messages %}{{ m.name }}{{ "
                    "m.reasoning_content }}{{ m.content }}{{ m.tool_calls | tojson if m.tool_calls "
                    "}}</s>{% endfor %}");
-    EXPECT(0, "documents              1", "@FT data @D/c.yaml 2>&1");
+    EXPECT(0, "documents              1", "@FT data @D/c.yaml sequence_len=256 2>&1");
     CHECK(!strstr(shell_output, "unrendered"));
 }
 
