@@ -1,22 +1,11 @@
 /* The templates are written for ft; what they render is what the models were trained on, and what
  * Axolotl's of the same names render. */
 #include "text/builtin.h"
+#include "text/builtin_texts.h"
 
 #include <stddef.h>
 #include <string.h>
 
-/* What a content says that may be in parts. */
-#define SAID                                                                                       \
-    "{% macro said(c) %}{% if c is string %}{{ c }}{% else %}{% for p in c if p.text is "          \
-    "defined %}{{ p.text }}{% endfor %}{% endif %}{% endmacro %}"
-/* Whether the system speaks first, and the messages behind it. */
-#define FIRST                                                                                      \
-    "{% set first = messages[0].role == 'system' %}{% set rest = messages[1:] if first "           \
-    "else messages %}"
-/* Within a loop over messages m. */
-#define ALTERNATE                                                                                  \
-    "{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must "         \
-    "alternate: user, assistant, user, ...') }}{% endif %}"
 /* Qwen's list of tools, to the end of its turn. */
 #define TOOLS                                                                                      \
     "# Tools\n\nYou may call one or more functions to assist with the user query.\n\nYou "         \
@@ -26,11 +15,56 @@
     "<tool_call></tool_call> XML tags:\n<tool_call>\n{{ '{\"name\": <function-name>, "             \
     "\"arguments\": <args-json-object>}' }}\n</tool_call><|im_end|>{{ '\\n' }}"
 /* Tools' answers, those that follow one another in one turn. */
-#define ANSWERS                                                                                    \
-    "{% if loop.first or messages[loop.index0 - 1].role != 'tool' %}"                              \
-    "<|im_start|>user{% endif %}{{ '\\n' }}<tool_response>\n{{ said(m.content) "                   \
-    "}}\n</tool_response>{% if loop.last or messages[loop.index0 + 1].role != 'tool' %}"           \
-    "<|im_end|>{{ '\\n' }}{% endif %}"
+#define ANSWERS(answer)                                                                            \
+    "{% if loop.first or messages[loop.index0 - 1].role != 'tool' %}<|im_start|>user{% endif "     \
+    "%}{{ '\\n' }}<tool_response>\n" answer                                                        \
+    "\n</tool_response>{% if loop.last or messages[loop.index0 + 1].role != 'tool' "               \
+    "%}<|im_end|>{{ '\\n' }}{% endif %}"
+/* Within a loop over parts p: Qwen's pictures and videos, and what is set before them. */
+#define SEEN(picture, video)                                                                       \
+    "{% if p.type == 'image' or 'image' in p or 'image_url' in p %}" picture                       \
+    "<|vision_start|><|image_pad|><|vision_end|>{% elif p.type == 'video' or 'video' in p "        \
+    "%}" video                                                                                     \
+    "<|vision_start|><|video_pad|><|vision_end|>{% elif 'text' in p %}{{ p.text }}{% endif %}"
+
+/* Qwen's that think: how contents are written, and when a message's reasoning is one. */
+#define QWEN3(system, asked, words, reasons, answer)                                               \
+    FIRST "{% if tools or first %}<|im_start|>system\n{% if first %}" system                       \
+          "{% if tools %}{{ '\\n\\n' }}{% endif %}{% endif %}{% if tools %}" TOOLS                 \
+          "{% else %}<|im_end|>{{ '\\n' }}{% endif %}{% endif %}{% set end = messages | length - " \
+          "1 %}{% set ns = namespace(last=end, asked=false) %}{% for m in messages[::-1] %}{% if " \
+          "not ns.asked and m.role == 'user' and not (m.content is string and "                    \
+          "m.content.startswith('<tool_response>') and m.content.endswith('</tool_response>')) "   \
+          "%}{% set ns.asked = true %}{% set ns.last = end - loop.index0 %}{% endif %}{% endfor "  \
+          "%}{% if real_last_index is defined and real_last_index is not none %}{% set end = "     \
+          "real_last_index %}{% endif %}{% for m in messages %}{% if m.role == 'user' or (m.role " \
+          "== 'system' and not loop.first) %}<|im_start|>{{ m.role }}\n" asked                     \
+          "<|im_end|>{{ '\\n' }}{% elif m.role == 'assistant' %}{% set words = " words             \
+          " %}{% set thought = '' %}{% if m.reasoning_content " reasons                            \
+          " %}{% set thought = m.reasoning_content %}{% elif '</think>' in words %}{% set "        \
+          "thought = words.split('</think>')[0].rstrip('\\n').split('<think>')[-1].lstrip('\\n') " \
+          "%}{% set words = words.split('</think>')[-1].lstrip('\\n') %}{% endif "                 \
+          "%}<|im_start|>assistant\n{% if loop.index0 > ns.last and (loop.index0 == end or "       \
+          "thought) %}<think>\n{{ thought.strip('\\n') }}\n</think>\n\n{{ words.lstrip('\\n') "    \
+          "}}{% else %}{{ words }}{% endif %}{% for c in m.tool_calls or [] %}{% if words or not " \
+          "loop.first %}{{ '\\n' }}{% endif %}{% set f = c.function or c "                         \
+          "%}<tool_call>\n{\"name\": \"{{ f.name }}\", \"arguments\": {% if f.arguments is "       \
+          "string %}{{ f.arguments }}{% else %}{{ f.arguments | tojson }}{% endif "                \
+          "%}}\n</tool_call>{% endfor %}<|im_end|>{{ '\\n' }}{% elif m.role == 'tool' %}" ANSWERS( \
+              answer) "{% endif %}{% endfor %}{% if add_generation_prompt "                        \
+                      "%}<|im_start|>assistant\n<think>\n\n{% if enable_thinking is defined and "  \
+                      "enable_thinking is false %}</think>{{ '\\n\\n' }}{% endif %}{% endif %}"
+/* Gemma's from the third on: what stands for parts that are no text. */
+#define GEMMA3(media)                                                                              \
+    SAID FIRST                                                                                     \
+        "{{ bos_token }}{% set head = said(messages[0].content) + '\\n\\n' if first else '' %}{% " \
+        "for m in rest %}" ALTERNATE                                                               \
+        "<start_of_turn>{{ 'model' if m.role == 'assistant' else m.role }}\n{{ head if "           \
+        "loop.first }}{% if m.content is string %}{{ m.content | trim }}{% elif m.content is "     \
+        "iterable %}{% for p in m.content %}{% if p.type == 'text' %}{{ p.text | trim }}" media    \
+        "{% endif %}{% endfor %}{% else %}{{ raise_exception('a content must be a text or "        \
+        "parts') }}{% endif %}<end_of_turn>{{ '\\n' }}{% endfor %}{% if add_generation_prompt "    \
+        "%}<start_of_turn>model{{ '\\n' }}{% endif %}"
 
 /* Mistral's with tools: what stands behind opening tags, and how an answer is written. */
 #define MISTRAL(gap, answer)                                                                       \
@@ -68,16 +102,30 @@ static const struct builtin {
     {"chatml", "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ '' + m.content }}<|im_end|>{{ "
                "'\\n' }}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant{{ '\\n' "
                "}}{% endif %}"},
-    {"llama3", SAID "{{ bos_token }}{% for m in messages %}<|start_header_id|>{{ m.role "
-                    "}}<|end_header_id|>\n\n{{ said(m.content) | trim }}<|eot_id|>{% endfor %}"
-                    "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>{{ "
-                    "'\\n\\n' }}{% endif %}"},
+    {"llama3",
+     "{{ bos_token }}{% for m in messages %}<|start_header_id|>{{ m.role }}<|end_header_id|>\n\n{{ "
+     "(m.content if m.content is string else m.content | map(attribute='text') | join) | trim "
+     "}}<|eot_id|>{% endfor %}{% if add_generation_prompt "
+     "%}<|start_header_id|>assistant<|end_header_id|>{{ '\\n\\n' }}{% endif %}"},
+    {"llama3_2_vision", ft_builtin_llama3_2_vision},
+    {"llama4", ft_builtin_llama4},
+    {"llava",
+     "{% for m in messages %}{% if m.role != 'system' %}{{ m.role.upper() + ': ' }}{% endif %}{% "
+     "set parts = [{'type': 'text', 'text': m.content}] if m.content is string else m.content %}{% "
+     "for p in parts | selectattr('type', 'equalto', 'image') %}<image>{{ '\\n' }}{% endfor %}{% "
+     "for p in parts | selectattr('type', 'equalto', 'text') %}{% if m.role == 'assistant' %}{% "
+     "generation %}{{ p.text + ' ' }}{% endgeneration %}{% else %}{{ p.text + ' ' }}{% endif %}{% "
+     "endfor %}{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"},
     {"gemma", "{{ bos_token }}{% if messages[0].role == 'system' %}{{ raise_exception('the "
               "template has no system role') }}{% endif %}{% for m in messages %}" ALTERNATE
               "<start_of_turn>{{ 'model' if m.role == 'assistant' else m.role }}\n{% if m.content "
               "is string %}{{ m.content | trim }}{% else %}{% for p in m.content if p.text is "
               "defined %}{{ p.text | trim }}{% endfor %}{% endif %}<end_of_turn>{{ '\\n' }}{% "
               "endfor %}{% if add_generation_prompt %}<start_of_turn>model{{ '\\n' }}{% endif %}"},
+    {"gemma3", GEMMA3("{% elif p.type == 'image' %}<start_of_image>")},
+    {"gemma3n", GEMMA3("{% elif p.type in ['audio', 'image'] %}<{{ p.type }}_soft_token>")},
+    {"gemma4", ft_builtin_gemma4},
+    {"gemma4_unified", ft_builtin_gemma4},
     {"phi_3", "{{ bos_token }}{% for m in messages %}{% if m.role == 'system' %}"
               "<|system|>\n{{ '' + m.content }}<|end|>{{ '\\n' }}{% elif m.role == 'user' %}"
               "<|user|>\n{{ '' + m.content }}<|end|>\n<|assistant|>{{ '\\n' }}{% elif m.role == "
@@ -131,58 +179,83 @@ static const struct builtin {
      "said(m.content) }}[/SYSTEM_PROMPT]{% elif m.role == 'assistant' %}"
      "{{ said(m.content) }}{{ eos_token }}{% else %}{{ raise_exception('the template has "
      "no role ' ~ m.role) }}{% endif %}{% endfor %}"},
+    {"pixtral",
+     "{% macro said(c, system) %}{% if c is string %}{{ c }}{% else %}{% for p in c %}{% if p.type "
+     "== 'text' %}{{ p.content if 'content' in p else p.text }}{% elif p.type == 'image' %}{{ "
+     "'[IMG]' if not system }}{% elif not system %}{{ raise_exception('a part must be a text') "
+     "}}{% endif %}{% endfor %}{% endif %}{% endmacro %}" FIRST
+     "{% set head = said(messages[0].content, true) + '\\n\\n' if first else '' %}{{ bos_token "
+     "}}{% for m in rest %}" ALTERNATE
+     "{% if m.role == 'user' %}[INST]{{ head if loop.last }}{{ said(m.content) }}[/INST]{% elif "
+     "m.role == 'assistant' %}{{ said(m.content) }}{{ eos_token }}{% else %}{{ "
+     "raise_exception('the template has no role ' ~ m.role) }}{% endif %}{% endfor %}"},
     {"qwen_25",
-     "{% macro said(c) %}{{ c }}{% endmacro %}" FIRST
-     "<|im_start|>system\n{% if first %}{{ '' + messages[0].content }}{% else %}"
-     "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.{% endif %}"
-     "{% if tools %}{{ '\\n\\n' }}" TOOLS
-     "{% else %}<|im_end|>{{ '\\n' }}{% endif %}{% for m in messages %}"
-     "{% if m.role == 'user' or (m.role == 'system' and not loop.first) or (m.role == "
-     "'assistant' and not m.tool_calls) %}<|im_start|>{{ m.role }}\n{{ '' + m.content "
-     "}}<|im_end|>{{ '\\n' }}{% elif m.role == 'assistant' %}<|im_start|>assistant{% if "
-     "m.content %}{{ '\\n' }}{{ '' + m.content }}{% endif %}{% for c in m.tool_calls %}"
-     "{% set f = c.function if c.function is defined else c %}{{ '\\n' "
-     "}}<tool_call>\n{\"name\": \"{{ f.name }}\", \"arguments\": {{ f.arguments | tojson "
-     "}}}\n</tool_call>{% endfor %}<|im_end|>{{ '\\n' }}{% elif m.role == 'tool' %}" ANSWERS
-     "{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant{{ '\\n' "
-     "}}{% endif %}"},
-    {"qwen3", SAID FIRST
-     "{% if tools or first %}<|im_start|>system\n{% if first %}{{ "
-     "said(messages[0].content) }}{% if tools %}{{ '\\n\\n' }}{% endif %}{% endif %}"
-     "{% if tools %}" TOOLS "{% else %}<|im_end|>{{ '\\n' }}{% endif %}{% endif %}{% set ns = "
-     "namespace(last=messages | length - 1, asked=false) %}{% for m in messages[::-1] %}"
-     "{% if not ns.asked and m.role == 'user' and not (m.content is string and "
-     "m.content.startswith('<tool_response>') and m.content.endswith('</tool_response>')) "
-     "%}{% set ns.asked = true %}{% set ns.last = messages | length - 1 - loop.index0 %}"
-     "{% endif %}{% endfor %}{% for m in messages %}{% if m.role == 'user' or (m.role == "
-     "'system' and not loop.first) %}<|im_start|>{{ m.role }}\n{{ said(m.content) "
-     "}}<|im_end|>{{ '\\n' }}{% elif m.role == 'assistant' %}{% set words = '' if "
-     "m.content is none else said(m.content) %}{% set thought = '' %}"
-     "{% if m.reasoning_content is string %}{% set thought = m.reasoning_content %}"
-     "{% elif '</think>' in words %}{% set thought = "
-     "words.split('</think>')[0].rstrip('\\n').split('<think>')[-1].lstrip('\\n') %}"
-     "{% set words = words.split('</think>')[-1].lstrip('\\n') %}{% endif %}"
-     "<|im_start|>assistant\n{% if loop.index0 > ns.last and (loop.last or thought) %}"
-     "<think>\n{{ thought.strip('\\n') }}\n</think>\n\n{{ words.lstrip('\\n') }}{% else %}"
-     "{{ words }}{% endif %}{% for c in m.tool_calls or [] %}{% if words or not "
-     "loop.first %}{{ '\\n' }}{% endif %}{% set f = c.function or c %}"
-     "<tool_call>\n{\"name\": \"{{ f.name }}\", \"arguments\": {% if f.arguments is "
-     "string %}{{ f.arguments }}{% else %}{{ f.arguments | tojson }}{% endif %}"
-     "}\n</tool_call>{% endfor %}<|im_end|>{{ '\\n' }}{% elif m.role == 'tool' %}" ANSWERS
-     "{% endif %}{% endfor %}{% if add_generation_prompt "
-     "%}<|im_start|>assistant\n<think>\n\n{% if enable_thinking is defined and "
-     "enable_thinking is false %}</think>{{ '\\n\\n' }}{% endif %}{% endif %}"},
+     FIRST "<|im_start|>system\n{% if first %}{{ '' + messages[0].content }}{% else %}"
+           "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.{% endif %}"
+           "{% if tools %}{{ '\\n\\n' }}" TOOLS
+           "{% else %}<|im_end|>{{ '\\n' }}{% endif %}{% for m in messages %}"
+           "{% if m.role == 'user' or (m.role == 'system' and not loop.first) or (m.role == "
+           "'assistant' and not m.tool_calls) %}<|im_start|>{{ m.role }}\n{{ '' + m.content "
+           "}}<|im_end|>{{ '\\n' }}{% elif m.role == 'assistant' %}<|im_start|>assistant{% if "
+           "m.content %}{{ '\\n' }}{{ '' + m.content }}{% endif %}{% for c in m.tool_calls %}"
+           "{% set f = c.function if c.function is defined else c %}{{ '\\n' "
+           "}}<tool_call>\n{\"name\": \"{{ f.name }}\", \"arguments\": {{ f.arguments | tojson "
+           "}}}\n</tool_call>{% endfor %}<|im_end|>{{ '\\n' }}{% elif m.role == 'tool' %}" ANSWERS(
+               "{{ m.content }}") "{% endif %}{% endfor %}{% if add_generation_prompt "
+                                  "%}<|im_start|>assistant{{ '\\n' "
+                                  "}}{% endif %}"},
+    {"qwen3", SAID QWEN3("{{ said(messages[0].content) }}", "{{ said(m.content) }}",
+                         "'' if m.content is none else said(m.content)", "is string",
+                         "{{ said(m.content) }}")},
+    {"qwen3_5",
+     SAID QWEN3(
+         "{% if messages[0].content is string %}{{ messages[0].content }}{% else %}{% for p in "
+         "messages[0].content %}{{ p if p is string else p.text or p.content or p.value or '' if p "
+         "is mapping }}{% endfor %}{% endif %}",
+         "{% if m.content is string %}{{ m.content }}{% else %}{% for p in m.content %}" SEEN(
+             "", "") "{% endfor %}{% endif %}",
+         "said(m.content)", "is defined and m.reasoning_content is not none", "{{ m.content }}")},
+    {"qwen2_vl",
+     "{% set ns = namespace(pictures=0, videos=0) %}{% for m in messages %}{% if loop.first and "
+     "m.role != 'system' %}<|im_start|>system\nYou are a helpful assistant.<|im_end|>{{ '\\n' }}{% "
+     "endif %}<|im_start|>{{ m.role }}\n{% if m.content is string %}{{ m.content }}{% else %}{% "
+     "for p in m.content %}" SEEN(
+         "{% set ns.pictures = ns.pictures + 1 %}{% if add_vision_id %}Picture {{ ns.pictures }}: "
+         "{% endif %}",
+         "{% set ns.videos = ns.videos + 1 %}{% if add_vision_id %}Video {{ ns.videos }}: {% endif "
+         "%}") "{% endfor %}{% endif %}<|im_end|>{{ '\\n' }}{% endfor %}{% if "
+               "add_generation_prompt %}<|im_start|>assistant{{ '\\n' }}{% endif %}"},
     {"deepseek_v2",
      "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}"
      "<｜User｜>{{ '' + m.content }}{% elif m.role == 'assistant' %}<｜Assistant｜>{{ '' + "
      "m.content }}{{ eos_token }}{% elif m.role == 'system' %}{{ '' + m.content }}{{ "
      "'\\n\\n' }}{% endif %}{% endfor %}{% if add_generation_prompt %}"
      "<｜Assistant｜>{% endif %}"},
+    {"deepseek_v3", ft_builtin_deepseek_v3},
     {"exaone",
      "{% for m in messages %}{% if loop.first and m.role != 'system' %}"
      "[|system|][|endofturn|]{{ '\\n' }}{% endif %}[|{{ m.role }}|]{{ '' + m.content }}{{ "
      "'\\n' if m.role == 'user' else '[|endofturn|]\\n' }}{% endfor %}"
      "{% if add_generation_prompt %}[|assistant|]{% endif %}"},
+    {"exaone4", ft_builtin_exaone4},
+    {"falcon_h1", FIRST
+     "{{ bos_token }}{% if tools or first %}<|im_start|>system\n{% if first %}{{ '' + "
+     "messages[0].content }}{{ '\\n\\n' if tools else '<|im_end|>\\n' }}{% endif %}{% endif %}{% "
+     "if tools %}You are a function calling AI model. You are provided with function signature "
+     "within <tools> </tools> XML tags. You may call one or more functions to assist with the user "
+     "query. Don't make assumptions about what values to plug into functions.\n<tools>\n{% for t "
+     "in tools %}[{{ t | tojson }}]{% endfor %}{{ '\\n' }}</tools>\nFor each function call, return "
+     "a json object with function name and arguments within <tool_call> </tool_call> tags with the "
+     "following schema:\n<tool_call>\n{'arguments': <args-dict>, 'name': "
+     "<function-name>}\n</tool_call>{{ '\\n' }}{% endif %}{% for m in messages if m.role != "
+     "'system' %}<|im_start|>{{ m.role }}\n{{ '' + m.content }}<|im_end|>{{ '\\n' }}{% endfor %}{% "
+     "if add_generation_prompt %}<|im_start|>assistant{{ '\\n' }}{% endif %}"},
+    {"nemotron_h",
+     "{% for m in messages %}{% if m.role in ['user', 'assistant'] or (m.role == 'system' and "
+     "loop.first) %}<|im_start|>{{ m.role }}\n{{ '' + m.content }}<|im_end|>{{ '\\n' }}{% else "
+     "%}{{ raise_exception('the template has no role ' ~ m.role) }}{% endif %}{% endfor %}{% if "
+     "add_generation_prompt %}<|im_start|>assistant{{ '\\n' }}{% endif %}"},
+    {"jamba", ft_builtin_jamba},
     {"alpaca",
      "{{ bos_token }}{% for m in messages %}{% if m.role == 'system' and loop.first %}"
      "{{ '' + m.content }}{% elif m.role == 'user' %}### Instruction:\n{{ '' + m.content "
@@ -210,6 +283,9 @@ static const struct builtin {
            "m.role == 'user' else 'CHATBOT' }}_TOKEN|>{{ m.content.strip() "
            "}}<|END_OF_TURN_TOKEN|>{% endif %}{% endfor %}{% if add_generation_prompt %}"
            "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>{% endif %}"},
+    {"command_a", ft_builtin_command_a},
+    {"command_a_rag", ft_builtin_command_a_rag},
+    {"command_a_tool_use", ft_builtin_command_a_tool_use},
 };
 enum { BUILTINS = sizeof builtins / sizeof *builtins };
 
