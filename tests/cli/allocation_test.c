@@ -78,6 +78,12 @@ static void write_configs(void)
                "m.tool_calls else '' }}{{ eos_token }}{% endfor %}\"\nspecial_tokens: {pad_token: "
                "</s>}\nval_set_size: 1\noutput_dir: out\ndataset_prepared_path: prep\nmax_steps: "
                "1\nthreads: 1\ndevice: cpu\n" RANKS);
+    write_file("a.jsonl", "{\"instruction\": \"a\", \"input\": \"b\", \"output\": \"c\", \"n\": NaN}\n");
+    write_file("own.yaml",
+               "base_model: model\nadapter: lora\ndatasets:\n  - {path: a.jsonl, type: alpaca}\n  - "
+               "path: a.jsonl\n    type: {format: \"{instruction} {input}:\", no_input_format: "
+               "\"{instruction}:\"}\noutput_dir: out\ndataset_prepared_path: prep\nthreads: 1\ndevice: "
+               "cpu\n");
     write_file("again.yaml",
                "base_model: model\nlora_model_dir: model\ndatasets:\n  - {path: "
                "model/data.safetensors}\noutput_dir: out\nmax_steps: 1\nthreads: 1\ndevice: "
@@ -177,6 +183,7 @@ CASE(every_allocation_of_the_program_may_fail)
     fail_all(COMMAND("train", "chat.yaml", "--quiet", "overwrite_output_dir=true"));
     fail_all(COMMAND("train", "again.yaml", "--quiet", "overwrite_output_dir=true"));
     fail_all(COMMAND("data", "chat.yaml", "-o", "x.safetensors"));
+    fail_all(COMMAND("data", "own.yaml"));
     fail_all(COMMAND("tokenize", "model", "t.jsonl"));
     fail_all(COMMAND("config", "--schema"));
     fail_all(COMMAND("config", "--dump", "chat.yaml"));

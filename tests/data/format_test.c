@@ -6,7 +6,6 @@
 #include "core/threads.h"
 #include "data/data.h"
 #include "tests/check.h"
-#include "tests/failing.h"
 #include "train/texts.h"
 
 #include <signal.h>
@@ -622,46 +621,6 @@ CASE(a_change_of_anything_that_matters_is_another_file)
     }
     ft_free(first);
     ft_free(same);
-}
-
-CASE(every_allocation_may_fail)
-{
-    static const char *const entries[] = {
-        "    type: chat_template\n    chat_template: qwen3\n", "    type: alpaca\n",
-        "    type: completion\n    field: output\n    split: train[:50%]\n"};
-    fresh();
-    write_text(
-        "f.jsonl",
-        "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"assistant\", "
-        "\"content\": [{\"type\": \"text\", \"train\": true, \"text\": \"caf\u00e9 x\"}]}], "
-        "\"instruction\": "
-        "\"i\", \"input\": \"j\", \"output\": \"k\", \"tools\": \"[]\"}\n"
-        "{\"messages\": [{\"role\": \"assistant\", \"content\": \"b\"}], \"instruction\": "
-        "\"i\", \"output\": \"k\"}\n");
-    for (size_t e = 0; e < sizeof entries / sizeof *entries; e++) {
-        int rc = FT_ERESOURCE, failed = 0;
-        write_config("f.jsonl", entries[e], "allow_data_problems: [unended_turns]\n");
-        for (long n = 1; rc && n < 100000; n += 1 + n / 300) {
-            struct opened o;
-            struct ft_audit a;
-            char *path = NULL;
-            ft_status_clear();
-            fail_at(n);
-            rc = open_config(&o, MODEL, 1);
-            if (!rc)
-                rc = ft_source_prepared(&path, &o.s, &o.t, &a);
-            fail_at(0);
-            ft_free(path);
-            close_config(&o);
-            failed += rc != 0;
-            if (rc && rc != FT_ERESOURCE)
-                check_fail(entries[e], (int)n, "ends with %d: %s", rc, ft_status_report());
-        }
-        CHECK_INT(rc, FT_OK);
-        CHECK(failed > 30);
-        printf("  %d allocations failed in turn\n", failed);
-    }
-    ft_status_clear();
 }
 
 /* Processes that begin at the same time: one builds, all get the same; a builder that dies is
