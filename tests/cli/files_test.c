@@ -94,7 +94,8 @@ CASE(formats_in_another_style)
     fresh_text("alpaca:chat", "{\"instruction\": \"a\", \"output\": \"b\"}");
     EXPECT(0, "USER: a\nASSISTANT:\u27e6b", "@FT data @D/c.yaml --show 1 2>&1");
     fresh_text("alpaca:phi", "{\"instruction\": \"a\", \"output\": \"b\"}");
-    EXPECT(0, "<|user|>\na<|end|>\n<|assistant|>\n\u27e6b", "@FT data @D/c.yaml --show 1 2>&1");
+    EXPECT(0, "<|user|>\na<|end|>\n<|assistant|>\n\u27e6b",
+           "@FT data @D/c.yaml --show 1 sequence_len=256 2>&1");
     fresh_text("alpaca:klaus", "{\"instruction\": \"a\", \"output\": \"b\"}");
     EXPECT(2, "'alpaca:klaus' is not a dataset 'type'", "@FT data @D/c.yaml 2>&1");
 }
