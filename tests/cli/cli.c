@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <sys/wait.h>
 
-char shell_output[65536];
+char shell_output[1 << 18];
 static char folder[64];
 
 /* Writes cmd to out with @FT and @D replaced. */

@@ -7,7 +7,7 @@
 /* The exit code of a shell command; its output (both streams) is in shell_output. @FT stands for
  * the program, @D for the test's own folder. -signal if it was killed by one. */
 int shell(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-extern char shell_output[65536];
+extern char shell_output[1 << 18];
 
 /* A fresh folder for this case, holding model/ (a copy of the golden case "base", a model and an
  * adapter) and ok.yaml, a config that trains on it for two steps; the last one is removed. */
