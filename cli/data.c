@@ -334,6 +334,7 @@ static int write_file(struct run *r, const char *path, bool json)
     int rc = r->n_train ? FT_OK : ft_fail(FT_ECONFIG, "'datasets' has no text to tokenize");
     if (!rc)
         rc = ft_tokenizer_sha256(r->texts.folder, tokenizer);
+    ft_writer_sweep(path);
     if (!rc)
         rc = ft_prepare_file(all, r->n_train, path, meta, 1, r->audits, look_at_audits, r);
     ft_free(all);

@@ -178,6 +178,7 @@ int main(int argc, char **argv)
 {
     ft_started = ft_now();
     signal(SIGPIPE, SIG_IGN); /* a closed terminal is no reason to lose a run */
+    signal(SIGXFSZ, SIG_IGN); /* a limit to files is an error of the write */
     int rc = run(argc, argv);
     bool trains = argc > 1 && strcmp(argv[1], "train") == 0; /* whose output is the folder */
     if ((fflush(stdout) || ferror(stdout)) && !rc && !trains)

@@ -107,6 +107,11 @@ int64_t ft_adapter_max_rank(const struct ft_adapter *a)
     return most;
 }
 
+const char *ft_adapter_base(const struct ft_adapter *a)
+{
+    return json_string_value(json_object_get(a->peft, "base_model_name_or_path"));
+}
+
 void ft_adapter_config(const struct ft_adapter *a, struct ft_adapter_options *out)
 {
     *out = (struct ft_adapter_options){.method = a->method->name,

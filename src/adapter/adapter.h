@@ -48,6 +48,8 @@ void ft_adapter_free(struct ft_adapter *a);
 int64_t ft_adapter_parameters(const struct ft_adapter *a);
 int ft_adapter_modules(const struct ft_adapter *a);
 int64_t ft_adapter_max_rank(const struct ft_adapter *a);
+/* The base model that an opened adapter names; NULL: none. */
+const char *ft_adapter_base(const struct ft_adapter *a);
 /* What the adapter's own config says, for checking options against: r, alpha, rslora. */
 void ft_adapter_config(const struct ft_adapter *a, struct ft_adapter_options *out);
 /* The first module that only one of the two has, or (ranks) whose rank or alpha differs; NULL:

@@ -174,6 +174,23 @@ static void say_difference(const struct files *f, const json_t *names)
     }
 }
 
+/* A template in both places: the file counts. */
+static int say_templates(const struct files *f)
+{
+    const char *own = json_string_value(json_object_get(f->config, "chat_template"));
+    char *path = ft_path_join(f->folder, "chat_template.jinja"), *text = NULL;
+    int rc = path ? FT_OK : FT_ERESOURCE;
+    if (!rc && own && ft_file_exists(path))
+        rc = ft_chat_template_file(&text, path);
+    if (!rc && text && strcmp(text, own) != 0)
+        ft_notice((struct ft_where){.file = path},
+                  "is another template than that of tokenizer_config.json; the file counts, as in "
+                  "transformers");
+    ft_free(text);
+    ft_free(path);
+    return rc;
+}
+
 static int find_names(json_t **out, const struct files *f)
 {
     *out = json_object();
@@ -196,6 +213,8 @@ int ft_special_tokens(json_t **out, const char *folder)
     int rc = open_files(&f, folder);
     if (!rc)
         rc = find_names(out, &f);
+    if (!rc)
+        rc = say_templates(&f);
     if (!rc)
         say_difference(&f, *out);
     close_files(&f);

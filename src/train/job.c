@@ -393,6 +393,18 @@ static int check_modules(const struct ft_job *j, const struct ft_site *sites, in
     return rc;
 }
 
+/* The adapter's base by its name, however it was reached. */
+static void compare_base(const struct ft_job *j)
+{
+    const char *said = ft_adapter_base(j->adapter), *own = j->config->base_model;
+    const char *a = said ? strrchr(said, '/') : NULL, *b = strrchr(own, '/');
+    a = a && a[1] ? a + 1 : said;
+    b = b && b[1] ? b + 1 : own;
+    if (said && *said && strcmp(a, b) != 0)
+        ft_notice(ft_config_where(j->config, "lora_model_dir"),
+                  "the adapter was trained on '%s', 'base_model' is '%s'", said, own);
+}
+
 static int continue_adapter(struct ft_job *j, const struct ft_site *sites, int n)
 {
     const struct ft_config *c = j->config;
@@ -402,6 +414,7 @@ static int continue_adapter(struct ft_job *j, const struct ft_site *sites, int n
     ft_free(path);
     FT_TRY(rc);
     ft_adapter_config(j->adapter, &is);
+    compare_base(j);
     FT_TRY(check_numbers(j, &is));
     return check_modules(j, sites, n, &is);
 }

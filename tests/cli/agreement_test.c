@@ -135,6 +135,29 @@ CASE(two_templates_or_special_tokens)
            "chat_template=alpaca 'allow_data_problems=[unended_turns]' 2>&1");
 }
 
+CASE(ends_and_templates_in_two_places)
+{
+    fresh_text("chat_template", CHAT("a", "b"));
+    EXPECT(0, "is another template than that of tokenizer_config.json; the file counts",
+           "printf '{%%%% for m in messages %%%%}{{ m.content }}</s>{%%%% endfor %%%%}' > "
+           "@D/shake/chat_template.jinja; sed -i 's/\"bos_token\"/\"chat_template\": \"x\", &/' "
+           "@D/shake/tokenizer_config.json; @FT data @D/c.yaml 2>&1");
+    EXPECT(0, "eos_token '</s>' (1) is not an eos_token_id of",
+           "sed -i 's/\"eos_token_id\": *1/\"eos_token_id\": 9/' @D/shake/config.json; @FT data "
+           "@D/c.yaml 2>&1");
+    fresh_folder();
+    EXPECT(0, "the adapter was trained on 'other', 'base_model' is",
+           "sed -i 's/\"base_model_name_or_path\": [^,]*/\"base_model_name_or_path\": \"other\"/' "
+           "@D/model/adapter_config.json; @FT plan @D/ok.yaml lora_model_dir=@D/model 2>&1");
+}
+
+CASE(a_limit_to_files_is_an_error)
+{
+    fresh_folder();
+    EXPECT(0, "File too large", "(ulimit -f 0; @FT train @D/ok.yaml; echo rc=$?) 2>&1 | cat");
+    CHECK_HAS(shell_output, "rc=4");
+}
+
 CASE(what_killed_runs_leave_is_removed)
 {
     fresh_folder();
