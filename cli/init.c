@@ -1,6 +1,7 @@
 /* ft init: a config from a model and a data file. */
 #define _GNU_SOURCE
 #include "cli/cli.h"
+#include "cli/from.h"
 
 #include "core/file.h"
 #include "core/json.h"
@@ -807,8 +808,14 @@ int ft_cmd_init(const struct ft_command *self, int n, char **words)
     const bool force = ft_take_flag(&n, words, "--force");
     struct init o = {.template = NULL};
     char *name = NULL;
+    const char *from = NULL;
     FT_TRY(ft_take_text(self, &n, words, "-o", &o.out));
+    FT_TRY(ft_take_text(self, &n, words, "--from", &from));
     FT_TRY(ft_refuse_flags(self, n, words));
+    if (from)
+        return n ? ft_fail(FT_ECONFIG, "'--from' takes model and data from its file, not '%s'",
+                           words[0])
+                 : ft_init_from(from, o.out, force);
     if (n < 2 || strchr(words[0], '=') || strchr(words[1], '=')) {
         ft_fail(FT_ECONFIG, "'ft init' needs a model and a data file");
         ft_hint("usage: ft %s %s", self->name, self->arguments);
