@@ -88,6 +88,14 @@ static void write_configs(void)
                "base_model: model\nlora_model_dir: model\ndatasets:\n  - {path: "
                "model/data.safetensors}\noutput_dir: out\nmax_steps: 1\nthreads: 1\ndevice: "
                "cpu\n");
+    write_file("dataset_info.json",
+               "{\"d\": {\"file_name\": \"d.jsonl\", \"formatting\": \"sharegpt\", "
+               "\"columns\": {\"messages\": \"messages\"}, \"tags\": {\"role_tag\": "
+               "\"role\", \"content_tag\": \"content\", \"user_tag\": \"user\", "
+               "\"assistant_tag\": \"assistant\"}}}");
+    write_file("sft.yaml", "model_name_or_path: model\nstage: sft\ndataset: d\ndataset_dir: .\n"
+                           "template: llama2\nlora_target: q_proj,v_proj\nuse_dora: true\n"
+                           "fsdp: [a, b]\noutput_dir: out\n");
 }
 
 /* --- one run of the program, in a process of its own --- */
@@ -185,6 +193,7 @@ CASE(every_allocation_of_the_program_may_fail)
     fail_all(COMMAND("data", "chat.yaml", "-o", "x.safetensors"));
     fail_all(COMMAND("data", "own.yaml"));
     fail_all(COMMAND("tokenize", "model", "t.jsonl"));
+    fail_all(COMMAND("init", "--from", "sft.yaml", "-o", "d.yaml"));
     fail_all(COMMAND("config", "--schema"));
     fail_all(COMMAND("config", "--dump", "chat.yaml"));
     remove_fresh_folder();
