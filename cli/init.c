@@ -516,7 +516,7 @@ static int save(const struct init *o, const char *path)
     const unsigned since = ft_alloc_failures();
     write_yaml(f, o);
     const bool bad = ferror(f) != 0;
-    int rc = fclose(f) || bad ? ft_fail(FT_ERESOURCE, "out of memory") : ft_alloc_check(since);
+    int rc = fclose(f) || bad || !text ? ft_fail(FT_ERESOURCE, "out of memory") : ft_alloc_check(since);
     if (!rc)
         rc = ft_file_write(path, text, n);
     free(text);

@@ -319,7 +319,7 @@ static int read_question(const struct ft_format *f, const json_t *record, struct
     FT_TRY(get_text(record, r->output, true, &v->output));
     if (f->o->field_system)
         FT_TRY(get_text(record, f->o->field_system, false, &v->system));
-    else if (f->o->default_system)
+    if (!v->system.n && f->o->default_system)
         FT_TRY(add(&v->system, f->o->default_system, strlen(f->o->default_system)));
     FT_TRY(add(&v->prompt, v->instruction.p, v->instruction.n));
     if (v->instruction.n && v->input.n)
