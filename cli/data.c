@@ -195,7 +195,7 @@ struct run {
     struct ft_source *sources; /* text: datasets, then test_datasets */
     struct ft_audit *audits;
     struct ft_dataset kept[2]; /* counts alone: what is left to train on, and to evaluate on */
-    int n, n_train, n_done; /* opened, of them `datasets`, and those with an audit */
+    int n, n_train, n_done;    /* opened, of them `datasets`, and those with an audit */
 };
 
 static int open_sources(struct run *r, const struct ft_dataset_config *list, int n)
@@ -223,8 +223,7 @@ static int open_run(struct run *r, const struct ft_config *c)
     FT_TRY(ft_alloc(&r->sources, most + 1, sizeof *r->sources));
     FT_TRY(ft_alloc(&r->audits, most + 1, sizeof *r->audits));
     FT_TRY(ft_pool_new(&r->pool, c->threads > 0 ? (int)c->threads : ft_cpu_allowance()));
-    FT_TRY(ft_hub_find(&folder, &cached, "model", c->base_model, c->revision_of_model,
-                       c->folder));
+    FT_TRY(ft_hub_find(&folder, &cached, "model", c->base_model, c->revision_of_model, c->folder));
     int rc = ft_texts_open(&r->texts, c, folder, r->pool);
     ft_free(folder);
     FT_TRY(rc);

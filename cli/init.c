@@ -43,7 +43,8 @@ static const struct shape shapes[] = {
      "messages",
      {"role", "content"},
      "    type: chat_template                    # 'messages' with 'role' and 'content'\n",
-     true, " tools system "},
+     true,
+     " tools system "},
     {"conversations (ShareGPT)",
      {"conversations"},
      "conversations",
@@ -51,34 +52,44 @@ static const struct shape shapes[] = {
      "    type: chat_template                    # ShareGPT's names of the messages' parts\n"
      "    field_messages: conversations\n"
      "    message_property_mappings: {role: from, content: value}\n",
-     true, " tools system "},
+     true,
+     " tools system "},
     {"conversations",
      {"conversations"},
      "conversations",
      {"role", "content"},
      "    type: chat_template\n    field_messages: conversations\n",
-     true, " tools system "},
+     true,
+     " tools system "},
     {"messages (ShareGPT's names)",
      {"messages"},
      "messages",
      {"from", "value"},
      "    type: chat_template                    # ShareGPT's names of the messages' parts\n"
      "    message_property_mappings: {role: from, content: value}\n",
-     true, " tools system "},
+     true,
+     " tools system "},
     {"segments",
      {"segments"},
      "segments",
      {"label", "text"},
      "    type: input_output                     # segments that say whether they are trained\n",
-     false, NULL},
-    {"token ids", {"input_ids"}, NULL, {NULL}, "    type: tokenized\n", false,
+     false,
+     NULL},
+    {"token ids",
+     {"input_ids"},
+     NULL,
+     {NULL},
+     "    type: tokenized\n",
+     false,
      " loss_mask labels attention_mask position_ids "},
     {"system, instruction and output",
      {"system", "instruction", "output"},
      NULL,
      {NULL},
      "    type: alpaca_w_system                  # system, instruction, input, output\n",
-     false, " input "},
+     false,
+     " input "},
     {"instruction, context and response",
      {"instruction", "context", "response"},
      NULL,
@@ -87,51 +98,69 @@ static const struct shape shapes[] = {
      "      field_instruction: instruction\n      field_input: context\n"
      "      field_output: response\n      format: \"{instruction}\\n\\n{input}\\n\"\n"
      "      no_input_format: \"{instruction}\\n\"\n",
-     false, NULL},
+     false,
+     NULL},
     {"instruction and output",
      {"instruction", "output"},
      NULL,
      {NULL},
      "    type: alpaca                           # instruction, input (may be absent), output\n",
-     false, " input "},
+     false,
+     " input "},
     {"instruction and response",
      {"instruction", "response"},
      NULL,
      {NULL},
      "    type: gpteacher                        # instruction, input (may be absent), response\n",
-     false, " input "},
+     false,
+     " input "},
     {"prompt and completion, as messages",
      {"prompt", "completion"},
      "completion",
      {"role", "content"},
      "    type: prompt_completion                # lists of messages, through the chat template\n",
-     true, " tools system "},
+     true,
+     " tools system "},
     {"prompt and completion",
      {"prompt", "completion"},
      NULL,
      {NULL},
      "    type: prompt_completion                # the prompt is taken as it stands\n",
-     false, NULL},
-    {"prompt and response", {"prompt", "response"}, NULL, {NULL}, OWN("prompt", "response"), false, NULL},
-    {"question and answer", {"question", "answer"}, NULL, {NULL}, OWN("question", "answer"), false, NULL},
+     false,
+     NULL},
+    {"prompt and response",
+     {"prompt", "response"},
+     NULL,
+     {NULL},
+     OWN("prompt", "response"),
+     false,
+     NULL},
+    {"question and answer",
+     {"question", "answer"},
+     NULL,
+     {NULL},
+     OWN("question", "answer"),
+     false,
+     NULL},
     {"input and output", {"input", "output"}, NULL, {NULL}, OWN("input", "output"), false, NULL},
     {"text",
      {"text"},
      NULL,
      {NULL},
      "    type: completion                       # plain text, all of it trained\n",
-     false, NULL},
+     false,
+     NULL},
 };
 
 /* Names of roles, and what templates call them. ShareGPT's are known without being said. */
 static const struct {
     const char *own, *role;
     bool known;
-} role_names[] = {{"gpt", "assistant", true},      {"human", "user", true},
-                  {"model", "assistant", false},   {"bot", "assistant", false},
-                  {"ai", "assistant", false},      {"chatbot", "assistant", false},
-                  {"chatgpt", "assistant", false}, {"customer", "user", false},
-                  {"prompter", "user", false},     {"instruction", "user", false},
+} role_names[] = {{"gpt", "assistant", true},           {"human", "user", true},
+                  {"model", "assistant", false},        {"bot", "assistant", false},
+                  {"ai", "assistant", false},           {"chatbot", "assistant", false},
+                  {"chatgpt", "assistant", false},      {"customer", "user", false},
+                  {"prompter", "user", false},          {"instruction", "user", false},
                   {"function_call", "assistant", true}, {"observation", "tool", true}};
 
 /* The shape's list, which may be a text of JSON; the caller releases it. */
@@ -428,11 +457,13 @@ static void put_number(FILE *f, const struct init *o, const char *key, int64_t v
 /* Keys that put_line has written. */
 static bool is_written(const struct init *o, const char *key, size_t n)
 {
-    static const char *const always[] = {
-        "output_dir",        "adapter",        "lora_r",        "lora_alpha",
-        "lora_dropout",      "sequence_len",   "sample_packing", "lora_target_linear",
-        "micro_batch_size",  "gradient_accumulation_steps",      "num_epochs",
-        "learning_rate",     "lr_scheduler",   "warmup_ratio"};
+    static const char *const always[] = {"output_dir",       "adapter",
+                                         "lora_r",           "lora_alpha",
+                                         "lora_dropout",     "sequence_len",
+                                         "sample_packing",   "lora_target_linear",
+                                         "micro_batch_size", "gradient_accumulation_steps",
+                                         "num_epochs",       "learning_rate",
+                                         "lr_scheduler",     "warmup_ratio"};
     if (n == 13 && memcmp(key, "chat_template", 13) == 0)
         return o->template != NULL;
     if (n == 12 && memcmp(key, "val_set_size", 12) == 0)
@@ -461,9 +492,10 @@ static void put_output(FILE *f, const struct init *o)
 static void write_yaml(FILE *f, const struct init *o)
 {
     char batch[64];
-    fputs("# Written by ft init. 'ft plan' says what it needs, 'ft config --explain KEY' what a key "
-          "means.\nbase_model: ",
-          f);
+    fputs(
+        "# Written by ft init. 'ft plan' says what it needs, 'ft config --explain KEY' what a key "
+        "means.\nbase_model: ",
+        f);
     put_text(f, o->model);
     fputs("\ndatasets:\n  - path: ", f);
     put_text(f, o->data);
@@ -488,8 +520,7 @@ static void write_yaml(FILE *f, const struct init *o)
     put_number(f, o, "sequence_len", o->sequence_len,
                strcmp(o->shape->what, "text") == 0 ? "longer documents are cut into pieces"
                                                    : "longer documents are dropped, and counted");
-    put_line(f, o, "sample_packing", "false",
-             "true: fill each micro-batch with whole documents");
+    put_line(f, o, "sample_packing", "false", "true: fill each micro-batch with whole documents");
     put_number(f, o, "micro_batch_size", o->micro, "documents at once: what fits this machine");
     snprintf(batch, sizeof batch, "%lld documents an optimizer step",
              (long long)(o->micro * o->accumulate));
@@ -516,7 +547,8 @@ static int save(const struct init *o, const char *path)
     const unsigned since = ft_alloc_failures();
     write_yaml(f, o);
     const bool bad = ferror(f) != 0;
-    int rc = fclose(f) || bad || !text ? ft_fail(FT_ERESOURCE, "out of memory") : ft_alloc_check(since);
+    int rc =
+        fclose(f) || bad || !text ? ft_fail(FT_ERESOURCE, "out of memory") : ft_alloc_check(since);
     if (!rc)
         rc = ft_file_write(path, text, n);
     free(text);

@@ -51,11 +51,13 @@ static const struct ft_command commands[] = {
      "A shape's job is LoRA of rank 16 on all linear modules, on documents of 2048 tokens (256 on\n"
      "a CPU); options change it: ft bench llama-3-8b lora_r=64 sequence_len=4096\n",
      ft_cmd_bench},
-    {"init", "MODEL DATA [KEY=VALUE ...] | --from FILE.yaml", "a first config from a model and a data file",
+    {"init", "MODEL DATA [KEY=VALUE ...] | --from FILE.yaml",
+     "a first config from a model and a data file",
      "Recognises what the records of DATA are (messages, conversations, instruction and output,\n"
      "prompt and completion, question and answer, text, segments), measures how long they are,\n"
      "chooses a batch that fits this machine, writes a commented config, and shows two documents\n"
-     "with what is trained on. DATA is a file, a folder of files, or a dataset in the local Hugging\n"
+     "with what is trained on. DATA is a file, a folder of files, or a dataset in the local "
+     "Hugging\n"
      "Face cache. KEY=VALUE sets options of the config: ft init MODEL DATA lora_r=32\n\n"
      "  -o FILE.yaml   where to write it (default: DATA's name with .yaml, in this folder)\n"
      "  --force        replace it if it is there\n"

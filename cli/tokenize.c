@@ -206,9 +206,8 @@ static int run_lines(const struct tools *t, const struct options *o, FILE *f, co
                            : encode_line(t, o, line, (size_t)n, &at);
     }
     if (!rc && !feof(f))
-        rc = ft_fail_at((struct ft_where){.file = name},
-                        errno == ENOMEM ? FT_ERESOURCE : FT_EDATA, "cannot be read: %s",
-                        strerror(errno));
+        rc = ft_fail_at((struct ft_where){.file = name}, errno == ENOMEM ? FT_ERESOURCE : FT_EDATA,
+                        "cannot be read: %s", strerror(errno));
     free(line);
     return rc;
 }

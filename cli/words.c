@@ -75,8 +75,8 @@ static void hint_option(const struct ft_command *self, const char *flag, const c
     else if (next && next[0] != '-' && !strchr(next, '='))
         value = next;
     if (known && strchr(self->arguments, '='))
-        ft_hint("options of the config are written without dashes: ft %s CONFIG.yaml %s=%s", self->name,
-                known, value ? value : "VALUE");
+        ft_hint("options of the config are written without dashes: ft %s CONFIG.yaml %s=%s",
+                self->name, known, value ? value : "VALUE");
     else
         ft_hint("see 'ft %s --help'; options of the config are written key=value", self->name);
 }

@@ -1,5 +1,5 @@
-/* malloc and its kin in the place of the C library's (or AddressSanitizer's), and blocks of pages as
- * ft_pages_alloc asks for them. */
+/* malloc and its kin in the place of the C library's (or AddressSanitizer's), and blocks of pages
+ * as ft_pages_alloc asks for them. */
 #include "tests/failing.h"
 
 #include <errno.h>

@@ -16,11 +16,11 @@ struct ft_site {
 /* An entry of rank_pattern or alpha_pattern. */
 struct ft_pattern {
     const char *key; /* regular expression, matched as PEFT does: (.*\.)?(key)$ */
-    double value; /* a rank is whole */
+    double value;    /* a rank is whole */
 };
 
 struct ft_adapter_options {
-    const char *method;         /* a row of the method table: "lora" */
+    const char *method; /* a row of the method table: "lora" */
     int64_t r;
     double alpha;               /* 0 with no patterns: 2 r */
     double dropout;             /* on the way into A, training only */

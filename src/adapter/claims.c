@@ -1,6 +1,6 @@
 /* What an adapter's config says of its modules, against the tensors that are there. PEFT builds the
- * modules that the config names and then fills those that have tensors, so that a difference between
- * the two changes what it computes without a word. */
+ * modules that the config names and then fills those that have tensors, so that a difference
+ * between the two changes what it computes without a word. */
 #include "adapter/internal.h"
 
 #include "core/regex.h"
@@ -46,8 +46,8 @@ static int open_names(const struct claims *c, const char *key, struct names *out
 static int open_claims(struct claims *c)
 {
     const json_t *pattern = ft_json_get(c->root, "layers_pattern");
-    const char *name = json_string_value(json_is_array(pattern) ? json_array_get(pattern, 0)
-                                                                : pattern);
+    const char *name =
+        json_string_value(json_is_array(pattern) ? json_array_get(pattern, 0) : pattern);
     FT_TRY(open_names(c, "target_modules", &c->targets));
     FT_TRY(open_names(c, "exclude_modules", &c->excluded));
     c->layers = ft_json_get(c->root, "layers_to_transform");
@@ -56,8 +56,9 @@ static int open_claims(struct claims *c)
     if (!c->targets.list && !c->targets.regex && !c->targets.all)
         return ft_fail_at(in(c), FT_EDATA, "'target_modules' is missing: which modules it has");
     if (c->layers && name && *name && strcmp(name, "layers") != 0)
-        return ft_fail_at(in(c), FT_EDATA, "'layers_pattern' is '%s': this model's layers are "
-                                           "'layers'",
+        return ft_fail_at(in(c), FT_EDATA,
+                          "'layers_pattern' is '%s': this model's layers are "
+                          "'layers'",
                           name);
     return FT_OK;
 }
@@ -96,8 +97,8 @@ static int claims_it(const struct claims *c, const char *name, int layer, bool l
     bool whole, excluded;
     FT_TRY(names_it(&c->excluded, name, &excluded, &whole));
     FT_TRY(names_it(&c->targets, name, is, &whole));
-    *is = (c->targets.all && linear) || (*is && (whole || (layer >= 0 && has_layer(c, layer)) ||
-                                                 (layer < 0 && !c->layers)));
+    *is = (c->targets.all && linear) ||
+          (*is && (whole || (layer >= 0 && has_layer(c, layer)) || (layer < 0 && !c->layers)));
     *is = *is && !excluded;
     return FT_OK;
 }

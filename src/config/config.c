@@ -113,8 +113,7 @@ static int read_choice(const struct ft_option *o, const struct ft_yaml *n, void 
 
 /* --- lists --- */
 
-#define NAME_CHARACTERS                                                                            \
-    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_."
+#define NAME_CHARACTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_."
 
 /* "q_proj,v_proj" is a list, and so is a name alone. */
 static int split_targets(struct ft_config *c, const struct ft_yaml *n)
@@ -177,8 +176,8 @@ int ft_value_path(const char **out, struct ft_arena *arena, const char *key,
     if (n->text[0] != '~' || strchr(n->text, '\n'))
         return FT_OK;
     if (n->text[1] && n->text[1] != '/') {
-        ft_fail_at(n->at, FT_ECONFIG, "'%s' is '%s': '~' is your own home folder, not another user's",
-                   key, n->text);
+        ft_fail_at(n->at, FT_ECONFIG,
+                   "'%s' is '%s': '~' is your own home folder, not another user's", key, n->text);
         ft_hint("write the whole path");
         return FT_ECONFIG;
     }
@@ -381,11 +380,10 @@ static void say_unused(const struct unused *u)
 {
     const bool both = u->nothing[0] && u->later[0];
     if (u->nothing[0] || u->later[0])
-        ft_notice((struct ft_where){.file = u->file},
-                  "%s%s%s%s%s; 'ft config --explain KEY' says why",
-                  u->nothing[0] ? "these keys change nothing here: " : "", u->nothing,
-                  both ? "; " : "", u->later[0] ? "not there yet, and the adapter is the same: " : "",
-                  u->later);
+        ft_notice(
+            (struct ft_where){.file = u->file}, "%s%s%s%s%s; 'ft config --explain KEY' says why",
+            u->nothing[0] ? "these keys change nothing here: " : "", u->nothing, both ? "; " : "",
+            u->later[0] ? "not there yet, and the adapter is the same: " : "", u->later);
 }
 
 /* The option that was probably meant: near in its letters, or called so elsewhere. */
@@ -493,17 +491,20 @@ static int check_together(struct ft_config *c)
         rc = conflict(c, "warmup_steps", "'warmup_steps' is a share below 1 or a whole number");
     if (c->eval_strategy != FT_EVAL_UNSET && c->eval_strategy != FT_EVAL_STEPS &&
         (!isnan(c->eval_steps) || c->evals_per_epoch > 0))
-        rc = conflict(c, "eval_strategy", "'eval_strategy' contradicts 'eval_steps' or "
-                                          "'evals_per_epoch', which are for 'steps'");
+        rc = conflict(c, "eval_strategy",
+                      "'eval_strategy' contradicts 'eval_steps' or "
+                      "'evals_per_epoch', which are for 'steps'");
     if (c->batch_size > 0 && ft_config_is_set(c, "gradient_accumulation_steps") &&
         c->batch_size != c->micro_batch_size * c->gradient_accumulation_steps)
-        rc = conflict(c, "batch_size", "'batch_size' is not micro_batch_size x "
-                                       "gradient_accumulation_steps");
+        rc = conflict(c, "batch_size",
+                      "'batch_size' is not micro_batch_size x "
+                      "gradient_accumulation_steps");
     if (c->batch_size > 0 && c->batch_size % c->micro_batch_size)
         rc = conflict(c, "batch_size", "'batch_size' is not a multiple of 'micro_batch_size'");
     if (c->chat_template && c->chat_template_jinja && strcmp(c->chat_template, "jinja") != 0)
-        rc = conflict(c, "chat_template_jinja", "'chat_template_jinja' is there, and 'chat_template' "
-                                                "names another template: it would be 'jinja'");
+        rc = conflict(c, "chat_template_jinja",
+                      "'chat_template_jinja' is there, and 'chat_template' "
+                      "names another template: it would be 'jinja'");
     if (!isnan(c->eval_steps) && c->eval_steps > 1 && c->eval_steps != floor(c->eval_steps))
         rc = conflict(c, "eval_steps", "'eval_steps' is a share below 1 or a whole number");
     return rc;
@@ -524,16 +525,20 @@ static void resolve(struct ft_config *c)
 /* Keys that no other program's file has. */
 static bool is_own_key(const char *key)
 {
-    static const char *const own[] = {"device", "threads", "cpu_isa", "skip_bad_records",
-                                      "allow_data_problems", "allow_nonfinite_weights"};
+    static const char *const own[] = {"device",
+                                      "threads",
+                                      "cpu_isa",
+                                      "skip_bad_records",
+                                      "allow_data_problems",
+                                      "allow_nonfinite_weights"};
     for (size_t i = 0; i < sizeof own / sizeof *own; i++)
         if (strcmp(key, own[i]) == 0)
             return true;
     return false;
 }
 
-/* Without 'adapter' Axolotl trains all weights, and looks at no lora_ key. A file that is Axolotl's by its
- * other keys must not become a LoRA without a word. */
+/* Without 'adapter' Axolotl trains all weights, and looks at no lora_ key. A file that is Axolotl's
+ * by its other keys must not become a LoRA without a word. */
 static int check_adapter(const struct ft_config *c)
 {
     bool others = false, own = false, lora = c->lora_model_dir != NULL;
@@ -546,9 +551,10 @@ static int check_adapter(const struct ft_config *c)
     if (ft_config_is_set(c, "adapter") || !c->folder)
         return FT_OK;
     if (!lora && others && !own) {
-        ft_fail_at((struct ft_where){.file = c->file}, FT_ECONFIG,
-                   "'adapter' is not set: in Axolotl's files that is full fine-tuning, which ft does "
-                   "not do yet");
+        ft_fail_at(
+            (struct ft_where){.file = c->file}, FT_ECONFIG,
+            "'adapter' is not set: in Axolotl's files that is full fine-tuning, which ft does "
+            "not do yet");
         ft_hint("'adapter: lora' trains a LoRA");
         return FT_ECONFIG;
     }

@@ -20,7 +20,8 @@ enum ft_schedule { FT_COSINE, FT_LINEAR, FT_CONSTANT, FT_CONSTANT_WARMUP };
 
 /* An entry of datasets or test_datasets; members are named as its keys. Lists end with NULL. */
 struct ft_dataset_config {
-    const char *path, *type; /* type: "user_defined" where it is a map; NULL: what the records say */
+    const char *path,
+        *type; /* type: "user_defined" where it is a map; NULL: what the records say */
     const char **data_files, *ds_type, *name, *split, *revision;
     const char *field, *field_messages, *field_system, *field_tools;
     const char *field_instruction, *field_input, *field_output;
@@ -86,18 +87,18 @@ struct ft_config {
     double num_epochs;
     int64_t max_steps; /* below 1: unset */
     double learning_rate;
-    int lr_scheduler;     /* enum ft_schedule */
-    double warmup_steps;  /* NAN: unset; below 1: a share */
-    double warmup_ratio;  /* NAN: unset */
+    int lr_scheduler;    /* enum ft_schedule */
+    double warmup_steps; /* NAN: unset; below 1: a share */
+    double warmup_ratio; /* NAN: unset */
     double cosine_min_lr_ratio;
     int optimizer; /* enum ft_optimizer */
     double weight_decay, adam_beta1, adam_beta2, adam_epsilon, momentum, max_grad_norm;
     int gradient_checkpointing; /* enum ft_auto */
     int64_t seed;
     /* evaluation */
-    double eval_steps;       /* NAN: unset */
-    int64_t evals_per_epoch; /* below 1: unset */
-    int eval_strategy;       /* enum ft_eval_strategy */
+    double eval_steps;              /* NAN: unset */
+    int64_t evals_per_epoch;        /* below 1: unset */
+    int eval_strategy;              /* enum ft_eval_strategy */
     double loss_watchdog_threshold; /* NAN: unset */
     int64_t loss_watchdog_patience; /* below 1: 3 */
     /* machine */

@@ -313,8 +313,9 @@ static int read_entry(struct ft_config *c, const char *key, const struct ft_yaml
         rc = rc ? rc : bad;
     }
     if (!rc && d->train_on_eos != 4 && d->train_on_eot != 4 && d->train_on_eos != d->train_on_eot)
-        rc = ft_fail_at(n->at, FT_ECONFIG, "'train_on_eot' and 'train_on_eos' differ: ft has one rule "
-                                           "for what ends turns");
+        rc = ft_fail_at(n->at, FT_ECONFIG,
+                        "'train_on_eot' and 'train_on_eos' differ: ft has one rule "
+                        "for what ends turns");
     if (d->train_on_eos == 4)
         d->train_on_eos = d->train_on_eot;
     return rc ? rc : check_entry(key, n, d);

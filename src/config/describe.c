@@ -106,8 +106,8 @@ static int explain_other(FILE *out, const char *key)
 static bool explain_dataset(FILE *out, const char *key)
 {
     const char *dot = strchr(key, '.'), *own = dot ? dot + 1 : key;
-    const bool of_list = dot && (ft_starts_with(key, "datasets.") ||
-                                 ft_starts_with(key, "test_datasets."));
+    const bool of_list =
+        dot && (ft_starts_with(key, "datasets.") || ft_starts_with(key, "test_datasets."));
     while (of_list && *own >= '0' && *own <= '9' && strchr(own, '.')) /* datasets.0.type */
         own = strchr(own, '.') + 1;
     const char *help = !dot || of_list ? ft_dataset_help(own) : NULL;
@@ -148,8 +148,8 @@ void ft_config_list(FILE *out)
     for (int state = FT_LATER; state <= FT_REFUSED; state++) {
         fprintf(out, "\n%s:\n", state_text((enum ft_option_state)state));
         for (int i = 0; i < ft_other_count; i++)
-            for (at = NULL; (int)ft_others[i].state == state &&
-                            (at = ft_other_key(&ft_others[i], at, &n));)
+            for (at = NULL;
+                 (int)ft_others[i].state == state && (at = ft_other_key(&ft_others[i], at, &n));)
                 fprintf(out, "  %.*s\n", (int)n, at);
     }
 }
@@ -238,8 +238,9 @@ int ft_config_schema(FILE *out)
         for (at = NULL; (at = ft_other_key(&ft_others[i], at, &n));) {
             char key[64];
             snprintf(key, sizeof key, "%.*s", (int)n, at);
-            json_object_set_new(properties, key,
-                                json_pack("{ss sb}", "description", ft_others[i].help, "deprecated", 1));
+            json_object_set_new(
+                properties, key,
+                json_pack("{ss sb}", "description", ft_others[i].help, "deprecated", 1));
         }
     json_t *root = json_pack(
         "{ss ss ss sb s[sss] so}", "$schema", "https://json-schema.org/draft/2020-12/schema",

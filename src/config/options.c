@@ -11,24 +11,18 @@ static const struct ft_choice devices[] = {{"auto", FT_DEVICE_AUTO, NULL},
                                            {"cuda", FT_DEVICE_CUDA, NULL},
                                            {NULL, 0, NULL}};
 #define AGAIN "activations are recomputed, which needs no copies elsewhere"
-static const struct ft_choice recomputes[] = {{"false", FT_FALSE, NULL},
-                                              {"true", FT_TRUE, NULL},
-                                              {"auto", FT_AUTO, NULL},
-                                              {"offload", FT_TRUE, AGAIN},
-                                              {"offload_disk", FT_TRUE, AGAIN},
-                                              {NULL, 0, NULL}};
+static const struct ft_choice recomputes[] = {
+    {"false", FT_FALSE, NULL},   {"true", FT_TRUE, NULL},          {"auto", FT_AUTO, NULL},
+    {"offload", FT_TRUE, AGAIN}, {"offload_disk", FT_TRUE, AGAIN}, {NULL, 0, NULL}};
 static const struct ft_choice bf16s[] = {{"false", FT_FALSE, NULL},
                                          {"true", FT_TRUE, NULL},
                                          {"auto", FT_AUTO, NULL},
                                          {"full", FT_TRUE, "adapters and sums stay fp32"},
                                          {NULL, 0, NULL}};
 /* "false" is YAML's reading of a bare no */
-static const struct ft_choice strategies[] = {{"no", FT_EVAL_NO, NULL},
-                                              {"false", FT_EVAL_NO, NULL},
-                                              {"steps", FT_EVAL_STEPS, NULL},
-                                              {"epoch", FT_EVAL_EPOCH, NULL},
-                                              {"unset", FT_EVAL_UNSET, NULL},
-                                              {NULL, 0, NULL}};
+static const struct ft_choice strategies[] = {
+    {"no", FT_EVAL_NO, NULL},       {"false", FT_EVAL_NO, NULL},    {"steps", FT_EVAL_STEPS, NULL},
+    {"epoch", FT_EVAL_EPOCH, NULL}, {"unset", FT_EVAL_UNSET, NULL}, {NULL, 0, NULL}};
 static const struct ft_choice adapters[] = {{"lora", 0, NULL}, {"qlora", 1, NULL}, {NULL, 0, NULL}};
 static const struct ft_choice isas[] = {{"auto", 0, NULL}, {"generic", 1, NULL},
                                         {"avx2", 2, NULL}, {"avx512", 3, NULL},
@@ -57,31 +51,31 @@ static const struct ft_choice schedules[] = {{"cosine", FT_COSINE, NULL},
 #define AT(member) offsetof(struct ft_config, member)
 #define INT(key, lo, hi, def, group, help)                                                         \
     {                                                                                              \
-#key, FT_T_INT, AT(key), lo, hi, false, false, def, NULL, group, help             \
+#key, FT_T_INT, AT(key), lo, hi, false, false, def, NULL, group, help                      \
     }
 #define REAL(key, lo, hi, def, group, help)                                                        \
     {                                                                                              \
-#key, FT_T_REAL, AT(key), lo, hi, false, false, def, NULL, group, help            \
+#key, FT_T_REAL, AT(key), lo, hi, false, false, def, NULL, group, help                     \
     }
 #define BOOL(key, def, group, help)                                                                \
     {                                                                                              \
-#key, FT_T_BOOL, AT(key), 0, 0, false, false, def, NULL, group, help              \
+#key, FT_T_BOOL, AT(key), 0, 0, false, false, def, NULL, group, help                       \
     }
 #define TEXT(key, group, help)                                                                     \
     {                                                                                              \
-#key, FT_T_TEXT, AT(key), 0, 0, false, false, NULL, NULL, group, help             \
+#key, FT_T_TEXT, AT(key), 0, 0, false, false, NULL, NULL, group, help                      \
     }
 #define PATH(key, group, help)                                                                     \
     {                                                                                              \
-#key, FT_T_PATH, AT(key), 0, 0, false, false, NULL, NULL, group, help             \
+#key, FT_T_PATH, AT(key), 0, 0, false, false, NULL, NULL, group, help                      \
     }
 #define CHOICE(key, choices, def, group, help)                                                     \
     {                                                                                              \
-#key, FT_T_CHOICE, AT(key), 0, 0, false, false, def, choices, group, help         \
+#key, FT_T_CHOICE, AT(key), 0, 0, false, false, def, choices, group, help                  \
     }
 #define OTHER(key, type, group, help)                                                              \
     {                                                                                              \
-#key, type, AT(key), 0, 0, false, false, NULL, NULL, group, help                  \
+#key, type, AT(key), 0, 0, false, false, NULL, NULL, group, help                           \
     }
 const struct ft_option ft_options[] = {
     PATH(base_model, "model",
@@ -99,11 +93,10 @@ const struct ft_option ft_options[] = {
         "Rank of the low-rank update: how many directions each module may learn. vLLM loads at "
         "most "
         "--max-lora-rank (16 unless raised)."),
-    {"lora_alpha", FT_T_REAL, AT(lora_alpha), 0, 1048576, true, false, "32", NULL,
-     "adapter",
+    {"lora_alpha", FT_T_REAL, AT(lora_alpha), 0, 1048576, true, false, "32", NULL, "adapter",
      "The update is scaled by lora_alpha / lora_r (or / sqrt(lora_r) with peft_use_rslora)."},
-    {"lora_dropout", FT_T_REAL, AT(lora_dropout), 0, 0.999, false, false, "0", NULL,
-     "adapter", "Share of the adapter's inputs zeroed while training."},
+    {"lora_dropout", FT_T_REAL, AT(lora_dropout), 0, 0.999, false, false, "0", NULL, "adapter",
+     "Share of the adapter's inputs zeroed while training."},
     OTHER(lora_target_modules, FT_T_TARGETS, "adapter",
           "The modules that get an adapter: a list of names ([q_proj, v_proj] or full paths), "
           "matched as PEFT does, or one regular expression for whole module paths. 'all-linear' is "
@@ -182,7 +175,8 @@ const struct ft_option ft_options[] = {
         "Micro-batches an optimizer step. The loss is the mean over all trained tokens of the "
         "step."),
     INT(batch_size, 1, 1073741824, NULL, "training",
-        "Documents an optimizer step: gradient_accumulation_steps x micro_batch_size, where the former "
+        "Documents an optimizer step: gradient_accumulation_steps x micro_batch_size, where the "
+        "former "
         "is not given."),
     {"num_epochs", FT_T_REAL, AT(num_epochs), 0, 1e6, true, false, "1", NULL, "training",
      "How often to go through the data; may be fractional."},
@@ -202,12 +196,12 @@ const struct ft_option ft_options[] = {
            "adamw (and torch's, paged and 8-bit names for it), or sgd."),
     REAL(weight_decay, 0, 1e3, "0", "training",
          "Decoupled for adamw, added to the gradient for sgd."),
-    {"adam_beta1", FT_T_REAL, AT(adam_beta1), 0, 0.999999, false, false, "0.9", NULL,
-     "training", "adamw: decay of the mean gradient."},
-    {"adam_beta2", FT_T_REAL, AT(adam_beta2), 0, 0.999999, false, false, "0.999", NULL,
-     "training", "adamw: decay of the mean squared gradient."},
-    {"adam_epsilon", FT_T_REAL, AT(adam_epsilon), 1e-30, 1, false, false, "1e-8", NULL,
-     "training", "adamw: added to the root of the mean square."},
+    {"adam_beta1", FT_T_REAL, AT(adam_beta1), 0, 0.999999, false, false, "0.9", NULL, "training",
+     "adamw: decay of the mean gradient."},
+    {"adam_beta2", FT_T_REAL, AT(adam_beta2), 0, 0.999999, false, false, "0.999", NULL, "training",
+     "adamw: decay of the mean squared gradient."},
+    {"adam_epsilon", FT_T_REAL, AT(adam_epsilon), 1e-30, 1, false, false, "1e-8", NULL, "training",
+     "adamw: added to the root of the mean square."},
     {"momentum", FT_T_REAL, AT(momentum), 0, 0.999999, false, false, "0", NULL, "training",
      "sgd: momentum."},
     REAL(max_grad_norm, 0, 1e9, "1.0", "training",
@@ -221,16 +215,18 @@ const struct ft_option ft_options[] = {
     INT(seed, 0, 9007199254740991, "42", "training",
         "Seed of initialisation, shuffling and dropout."),
 
-    {"eval_steps", FT_T_REAL, AT(eval_steps), 0, 1e9, true, false, NULL, NULL,
-     "evaluation",
+    {"eval_steps", FT_T_REAL, AT(eval_steps), 0, 1e9, true, false, NULL, NULL, "evaluation",
      "Evaluate every so many steps; below 1: a share of the run. Unset: once an epoch."},
     INT(evals_per_epoch, 0, 1000000, NULL, "evaluation", "Evaluations an epoch; 0: as if unset."),
-    CHOICE(eval_strategy, strategies, "unset", "evaluation",
-           "no: never evaluate, not even before the first step. epoch: at the end of each. steps: every "
-           "eval_steps, or logging_steps. Unset: what eval_steps or evals_per_epoch say, else epoch."),
-    {"loss_watchdog_threshold", FT_T_REAL, AT(loss_watchdog_threshold), 0, 1e30, true, false, NULL, NULL,
-     "training",
-     "Stop when the training loss is above this for loss_watchdog_patience steps in a row; the adapter "
+    CHOICE(
+        eval_strategy, strategies, "unset", "evaluation",
+        "no: never evaluate, not even before the first step. epoch: at the end of each. steps: "
+        "every "
+        "eval_steps, or logging_steps. Unset: what eval_steps or evals_per_epoch say, else epoch."),
+    {"loss_watchdog_threshold", FT_T_REAL, AT(loss_watchdog_threshold), 0, 1e30, true, false, NULL,
+     NULL, "training",
+     "Stop when the training loss is above this for loss_watchdog_patience steps in a row; the "
+     "adapter "
      "is written. A loss that is not finite always stops the run."},
     INT(loss_watchdog_patience, 0, 1000000000, NULL, "training",
         "How many steps in a row the loss must be above loss_watchdog_threshold; unset or 0: 3."),

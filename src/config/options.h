@@ -96,7 +96,8 @@ int ft_datasets_read(struct ft_config *c, const char *key, const struct ft_yaml 
                      struct ft_dataset_config **to, int *count);
 /* The keys of an entry and their help, NULL ends. */
 const char *ft_dataset_key(int i, const char **help);
-/* The help of one of an entry's keys, also of those that change nothing or are refused; NULL: none. */
+/* The help of one of an entry's keys, also of those that change nothing or are refused; NULL: none.
+ */
 const char *ft_dataset_help(const char *key);
 
 #endif

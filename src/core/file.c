@@ -356,7 +356,8 @@ char *ft_path_find(const char *folder, const char *path)
     const bool here = ft_file_exists(path), there = ft_file_exists(beside);
     if (here && there && !ft_same_file(path, beside))
         ft_notice((struct ft_where){0},
-                  "'%s' is both in the working folder and beside the config: the first is taken", path);
+                  "'%s' is both in the working folder and beside the config: the first is taken",
+                  path);
     if (!here && there)
         return beside;
     ft_free(beside);

@@ -15,8 +15,8 @@ bool ft_is_folder(const char *path);
  * are reported with `code` and name the path and the reason. most: refuse larger files. */
 int ft_file_read(const char *path, size_t most, enum ft_code code, char **data, size_t *len);
 
-/* If a file that begins with these bytes is no file of its own name's kind, but a Git LFS pointer or
- * an HTML page that was saved in its place: says so (code, with a hint), else FT_OK. */
+/* If a file that begins with these bytes is no file of its own name's kind, but a Git LFS pointer
+ * or an HTML page that was saved in its place: says so (code, with a hint), else FT_OK. */
 int ft_file_foreign(const char *path, const void *head, size_t n, enum ft_code code);
 
 /* Exactly n bytes at offset; FT_ERESOURCE if the file is shorter by now or cannot be read. */
@@ -63,8 +63,8 @@ int ft_make_folders(const char *path);
 /* Whether both are there (and not NULL), and are one file or folder. */
 bool ft_same_file(const char *a, const char *b);
 
-/* A path as given if it is there, else in `folder` (may be NULL) if it is there, else as given. Where both
- * are there and are not one, says which is taken. NULL if memory is short. */
+/* A path as given if it is there, else in `folder` (may be NULL) if it is there, else as given.
+ * Where both are there and are not one, says which is taken. NULL if memory is short. */
 char *ft_path_find(const char *folder, const char *path);
 
 /* "a/b": b appended to folder a, or b alone where it is absolute. NULL if memory is short. */

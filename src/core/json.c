@@ -11,9 +11,10 @@
 #include <string.h>
 #include <sys/mman.h>
 
-/* jansson does not look at all of its allocations: where one fails, its reader leaves characters out or
- * stops the process, and its copies lack members. So none fails while the kernel has pages: what the
- * heap refuses comes from there, and is counted, and what was built with it is not used. */
+/* jansson does not look at all of its allocations: where one fails, its reader leaves characters
+ * out or stops the process, and its copies lack members. So none fails while the kernel has pages:
+ * what the heap refuses comes from there, and is counted, and what was built with it is not used.
+ */
 enum { SPARE = 256 };
 static pthread_mutex_t spare_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct {
@@ -121,8 +122,8 @@ static size_t no_number(const char *p, size_t n)
     return 0;
 }
 
-/* A copy in which whole numbers beyond 64 bits are reals, and what is no number is null; NULL: out of
- * memory. */
+/* A copy in which whole numbers beyond 64 bits are reals, and what is no number is null; NULL: out
+ * of memory. */
 static char *with_reals(const char *text, size_t len, size_t *out_len)
 {
     char *out;

@@ -19,12 +19,13 @@ int ft_json_text(const char *text, size_t len, const char *name, enum ft_code co
 int ft_json_record(const char *text, size_t len, struct ft_where at, enum ft_code code,
                    json_t **out);
 
-/* JSON within a text: any value. *out NULL and *why if it is none, which is not reported; FT_ERESOURCE. */
+/* JSON within a text: any value. *out NULL and *why if it is none, which is not reported;
+ * FT_ERESOURCE. */
 int ft_json_within(json_t **out, const char *text, size_t len, const char **why);
 
 /* The tree as text, freed with ft_json_free; NULL, reported, if it is NULL or one of this thread's
- * allocations has failed since ft_alloc_failures() was `since`: taken before the tree is built, this
- * covers all that built it. */
+ * allocations has failed since ft_alloc_failures() was `since`: taken before the tree is built,
+ * this covers all that built it. */
 char *ft_json_dumps(const json_t *root, size_t flags, unsigned since);
 void ft_json_free(void *text); /* NULL: nothing */
 

@@ -23,8 +23,8 @@ char *ft_arena_format(struct ft_arena *a, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 void ft_arena_fini(struct ft_arena *a);
 
-/* How many allocations of this thread have failed so far: ft's, and jansson's, many of whose functions
- * do not say so. Whoever builds something of many parts compares before it is used. */
+/* How many allocations of this thread have failed so far: ft's, and jansson's, many of whose
+ * functions do not say so. Whoever builds something of many parts compares before it is used. */
 unsigned ft_alloc_failures(void);
 /* FT_ERESOURCE, reported, if one has failed since ft_alloc_failures() was `since`. */
 int ft_alloc_check(unsigned since);

@@ -118,8 +118,8 @@ json_t *ft_audit_json(const struct ft_audit *a)
         snprintf(name, sizeof name, "%s.%s", ft_speaker_names[k / FT_PARTS],
                  ft_part_names[k % FT_PARTS]);
         if (f->count)
-            bad |= json_object_set_new(lost, name,
-                                       json_pack("[Is]", (json_int_t)f->count, f->first));
+            bad |=
+                json_object_set_new(lost, name, json_pack("[Is]", (json_int_t)f->count, f->first));
     }
     for (int i = 0; i < FT_ENDS && a->ends[i].count; i++)
         bad |= json_array_append_new(

@@ -178,8 +178,8 @@ static int has_prompt(const struct conversation *c, size_t i, size_t prompt, boo
     return rc == FT_EDATA ? FT_OK : rc;
 }
 
-/* Words that open an answer are the model's to write unless its prompt has them: a template that moves
- * thoughts to their place has the opener in every rendering, so that it is no difference. */
+/* Words that open an answer are the model's to write unless its prompt has them: a template that
+ * moves thoughts to their place has the opener in every rendering, so that it is no difference. */
 static int begin_at_opener(const struct conversation *c, size_t i, struct turn *turn)
 {
     const json_t *message = json_array_get(c->messages, i);
@@ -195,8 +195,9 @@ static int begin_at_opener(const struct conversation *c, size_t i, struct turn *
         FT_TRY(has_prompt(c, i, prompt, &has));
     prompt = has ? prompt : 0;
     if (prompt < turn->begin && (own || prompt))
-        turn->begin = thinks && prompt ? prompt
-                      : prompt > turn->begin - own ? prompt : turn->begin - own;
+        turn->begin = thinks && prompt             ? prompt
+                      : prompt > turn->begin - own ? prompt
+                                                   : turn->begin - own;
     return FT_OK;
 }
 

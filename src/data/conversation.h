@@ -27,12 +27,12 @@ extern const char *const ft_said[FT_SAID];
 /* The record with other messages. */
 int ft_render_list(const struct conversation *c, json_t *messages, bool prompt,
                    struct ft_rendered *out);
-/* The first n messages, with `other` in place of message i if it is not NULL; prompt: and what begins
- * an answer. */
+/* The first n messages, with `other` in place of message i if it is not NULL; prompt: and what
+ * begins an answer. */
 int ft_render_messages(const struct conversation *c, size_t n, size_t i, json_t *other, bool prompt,
                        struct ft_rendered *out);
-/* The whole, into c->text. Messages without a text keep null or nothing where the template takes that,
- * else get an empty text. FT_EDATA names the message that the template does not take. */
+/* The whole, into c->text. Messages without a text keep null or nothing where the template takes
+ * that, else get an empty text. FT_EDATA names the message that the template does not take. */
 int ft_render_whole(struct conversation *c);
 size_t ft_common(const struct ft_rendered *a, const struct ft_rendered *b);
 

@@ -29,7 +29,7 @@ struct ft_dataset {
     int64_t n_docs;
     /* counts for the user */
     int64_t read, empty, untrained, dropped, truncated, too_short;
-    int64_t cut_off; /* of the untrained: what was trained lies beyond sequence_len */
+    int64_t cut_off;        /* of the untrained: what was trained lies beyond sequence_len */
     int64_t trained_tokens; /* targets in docs */
     int64_t longest;
     bool tokens_only; /* every file is a user's own, not made from text */

@@ -284,8 +284,8 @@ static int sample_tokens(const struct ft_format *f, struct ft_tokenizer *t, cons
 
 /* --- conversations --- */
 
-static int sample_conversation(const struct ft_format *f, struct ft_tokenizer *t, json_t *conversation,
-                               struct ft_sample *s)
+static int sample_conversation(const struct ft_format *f, struct ft_tokenizer *t,
+                               json_t *conversation, struct ft_sample *s)
 {
     int rc = ft_conversation_sample(s, t, f->chat, conversation, &f->rules, f->now);
     json_decref(conversation);
@@ -306,7 +306,8 @@ static int sample_message_pair(const struct ft_format *f, struct ft_tokenizer *t
 {
     json_t *conversation;
     ft_sample_clear(s);
-    FT_TRY(ft_conversation_from_pair(&conversation, record, f->row.instruction, f->row.output, f->o));
+    FT_TRY(
+        ft_conversation_from_pair(&conversation, record, f->row.instruction, f->row.output, f->o));
     return sample_conversation(f, t, conversation, s);
 }
 
@@ -331,8 +332,7 @@ static int sample_instruction(const struct ft_format *f, struct ft_tokenizer *t,
                               const json_t *record, struct ft_sample *s)
 {
     struct fields v = {.prompt = {NULL, 0, 0}};
-    const json_t *history =
-        f->o->field_history ? ft_json_get(record, f->o->field_history) : NULL;
+    const json_t *history = f->o->field_history ? ft_json_get(record, f->o->field_history) : NULL;
     json_t *conversation = NULL;
     ft_sample_clear(s);
     int rc = read_question(f, record, &v);
@@ -487,7 +487,8 @@ static int unknown_type(const char *type)
     if (near)
         ft_hint("did you mean '%s'?", near);
     else
-        ft_hint("types are %s (and alpaca:chat, :chatml, :phi); ShareGPT's conversations are chat_template with field_messages and "
+        ft_hint("types are %s (and alpaca:chat, :chatml, :phi); ShareGPT's conversations are "
+                "chat_template with field_messages and "
                 "message_property_mappings",
                 list);
     return FT_ECONFIG;

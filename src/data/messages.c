@@ -45,9 +45,9 @@ static bool is_source(const struct ft_format_options *o, const char *key)
 /* ShareGPT's names, unless the entry has a table of its own. */
 const char *ft_role_of(const struct ft_format_options *o, const char *role)
 {
-    static const char *const sharegpt[] = {"human",       "user", "gpt",           "assistant",
-                                           "observation", "tool", "function_call", "assistant",
-                                           NULL};
+    static const char *const sharegpt[] = {"human",         "user",        "gpt",
+                                           "assistant",     "observation", "tool",
+                                           "function_call", "assistant",   NULL};
     for (const char *const *p = o->roles ? o->roles : sharegpt; *p; p += 2)
         if (strcmp(p[0], role) == 0)
             return p[1];
@@ -294,12 +294,12 @@ static int read_parts(json_t *message, const struct ft_format_options *o, json_t
                 : join_parts(message, thinking_key(o), thoughts);
 }
 
-/* A text under another name than those that templates know, in a message that has none: the mapping is
- * wrong, rather than that nothing is said. */
+/* A text under another name than those that templates know, in a message that has none: the mapping
+ * is wrong, rather than that nothing is said. */
 static bool has_other_words(const json_t *message)
 {
-    static const char *const known[] = {"role",     "name",      "reasoning_content", "thinking",
-                                        "reasoning", "tool_call_id", "id"};
+    static const char *const known[] = {
+        "role", "name", "reasoning_content", "thinking", "reasoning", "tool_call_id", "id"};
     const char *key;
     json_t *value;
     json_object_foreach((json_t *)(uintptr_t)message, key, value)

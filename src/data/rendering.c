@@ -1,4 +1,5 @@
-/* Renders a conversation, as it is and otherwise, and says which message a template does not take. */
+/* Renders a conversation, as it is and otherwise, and says which message a template does not take.
+ */
 #include "data/conversation.h"
 
 #include "core/json.h"
@@ -89,8 +90,8 @@ static bool writes_none(const struct ft_rendered *as_is, const struct ft_rendere
     return as_is->length >= at + 4 && memcmp(as_is->text + at, "None", 4) == 0;
 }
 
-/* Both ways: as the record has it, unless the template cannot say that. Templates may ask whether there
- * is a text, so that the two can differ. */
+/* Both ways: as the record has it, unless the template cannot say that. Templates may ask whether
+ * there is a text, so that the two can differ. */
 static int render_without_text(struct conversation *c)
 {
     struct ft_rendered empty = {0};
@@ -152,7 +153,8 @@ static int name_refused(const struct conversation *c, size_t without)
     const json_t *message = n ? json_array_get(c->messages, n - 1) : NULL;
     const char *role = json_string_value(json_object_get(message, "role"));
     if (n && has_no_text(message)) {
-        ft_fail(FT_EDATA, "message %zu ('%s') has no 'content', and the template needs one", n, role);
+        ft_fail(FT_EDATA, "message %zu ('%s') has no 'content', and the template needs one", n,
+                role);
         ft_hint("give it a text, or use a template that takes messages without one; or leave such "
                 "records out: skip_bad_records");
     } else if (n) {

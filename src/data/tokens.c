@@ -1,4 +1,5 @@
-/* Records that are tokenized already: input_ids with loss_mask, labels, attention_mask, position_ids. */
+/* Records that are tokenized already: input_ids with loss_mask, labels, attention_mask,
+ * position_ids. */
 #include "core/json.h"
 #include "data/internal.h"
 
@@ -61,9 +62,10 @@ static int get_label(const struct token_lists *l, size_t i, bool *out)
         return ft_fail(FT_EDATA, "labels[%zu] is not a number", i);
     if (!*out || json_integer_value(label) == json_integer_value(id))
         return FT_OK;
-    ft_fail(FT_EDATA,
-            "labels[%zu] is %lld and input_ids[%zu] is %lld: a label is its own token's id, or -100",
-            i, (long long)json_integer_value(label), i, (long long)json_integer_value(id));
+    ft_fail(
+        FT_EDATA,
+        "labels[%zu] is %lld and input_ids[%zu] is %lld: a label is its own token's id, or -100", i,
+        (long long)json_integer_value(label), i, (long long)json_integer_value(id));
     if (is_shifted(l))
         ft_hint("these labels are shifted by one already: models shift them themselves, so save "
                 "them unshifted, or give a 'loss_mask' of 0 and 1 instead");
@@ -81,8 +83,9 @@ static int without_padding(const struct token_lists *l, size_t *n)
     for (size_t i = 0; l->attention && i < json_array_size(l->ids); i++) {
         FT_TRY(get_bit(l->attention, "attention_mask", i, &is));
         if (is && !seen) {
-            ft_fail(FT_EDATA, "attention_mask[%zu] is 1 behind a 0: only padding at the end can be "
-                              "left out",
+            ft_fail(FT_EDATA,
+                    "attention_mask[%zu] is 1 behind a 0: only padding at the end can be "
+                    "left out",
                     i);
             ft_hint("save the tokens without padding: ft never pads");
             return FT_EDATA;
@@ -98,8 +101,9 @@ static int check_position(const struct token_lists *l, size_t i)
     const json_t *at = json_array_get(l->positions, i);
     if (!l->positions || (json_is_integer(at) && json_integer_value(at) == (json_int_t)i))
         return FT_OK;
-    ft_fail(FT_EDATA, "position_ids[%zu] is not %zu: ft gives each document the positions 0, 1, 2, "
-                      "...",
+    ft_fail(FT_EDATA,
+            "position_ids[%zu] is not %zu: ft gives each document the positions 0, 1, 2, "
+            "...",
             i, i);
     ft_hint("one record is one document; documents that were packed must be taken apart");
     return FT_EDATA;

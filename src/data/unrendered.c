@@ -1,4 +1,5 @@
-/* Which parts of a record the template leaves out: those whose words may be others without a change. */
+/* Which parts of a record the template leaves out: those whose words may be others without a
+ * change. */
 #include "data/conversation.h"
 
 #include "core/json.h"
@@ -8,8 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
-const char *const ft_part_names[FT_PARTS] = {"content", "reasoning_content", "tool_calls", "name",
-                                             "other members", "tools"};
+const char *const ft_part_names[FT_PARTS] = {"content", "reasoning_content", "tool_calls",
+                                             "name",    "other members",     "tools"};
 
 static int short_of_memory(void)
 {
@@ -19,8 +20,8 @@ static int short_of_memory(void)
 /* Members that are no words. */
 static bool is_plumbing(const struct conversation *c, const char *key)
 {
-    static const char *const keys[] = {"role", "id", "tool_call_id", "type", "train", "weight",
-                                       "training"};
+    static const char *const keys[] = {"role",  "id",     "tool_call_id", "type",
+                                       "train", "weight", "training"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         if (strcmp(key, keys[i]) == 0)
             return true;
@@ -141,8 +142,8 @@ static int changes_nothing(const struct conversation *c, size_t i, const char *k
             json_object_del(other, ft_said[k]);
     int rc = bad ? short_of_memory()
                  : ft_render_messages(c, json_array_size(c->messages), i, other, false, &r);
-    *same = rc == FT_OK && r.length == c->text.length &&
-            memcmp(r.text, c->text.text, r.length) == 0;
+    *same =
+        rc == FT_OK && r.length == c->text.length && memcmp(r.text, c->text.text, r.length) == 0;
     if (rc == FT_EDATA) { /* it is looked at, at least */
         ft_status_clear_errors();
         rc = FT_OK;
@@ -155,8 +156,7 @@ static int changes_nothing(const struct conversation *c, size_t i, const char *k
 static int check_message(const struct conversation *c, const struct ft_rendered *all, size_t i)
 {
     json_t *message = json_array_get(c->messages, i), *value;
-    const enum ft_speaker who =
-        ft_speaker_of(json_string_value(json_object_get(message, "role")));
+    const enum ft_speaker who = ft_speaker_of(json_string_value(json_object_get(message, "role")));
     const char *key;
     json_object_foreach(message, key, value)
     {

@@ -75,8 +75,9 @@ static int snapshot(char **out, const char *repo, const char *revision)
 /* What looks like a path and no id: it has a data file's ending, or its folder is there. */
 static bool is_path(const char *name)
 {
-    static const char *const endings[] = {".jsonl", ".json", ".ndjson", ".txt", ".text", ".csv", ".gz",
-                                          ".parquet", ".safetensors", ".yaml", ".yml", ".arrow"};
+    static const char *const endings[] = {".jsonl",       ".json", ".ndjson", ".txt",
+                                          ".text",        ".csv",  ".gz",     ".parquet",
+                                          ".safetensors", ".yaml", ".yml",    ".arrow"};
     const char *slash = strrchr(name, '/');
     char folder[4096];
     for (size_t i = 0; i < sizeof endings / sizeof *endings; i++)
@@ -110,9 +111,10 @@ static int no_path(const char *kind, const char *name)
     if (*best)
         ft_hint("did you mean '%s%s%s'?", slash ? folder : "", slash ? "/" : "", best);
     else if (!ft_is_folder(folder))
-        ft_hint("there is no folder '%s'; relative paths begin in the working folder, or else in the "
-                "config's",
-                folder);
+        ft_hint(
+            "there is no folder '%s'; relative paths begin in the working folder, or else in the "
+            "config's",
+            folder);
     return FT_EDATA;
 }
 

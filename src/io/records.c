@@ -451,8 +451,8 @@ static int parse_csv(const struct ft_records *r, const struct ft_raw *raw, json_
 
 /* --- lines of JSON, or what has their name --- */
 
-/* How the first line ends: its brackets, outside of texts, and the first byte that says something behind
- * it (0: none, or beyond the buffer). */
+/* How the first line ends: its brackets, outside of texts, and the first byte that says something
+ * behind it (0: none, or beyond the buffer). */
 static int first_line(const struct ft_records *r, char *next)
 {
     int depth = 0;

@@ -83,14 +83,16 @@ static int check_is_model(const struct ft_model *m, const char *config)
         rc = ft_json_file(adapter, FT_EDATA, &root);
         base = json_string_value(json_object_get(root, "base_model_name_or_path"));
         if (!rc) {
-            rc = ft_fail_at(in_folder(m), FT_EDATA, "has no config.json: it is an adapter, not a model");
+            rc = ft_fail_at(in_folder(m), FT_EDATA,
+                            "has no config.json: it is an adapter, not a model");
             ft_hint("its base model is '%s': that is 'base_model'; 'lora_model_dir' continues an "
                     "adapter",
                     base ? base : "(not said)");
         }
     } else if (!ft_file_exists(config)) {
         rc = ft_fail_at(in_folder(m), FT_EDATA, "has no config.json: it is not a model folder");
-        ft_hint("a Hugging Face model folder has config.json, .safetensors files and tokenizer.json");
+        ft_hint(
+            "a Hugging Face model folder has config.json, .safetensors files and tokenizer.json");
     }
     json_decref(root);
     ft_free(adapter);

@@ -76,7 +76,7 @@ void ft_pattern_close(struct ft_pattern_code *p)
 
 /* The next match in text[at, end), if *is there one. */
 static int next_match(const struct ft_pattern_code *p, OnigRegion *region, const char *text,
-                       size_t begin, size_t at, size_t end, size_t *from, size_t *to, bool *is)
+                      size_t begin, size_t at, size_t end, size_t *from, size_t *to, bool *is)
 {
     if (p->plain) {
         const size_t n = strlen(p->plain);

@@ -1,6 +1,6 @@
-/* What stands beside tokenizer.json about tokens: their names and flags, and tokens that stand only there.
- * As transformers' AutoTokenizer merges them (tokenization_utils_base.py, _from_pretrained, and
- * tokenization_utils_tokenizers.py of 5.23). */
+/* What stands beside tokenizer.json about tokens: their names and flags, and tokens that stand only
+ * there. As transformers' AutoTokenizer merges them (tokenization_utils_base.py, _from_pretrained,
+ * and tokenization_utils_tokenizers.py of 5.23). */
 #include "text/internal.h"
 
 #include "core/file.h"
@@ -55,7 +55,6 @@ static int class_of(const json_t *tokenizer, const json_t *model)
     }
     return -1;
 }
-
 
 /* The folder's files; NULL: not there. */
 struct files {
@@ -113,7 +112,8 @@ static int add_of_class(json_t *to, int i)
                   {"unk_token", classes[i].unk},
                   {"pad_token", classes[i].pad}};
     for (size_t k = 0; k < sizeof tokens / sizeof *tokens; k++)
-        if (tokens[k].token && json_object_set_new(to, tokens[k].name, json_string(tokens[k].token)))
+        if (tokens[k].token &&
+            json_object_set_new(to, tokens[k].name, json_string(tokens[k].token)))
             return short_of_memory();
     return FT_OK;
 }
@@ -131,7 +131,7 @@ static int add_name(json_t *to, const char *name, const json_t *v)
     if (json_is_null(v)) /* none, whatever its class says */
         json_object_del(to, name);
     return content && json_object_set(to, name, (json_t *)(uintptr_t)content) ? short_of_memory()
-                                                                             : FT_OK;
+                                                                              : FT_OK;
 }
 
 static bool is_name(const char *key)
@@ -250,13 +250,13 @@ static int put(struct ft_token_list *l, const json_t *spec, long long id, bool s
     if (!copy)
         return FT_ERESOURCE;
     l->v[l->n++] = (struct ft_beside){.token = {.content = copy,
-                                               .id = id > INT32_MAX ? INT32_MAX : (int32_t)id,
-                                               .single_word = flag(spec, "single_word", false),
-                                               .lstrip = flag(spec, "lstrip", false),
-                                               .rstrip = flag(spec, "rstrip", false),
-                                               .normalized = flag(spec, "normalized", !special),
-                                               .special = special},
-                                     .listed = id >= 0};
+                                                .id = id > INT32_MAX ? INT32_MAX : (int32_t)id,
+                                                .single_word = flag(spec, "single_word", false),
+                                                .lstrip = flag(spec, "lstrip", false),
+                                                .rstrip = flag(spec, "rstrip", false),
+                                                .normalized = flag(spec, "normalized", !special),
+                                                .special = special},
+                                      .listed = id >= 0};
     return FT_OK;
 }
 
@@ -319,8 +319,8 @@ static int put_listed(struct ft_token_list *l, const struct files *f, const json
             return ft_fail_at((struct ft_where){.file = f->folder}, FT_EDATA,
                               "added_tokens.json has '%s' without an id", key);
         json_t *spec = json_pack("{ss sb}", "content", key, "special", special);
-        int rc = spec ? put(l, spec, (long long)json_number_value(value), special)
-                      : short_of_memory();
+        int rc =
+            spec ? put(l, spec, (long long)json_number_value(value), special) : short_of_memory();
         json_decref(spec);
         FT_TRY(rc);
     }
@@ -354,9 +354,8 @@ static int put_name(struct ft_token_list *l, const struct files *f, const char *
 /* Named ones and further special ones, which are tokens even if nothing else says so. */
 static int put_named(struct ft_token_list *l, const struct files *f, const json_t *names)
 {
-    const json_t *const extra[] = {extra_tokens(f), f->listed ? NULL
-                                                              : json_object_get(
-                                                                    f->map, "extra_special_tokens")};
+    const json_t *const extra[] = {
+        extra_tokens(f), f->listed ? NULL : json_object_get(f->map, "extra_special_tokens")};
     const char *key;
     json_t *value;
     for (size_t i = 0; i < STANDARD; i++)

@@ -15,9 +15,9 @@ struct ft_tokenizer;
 
 /* Reads tokenizer.json alone, as the tokenizers library does. FT_EDATA. */
 int ft_tokenizer_open(struct ft_tokenizer **out, const char *path);
-/* A model folder's tokenizer as transformers' AutoTokenizer has it: with the tokens and flags that stand
- * in tokenizer_config.json, special_tokens_map.json and added_tokens.json. FT_EDATA, also where the
- * files contradict one another. */
+/* A model folder's tokenizer as transformers' AutoTokenizer has it: with the tokens and flags that
+ * stand in tokenizer_config.json, special_tokens_map.json and added_tokens.json. FT_EDATA, also
+ * where the files contradict one another. */
 int ft_tokenizer_open_folder(struct ft_tokenizer **out, const char *folder);
 void ft_tokenizer_close(struct ft_tokenizer *t);
 /* The same tokenizer for another thread, with working memory of its own; t must outlive it. */

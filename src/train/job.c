@@ -297,10 +297,11 @@ static void find_length(struct ft_job *j)
     else
         l->warmup_steps = (int64_t)fmin(0.03 * (double)l->steps, 100);
     if (l->warmup_steps > l->steps)
-        ft_notice(ft_config_where(c, "warmup_steps"),
-                  "the warmup of %lld steps is longer than the run of %lld: the learning rate never "
-                  "reaches %g",
-                  (long long)l->warmup_steps, (long long)l->steps, c->learning_rate);
+        ft_notice(
+            ft_config_where(c, "warmup_steps"),
+            "the warmup of %lld steps is longer than the run of %lld: the learning rate never "
+            "reaches %g",
+            (long long)l->warmup_steps, (long long)l->steps, c->learning_rate);
     if (j->held.n_docs == 0 || c->eval_strategy == FT_EVAL_NO)
         l->eval_every = -1;
     else if (!isnan(c->eval_steps))
@@ -760,8 +761,8 @@ int ft_job_open(struct ft_job *j, const struct ft_config *c, const struct ft_job
     *j = (struct ft_job){.config = c};
     FT_TRY(open_backend(j));
     bool cached;
-    FT_TRY(ft_hub_find(&j->model_path, &cached, "model", c->base_model,
-                       c->revision_of_model, c->folder));
+    FT_TRY(ft_hub_find(&j->model_path, &cached, "model", c->base_model, c->revision_of_model,
+                       c->folder));
     j->base_name = cached ? c->base_model : j->model_path;
     FT_TRY(ft_model_open(&j->model, j->model_path));
     FT_TRY(ft_tokenizer_check(j->model_path, ft_model_config(j->model)->vocab));

@@ -229,10 +229,11 @@ static void watch(struct loop *l)
     if (l->above < patience || l->r->stopped)
         return;
     l->r->stopped = true;
-    ft_notice(ft_config_where(c, "loss_watchdog_threshold"),
-              "stopped after step %lld of %lld: the loss was above %g for %lld steps in a row (%g now)",
-              (long long)l->step, (long long)l->j->length.steps, c->loss_watchdog_threshold,
-              (long long)l->above, l->scalars[FT_S_LOSS]);
+    ft_notice(
+        ft_config_where(c, "loss_watchdog_threshold"),
+        "stopped after step %lld of %lld: the loss was above %g for %lld steps in a row (%g now)",
+        (long long)l->step, (long long)l->j->length.steps, c->loss_watchdog_threshold,
+        (long long)l->above, l->scalars[FT_S_LOSS]);
 }
 
 /* What the device counted; waits for it. */
@@ -343,8 +344,12 @@ int ft_train(struct ft_job *j, const struct ft_train_options *o, struct ft_train
     struct loop l = {.j = j, .o = o, .r = r};
     struct ft_output out;
     struct ft_hashes *hashes = NULL;
-    *r = (struct ft_train_result){
-        .first_loss = NAN, .last_loss = NAN, .early_loss = NAN, .late_loss = NAN, .first_eval = NAN, .last_eval = NAN};
+    *r = (struct ft_train_result){.first_loss = NAN,
+                                  .last_loss = NAN,
+                                  .early_loss = NAN,
+                                  .late_loss = NAN,
+                                  .first_eval = NAN,
+                                  .last_eval = NAN};
     int rc = ft_output_open(&out, j);
     if (rc)
         goto out;

@@ -22,9 +22,16 @@
 static const char *const own_files[] = {"adapter_model.safetensors", "adapter_config.json",
                                         "metrics.jsonl", "run.json", "README.md"};
 static const char *const tokenizer_files[] = {
-    "tokenizer.json", "tokenizer_config.json", "tokenizer.model",     "vocab.json",
-    "merges.txt",     "added_tokens.json",     "chat_template.jinja", "special_tokens_map.json",
-    "generation_config.json", "additional_chat_templates/tool_use.jinja",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "special_tokens_map.json",
+    "generation_config.json",
+    "additional_chat_templates/tool_use.jinja",
 };
 #define COUNT(a) (int)(sizeof(a) / sizeof *(a))
 
@@ -69,9 +76,9 @@ static int take_lock(struct ft_output *o, struct ft_where at)
         o->lock = -1;
     } else {
         const int n = snprintf(pid, sizeof pid, "%ld\n", (long)getpid());
-        rc = ftruncate(o->lock, 0) ? ft_fail_at(in(path), FT_ERESOURCE, "cannot write: %s",
-                                                strerror(errno))
-                                   : ft_pwrite(o->lock, path, pid, (size_t)n, 0);
+        rc = ftruncate(o->lock, 0)
+                 ? ft_fail_at(in(path), FT_ERESOURCE, "cannot write: %s", strerror(errno))
+                 : ft_pwrite(o->lock, path, pid, (size_t)n, 0);
     }
     return rc;
 }
@@ -113,9 +120,8 @@ static int check_inputs(const struct ft_job *j, struct ft_where at)
 static int sweep(const char *folder)
 {
     for (int i = 0; i < COUNT(own_files) + COUNT(tokenizer_files); i++) {
-        char *path = ft_path_join(folder, i < COUNT(own_files)
-                                              ? own_files[i]
-                                              : tokenizer_files[i - COUNT(own_files)]);
+        char *path = ft_path_join(
+            folder, i < COUNT(own_files) ? own_files[i] : tokenizer_files[i - COUNT(own_files)]);
         if (!path)
             return FT_ERESOURCE;
         ft_writer_sweep(path);

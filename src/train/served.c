@@ -1,5 +1,6 @@
-/* What is served is what was trained: the files of the tokenizer in the run folder, with the template that
- * was used and the token that ends turns, where transformers, vLLM and llama.cpp read them. */
+/* What is served is what was trained: the files of the tokenizer in the run folder, with the
+ * template that was used and the token that ends turns, where transformers, vLLM and llama.cpp read
+ * them. */
 #include "train/internal.h"
 
 #include "core/file.h"
@@ -9,8 +10,8 @@
 
 #include <string.h>
 
-static const char *const copied[] = {"tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt",
-                                     "added_tokens.json"};
+static const char *const copied[] = {"tokenizer.json", "tokenizer.model", "vocab.json",
+                                     "merges.txt", "added_tokens.json"};
 #define COUNT(a) (sizeof(a) / sizeof *(a))
 
 /* --- what the datasets say --- */
@@ -34,10 +35,11 @@ int ft_served_note(struct ft_served *v, const struct ft_source *s, const struct 
     for (int i = 0; i < FT_ENDS && audit->ends[i].count; i++)
         note_end(v, audit->ends[i].id, audit->ends[i].count);
     if (v->template && strcmp(v->template, s->template_text) != 0)
-        ft_notice(s->entry->at,
-                  "'%s' goes through another template than the first dataset, whose is written into "
-                  "'output_dir'",
-                  s->entry->path);
+        ft_notice(
+            s->entry->at,
+            "'%s' goes through another template than the first dataset, whose is written into "
+            "'output_dir'",
+            s->entry->path);
     if (v->template)
         return FT_OK;
     v->template = ft_strdup(s->template_text);
@@ -45,7 +47,8 @@ int ft_served_note(struct ft_served *v, const struct ft_source *s, const struct 
     return v->template ? FT_OK : FT_ERESOURCE;
 }
 
-/* The token that a server stops at: the tokenizer's own end if it ends turns, else what ends most. */
+/* The token that a server stops at: the tokenizer's own end if it ends turns, else what ends most.
+ */
 int ft_served_settle(struct ft_served *v, const struct ft_texts *t)
 {
     int most = 0;
@@ -111,8 +114,9 @@ static int read_object(const struct place *p, const char *name, json_t **out)
     size_t n;
     *out = NULL;
     FT_TRY(read_text(p->from, name, &text, &n));
-    int rc = text ? ft_json_record(text, n, (struct ft_where){.file = name, .line = 1}, FT_EDATA, out)
-                  : FT_OK;
+    int rc =
+        text ? ft_json_record(text, n, (struct ft_where){.file = name, .line = 1}, FT_EDATA, out)
+             : FT_OK;
     ft_free(text);
     if (!rc && !*out && !(*out = json_object()))
         rc = ft_fail(FT_ERESOURCE, "out of memory");
@@ -249,10 +253,11 @@ static int write_generation(const struct place *p, const struct ft_served *v)
     if (!rc && !more)
         rc = copy(p, "generation_config.json");
     if (!rc && unknown)
-        ft_notice((struct ft_where){.file = p->to},
-                  "trained turns end with '%s', at which the base model's generation_config.json does "
-                  "not stop: the one in this folder does, and its tokenizer_config.json names it",
-                  v->eos ? v->eos : "another token");
+        ft_notice(
+            (struct ft_where){.file = p->to},
+            "trained turns end with '%s', at which the base model's generation_config.json does "
+            "not stop: the one in this folder does, and its tokenizer_config.json names it",
+            v->eos ? v->eos : "another token");
     if (!rc && more) {
         json_object_set(generation, "eos_token_id", ends);
         if (!json_object_get(generation, "bos_token_id") && ft_json_get(model, "bos_token_id"))

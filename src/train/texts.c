@@ -64,9 +64,10 @@ static int set_special(struct ft_texts *t)
         }
         const bool unused = strcmp(p[0], "pad_token") == 0 || strcmp(p[0], "unk_token") == 0;
         if (ft_tokenizer_id(t->tokenizer, p[1]) < 0 && unused) {
-            ft_notice(ft_config_where(t->config, "special_tokens"),
-                      "'%s' as %s is not in the model's vocabulary: ft never pads, and does without",
-                      p[1], p[0]);
+            ft_notice(
+                ft_config_where(t->config, "special_tokens"),
+                "'%s' as %s is not in the model's vocabulary: ft never pads, and does without",
+                p[1], p[0]);
             continue;
         }
         if (ft_tokenizer_id(t->tokenizer, p[1]) < 0) {
@@ -257,7 +258,8 @@ static int check_entries(const struct ft_dataset_config *list, int n)
     int rc = FT_OK;
     for (int i = 0; i < n; i++) {
         ft_status_place(list[i].at);
-        int bad = list[i].type && ft_source_is_text(&list[i]) ? ft_format_check(list[i].type) : FT_OK;
+        int bad =
+            list[i].type && ft_source_is_text(&list[i]) ? ft_format_check(list[i].type) : FT_OK;
         ft_status_place((struct ft_where){0});
         rc = rc ? rc : bad;
         bad = check_template(list[i].at, list[i].chat_template);
@@ -354,8 +356,8 @@ static void check_roles(const struct ft_source *s, const struct ft_texts *t)
     }
 }
 
-/* An entry without a type has token ids, as in Axolotl, or it is an error. Prompts and completions may be
- * messages, as TRL has them: the first record tells. */
+/* An entry without a type has token ids, as in Axolotl, or it is an error. Prompts and completions
+ * may be messages, as TRL has them: the first record tells. */
 static int find_type(struct ft_source *s)
 {
     struct ft_raw raw = {0};

@@ -21,8 +21,8 @@ struct ft_texts {
 int ft_texts_open(struct ft_texts *t, const struct ft_config *c, const char *folder,
                   struct ft_pool *pool);
 void ft_texts_close(struct ft_texts *t);
-/* SHA-256 of a model folder's tokenizer.json, which tokenized files carry as tokenizer_sha256; "" if
- * there is none. FT_ERESOURCE. */
+/* SHA-256 of a model folder's tokenizer.json, which tokenized files carry as tokenizer_sha256; ""
+ * if there is none. FT_ERESOURCE. */
 int ft_tokenizer_sha256(const char *folder, char hex[65]);
 
 /* What the config's entries name, without looking at a file: formats and templates. FT_ECONFIG. */
@@ -47,7 +47,8 @@ struct ft_source {
 int ft_source_open(struct ft_source *s, const struct ft_texts *t, const struct ft_config *c,
                    const struct ft_dataset_config *entry);
 void ft_source_close(struct ft_source *s);
-/* Which files s->entry names (files.c): sets s->files and the slice of s->prepare. FT_EDATA, FT_ECONFIG. */
+/* Which files s->entry names (files.c): sets s->files and the slice of s->prepare. FT_EDATA,
+ * FT_ECONFIG. */
 int ft_source_files(struct ft_source *s, const struct ft_config *c);
 /* Whether an entry needs ft_texts. */
 bool ft_source_is_text(const struct ft_dataset_config *entry);

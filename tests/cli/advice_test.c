@@ -24,7 +24,8 @@ CASE(the_nearest_key_is_one_that_could_be_meant)
     }
     EXPECT(0, "'bf16' says what ft computes in", "@FT config --explain bfloat16");
     EXPECT(0, "What the records are", "@FT config --explain datasets.type");
-    EXPECT(0, "A message's member that says whether", "@FT config --explain message_field_training");
+    EXPECT(0, "A message's member that says whether",
+           "@FT config --explain message_field_training");
     EXPECT(0, "There is one device", "@FT config --explain fsdp");
     EXPECT(0, "another name of 'eval_strategy'", "@FT config --explain evaluation_strategy");
 }
@@ -52,11 +53,13 @@ CASE(a_typo_in_a_path_is_one_error)
 
 CASE(configs_mean_what_they_say)
 {
-    fresh_text("completion",
-               "{\"text\": \"a b\"}\n{\"text\": \"c d\"}\n{\"text\": \"e f\"}\n{\"text\": \"g h\"}");
+    fresh_text(
+        "completion",
+        "{\"text\": \"a b\"}\n{\"text\": \"c d\"}\n{\"text\": \"e f\"}\n{\"text\": \"g h\"}");
     EXPECT(0, "adapter in", "@FT train @D/c.yaml val_set_size=1 'eval_strategy=\"no\"' 2>&1");
     CHECK(!strstr(shell_output, "eval"));
-    EXPECT(0, "adapter in", "@FT train @D/c.yaml val_set_size=1 eval_strategy=no output_dir=@D/o1 2>&1");
+    EXPECT(0, "adapter in",
+           "@FT train @D/c.yaml val_set_size=1 eval_strategy=no output_dir=@D/o1 2>&1");
     CHECK(!strstr(shell_output, "eval"));
     EXPECT(2, "contradicts 'eval_steps'",
            "@FT train @D/c.yaml val_set_size=1 eval_strategy=epoch eval_steps=1 2>&1");
@@ -64,12 +67,14 @@ CASE(configs_mean_what_they_say)
     CHECK_INT(shell("test -e @D/home-run/adapter_model.safetensors && test ! -e '~'"), 0);
     EXPECT(2, "not another user's", "@FT train @D/c.yaml 'output_dir=~klaus/x' 2>&1");
     EXPECT(0, "4 steps", "@FT train @D/c.yaml max_steps=-1 output_dir=@D/o2 2>&1");
-    EXPECT(0, "\"warmup_steps\": 1", "@FT plan @D/c.yaml max_steps=10 warmup_steps=0.1 --json 2>&1");
+    EXPECT(0, "\"warmup_steps\": 1",
+           "@FT plan @D/c.yaml max_steps=10 warmup_steps=0.1 --json 2>&1");
     EXPECT(0, "the warmup of 20 steps is longer than the run",
            "@FT plan @D/c.yaml warmup_steps=20 2>&1");
     EXPECT(0, "'max_steps' is given too and wins", "@FT plan @D/c.yaml num_epochs=3 2>&1");
     EXPECT(0, "nothing is evaluated", "@FT plan @D/c.yaml eval_steps=1 2>&1");
-    EXPECT(0, "are shorter than 'min_sample_len'", "@FT plan @D/c.yaml min_sample_len=50 2>&1 || true");
+    EXPECT(0, "are shorter than 'min_sample_len'",
+           "@FT plan @D/c.yaml min_sample_len=50 2>&1 || true");
     EXPECT(0, "4.0 documents", "@FT train @D/c.yaml batch_size=4 output_dir=@D/o3 2>&1");
     EXPECT(0, "is both in the working folder and beside the config",
            "mkdir @D/sub && cp @D/c.yaml @D/sub/ && cp @D/data.jsonl @D/sub/d.jsonl && cp "
@@ -79,9 +84,10 @@ CASE(configs_mean_what_they_say)
 CASE(runs_that_go_wrong_say_so)
 {
     fresh_text("completion", "{\"text\": \"a b c d e f\"}");
-    EXPECT(0, "stopped after step 2 of 50: the loss was above 0.001 for 2 steps in a row",
-           "@FT train @D/c.yaml max_steps=50 loss_watchdog_threshold=0.001 loss_watchdog_patience=2 "
-           "2>&1");
+    EXPECT(
+        0, "stopped after step 2 of 50: the loss was above 0.001 for 2 steps in a row",
+        "@FT train @D/c.yaml max_steps=50 loss_watchdog_threshold=0.001 loss_watchdog_patience=2 "
+        "2>&1");
     CHECK_INT(shell("test -e @D/out/adapter_model.safetensors"), 0);
     EXPECT(0, "loss ended above where it began",
            "@FT train @D/c.yaml output_dir=@D/o2 max_steps=3 learning_rate=20 max_grad_norm=0 "
@@ -113,9 +119,10 @@ CASE(axolotls_files)
     EXPECT(2, "'rl' is not supported: Preference training", "@FT train @D/c.yaml rl=dpo 2>&1");
     fresh_text("completion", "{\"text\": \"a b c\"}");
     EXPECT(0, "'adapter' is not set: a LoRA is trained", "@FT train @D/c.yaml 2>&1");
-    EXPECT(0, "0 taken\n",
-           "mkdir @D/a && printf 'base_model: m\\nrl: dpo\\n' > @D/a/1.yaml && printf 'base_model: "
-           "m\\nload_in_4bit: true\\n' > @D/a/2.yml && FT=@FT scripts/compare-axolotl-configs @D/a");
+    EXPECT(
+        0, "0 taken\n",
+        "mkdir @D/a && printf 'base_model: m\\nrl: dpo\\n' > @D/a/1.yaml && printf 'base_model: "
+        "m\\nload_in_4bit: true\\n' > @D/a/2.yml && FT=@FT scripts/compare-axolotl-configs @D/a");
     CHECK_HAS(shell_output, "2 files; 1 of another objective");
     CHECK_HAS(shell_output, "1 load_in_4bit");
 }

@@ -15,7 +15,8 @@ CASE(a_model_contradicts_itself)
            "@FT plan @D/ok.yaml base_model=tests/golden/f16-sharded lora_r=2 2>&1");
     shell("cp -r tests/golden/f16-sharded @D/sharded && chmod -R u+w @D/sharded");
     EXPECT(3, "does not list tensor 'model.layers.0.input_layernorm.weight'",
-           "sed -i '/layers.0.input_layernorm.weight/d' @D/sharded/model.safetensors.index.json; @FT plan "
+           "sed -i '/layers.0.input_layernorm.weight/d' @D/sharded/model.safetensors.index.json; "
+           "@FT plan "
            "@D/ok.yaml base_model=@D/sharded 2>&1");
     EXPECT(0, "both are used, as transformers does",
            "@FT plan @D/ok.yaml base_model=tests/golden/own-head 2>&1");
@@ -26,8 +27,7 @@ CASE(a_model_contradicts_itself)
 CASE(an_adapters_config_and_tensors_must_agree)
 {
     fresh_folder();
-    EXPECT(0, "adapter in",
-           "@FT train @D/ok.yaml lora_model_dir=@D/model output_dir=@D/same 2>&1");
+    EXPECT(0, "adapter in", "@FT train @D/ok.yaml lora_model_dir=@D/model output_dir=@D/same 2>&1");
     shell("mkdir @D/less && cp @D/model/adapter_* @D/less/ && python3 -c 1 2>/dev/null; sed -i "
           "'s/\"up_proj\",\\?//' @D/less/adapter_config.json; sed -i ':a;N;$!ba;s/,\\s*\\]/]/' "
           "@D/less/adapter_config.json");
@@ -80,8 +80,7 @@ CASE(tokenized_records_must_say_one_thing)
     expect_tokens(3, "attention_mask calls it padding",
                   "{\"input_ids\": [5,6,7], \"attention_mask\": [1,1,0], \"labels\": [5,6,7]}");
     expect_tokens(0, "1 tokens to train on", "{\"input_ids\": [5,6], \"position_ids\": [0,1]}");
-    expect_tokens(3, "position_ids[1] is not 1",
-                  "{\"input_ids\": [5,6], \"position_ids\": [0,0]}");
+    expect_tokens(3, "position_ids[1] is not 1", "{\"input_ids\": [5,6], \"position_ids\": [0,0]}");
     expect_tokens(3, "'labels' is not a list as long", "{\"input_ids\": [5,6], \"labels\": [5]}");
 }
 
@@ -109,8 +108,7 @@ CASE(tokens_of_another_tokenizer_are_refused)
 CASE(the_run_folder_has_the_template_and_the_end_of_turns)
 {
     fresh_text("chat_template", CHAT("a", "b"));
-    EXPECT(0, " --tokenizer ",
-           "@FT train @D/c.yaml chat_template=alpaca 2>&1");
+    EXPECT(0, " --tokenizer ", "@FT train @D/c.yaml chat_template=alpaca 2>&1");
     EXPECT(0, "### Instruction", "cat @D/out/chat_template.jinja");
     EXPECT(0, "### Instruction", "cat @D/out/tokenizer_config.json");
     EXPECT(0, "1", "tr -d ' \\n' < @D/out/generation_config.json");

@@ -1,6 +1,6 @@
-/* Every allocation of the whole program is made to fail in turn, the libraries' own too: each must end
- * with exit code 4, or in the same files as if none had failed; never in a crash, a half-written file or
- * another result. */
+/* Every allocation of the whole program is made to fail in turn, the libraries' own too: each must
+ * end with exit code 4, or in the same files as if none had failed; never in a crash, a
+ * half-written file or another result. */
 #include "tests/cli/cli.h"
 
 #include "core/file.h"
@@ -17,8 +17,8 @@
 
 int ft_main(int argc, char **argv); /* cli/main.c's, by another name */
 
-/* AddressSanitizer stops at the double free within Oniguruma that ends the program in an ordinary way
- * otherwise (core/regex.h): there, nothing is compiled by it. It is slow, too. */
+/* AddressSanitizer stops at the double free within Oniguruma that ends the program in an ordinary
+ * way otherwise (core/regex.h): there, nothing is compiled by it. It is slow, too. */
 #if defined(__SANITIZE_ADDRESS__)
 #define PATTERN "null"
 #define RANKS   ""
@@ -56,9 +56,10 @@ static void write_tokenizer(void)
         n += (size_t)snprintf(text + n, sizeof text - n, ", \"%c\": %d", letters[i], i + 3);
     snprintf(text + n, sizeof text - n, "}}}");
     write_file("model/tokenizer.json", text);
-    write_file("model/tokenizer_config.json",
-               "{\"bos_token\": \"<s>\", \"eos_token\": \"</s>\", \"added_tokens_decoder\": {\"1\": "
-               "{\"content\": \"</s>\", \"special\": true, \"rstrip\": true}}}");
+    write_file(
+        "model/tokenizer_config.json",
+        "{\"bos_token\": \"<s>\", \"eos_token\": \"</s>\", \"added_tokens_decoder\": {\"1\": "
+        "{\"content\": \"</s>\", \"special\": true, \"rstrip\": true}}}");
     write_file("model/README.md", "---\nlicense: mit\n---\n");
 }
 
@@ -78,12 +79,14 @@ static void write_configs(void)
                "m.tool_calls else '' }}{{ eos_token }}{% endfor %}\"\nspecial_tokens: {pad_token: "
                "</s>}\nval_set_size: 1\noutput_dir: out\ndataset_prepared_path: prep\nmax_steps: "
                "1\nthreads: 1\ndevice: cpu\n" RANKS);
-    write_file("a.jsonl", "{\"instruction\": \"a\", \"input\": \"b\", \"output\": \"c\", \"n\": NaN}\n");
-    write_file("own.yaml",
-               "base_model: model\nadapter: lora\ndatasets:\n  - {path: a.jsonl, type: alpaca}\n  - "
-               "path: a.jsonl\n    type: {format: \"{instruction} {input}:\", no_input_format: "
-               "\"{instruction}:\"}\noutput_dir: out\ndataset_prepared_path: prep\nthreads: 1\ndevice: "
-               "cpu\n");
+    write_file("a.jsonl",
+               "{\"instruction\": \"a\", \"input\": \"b\", \"output\": \"c\", \"n\": NaN}\n");
+    write_file(
+        "own.yaml",
+        "base_model: model\nadapter: lora\ndatasets:\n  - {path: a.jsonl, type: alpaca}\n  - "
+        "path: a.jsonl\n    type: {format: \"{instruction} {input}:\", no_input_format: "
+        "\"{instruction}:\"}\noutput_dir: out\ndataset_prepared_path: prep\nthreads: 1\ndevice: "
+        "cpu\n");
     write_file("again.yaml",
                "base_model: model\nlora_model_dir: model\ndatasets:\n  - {path: "
                "model/data.safetensors}\noutput_dir: out\nmax_steps: 1\nthreads: 1\ndevice: "
@@ -144,7 +147,8 @@ static int look(const char *path, const struct stat *st, int type, struct FTW *a
 
 static void clear(void)
 {
-    static const char *const made[] = {"out", "prep", "last_run_prepared", "x.safetensors", "d.yaml"};
+    static const char *const made[] = {"out", "prep", "last_run_prepared", "x.safetensors",
+                                       "d.yaml"};
     char path[256];
     nftw(folder, look, 16, FTW_PHYS);
     for (size_t i = 0; i < sizeof made / sizeof *made; i++) {
@@ -156,7 +160,8 @@ static void clear(void)
 /* All allocations of a command, in turn. */
 static void fail_all(char *const *words)
 {
-    long *made = mmap(NULL, sizeof *made, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    long *made =
+        mmap(NULL, sizeof *made, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     char good[128];
     int tried = 0, same = 0;
     clear();

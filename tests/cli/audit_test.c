@@ -9,9 +9,12 @@ static void text_with(const char *lines, const char *template)
 
 static const char tools[] =
     "{\"messages\": [{\"role\": \"user\", \"content\": \"Weather?\"}, {\"role\": \"assistant\", "
-    "\"content\": \"\", \"tool_calls\": [{\"type\": \"function\", \"function\": {\"name\": \"get\", "
-    "\"arguments\": {\"city\": \"Ulm\"}}}]}, {\"role\": \"tool\", \"name\": \"get\", \"content\": \"12 "
-    "C\"}, {\"role\": \"assistant\", \"content\": \"12.\", \"reasoning_content\": \"so\"}], \"tools\": "
+    "\"content\": \"\", \"tool_calls\": [{\"type\": \"function\", \"function\": {\"name\": "
+    "\"get\", "
+    "\"arguments\": {\"city\": \"Ulm\"}}}]}, {\"role\": \"tool\", \"name\": \"get\", \"content\": "
+    "\"12 "
+    "C\"}, {\"role\": \"assistant\", \"content\": \"12.\", \"reasoning_content\": \"so\"}], "
+    "\"tools\": "
     "[{\"type\": \"function\", \"function\": {\"name\": \"get\", \"parameters\": {}}}]}";
 
 CASE(what_the_template_leaves_out_is_reported)
@@ -38,9 +41,10 @@ CASE(what_the_template_leaves_out_is_reported)
 
 CASE(whole_messages_may_be_left_out)
 {
-    text_with("{\"messages\": [{\"role\": \"system\", \"content\": \"be brief\"}, {\"role\": \"user\", "
-              "\"content\": \"a\"}, {\"role\": \"assistant\", \"content\": \"b\"}]}",
-              "{% for m in messages if m.role != 'system' %}{{ m.content }}</s>{% endfor %}");
+    text_with(
+        "{\"messages\": [{\"role\": \"system\", \"content\": \"be brief\"}, {\"role\": \"user\", "
+        "\"content\": \"a\"}, {\"role\": \"assistant\", \"content\": \"b\"}]}",
+        "{% for m in messages if m.role != 'system' %}{{ m.content }}</s>{% endfor %}");
     EXPECT(0, "content of 'system' messages in 1 documents", "@FT data @D/c.yaml 2>&1");
 }
 
@@ -54,9 +58,9 @@ CASE(empty_answers_are_no_lesson)
 
 /* A template that moves thoughts to their place, with what begins an answer. */
 #define MOVES(prompt)                                                                              \
-    "{% for m in messages %}{{ m.role }}:{% if m.role == 'assistant' %}{% set parts = "             \
+    "{% for m in messages %}{{ m.role }}:{% if m.role == 'assistant' %}{% set parts = "            \
     "m.content.split('</think>') %}<think>{{ parts[0].split('<think>')[-1] if parts | length > 1 " \
-    "}}</think>{{ parts[-1] }}{% else %}{{ m.content }}{% endif %}</s>{% endfor %}{{ '" prompt      \
+    "}}</think>{{ parts[-1] }}{% else %}{{ m.content }}{% endif %}</s>{% endfor %}{{ '" prompt     \
     "' if add_generation_prompt }}"
 
 CASE(an_opener_that_the_record_has_is_trained)
@@ -68,7 +72,8 @@ CASE(an_opener_that_the_record_has_is_trained)
 }
 
 static const char call_with_null[] =
-    "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"assistant\", \"content\": "
+    "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"assistant\", "
+    "\"content\": "
     "null, \"tool_calls\": [{\"function\": {\"name\": \"f\", \"arguments\": {}}}]}]}";
 static const char call_alone[] =
     "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"assistant\", "
@@ -82,24 +87,26 @@ CASE(messages_without_a_text)
                               "tojson if m.tool_calls }}</s>{% endfor %}");
         EXPECT(0, "assistant\u27e6[{\"function\"", "@FT data @D/c.yaml --show 1 2>&1");
         /* a template that asks whether there is a text is answered as the record has it */
-        write_template("{% for m in messages %}{{ 'NOTHING' if m.content is not string else m.content "
-                       "}}{{ m.tool_calls | tojson if m.tool_calls }}</s>{% endfor %}");
+        write_template(
+            "{% for m in messages %}{{ 'NOTHING' if m.content is not string else m.content "
+            "}}{{ m.tool_calls | tojson if m.tool_calls }}</s>{% endfor %}");
         EXPECT(0, "NOTHING", "@FT data @D/c.yaml --show 1 2>&1");
     }
-    text_with(call_with_null,
-              "{% for m in messages %}{{ m.content[0] + m.role }}</s>{% endfor %}");
-    EXPECT(3, "data.jsonl:1: error: message 2 ('assistant') has no 'content', and the template needs "
-              "one",
+    text_with(call_with_null, "{% for m in messages %}{{ m.content[0] + m.role }}</s>{% endfor %}");
+    EXPECT(3,
+           "data.jsonl:1: error: message 2 ('assistant') has no 'content', and the template needs "
+           "one",
            "@FT data @D/c.yaml 2>&1");
     CHECK_HAS(shell_output, "skip_bad_records");
 }
 
 CASE(a_template_that_refuses_names_the_message)
 {
-    text_with("{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"assistant\", "
-              "\"content\": \"b\"}, {\"role\": \"klaus\", \"content\": \"c\"}]}",
-              "{% for m in messages %}{% if m.role == 'klaus' %}{{ raise_exception('who') }}{% endif "
-              "%}{{ m.content }}</s>{% endfor %}");
+    text_with(
+        "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"assistant\", "
+        "\"content\": \"b\"}, {\"role\": \"klaus\", \"content\": \"c\"}]}",
+        "{% for m in messages %}{% if m.role == 'klaus' %}{{ raise_exception('who') }}{% endif "
+        "%}{{ m.content }}</s>{% endfor %}");
     EXPECT(3, "data.jsonl:1: error: message 3 ('klaus') is not taken by the template",
            "@FT data @D/c.yaml 2>&1");
 }

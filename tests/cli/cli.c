@@ -77,6 +77,7 @@ void write_template(const char *text)
     FILE *f = fopen(path, "w");
     if (!f || fputs(text, f) < 0 || fclose(f))
         check_fail(__FILE__, __LINE__, "%s cannot be written", path);
-    shell("sed -i '/^chat_template/d' @D/c.yaml; printf 'chat_template: jinja\\nchat_template_jinja: "
-          "@D/t.jinja\\n' >> @D/c.yaml");
+    shell(
+        "sed -i '/^chat_template/d' @D/c.yaml; printf 'chat_template: jinja\\nchat_template_jinja: "
+        "@D/t.jinja\\n' >> @D/c.yaml");
 }

@@ -13,8 +13,8 @@ extern char shell_output[1 << 18];
  * adapter) and ok.yaml, a config that trains on it for two steps; the last one is removed. */
 const char *fresh_folder(void);
 void remove_fresh_folder(void);
-/* A fresh folder with shake/ (a copy of the small model that ships), data.jsonl with these lines, and
- * c.yaml, a config that trains on them for two steps. */
+/* A fresh folder with shake/ (a copy of the small model that ships), data.jsonl with these lines,
+ * and c.yaml, a config that trains on them for two steps. */
 void fresh_text(const char *type, const char *lines);
 
 /* Makes this the template of fresh_text's config. */

@@ -1,12 +1,13 @@
-/* Files as people have them: suffixes, lists, pointers and pages in the place of files, other tools'
- * records, ft init. */
+/* Files as people have them: suffixes, lists, pointers and pages in the place of files, other
+ * tools' records, ft init. */
 #include "tests/cli/cli.h"
 
 CASE(records_are_read_whatever_the_suffix)
 {
     fresh_text("completion", "[{\"text\": \"hi there\"},\n {\"text\": \"you\"}]");
     EXPECT(0, "documents              2", "@FT data @D/c.yaml 2>&1");
-    fresh_text("completion", "{\n  \"text\": \"hi there\",\n  \"n\": NaN\n}\n{\n  \"text\": \"you\"\n}");
+    fresh_text("completion",
+               "{\n  \"text\": \"hi there\",\n  \"n\": NaN\n}\n{\n  \"text\": \"you\"\n}");
     EXPECT(0, "documents              2", "@FT data @D/c.yaml 2>&1");
     fresh_text("completion", "{\"text\": \"a\", \"x\": [NaN, -Infinity]}\n{\"text\": \"NaN\"}");
     EXPECT(0, "documents              2",
@@ -22,9 +23,12 @@ CASE(records_are_read_whatever_the_suffix)
 
 CASE(pointers_and_pages_in_the_place_of_files)
 {
-    static const char *const names[] = {"data.jsonl",           "shake/config.json",
-                                        "shake/tokenizer.json", "shake/model.safetensors",
-                                        "shake/tokenizer_config.json", "c.yaml"};
+    static const char *const names[] = {"data.jsonl",
+                                        "shake/config.json",
+                                        "shake/tokenizer.json",
+                                        "shake/model.safetensors",
+                                        "shake/tokenizer_config.json",
+                                        "c.yaml"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         fresh_text("completion", "{\"text\": \"a\"}");
         EXPECT(i == 5 ? 2 : 3, "is a Git LFS pointer", POINTER "@D/%s; @FT train @D/c.yaml 2>&1",
@@ -49,7 +53,8 @@ CASE(prompts_and_completions_as_messages)
 {
     static const char record[] =
         "{\"prompt\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"assistant\", "
-        "\"content\": \"b\"}, {\"role\": \"user\", \"content\": \"c\"}], \"completion\": [{\"role\": "
+        "\"content\": \"b\"}, {\"role\": \"user\", \"content\": \"c\"}], \"completion\": "
+        "[{\"role\": "
         "\"assistant\", \"content\": \"d\"}]}";
     fresh_text("prompt_completion", record);
     write_template("{% for m in messages %}[{{ m.role }}]{{ m.content }}</s>{% endfor %}");
@@ -63,15 +68,17 @@ CASE(prompts_and_completions_as_messages)
 
 CASE(calls_and_observations_of_sharegpt)
 {
-    fresh_text("chat_template",
-               "{\"conversations\": [{\"from\": \"human\", \"value\": \"a\"}, {\"from\": "
-               "\"function_call\", \"value\": \"{\\\"name\\\": \\\"f\\\", \\\"arguments\\\": "
-               "{\\\"x\\\": 1}}\"}, {\"from\": \"observation\", \"value\": \"o\"}, {\"from\": \"gpt\", "
-               "\"value\": \"b\"}], \"tools\": \"[{\\\"name\\\": \\\"f\\\"}]\"}");
+    fresh_text(
+        "chat_template",
+        "{\"conversations\": [{\"from\": \"human\", \"value\": \"a\"}, {\"from\": "
+        "\"function_call\", \"value\": \"{\\\"name\\\": \\\"f\\\", \\\"arguments\\\": "
+        "{\\\"x\\\": 1}}\"}, {\"from\": \"observation\", \"value\": \"o\"}, {\"from\": \"gpt\", "
+        "\"value\": \"b\"}], \"tools\": \"[{\\\"name\\\": \\\"f\\\"}]\"}");
     shell("sed -i 's/    type: .*/&\\n    field_messages: conversations\\n    "
           "message_property_mappings: {role: from, content: value}/' @D/c.yaml");
-    write_template("{{ tools | tojson }}{% for m in messages %}[{{ m.role }}]{{ m.content or '' }}{{ "
-                   "m.tool_calls | tojson if m.tool_calls }}</s>{% endfor %}");
+    write_template(
+        "{{ tools | tojson }}{% for m in messages %}[{{ m.role }}]{{ m.content or '' }}{{ "
+        "m.tool_calls | tojson if m.tool_calls }}</s>{% endfor %}");
     EXPECT(0, "[assistant]\u27e6[{\"type\": \"function\", \"function\": {\"name\": \"f\"",
            "@FT data @D/c.yaml --show 1 sequence_len=256 2>&1");
     CHECK_HAS(shell_output, "[tool]o</s>");
@@ -125,13 +132,15 @@ CASE(init_takes_what_people_have)
     EXPECT(0, "lora_r: 4 ", "cat @D/data.yaml");
     EXPECT(2, "not KEY=VALUE", "cd @D && @FT init shake data.jsonl --force datasets.0.type=x 2>&1");
     fresh_text("x", "{\"instruction\": \"a\", \"output\": \"b\", \"id\": 7, \"source\": \"s\"}");
-    EXPECT(0, "not used: the fields id, source",
-           "cd @D && mkdir folder && mv data.jsonl folder/train.jsonl && @FT init shake folder 2>&1");
+    EXPECT(
+        0, "not used: the fields id, source",
+        "cd @D && mkdir folder && mv data.jsonl folder/train.jsonl && @FT init shake folder 2>&1");
     EXPECT(0, "path: \"folder\"", "cat @D/folder.yaml");
     fresh_text("x", "{\"text\": \"a\"}");
     EXPECT(0, "", "cd @D && @FT init shake data.jsonl sequence_len=2 >/dev/null 2>&1; ls");
-    fresh_text("x", "{\"input\": \"a b c d e f g\", \"output\": \"b\"}\n{\"input\": \"a\", \"output\": "
-                    "\"b\"}");
+    fresh_text("x",
+               "{\"input\": \"a b c d e f g\", \"output\": \"b\"}\n{\"input\": \"a\", \"output\": "
+               "\"b\"}");
     EXPECT(0, "1 of 2 documents are longer than sequence_len",
            "cd @D && @FT init shake data.jsonl sequence_len=8 2>&1");
     fresh_text("x", "{\"foo\": 1}");

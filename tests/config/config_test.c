@@ -184,7 +184,8 @@ CASE(switches_of_others_are_noticed)
 {
     struct ft_config c;
     static const char text[] =
-        NEEDED "adapter: lora\ntf32: true\nflash_attention: true\nwandb_project: x\nload_in_8bit: false\nfsdp:\n"
+        NEEDED "adapter: lora\ntf32: true\nflash_attention: true\nwandb_project: x\nload_in_8bit: "
+               "false\nfsdp:\n"
                "plugins: [axolotl.integrations.liger.LigerPlugin]\noptimizer: adamw_bnb_8bit\n"
                "early_stopping_patience:\nsaves_per_epoch: 1\nbf16: true\n";
     CHECK_INT(read_text(&c, text, sizeof text - 1), FT_OK);

@@ -134,8 +134,7 @@ CASE(regular_expressions_match_as_a_whole)
     CHECK(!matches(r, "abc") && !matches(r, "xa"));
     ft_regex_free(r);
     CHECK_INT(ft_regex_new(&r, FT_ECONFIG, "", "model\\.\\d+\\.(?!k_)[qkv]_proj", ""), FT_OK);
-    CHECK(matches(r, "model.12.q_proj") &&
-          !matches(r, "model.12.k_proj"));
+    CHECK(matches(r, "model.12.q_proj") && !matches(r, "model.12.k_proj"));
     ft_regex_free(r);
     ft_status_clear();
     CHECK_INT(ft_regex_new(&r, FT_ECONFIG, "", "(", ""), FT_ECONFIG);

@@ -70,7 +70,9 @@ CASE(files_of_the_wrong_form_are_refused)
     CHECK_INT(ft_dataset_read(&d, path, 10, &(struct ft_lengths){0, 10, FT_EXCESS_DROP}), FT_EDATA);
     CHECK_HAS(ft_status_report(), "'input_ids' is F32");
     unlink(path);
-    CHECK_INT(ft_dataset_read(&d, "/nonexistent.safetensors", 10, &(struct ft_lengths){0, 10, FT_EXCESS_DROP}), FT_EDATA);
+    CHECK_INT(ft_dataset_read(&d, "/nonexistent.safetensors", 10,
+                              &(struct ft_lengths){0, 10, FT_EXCESS_DROP}),
+              FT_EDATA);
     ft_dataset_fini(&d);
 }
 

@@ -150,8 +150,9 @@ static void write_folder(const char *folder, const json_t *files)
     json_t *value;
     char path[256], *text;
     size_t n;
-    CHECK_INT(ft_file_read(FT_ROOT "/tests/data/bytes/tokenizer.json", 1 << 26, FT_EDATA, &text, &n),
-              FT_OK);
+    CHECK_INT(
+        ft_file_read(FT_ROOT "/tests/data/bytes/tokenizer.json", 1 << 26, FT_EDATA, &text, &n),
+        FT_OK);
     snprintf(path, sizeof path, "%s/tokenizer.json", folder);
     CHECK_INT(ft_file_write(path, text, n), FT_OK);
     ft_free(text);
@@ -166,8 +167,8 @@ static void write_folder(const char *folder, const json_t *files)
 
 static void empty_folder(const char *folder)
 {
-    static const char *const names[] = {"tokenizer.json", "tokenizer_config.json", "added_tokens.json",
-                                        "special_tokens_map.json"};
+    static const char *const names[] = {"tokenizer.json", "tokenizer_config.json",
+                                        "added_tokens.json", "special_tokens_map.json"};
     char path[256];
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         snprintf(path, sizeof path, "%s/%s", folder, names[i]);
