@@ -24,9 +24,12 @@ static const struct ft_command commands[] = {
      "  --json       print the result as one JSON object on the last line\n\n" OVERRIDES
      "A first config:\n\n"
      "  base_model: path/to/a/hugging/face/folder\n"
+     "  adapter: lora\n"
      "  datasets:\n"
-     "    - path: data.safetensors\n"
+     "    - path: chats.jsonl\n"
+     "      type: chat_template\n"
      "  output_dir: out/first\n\n"
+     "'ft init DATA' writes one that fits a file; "
      "'ft config --explain' lists every option, 'ft plan' says what a run will need.\n",
      ft_cmd_train},
     {"plan", "CONFIG.yaml [KEY=VALUE ...]", "what a run will need: memory, steps, time",

@@ -386,8 +386,29 @@ static void say_unused(const struct unused *u)
             u->later[0] ? "not there yet, and the adapter is the same: " : "", u->later);
 }
 
+/* Nearer than so many edits, a name may be meant. */
+static bool is_near(const char *key, const char *name)
+{
+    const int most = (int)strlen(key) / 4;
+    return ft_edit_distance(key, name) <= (most < 2 ? 2 : most);
+}
+
+/* Another program's key that differs by a letter or two. */
+static const char *near_other(struct ft_arena *arena, const char *key)
+{
+    const char *at;
+    size_t n;
+    for (int i = 0; i < ft_other_count; i++)
+        for (at = NULL; (at = ft_other_key(&ft_others[i], at, &n));) {
+            char *name = ft_arena_format(arena, "%.*s", (int)n, at);
+            if (name && ft_edit_distance(key, name) <= 2)
+                return name;
+        }
+    return NULL;
+}
+
 /* The option that was probably meant: near in its letters, or called so elsewhere. */
-const char *ft_option_nearest(const char *key)
+const char *ft_option_nearest(struct ft_arena *arena, const char *key)
 {
     const char *names[512];
     size_t count = 0;
@@ -395,16 +416,20 @@ const char *ft_option_nearest(const char *key)
     const char *known = ft_option_other_name(key, &same);
     for (int i = 0; i < ft_option_count && count < 512; i++)
         names[count++] = ft_options[i].key;
-    return known ? known : ft_nearest(key, names, count);
+    const char *near = known ? known : ft_nearest(key, names, count);
+    if (near && (known || is_near(key, near)))
+        return near;
+    near = ft_option_other_near(key);
+    return near ? near : near_other(arena, key);
 }
 
-static int unknown_key(const struct ft_yaml *n, struct unused *u)
+static int unknown_key(struct ft_config *c, const struct ft_yaml *n, struct unused *u)
 {
     if (ft_yaml_is_null(n) || is_off(n)) { /* a switch that is off, whatever it is */
         note(u->nothing, sizeof u->nothing, n->key);
         return FT_OK;
     }
-    const char *near = ft_option_nearest(n->key);
+    const char *near = ft_option_nearest(&c->arena, n->key);
     ft_fail_at(n->key_at, FT_ECONFIG, "'%s' is not an option", n->key);
     if (near)
         ft_hint("did you mean '%s'?", near);
@@ -574,7 +599,7 @@ static int read_node(struct ft_config *c, const struct ft_yaml *n, struct unused
     if (o)
         return apply_other(o, n, u);
     if (i < 0)
-        return unknown_key(n, u);
+        return unknown_key(c, n, u);
     if (ft_yaml_is_null(n))
         return FT_OK;
     if (key != n->key && ft_yaml_get(c->root, key) && !ft_yaml_is_null(ft_yaml_get(c->root, key)))

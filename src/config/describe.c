@@ -97,8 +97,10 @@ static int explain_other(FILE *out, const char *key)
         return ft_config_explain(out, known);
     }
     ft_fail(FT_ECONFIG, "'%s' is not an option", key);
-    if ((near = ft_option_nearest(key)))
+    struct ft_arena arena = {NULL};
+    if ((near = ft_option_nearest(&arena, key)))
         ft_hint("did you mean '%s'?", near);
+    ft_arena_fini(&arena);
     return FT_ECONFIG;
 }
 

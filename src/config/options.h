@@ -68,8 +68,10 @@ const char *ft_other_key(const struct ft_other *o, const char *at, size_t *n);
 /* ft's option that is called `name` elsewhere; *same: it is read as that one, else it is what was
  * probably meant. NULL: none. */
 const char *ft_option_other_name(const char *name, bool *same);
-/* The option that was probably meant by `key`; NULL: none. */
-const char *ft_option_nearest(const char *key);
+/* The option one of whose other names is two edits or less from `name`; NULL: none. */
+const char *ft_option_other_near(const char *name);
+/* The option, or the other program's key, that was probably meant by `key`; NULL: none. */
+const char *ft_option_nearest(struct ft_arena *arena, const char *key);
 
 extern const struct ft_choice ft_train_on_choices[];
 

@@ -1,6 +1,7 @@
 /* Owns the table of other programs' keys: Axolotl 0.19's, above all. A row has a reason and the
  * keys that it is the reason for. */
 #include "config/options.h"
+#include "core/text.h"
 
 #include <string.h>
 #include <strings.h>
@@ -475,5 +476,13 @@ const char *ft_option_other_name(const char *name, bool *same)
             *same = names[i].same;
             return names[i].key;
         }
+    return NULL;
+}
+
+const char *ft_option_other_near(const char *name)
+{
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strlen(names[i].name) > 4 && ft_edit_distance(names[i].name, name) <= 2)
+            return names[i].key;
     return NULL;
 }
