@@ -44,22 +44,11 @@ void ft_audit_find(struct ft_audit *a, enum ft_problem p, const char *file, int 
     find(&a->found[p], file, line);
 }
 
-static void add_end(struct ft_audit *a, const struct ft_ends *e)
-{
-    int i = 0;
-    while (i < FT_ENDS && a->ends[i].count && a->ends[i].id != e->id)
-        i++;
-    if (i < FT_ENDS) {
-        a->ends[i].id = e->id;
-        a->ends[i].count += e->count;
-    }
-}
-
 void ft_audit_add_turns(struct ft_audit *a, const struct ft_sample *s, const char *file, int line)
 {
     bool any = false;
     for (int i = 0; i < FT_ENDS && s->ends[i].count; i++)
-        add_end(a, &s->ends[i]);
+        ft_ends_add(a->ends, s->ends[i].id, s->ends[i].count);
     for (int who = 0; who < FT_SPEAKERS; who++)
         for (int part = 0; part < FT_PARTS; part++)
             if (s->unrendered[who] & 1u << part) {

@@ -19,6 +19,17 @@ enum ft_speaker ft_speaker_of(const char *role)
     return FT_OF_OTHERS;
 }
 
+void ft_ends_add(struct ft_ends *ends, int32_t id, int64_t count)
+{
+    int i = 0;
+    while (i < FT_ENDS && ends[i].count && ends[i].id != id)
+        i++;
+    if (i < FT_ENDS) {
+        ends[i].id = id;
+        ends[i].count += count;
+    }
+}
+
 void ft_sample_clear(struct ft_sample *s)
 {
     s->ids.n = s->labelled = 0;
@@ -637,18 +648,6 @@ static bool trains_words(const struct conversation *c, const struct turn *turn)
     return false;
 }
 
-/* What ends trained turns, for those who will have to stop there. */
-static void note_end(struct ft_sample *s, int32_t id)
-{
-    int i = 0;
-    while (i < FT_ENDS && s->ends[i].count && s->ends[i].id != id)
-        i++;
-    if (i < FT_ENDS) {
-        s->ends[i].id = id;
-        s->ends[i].count++;
-    }
-}
-
 static void train_turn(struct conversation *c, const struct turn *turn, bool last, bool marked)
 {
     const enum ft_train_on end = c->rules->end;
@@ -666,7 +665,7 @@ static void train_turn(struct conversation *c, const struct turn *turn, bool las
         const bool ends = at >= 0 && c->s->mask[at];
         c->s->wordless += ends && !turn->parts && !trains_words(c, turn);
         if (ends)
-            note_end(c->s, c->s->ids.v[at]);
+            ft_ends_add(c->s->ends, c->s->ids.v[at], 1);
         c->s->turns++;
         c->s->ended += ends || (turn->cut && ends_with_token(c, turn));
         c->s->borders += turn->end > turn->begin && crosses_border(c, turn);

@@ -168,6 +168,8 @@ static int add_answer(const struct ft_format *f, struct ft_tokenizer *t, const s
     }
     s->turns = 1;
     s->ended = s->ids.n > first && s->ids.v[s->ids.n - 1] == f->eos;
+    if (s->ended)
+        ft_ends_add(s->ends, f->eos, 1);
     return FT_OK;
 }
 
@@ -243,6 +245,8 @@ static int sample_completion(const struct ft_format *f, struct ft_tokenizer *t,
         rc = encode(t, &text, true, &s->ids);
         if (!rc && s->ids.n && f->eos >= 0 && s->ids.v[s->ids.n - 1] != f->eos)
             rc = ft_ids_add(&s->ids, f->eos);
+        if (!rc && s->ids.n && f->eos >= 0)
+            ft_ends_add(s->ends, f->eos, 1);
     }
     ft_free(text.p);
     return rc ? rc : ft_sample_label(s, 1, FT_OF_ASSISTANT);
@@ -646,10 +650,27 @@ bool ft_format_has_turns(const struct ft_format *f)
     return f->row.chat ? ends : f->row.instruction != NULL;
 }
 
+/* Tokens may be added to a tokenizer and not to the model. */
+static int check_embeddings(const struct ft_format *f, const struct ft_tokenizer *t,
+                            const struct ft_ids *ids)
+{
+    for (size_t i = 0; i < ids->n && f->o->embeddings; i++)
+        if (ids->v[i] >= f->o->embeddings) {
+            ft_fail(FT_EDATA, "has the token '%s' (%d), for which the model has no embedding: "
+                    "its 'vocab_size' is %lld",
+                    ft_tokenizer_token(t, ids->v[i]), ids->v[i], (long long)f->o->embeddings);
+            ft_hint("take the token out of the files beside tokenizer.json, or give the model an "
+                    "embedding for it: model.resize_token_embeddings(len(tokenizer))");
+            return FT_EDATA;
+        }
+    return FT_OK;
+}
+
 int ft_format_sample(const struct ft_format *f, struct ft_tokenizer *t, const json_t *record,
                      struct ft_sample *s)
 {
     if (!json_is_object(record))
         return ft_fail(FT_EDATA, "is not a JSON object");
-    return f->row.sample(f, t, record, s);
+    FT_TRY(f->row.sample(f, t, record, s));
+    return check_embeddings(f, t, &s->ids);
 }

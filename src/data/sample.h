@@ -31,12 +31,14 @@ enum ft_part {
 };
 extern const char *const ft_part_names[FT_PARTS];
 
-/* Tokens that end trained turns, and how often. */
+/* Tokens that end what is trained, turns or texts, and how often. */
 enum { FT_ENDS = 4 };
 struct ft_ends {
     int32_t id;
     int64_t count; /* 0: no more of them */
 };
+/* ends: FT_ENDS of them; more kinds than that are not kept. */
+void ft_ends_add(struct ft_ends *ends, int32_t id, int64_t count);
 
 /* Starts zeroed; ft_sample_clear keeps its memory, ft_sample_free gives it back. */
 struct ft_sample {

@@ -14,10 +14,13 @@ void ft_free_names(char **names); /* NULL ends; may be NULL */
 /* --- served.c: what a server needs besides the adapter --- */
 
 /* What a dataset says of it; the first template counts. */
-int ft_served_note(struct ft_served *v, const struct ft_source *s, const struct ft_texts *t,
-                   const struct ft_audit *audit);
+int ft_served_note(struct ft_served *v, const struct ft_source *s, const struct ft_audit *audit);
 /* After the last dataset. */
 int ft_served_settle(struct ft_served *v, const struct ft_texts *t);
+/* Reads and makes all that ft_served_write will write, before a step is made: FT_EDATA for what is
+ * damaged, a notice where what is trained ends otherwise than the model's folder says. */
+int ft_served_check(struct ft_served *v, const struct ft_config *c, const char *from,
+                    int64_t vocab);
 void ft_served_free(struct ft_served *v);
 /* The tokenizer's files, templates and generation_config.json, from the model's folder. */
 int ft_served_write(const struct ft_served *v, const struct ft_config *c, const char *from,

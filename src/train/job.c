@@ -77,7 +77,7 @@ static int read_entry(struct ft_job *j, struct ft_dataset *d, const struct ft_da
         if (!rc)
             report_audit(entry, &data->audit);
         if (!rc && d == &j->train)
-            rc = ft_served_note(&j->served, &s, t, &data->audit);
+            rc = ft_served_note(&j->served, &s, &data->audit);
     }
     for (char **file = s.files; file && *file && !rc; file++) {
         rc = ft_dataset_read(d, prepared ? prepared : *file, ft_model_config(j->model)->vocab,
@@ -135,6 +135,8 @@ static int read_data(struct ft_job *j, const struct ft_job_hooks *hooks)
     if (!rc && text)
         rc = ft_served_settle(&j->served, &t);
     ft_texts_close(&t);
+    if (!rc)
+        rc = ft_served_check(&j->served, c, j->model_path, ft_model_config(j->model)->vocab);
     if (text)
         malloc_trim(0); /* a tokenizer is many small pieces, and the heap would keep them */
     return rc;

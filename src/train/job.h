@@ -27,12 +27,13 @@ struct ft_batch {
     struct ft_tensor *scalars;
 };
 
-/* How conversations were rendered and ended. */
+/* How conversations were rendered, and what ended them and other texts. */
 struct ft_served {
     char *template;        /* NULL: no conversations */
-    char *eos;             /* what ends turns, if that is not the tokenizer's eos_token; or NULL */
-    int32_t tokenizer_eos; /* -1: none */
+    char *eos;      /* what ends turns, if that is not the tokenizer's eos_token; or NULL */
+    int64_t vocab; /* the model's */
     struct ft_ends ends[FT_ENDS];
+    char *end_tokens[FT_ENDS];
 };
 /* Whether that is another template or end than the model's own folder says. */
 int ft_served_differs(const struct ft_served *v, const char *folder, bool *differs);

@@ -16,24 +16,12 @@ static const char *const copied[] = {"tokenizer.json", "tokenizer.model", "vocab
 
 /* --- what the datasets say --- */
 
-static void note_end(struct ft_served *v, int32_t id, int64_t count)
+int ft_served_note(struct ft_served *v, const struct ft_source *s, const struct ft_audit *audit)
 {
-    int i = 0;
-    while (i < FT_ENDS && v->ends[i].count && v->ends[i].id != id)
-        i++;
-    if (i < FT_ENDS) {
-        v->ends[i].id = id;
-        v->ends[i].count += count;
-    }
-}
-
-int ft_served_note(struct ft_served *v, const struct ft_source *s, const struct ft_texts *t,
-                   const struct ft_audit *audit)
-{
+    for (int i = 0; i < FT_ENDS && audit->ends[i].count; i++)
+        ft_ends_add(v->ends, audit->ends[i].id, audit->ends[i].count);
     if (!s->template_text)
         return FT_OK;
-    for (int i = 0; i < FT_ENDS && audit->ends[i].count; i++)
-        note_end(v, audit->ends[i].id, audit->ends[i].count);
     if (v->template && strcmp(v->template, s->template_text) != 0)
         ft_notice(
             s->entry->at,
@@ -43,7 +31,6 @@ int ft_served_note(struct ft_served *v, const struct ft_source *s, const struct 
     if (v->template)
         return FT_OK;
     v->template = ft_strdup(s->template_text);
-    v->tokenizer_eos = t->eos;
     return v->template ? FT_OK : FT_ERESOURCE;
 }
 
@@ -52,14 +39,17 @@ int ft_served_note(struct ft_served *v, const struct ft_source *s, const struct 
 int ft_served_settle(struct ft_served *v, const struct ft_texts *t)
 {
     int most = 0;
+    bool own = false;
     for (int i = 0; i < FT_ENDS && v->ends[i].count; i++) {
-        if (v->ends[i].id == v->tokenizer_eos)
-            return FT_OK;
+        v->end_tokens[i] = ft_strdup(ft_tokenizer_token(t->tokenizer, v->ends[i].id));
+        if (!v->end_tokens[i])
+            return FT_ERESOURCE;
+        own = own || v->ends[i].id == t->eos;
         most = v->ends[i].count > v->ends[most].count ? i : most;
     }
-    if (!v->ends[most].count)
+    if (own || !v->ends[most].count)
         return FT_OK;
-    v->eos = ft_strdup(ft_tokenizer_token(t->tokenizer, v->ends[most].id));
+    v->eos = ft_strdup(v->end_tokens[most]);
     return v->eos ? FT_OK : FT_ERESOURCE;
 }
 
@@ -67,11 +57,14 @@ void ft_served_free(struct ft_served *v)
 {
     ft_free(v->template);
     ft_free(v->eos);
+    for (int i = 0; i < FT_ENDS; i++)
+        ft_free(v->end_tokens[i]);
     *v = (struct ft_served){0};
 }
 
 /* --- files --- */
 
+/* to: NULL, all is read and made, and nothing written. */
 struct place {
     const char *from, *to;
 };
@@ -83,13 +76,15 @@ static int read_text(const char *folder, const char *name, char **text, size_t *
     *text = NULL;
     *n = 0;
     if (!rc && ft_file_exists(path))
-        rc = ft_file_read(path, (size_t)1 << 30, FT_ERESOURCE, text, n);
+        rc = ft_file_read(path, (size_t)1 << 30, FT_EDATA, text, n);
     ft_free(path);
     return rc;
 }
 
 static int write_text(const char *folder, const char *name, const char *text, size_t n)
 {
+    if (!folder)
+        return FT_OK;
     char *path = ft_path_join(folder, name);
     int rc = path ? ft_file_write(path, text, n) : FT_ERESOURCE;
     ft_free(path);
@@ -110,14 +105,21 @@ static int copy(const struct place *p, const char *name)
 /* A JSON object of the model's folder, whole numbers kept; {} if it is not there. */
 static int read_object(const struct place *p, const char *name, json_t **out)
 {
-    char *text;
+    char *text, *path = ft_path_join(p->from, name);
     size_t n;
     *out = NULL;
-    FT_TRY(read_text(p->from, name, &text, &n));
-    int rc =
-        text ? ft_json_record(text, n, (struct ft_where){.file = name, .line = 1}, FT_EDATA, out)
-             : FT_OK;
-    ft_free(text);
+    int rc = path ? read_text(p->from, name, &text, &n) : FT_ERESOURCE;
+    if (!rc && text) {
+        const struct ft_where at = {.file = path, .line = 1};
+        rc = ft_json_record(text, n, at, FT_EDATA, out);
+        if (!rc && !json_is_object(*out)) {
+            rc = ft_fail_at(at, FT_EDATA, "is not a JSON object");
+            json_decref(*out);
+            *out = NULL;
+        }
+        ft_free(text);
+    }
+    ft_free(path);
     if (!rc && !*out && !(*out = json_object()))
         rc = ft_fail(FT_ERESOURCE, "out of memory");
     return rc;
@@ -237,70 +239,120 @@ static json_t *known_ends(const json_t *generation, const json_t *model)
     return list;
 }
 
-static int write_generation(const struct place *p, const struct ft_served *v)
+/* FT_EDATA for what is no id; a notice for an id that the model has not. */
+static int check_ids(const struct place *p, const struct ft_served *v, const json_t *o,
+                     const char *name)
 {
-    const unsigned since = ft_alloc_failures();
-    json_t *generation, *model = NULL;
-    FT_TRY(read_object(p, "generation_config.json", &generation));
-    int rc = read_object(p, "config.json", &model);
-    json_t *ends = known_ends(generation, model);
-    bool more = json_object_size(generation) == 0 && v->ends[0].count, unknown = false;
+    const json_t *ids = json_object_get(o, "eos_token_id");
+    const size_t n = json_is_array(ids) ? json_array_size(ids) : !!ft_json_get(o, "eos_token_id");
+    char *path = ft_path_join(p->from, name);
+    int rc = path ? FT_OK : FT_ERESOURCE;
+    for (size_t i = 0; i < n && !rc; i++) {
+        const json_t *id = json_is_array(ids) ? json_array_get(ids, i) : ids;
+        const json_int_t value = json_integer_value(id);
+        if (!json_is_integer(id))
+            rc = ft_fail_at((struct ft_where){.file = path}, FT_EDATA,
+                            "'eos_token_id' is neither a token's id nor a list of them");
+        else if (value < 0 || value >= v->vocab)
+            ft_notice((struct ft_where){.file = path},
+                      "'eos_token_id' has %lld, which is no token of the model (0..%lld)",
+                      (long long)value, (long long)v->vocab - 1);
+    }
+    ft_free(path);
+    return rc;
+}
+
+/* The ends that the base model does not know join its own. *unknown: their names. */
+static void join_ends(json_t *ends, const struct ft_served *v, char *unknown, size_t room)
+{
     for (int i = 0; i < FT_ENDS && v->ends[i].count; i++)
         if (!has_id(ends, v->ends[i].id)) {
+            const size_t at = strlen(unknown);
             json_array_append_new(ends, json_integer(v->ends[i].id));
-            more = unknown = true;
+            snprintf(unknown + at, room - at, "%s'%s'", at ? " and " : "", v->end_tokens[i]);
         }
-    if (!rc && !more)
+}
+
+static int write_ends(const struct place *p, const struct ft_served *v, json_t *generation,
+                      const json_t *model)
+{
+    const unsigned since = ft_alloc_failures();
+    char unknown[256] = "";
+    json_t *ends = known_ends(generation, model);
+    join_ends(ends, v, unknown, sizeof unknown);
+    if (unknown[0] && !p->to)
+        ft_notice((struct ft_where){.file = p->from},
+                  "what is trained ends with %s, at which its eos_token_id does not stop: the "
+                  "generation_config.json in 'output_dir' will",
+                  unknown);
+    int rc = ft_alloc_check(since);
+    if (!rc && !unknown[0] && (json_object_size(generation) || !v->ends[0].count))
         rc = copy(p, "generation_config.json");
-    if (!rc && unknown)
-        ft_notice(
-            (struct ft_where){.file = p->to},
-            "trained turns end with '%s', at which the base model's generation_config.json does "
-            "not stop: the one in this folder does, and its tokenizer_config.json names it",
-            v->eos ? v->eos : "another token");
-    if (!rc && more) {
+    else if (!rc) {
         json_object_set(generation, "eos_token_id", ends);
         if (!json_object_get(generation, "bos_token_id") && ft_json_get(model, "bos_token_id"))
             json_object_set(generation, "bos_token_id", json_object_get(model, "bos_token_id"));
         rc = write_object(p, "generation_config.json", generation, since);
     }
+    json_decref(ends);
+    return rc;
+}
+
+static int write_generation(const struct place *p, const struct ft_served *v)
+{
+    json_t *generation, *model = NULL;
+    FT_TRY(read_object(p, "generation_config.json", &generation));
+    int rc = read_object(p, "config.json", &model);
+    if (!rc && !p->to)
+        rc = check_ids(p, v, generation, "generation_config.json");
+    if (!rc)
+        rc = write_ends(p, v, generation, model);
     json_decref(generation);
     json_decref(model);
-    json_decref(ends);
     return rc;
 }
 
 /* The template that a model has for records with tools. */
 static int copy_tool_template(const struct place *p)
 {
-    char *text, *folder = ft_path_join(p->to, "additional_chat_templates");
+    char *text, *folder = ft_path_join(p->to ? p->to : "", "additional_chat_templates");
     size_t n;
     int rc = folder ? read_text(p->from, "additional_chat_templates/tool_use.jinja", &text, &n)
                     : FT_ERESOURCE;
     if (!rc && text) {
-        rc = ft_make_folders(folder);
+        rc = p->to ? ft_make_folders(folder) : FT_OK;
         if (!rc)
-            rc = write_text(folder, "tool_use.jinja", text, n);
+            rc = write_text(p->to ? folder : NULL, "tool_use.jinja", text, n);
         ft_free(text);
     }
     ft_free(folder);
     return rc;
 }
 
+static int write_all(const struct place *p, const struct ft_served *v, const struct ft_config *c)
+{
+    bool own;
+    for (size_t i = 0; i < COUNT(copied); i++)
+        FT_TRY(copy(p, copied[i]));
+    FT_TRY(is_own_template(p->from, v, &own));
+    FT_TRY(write_config(p, v, c, own));
+    FT_TRY(write_map(p, v, c));
+    FT_TRY(write_generation(p, v));
+    FT_TRY(copy_tool_template(p));
+    return own ? copy(p, "chat_template.jinja")
+               : write_text(p->to, "chat_template.jinja", v->template, strlen(v->template));
+}
+
+int ft_served_check(struct ft_served *v, const struct ft_config *c, const char *from, int64_t vocab)
+{
+    v->vocab = vocab;
+    return write_all(&(struct place){from, NULL}, v, c);
+}
+
 int ft_served_write(const struct ft_served *v, const struct ft_config *c, const char *from,
                     const char *to)
 {
-    const struct place p = {from, to};
-    bool own;
-    for (size_t i = 0; i < COUNT(copied); i++)
-        FT_TRY(copy(&p, copied[i]));
-    FT_TRY(is_own_template(from, v, &own));
-    FT_TRY(write_config(&p, v, c, own));
-    FT_TRY(write_map(&p, v, c));
-    FT_TRY(write_generation(&p, v));
-    FT_TRY(copy_tool_template(&p));
-    return own ? copy(&p, "chat_template.jinja")
-               : write_text(to, "chat_template.jinja", v->template, strlen(v->template));
+    return write_all(&(struct place){from, to}, v, c);
 }
 
 int ft_served_differs(const struct ft_served *v, const char *folder, bool *differs)

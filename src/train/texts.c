@@ -90,31 +90,15 @@ static int32_t special_id(const struct ft_texts *t, const char *name)
     return token ? ft_tokenizer_id(t->tokenizer, token) : -1;
 }
 
-/* Whether a model file's eos_token_id, a number or a list, has this id; says: it has any. */
-static int stops_at(const char *folder, const char *file, int32_t id, bool *has, bool *says)
+/* How many tokens the model knows: more may be added to a tokenizer. */
+static int read_embeddings(struct ft_texts *t)
 {
     json_t *root;
-    FT_TRY(ft_folder_json(&root, folder, file));
-    const json_t *v = json_object_get(root, "eos_token_id");
-    *says = *says || json_is_number(v) || json_array_size(v);
-    *has = *has || (json_is_number(v) && json_number_value(v) == id);
-    for (size_t i = 0; i < json_array_size(v); i++)
-        *has = *has || json_number_value(json_array_get(v, i)) == id;
+    FT_TRY(ft_folder_json(&root, t->folder, "config.json"));
+    const json_t *n = json_object_get(root, "vocab_size");
+    n = n ? n : json_object_get(json_object_get(root, "text_config"), "vocab_size");
+    t->embeddings = json_number_value(n) > 0 ? (int64_t)json_number_value(n) : 0;
     json_decref(root);
-    return FT_OK;
-}
-
-/* Texts end with the tokenizer's token; the model stops at its own. */
-static int say_ends(const struct ft_texts *t)
-{
-    bool has = false, says = false;
-    FT_TRY(stops_at(t->folder, "config.json", t->eos, &has, &says));
-    FT_TRY(stops_at(t->folder, "generation_config.json", t->eos, &has, &says));
-    if (says && !has && t->eos >= 0)
-        ft_notice((struct ft_where){.file = t->folder},
-                  "the tokenizer's eos_token '%s' (%d) is not an eos_token_id of config.json or "
-                  "generation_config.json: texts end with the former here",
-                  ft_tokenizer_token(t->tokenizer, t->eos), t->eos);
     return FT_OK;
 }
 
@@ -144,7 +128,7 @@ int ft_texts_open(struct ft_texts *t, const struct ft_config *c, const char *fol
     if (!rc) {
         t->bos = special_id(t, "bos_token");
         t->eos = special_id(t, "eos_token");
-        rc = say_ends(t);
+        rc = read_embeddings(t);
     }
     return rc;
 }
@@ -421,6 +405,7 @@ static int open_format(struct ft_source *s, const struct ft_texts *t, const stru
                                                                              : c->train_on_eos),
         .train_on_inputs = d->train_on_inputs >= 0 ? d->train_on_inputs : c->train_on_inputs,
         .drop_system_message = d->drop_system_message,
+        .embeddings = t->embeddings,
         .bos = t->bos,
         .eos = t->eos,
         .now = now(),

@@ -12,6 +12,7 @@ struct ft_texts {
     struct ft_tokenizer *tokenizer;
     json_t *special; /* special tokens by name, with the config's own */
     int32_t bos, eos;
+    int64_t embeddings;   /* config.json's vocab_size; 0: it does not say */
     struct ft_pool *pool; /* not owned */
     ft_prepare_progress_fn *progress;
     void *progress_ctx;

@@ -105,6 +105,45 @@ CASE(tokens_of_another_tokenizer_are_refused)
 
 /* --- what is served --- */
 
+CASE(a_text_ends_with_a_token_that_is_served_too)
+{
+    fresh_text("alpaca", "{\"instruction\": \"a\", \"output\": \"b c\"}");
+    EXPECT(0, "is trained ends with '</s>'",
+           "echo '{\"eos_token_id\": 7}' > @D/shake/generation_config.json; @FT train @D/c.yaml "
+           "sequence_len=256 2>&1");
+    EXPECT(0, "[7,1]", "tr -d ' \n' < @D/out/generation_config.json");
+    EXPECT(0, "has 99999, which is no token of the model",
+           "echo '{\"eos_token_id\": [1, 99999]}' > @D/shake/generation_config.json; @FT plan "
+           "@D/c.yaml sequence_len=256 2>&1");
+    EXPECT(3, "shake/generation_config.json: error: 'eos_token_id' is neither",
+           "echo '{\"eos_token_id\": \"x\"}' > @D/shake/generation_config.json; @FT plan @D/c.yaml "
+           "sequence_len=256 2>&1");
+}
+
+/* Found before a step is made, not when the adapter is there. */
+CASE(files_that_are_served_are_read_first)
+{
+    fresh_text("completion", "{\"text\": \"a b c\"}");
+    EXPECT(3, "shake/generation_config.json: error: is a Git LFS pointer",
+           "cp @D/shake/generation_config.json @D/g 2>/dev/null; printf 'version "
+           "https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n' > "
+           "@D/shake/generation_config.json; @FT train @D/c.yaml 2>&1");
+    EXPECT(3, "shake/generation_config.json:1",
+           "echo '{nope' > @D/shake/generation_config.json; @FT plan @D/c.yaml 2>&1");
+    EXPECT(3, "chat_template.jinja: error: is a Git LFS pointer",
+           "rm @D/shake/generation_config.json; printf 'version "
+           "https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n' > "
+           "@D/shake/chat_template.jinja; @FT train @D/c.yaml 2>&1");
+    EXPECT(0, "nothing", "test ! -e @D/out/adapter_model.safetensors && echo nothing");
+}
+
+CASE(a_token_without_an_embedding_is_a_bad_record)
+{
+    fresh_text("completion", "{\"text\": \"a <|end|> b\"}");
+    EXPECT(3, "'<|end|>' (2048), for which the model has no embedding",
+           "echo '{\"<|end|>\": 2048}' > @D/shake/added_tokens.json; @FT data @D/c.yaml 2>&1");
+}
+
 CASE(the_run_folder_has_the_template_and_the_end_of_turns)
 {
     fresh_text("chat_template", CHAT("a", "b"));
@@ -114,7 +153,7 @@ CASE(the_run_folder_has_the_template_and_the_end_of_turns)
     EXPECT(0, "1", "tr -d ' \\n' < @D/out/generation_config.json");
     /* turns that end with another token than the tokenizer's own: <s> here */
     write_template("{% for m in messages %}{{ m.content }}<s>{% endfor %}");
-    EXPECT(0, "trained turns end with '<s>'", "@FT train @D/c.yaml output_dir=@D/out2 2>&1");
+    EXPECT(0, "what is trained ends with '<s>'", "@FT train @D/c.yaml output_dir=@D/out2 2>&1");
     EXPECT(0, "\"eos_token\": \"<s>\"", "cat @D/out2/tokenizer_config.json");
     EXPECT(0, "[1,0]", "tr -d ' \\n' < @D/out2/generation_config.json");
     /* the config's own special tokens */
@@ -140,8 +179,8 @@ CASE(ends_and_templates_in_two_places)
            "printf '{%%%% for m in messages %%%%}{{ m.content }}</s>{%%%% endfor %%%%}' > "
            "@D/shake/chat_template.jinja; sed -i 's/\"bos_token\"/\"chat_template\": \"x\", &/' "
            "@D/shake/tokenizer_config.json; @FT data @D/c.yaml 2>&1");
-    EXPECT(0, "eos_token '</s>' (1) is not an eos_token_id of",
-           "sed -i 's/\"eos_token_id\": *1/\"eos_token_id\": 9/' @D/shake/config.json; @FT data "
+    EXPECT(0, "is trained ends with '</s>', at which its eos_token_id does not stop",
+           "sed -i 's/\"eos_token_id\": *1/\"eos_token_id\": 9/' @D/shake/config.json; @FT plan "
            "@D/c.yaml 2>&1");
     fresh_folder();
     EXPECT(0, "the adapter was trained on 'other', 'base_model' is",
