@@ -121,7 +121,8 @@ static bool has_calls(const struct conversation *c, size_t i)
     return json_object_get(json_array_get(c->messages, i), "tool_calls") != NULL;
 }
 
-/* How long the prompt for message i is; 0 if the text does not begin with it, or there is none. */
+/* How long the prompt for message i is, as far as the text goes if that has less white space at its
+ * end; 0 if the text does not begin with it, or there is none. */
 static int prompt_length(const struct conversation *c, size_t i, size_t *out)
 {
     struct ft_rendered r = {0};
@@ -129,8 +130,10 @@ static int prompt_length(const struct conversation *c, size_t i, size_t *out)
     int rc = ft_render_messages(c, i, i, NULL, true, &r);
     if (rc == FT_EDATA)
         ft_status_clear_errors();
-    else if (!rc && ft_common(&c->text, &r) == r.length)
-        *out = r.length;
+    if (!rc) {
+        const size_t same = ft_common(&c->text, &r);
+        *out = same + strspn(r.text + same, " \t\r\n") == r.length ? same : 0;
+    }
     ft_rendered_free(&r);
     return rc == FT_EDATA ? FT_OK : rc;
 }
@@ -164,17 +167,32 @@ static void widen(const struct conversation *c, const struct ft_rendered *other,
     turn->end = end > turn->end ? end : turn->end;
 }
 
-/* How much of the message's own beginning stands right before text[at]. */
+/* The most of own[0, n) that stands right before text[at]; tags: that is one, or several. */
+static size_t stands_before(const struct conversation *c, const char *own, size_t n, size_t at,
+                            bool tags)
+{
+    size_t most = 0;
+    for (size_t k = 1; k <= n && k <= at && k <= 64; k++)
+        if (memcmp(c->text.text + at - k, own, k) == 0 &&
+            (!tags || (strchr("<[", own[0]) && strchr(">]", own[k - 1]))))
+            most = k;
+    return most;
+}
+
+/* How many bytes of the text right before text[at] are the message's own beginning: with the white
+ * space behind a tag, which templates set as they like. */
 static size_t own_before(const struct conversation *c, const json_t *content, size_t at)
 {
     const char *own = json_string_value(content);
-    size_t n = own ? json_string_length(content) : 0, most = 0;
-    if (own)
-        ft_strip(&own, &n, true, false);
-    for (size_t k = 1; k <= n && k <= at && k <= 64; k++)
-        if (memcmp(c->text.text + at - k, own, k) == 0)
-            most = k;
-    return most;
+    size_t n = own ? json_string_length(content) : 0, space = 0;
+    if (!own)
+        return 0;
+    ft_strip(&own, &n, true, false);
+    while (space < at && strchr(" \t\r\n", c->text.text[at - space - 1]))
+        space++;
+    const size_t most = stands_before(c, own, n, at, false);
+    const size_t tag = space ? stands_before(c, own, n, at - space, true) : 0;
+    return most ? most : tag ? tag + space : 0;
 }
 
 /* Whether the template says more where an answer is asked for. */

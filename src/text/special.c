@@ -139,17 +139,36 @@ static bool is_name(const char *key)
     return ft_ends_with(key, "_token") && !ft_starts_with(key, "add_");
 }
 
+/* transformers' names, in its order; others follow. */
+static const char *const standard[] = {"bos_token", "eos_token", "unk_token", "sep_token",
+                                       "pad_token", "cls_token", "mask_token"};
+enum { STANDARD = sizeof standard / sizeof *standard };
+
+static bool is_standard(const char *name)
+{
+    for (size_t i = 0; i < STANDARD; i++)
+        if (strcmp(standard[i], name) == 0)
+            return true;
+    return false;
+}
+
 /* bos_token, eos_token, image_token, ... */
 static int add_names(json_t *to, const json_t *from)
 {
     const char *key;
     json_t *value;
+    const json_t *more = json_object_get(from, "extra_special_tokens");
+    bool others = json_object_size(more) > 0;
     json_object_foreach((json_t *)(uintptr_t)from, key, value)
     {
-        if (is_name(key))
-            FT_TRY(add_name(to, key, value));
+        if (!is_name(key))
+            continue;
+        others = others || (!is_standard(key) && json_is_string(value));
+        FT_TRY(add_name(to, key, value));
     }
-    json_object_foreach(json_object_get(from, "extra_special_tokens"), key, value)
+    /* transformers 5's place for the model's own, which gives way to all others */
+    more = others ? more : json_object_get(from, "model_specific_special_tokens");
+    json_object_foreach((json_t *)(uintptr_t)more, key, value)
     {
         FT_TRY(add_name(to, key, value));
     }
@@ -329,26 +348,14 @@ static int put_listed(struct ft_token_list *l, const struct files *f, const json
     return FT_OK;
 }
 
-/* transformers' names, in its order; others follow. */
-static const char *const standard[] = {"bos_token", "eos_token", "unk_token", "sep_token",
-                                       "pad_token", "cls_token", "mask_token"};
-enum { STANDARD = sizeof standard / sizeof *standard };
-
-static bool is_standard(const char *name)
-{
-    for (size_t i = 0; i < STANDARD; i++)
-        if (strcmp(standard[i], name) == 0)
-            return true;
-    return false;
-}
-
 /* With the flags that stand where the name does. */
 static int put_name(struct ft_token_list *l, const struct files *f, const char *name,
                     const json_t *token)
 {
     const json_t *own = !f->listed ? json_object_get(f->map, name) : NULL;
     own = content_of(own) ? own : json_object_get(f->config, name);
-    return put(l, token && content_of(own) ? own : token, -1, true);
+    const bool same = token && content_of(own) && json_equal(content_of(own), token);
+    return put(l, same ? own : token, -1, true);
 }
 
 /* Named ones and further special ones, which are tokens even if nothing else says so. */
