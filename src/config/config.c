@@ -338,8 +338,7 @@ static int read_value(struct ft_config *c, const struct ft_option *o, const stru
     return FT_OK;
 }
 
-/* A switch that is there but off changes nothing. */
-static bool is_off(const struct ft_yaml *n)
+bool ft_value_is_off(const struct ft_yaml *n)
 {
     bool b;
     double r;
@@ -364,7 +363,7 @@ static int apply_other(const struct ft_other *o, const struct ft_yaml *n, struct
 {
     if (o->check && !ft_yaml_is_null(n))
         FT_TRY(o->check(n));
-    if (o->state == FT_NOTICE || is_off(n) || ft_yaml_is_null(n)) {
+    if (o->state == FT_NOTICE || ft_value_is_off(n) || ft_yaml_is_null(n)) {
         note(u->nothing, sizeof u->nothing, n->key);
         return FT_OK;
     }
@@ -386,13 +385,6 @@ static void say_unused(const struct unused *u)
             u->later[0] ? "not there yet, and the adapter is the same: " : "", u->later);
 }
 
-/* Nearer than so many edits, a name may be meant. */
-static bool is_near(const char *key, const char *name)
-{
-    const int most = (int)strlen(key) / 4;
-    return ft_edit_distance(key, name) <= (most < 2 ? 2 : most);
-}
-
 /* Another program's key that differs by a letter or two. */
 static const char *near_other(struct ft_arena *arena, const char *key)
 {
@@ -407,6 +399,17 @@ static const char *near_other(struct ft_arena *arena, const char *key)
     return NULL;
 }
 
+/* The shortest option that begins with key, of five letters or more. */
+static const char *begins_with(const char *key)
+{
+    const char *best = NULL;
+    for (int i = 0; i < ft_option_count && strlen(key) > 4; i++)
+        if (ft_starts_with(ft_options[i].key, key) &&
+            (!best || strlen(ft_options[i].key) < strlen(best)))
+            best = ft_options[i].key;
+    return best;
+}
+
 /* The option that was probably meant: near in its letters, or called so elsewhere. */
 const char *ft_option_nearest(struct ft_arena *arena, const char *key)
 {
@@ -416,8 +419,9 @@ const char *ft_option_nearest(struct ft_arena *arena, const char *key)
     const char *known = ft_option_other_name(key, &same);
     for (int i = 0; i < ft_option_count && count < 512; i++)
         names[count++] = ft_options[i].key;
+    known = known ? known : begins_with(key);
     const char *near = known ? known : ft_nearest(key, names, count);
-    if (near && (known || is_near(key, near)))
+    if (near && (known || ft_is_near(key, near)))
         return near;
     near = ft_option_other_near(key);
     return near ? near : near_other(arena, key);
@@ -425,7 +429,7 @@ const char *ft_option_nearest(struct ft_arena *arena, const char *key)
 
 static int unknown_key(struct ft_config *c, const struct ft_yaml *n, struct unused *u)
 {
-    if (ft_yaml_is_null(n) || is_off(n)) { /* a switch that is off, whatever it is */
+    if (ft_yaml_is_null(n) || ft_value_is_off(n)) { /* a switch that is off, whatever it is */
         note(u->nothing, sizeof u->nothing, n->key);
         return FT_OK;
     }
@@ -571,7 +575,7 @@ static int check_adapter(const struct ft_config *c)
         const bool in_file = n->key_at.line > 0;
         others = others || (in_file && ft_option_find(n->key) < 0);
         own = own || (in_file && is_own_key(n->key));
-        lora = lora || (ft_starts_with(n->key, "lora_") && !ft_yaml_is_null(n) && !is_off(n));
+        lora = lora || (ft_starts_with(n->key, "lora_") && !ft_yaml_is_null(n) && !ft_value_is_off(n));
     }
     if (ft_config_is_set(c, "adapter") || !c->folder)
         return FT_OK;

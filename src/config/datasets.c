@@ -140,6 +140,7 @@ static int unknown(const char *key, const struct ft_yaml *e)
     for (int i = 0; i < ROWS; i++)
         names[i] = rows[i].key;
     const char *near = ft_nearest(e->key, names, ROWS);
+    near = near && ft_is_near(e->key, near) ? near : NULL;
     ft_fail_at(e->key_at, FT_ECONFIG, "'%s' has no key '%s'", key, e->key);
     if (near)
         ft_hint("did you mean '%s'?", near);
@@ -301,9 +302,9 @@ static int read_entry(struct ft_config *c, const char *key, const struct ft_yaml
         int bad = FT_OK, i = 0;
         while (i < ROWS && strcmp(rows[i].key, e->key) != 0)
             i++;
-        if (i == ROWS && ft_yaml_is_null(e))
-            ft_notice(e->key_at, "'%s' has no key '%s', which is empty: it changes nothing", key,
-                      e->key);
+        if (i == ROWS && (ft_yaml_is_null(e) || ft_value_is_off(e)))
+            ft_notice(e->key_at, "'%s' has no key '%s', which is empty or off: it changes nothing",
+                      key, e->key);
         else if (i == ROWS)
             bad = unknown(key, e);
         else if (!ft_yaml_is_null(e))

@@ -78,6 +78,8 @@ extern const struct ft_choice ft_train_on_choices[];
 /* --- values, for the readers of tables --- */
 
 bool ft_value_bool(const struct ft_yaml *n, bool *out);
+/* A switch that is there but off, or an empty value: it changes nothing. */
+bool ft_value_is_off(const struct ft_yaml *n);
 /* FT_ECONFIG: "'key' is 'value', allowed ..." */
 int ft_value_refuse(const char *key, const struct ft_yaml *n, const char *allowed);
 /* A path with ~ as the home folder; FT_ECONFIG for another user's. */

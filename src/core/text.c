@@ -42,6 +42,12 @@ const char *ft_nearest(const char *word, const char *const *candidates, size_t n
     return best;
 }
 
+bool ft_is_near(const char *word, const char *name)
+{
+    const int most = (int)strlen(word) / 4;
+    return ft_edit_distance(word, name) <= (most < 2 ? 2 : most);
+}
+
 bool ft_starts_with(const char *s, const char *prefix)
 {
     return strncmp(s, prefix, strlen(prefix)) == 0;

@@ -11,6 +11,8 @@
 int ft_edit_distance(const char *a, const char *b);
 /* The candidate nearest to word, or NULL if none is near enough to be meant. */
 const char *ft_nearest(const char *word, const char *const *candidates, size_t n);
+/* Whether a name is near enough to a word that it is meant even where there are very many names. */
+bool ft_is_near(const char *word, const char *name);
 
 /* The bytes of the UTF-8 character at p[0, n), n >= 1; 0 if it is none: then *bad (may be NULL)
  * bytes are what is to be replaced as one. */

@@ -1,12 +1,14 @@
-/* Records that are tokenized already: input_ids with loss_mask, labels, attention_mask,
- * position_ids. */
+/* Records that are tokenized already: input_ids with loss_mask or labels, TRL's completion_mask and
+ * assistant_masks, attention_mask, position_ids. */
 #include "core/json.h"
 #include "data/internal.h"
 
 /* The lists of a tokenized record beside input_ids; NULL: not there. */
 struct token_lists {
     const json_t *ids, *mask, *labels, *attention, *positions;
+    const json_t *narrow[2]; /* of what is trained, only what these have, too */
 };
+static const char *const narrowing[] = {"completion_mask", "assistant_masks"};
 
 static int get_list(const json_t *record, const char *key, size_t n, const json_t **out)
 {
@@ -25,6 +27,8 @@ static int get_lists(const json_t *record, struct token_lists *l)
     FT_TRY(get_list(record, "loss_mask", n, &l->mask));
     FT_TRY(get_list(record, "labels", n, &l->labels));
     FT_TRY(get_list(record, "attention_mask", n, &l->attention));
+    for (int k = 0; k < 2; k++)
+        FT_TRY(get_list(record, narrowing[k], n, &l->narrow[k]));
     return get_list(record, "position_ids", n, &l->positions);
 }
 
@@ -124,7 +128,12 @@ static int add_token(const struct token_lists *l, size_t i, bool padding, int32_
     if (l->mask && l->labels && masked != labelled)
         return ft_fail(FT_EDATA, "loss_mask[%zu] is %d, and labels[%zu] says otherwise", i, masked,
                        i);
-    const bool trained = masked && labelled;
+    bool trained = masked && labelled, kept = true;
+    for (int k = 0; k < 2; k++) {
+        if (l->narrow[k])
+            FT_TRY(get_bit(l->narrow[k], narrowing[k], i, &kept));
+        trained = trained && kept;
+    }
     if (padding && trained && (l->mask || l->labels))
         return ft_fail(FT_EDATA, "token %zu is trained on, and attention_mask calls it padding", i);
     if (padding)
@@ -136,7 +145,7 @@ static int add_token(const struct token_lists *l, size_t i, bool padding, int32_
 
 int ft_tokens_sample(struct ft_sample *s, const json_t *record, int32_t vocab)
 {
-    struct token_lists l = {NULL, NULL, NULL, NULL, NULL};
+    struct token_lists l = {.ids = NULL};
     size_t n = 0;
     ft_sample_clear(s);
     FT_TRY(get_lists(record, &l));

@@ -81,6 +81,13 @@ CASE(tokenized_records_must_say_one_thing)
                   "{\"input_ids\": [5,6,7], \"attention_mask\": [1,1,0], \"labels\": [5,6,7]}");
     expect_tokens(0, "1 tokens to train on", "{\"input_ids\": [5,6], \"position_ids\": [0,1]}");
     expect_tokens(3, "position_ids[1] is not 1", "{\"input_ids\": [5,6], \"position_ids\": [0,0]}");
+    expect_tokens(0, "2 tokens to train on",
+                  "{\"input_ids\": [5,6,7,8], \"completion_mask\": [0,0,1,1]}");
+    expect_tokens(0, "1 tokens to train on",
+                  "{\"input_ids\": [5,6,7,8], \"labels\": [-100,6,7,8], \"completion_mask\": "
+                  "[0,0,1,1], \"assistant_masks\": [0,1,0,1]}");
+    expect_tokens(3, "assistant_masks[1] is neither 0 nor 1",
+                  "{\"input_ids\": [5,6], \"assistant_masks\": [0,2]}");
     expect_tokens(3, "'labels' is not a list as long", "{\"input_ids\": [5,6], \"labels\": [5]}");
 }
 
