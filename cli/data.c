@@ -124,6 +124,7 @@ struct show {
     struct ft_tokenizer *tokenizer;
     int64_t left;
     bool color;
+    int rc;
 };
 
 /* Data must not write to the terminal what moves its cursor or worse. */
@@ -140,22 +141,23 @@ static void print_plain(const char *p, size_t n)
 
 /* The text of ids[from, to), as it continues that of ids[0, from): some decoders drop a space at a
  * text's beginning. */
-static void print_run(const struct show *w, const struct ft_sample *s, size_t first, size_t from,
-                      size_t to)
+static int print_run(const struct show *w, const struct ft_sample *s, size_t first, size_t from,
+                     size_t to)
 {
     char *before, *all;
     size_t n, m;
-    if (ft_tokenizer_decode(w->tokenizer, s->ids.v + first, from - first, false, &before, &n))
-        return;
-    if (ft_tokenizer_decode(w->tokenizer, s->ids.v + first, to - first, false, &all, &m) == FT_OK &&
-        m > n) {
+    FT_TRY(ft_tokenizer_decode(w->tokenizer, s->ids.v + first, from - first, false, &before, &n));
+    int rc = ft_tokenizer_decode(w->tokenizer, s->ids.v + first, to - first, false, &all, &m);
+    if (!rc && m > n) {
         const char *on = w->color ? "\033[32m" : "\u27e6", *off = w->color ? "\033[0m" : "\u27e7";
         printf("%s", s->mask[from] ? on : "");
         print_plain(all + n, m - n);
         printf("%s", s->mask[from] ? off : "");
     }
     ft_free(before);
-    ft_free(all);
+    if (!rc)
+        ft_free(all);
+    return rc;
 }
 
 static bool show_document(void *ctx, const struct ft_sample *s, size_t from, size_t to,
@@ -166,13 +168,13 @@ static bool show_document(void *ctx, const struct ft_sample *s, size_t from, siz
     for (size_t i = from; i < to; i++)
         trained += s->mask[i];
     printf("--- %s:%d: %zu tokens, %lld trained\n", file, number, to - from, (long long)trained);
-    for (size_t i = from, end; i < to; i = end) {
+    for (size_t i = from, end; i < to && !w->rc; i = end) {
         for (end = i + 1; end < to && s->mask[end] == s->mask[i]; end++)
             ;
-        print_run(w, s, from, i, end);
+        w->rc = print_run(w, s, from, i, end);
     }
     printf("\n");
-    return --w->left > 0;
+    return --w->left > 0 && !w->rc;
 }
 
 static int show_source(const struct ft_source *s, const struct ft_texts *t, int64_t n)
@@ -181,7 +183,8 @@ static int show_source(const struct ft_source *s, const struct ft_texts *t, int6
     struct ft_audit audit;
     struct ft_prepare p = s->prepare;
     p.progress = NULL;
-    return ft_prepare_each(&p, show_document, &w, &audit);
+    FT_TRY(ft_prepare_each(&p, show_document, &w, &audit));
+    return w.rc;
 }
 
 /* --- the command --- */

@@ -141,12 +141,25 @@ static size_t find_refused(const struct conversation *c)
     return 0;
 }
 
+/* Whether the first message is what is not taken: it is the only one, or the others alone are. */
+static bool is_first_refused(const struct conversation *c)
+{
+    struct ft_rendered r = {0};
+    json_t *others = json_copy(c->messages);
+    bool is = json_array_size(c->messages) == 1;
+    if (others && json_array_remove(others, 0) == 0 && json_array_size(others))
+        is = ft_render_list(c, others, false, &r) == FT_OK;
+    ft_rendered_free(&r);
+    json_decref(others);
+    return is;
+}
+
 static int name_refused(const struct conversation *c, size_t without)
 {
     char before[4096];
     snprintf(before, sizeof before, "%s", ft_status_report());
     size_t n = find_refused(c);
-    if (n == 0 && json_array_size(c->messages) == 1)
+    if (n == 0 && is_first_refused(c))
         n = 1;
     ft_status_clear_errors();
     ft_status_add(before);

@@ -343,9 +343,27 @@ static int write_all(const struct place *p, const struct ft_served *v, const str
                : write_text(p->to, "chat_template.jinja", v->template, strlen(v->template));
 }
 
+/* What no file of a tokenizer can say, and a request has to. */
+static void say_unserved(const struct ft_config *c)
+{
+    bool given = c->chat_template_kwargs && c->chat_template_kwargs->count;
+    for (int i = 0; i < c->n_datasets; i++)
+        given = given || c->datasets[i].chat_template_kwargs;
+    if (given)
+        ft_notice((struct ft_where){0},
+                  "'chat_template_kwargs' is not part of the template: requests must give it too "
+                  "to be rendered as they are trained");
+    if (c->default_system_message)
+        ft_notice((struct ft_where){0},
+                  "'default_system_message' is not part of the template: requests must begin with "
+                  "it to be rendered as they are trained");
+}
+
 int ft_served_check(struct ft_served *v, const struct ft_config *c, const char *from, int64_t vocab)
 {
     v->vocab = vocab;
+    if (v->template)
+        say_unserved(c);
     return write_all(&(struct place){from, NULL}, v, c);
 }
 

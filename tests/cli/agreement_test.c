@@ -158,6 +158,8 @@ CASE(the_run_folder_has_the_template_and_the_end_of_turns)
     EXPECT(0, "### Instruction", "cat @D/out/chat_template.jinja");
     EXPECT(0, "### Instruction", "cat @D/out/tokenizer_config.json");
     EXPECT(0, "1", "tr -d ' \\n' < @D/out/generation_config.json");
+    EXPECT(0, "'default_system_message' is not part of the template",
+           "@FT plan @D/c.yaml chat_template=alpaca default_system_message=sir 2>&1");
     /* turns that end with another token than the tokenizer's own: <s> here */
     write_template("{% for m in messages %}{{ m.content }}<s>{% endfor %}");
     EXPECT(0, "what is trained ends with '<s>'", "@FT train @D/c.yaml output_dir=@D/out2 2>&1");

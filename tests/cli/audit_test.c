@@ -56,18 +56,23 @@ CASE(empty_answers_are_no_lesson)
     CHECK_HAS(shell_output, "allow_data_problems: [empty_turns]");
 }
 
-/* A template that moves thoughts to their place, with what begins an answer. */
-#define MOVES(prompt)                                                                              \
+/* A template that moves thoughts to their place, with what stands behind the opener and what begins
+ * an answer. */
+#define MOVES(space, prompt)                                                                       \
     "{% for m in messages %}{{ m.role }}:{% if m.role == 'assistant' %}{% set parts = "            \
-    "m.content.split('</think>') %}<think>{{ parts[0].split('<think>')[-1] if parts | length > 1 " \
-    "}}</think>{{ parts[-1] }}{% else %}{{ m.content }}{% endif %}</s>{% endfor %}{{ '" prompt     \
-    "' if add_generation_prompt }}"
+    "m.content.split('</think>') %}<think>{{ '" space                                              \
+    "' }}{{ parts[0].split('<think>')[-1] if parts | length > 1 }}</think>{{ parts[-1] }}{% else " \
+    "%}{{ m.content }}{% endif %}</s>{% endfor %}{{ '" prompt "' if add_generation_prompt }}"
 
 CASE(an_opener_that_the_record_has_is_trained)
 {
-    text_with(CHAT("2+2?", "<think>easy</think>4"), MOVES("assistant:"));
+    text_with(CHAT("2+2?", "<think>easy</think>4"), MOVES("", "assistant:"));
     EXPECT(0, "assistant:\u27e6<think>easy</think>4", "@FT data @D/c.yaml --show 1 2>&1");
-    write_template(MOVES("assistant:<think>"));
+    write_template(MOVES("\\n", "assistant:"));
+    EXPECT(0, "assistant:\u27e6<think>\neasy</think>4", "@FT data @D/c.yaml --show 1 2>&1");
+    write_template(MOVES("\\n", "assistant:<think>\\n\\n"));
+    EXPECT(0, "assistant:<think>\n\u27e6easy</think>4", "@FT data @D/c.yaml --show 1 2>&1");
+    write_template(MOVES("", "assistant:<think>"));
     EXPECT(0, "assistant:<think>\u27e6easy</think>4", "@FT data @D/c.yaml --show 1 2>&1");
 }
 
@@ -108,6 +113,11 @@ CASE(a_template_that_refuses_names_the_message)
         "{% for m in messages %}{% if m.role == 'klaus' %}{{ raise_exception('who') }}{% endif "
         "%}{{ m.content }}</s>{% endfor %}");
     EXPECT(3, "data.jsonl:1: error: message 3 ('klaus') is not taken by the template",
+           "@FT data @D/c.yaml 2>&1");
+    CHECK_HAS(shell_output, "1 of 1 records cannot be used\nhint: all of them");
+    text_with(CHAT("a", "b"), "{% for m in messages %}{% if loop.first and m.role == 'user' %}{{ "
+                              "raise_exception('who') }}{% endif %}{{ m.content }}</s>{% endfor %}");
+    EXPECT(3, "data.jsonl:1: error: message 1 ('user') is not taken by the template",
            "@FT data @D/c.yaml 2>&1");
 }
 
