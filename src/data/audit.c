@@ -33,15 +33,16 @@ const struct ft_problem_row ft_problems[FT_PROBLEMS] = {
                           NULL, false},
 };
 
-static void find(struct ft_found *f, const char *file, int line)
+static void find(struct ft_found *f, const char *file, int line, const char *name)
 {
     if (f->count++ == 0)
-        snprintf(f->first, sizeof f->first, "%.480s:%d", file, line);
+        snprintf(f->first, sizeof f->first, name[0] ? "%.440s:%d, '%s'" : "%.440s:%d", file, line,
+                 name);
 }
 
 void ft_audit_find(struct ft_audit *a, enum ft_problem p, const char *file, int line)
 {
-    find(&a->found[p], file, line);
+    find(&a->found[p], file, line, "");
 }
 
 void ft_audit_add_turns(struct ft_audit *a, const struct ft_sample *s, const char *file, int line)
@@ -52,7 +53,10 @@ void ft_audit_add_turns(struct ft_audit *a, const struct ft_sample *s, const cha
     for (int who = 0; who < FT_SPEAKERS; who++)
         for (int part = 0; part < FT_PARTS; part++)
             if (s->unrendered[who] & 1u << part) {
-                find(&a->unrendered[who][part], file, line);
+                const char *name = part == FT_PART_OTHER  ? s->other_member
+                                   : who == FT_OF_OTHERS ? s->other_role
+                                                         : "";
+                find(&a->unrendered[who][part], file, line, name);
                 any = true;
             }
     if (any)
@@ -63,6 +67,8 @@ const char *ft_unrendered_name(char out[64], int speaker, int part)
 {
     if (part == FT_PART_TOOLS)
         snprintf(out, 64, "%s", ft_part_names[part]);
+    else if (speaker == FT_OF_TEMPLATE)
+        snprintf(out, 64, "%s of the record", ft_part_names[part]);
     else
         snprintf(out, 64, "%s of '%s' messages", ft_part_names[part], ft_speaker_names[speaker]);
     return out;

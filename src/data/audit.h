@@ -31,7 +31,7 @@ struct ft_audit {
     int64_t tokens_of[FT_SPEAKERS], trained_of[FT_SPEAKERS];
     struct ft_found {
         int64_t count;
-        char first[512]; /* "file:line" */
+        char first[512]; /* "file:line", or "file:line, 'role or member'" */
     } found[FT_PROBLEMS];
     struct ft_found unrendered[FT_SPEAKERS][FT_PARTS]; /* documents, by whose part */
     struct ft_ends ends[FT_ENDS];                      /* what ends trained turns */

@@ -36,6 +36,7 @@ void ft_sample_clear(struct ft_sample *s)
     s->turns = s->ended = s->borders = s->wordless = 0;
     memset(s->ends, 0, sizeof s->ends);
     memset(s->unrendered, 0, sizeof s->unrendered);
+    s->other_role[0] = s->other_member[0] = 0;
 }
 
 void ft_sample_free(struct ft_sample *s)

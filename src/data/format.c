@@ -296,13 +296,29 @@ static int sample_conversation(const struct ft_format *f, struct ft_tokenizer *t
     return rc;
 }
 
+/* Parts of conversations that ft's templates are not given. */
+static void find_ungiven(const struct ft_format *f, const json_t *record, struct ft_sample *s)
+{
+    const char *tools = f->o->field_tools ? f->o->field_tools : "tools";
+    if (json_array_size(json_object_get(record, "functions")) && !ft_json_get(record, tools))
+        s->unrendered[FT_OF_TEMPLATE] |= 1u << FT_PART_TOOLS;
+    if (json_array_size(json_object_get(record, "documents"))) {
+        s->unrendered[FT_OF_TEMPLATE] |= 1u << FT_PART_OTHER;
+        if (!s->other_member[0])
+            snprintf(s->other_member, sizeof s->other_member, "documents");
+    }
+}
+
 static int sample_messages(const struct ft_format *f, struct ft_tokenizer *t, const json_t *record,
                            struct ft_sample *s)
 {
     json_t *conversation = NULL;
     ft_sample_clear(s);
     FT_TRY(ft_conversation_from(&conversation, record, f->o));
-    return sample_conversation(f, t, conversation, s);
+    FT_TRY(sample_conversation(f, t, conversation, s));
+    if (f->rules.look)
+        find_ungiven(f, record, s);
+    return FT_OK;
 }
 
 static int sample_message_pair(const struct ft_format *f, struct ft_tokenizer *t,

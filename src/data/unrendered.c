@@ -1,5 +1,6 @@
 /* Which parts of a record the template leaves out: those whose words may be others without a
  * change. */
+#define _GNU_SOURCE
 #include "data/conversation.h"
 
 #include "core/json.h"
@@ -54,23 +55,34 @@ static void stand_in(char out[48], size_t i, int part, size_t k)
     snprintf(out, 48, "[[ft%u-%d-%u-zz]]", (unsigned)i, part, (unsigned)k);
 }
 
-/* The calls with other names and arguments; NULL: out of memory. */
-static json_t *other_calls(const json_t *calls, size_t i)
+enum { ALL = -1 };
+
+/* What a call says in two words: name and arguments. */
+static json_t *function_of(const json_t *call)
+{
+    json_t *function = json_object_get(call, "function");
+    return json_is_object(function) ? function : (json_t *)(uintptr_t)call;
+}
+
+static const char *const call_words[] = {"name", "arguments"};
+
+/* The calls with other names and arguments, or with one of these: call only/2's name (even) or
+ * arguments. NULL: out of memory. */
+static json_t *other_calls(const json_t *calls, size_t i, int only)
 {
     json_t *other = json_deep_copy(calls), *call;
     size_t k;
     int bad = !other;
     json_array_foreach(other, k, call)
     {
-        char name[48], argument[48];
-        json_t *function = json_object_get(call, "function");
-        function = function ? function : call;
-        stand_in(name, i, FT_PART_CALLS, 2 * k);
-        stand_in(argument, i, FT_PART_CALLS, 2 * k + 1);
-        if (!json_is_object(function))
-            continue;
-        bad |= json_object_set_new(function, "name", json_string(name));
-        bad |= json_object_set_new(function, "arguments", json_pack("{ss}", "a", argument));
+        json_t *function = function_of(call);
+        for (size_t w = 0; w < 2 && json_is_object(function); w++) {
+            char words[48];
+            stand_in(words, i, FT_PART_CALLS, 2 * k + w);
+            if (only == ALL || (size_t)only == 2 * k + w)
+                bad |= json_object_set_new(function, call_words[w],
+                                           w ? json_pack("{ss}", "a", words) : json_string(words));
+        }
     }
     if (bad) {
         json_decref(other);
@@ -79,13 +91,13 @@ static json_t *other_calls(const json_t *calls, size_t i)
     return other;
 }
 
-/* Another value in the place of message i's member. */
-static json_t *other_value(const json_t *v, size_t i, enum ft_part part)
+/* Another value in the place of message i's member; of calls, all or one of their words. */
+static json_t *other_value(const json_t *v, size_t i, enum ft_part part, int only)
 {
     char words[48];
     stand_in(words, i, part, 0);
     if (part == FT_PART_CALLS && json_is_array(v))
-        return other_calls(v, i);
+        return other_calls(v, i, only);
     return json_string(words);
 }
 
@@ -117,7 +129,7 @@ static json_t *with_stand_ins(const struct conversation *c)
             const enum ft_part part = part_of(key);
             if (says(value) && !is_plumbing(c, key) &&
                 (json_is_string(value) || part == FT_PART_CALLS))
-                bad |= json_object_set_new(other, key, other_value(value, i, part));
+                bad |= json_object_set_new(other, key, other_value(value, i, part, ALL));
         }
         bad |= json_array_append_new(list, other);
     }
@@ -128,15 +140,14 @@ static json_t *with_stand_ins(const struct conversation *c)
     return list;
 }
 
-/* Whether the text stays the same with another value there: *same. */
-static int changes_nothing(const struct conversation *c, size_t i, const char *key, bool *same)
+/* Whether the text stays the same with another value (taken over) there: *same. */
+static int changes_nothing(const struct conversation *c, size_t i, const char *key, json_t *value,
+                           bool *same)
 {
     struct ft_rendered r = {0};
-    const json_t *message = json_array_get(c->messages, i);
-    const json_t *value = json_object_get(message, key);
-    json_t *other = json_copy((json_t *)(uintptr_t)message);
+    json_t *other = json_copy(json_array_get(c->messages, i));
     const enum ft_part part = part_of(key);
-    int bad = !other || json_object_set_new(other, key, other_value(value, i, part));
+    int bad = json_object_set_new(other, key, value);
     for (int k = 0; k < FT_REASONINGS && part == FT_PART_REASONING && !bad; k++)
         if (strcmp(ft_said[k], key) != 0)
             json_object_del(other, ft_said[k]);
@@ -153,20 +164,78 @@ static int changes_nothing(const struct conversation *c, size_t i, const char *k
     return rc;
 }
 
+/* A call's name or arguments that may be others. */
+static int check_calls(const struct conversation *c, size_t i, const char *key, bool *same)
+{
+    const json_t *calls = json_object_get(json_array_get(c->messages, i), key);
+    *same = false;
+    for (int only = 0; (size_t)only < 2 * json_array_size(calls) && !*same; only++) {
+        const json_t *call = json_array_get(calls, (size_t)only / 2);
+        if (says(json_object_get(function_of(call), call_words[only % 2])))
+            FT_TRY(changes_nothing(c, i, key, other_calls(calls, i, only), same));
+    }
+    return FT_OK;
+}
+
+/* Thoughts within the words, which templates take out of earlier turns. */
+static int check_thoughts(const struct conversation *c, size_t i, const char *words, bool *same)
+{
+    static const char open[] = "<think>", close[] = "</think>";
+    const char *from = words ? strstr(words, open) : NULL;
+    const char *to = from ? strstr(from, close) : NULL;
+    char thought[48];
+    *same = false;
+    if (!to)
+        return FT_OK;
+    from += strlen(open);
+    size_t n = (size_t)(to - from);
+    const char *p = from;
+    ft_strip(&p, &n, true, true);
+    if (n == 0 || memmem(c->text.text, c->text.length, p, n))
+        return FT_OK;
+    stand_in(thought, i, FT_PART_REASONING, 0);
+    char *other = ft_format("%.*s%s%s", (int)(from - words), words, thought, to);
+    if (!other)
+        return FT_ERESOURCE;
+    int rc = changes_nothing(c, i, "content", json_string(other), same);
+    ft_free(other);
+    return rc;
+}
+
+static void report(const struct conversation *c, size_t i, const char *key, enum ft_part part)
+{
+    const char *role =
+        json_string_value(json_object_get(json_array_get(c->messages, i), "role"));
+    const enum ft_speaker who = ft_speaker_of(role);
+    struct ft_sample *s = c->s;
+    s->unrendered[who] |= (uint8_t)(1u << part);
+    if (part == FT_PART_OTHER && !s->other_member[0])
+        snprintf(s->other_member, sizeof s->other_member, "%s", key);
+    if (who == FT_OF_OTHERS && role && !s->other_role[0])
+        snprintf(s->other_role, sizeof s->other_role, "%s", role);
+}
+
 static int check_message(const struct conversation *c, const struct ft_rendered *all, size_t i)
 {
     json_t *message = json_array_get(c->messages, i), *value;
     const enum ft_speaker who = ft_speaker_of(json_string_value(json_object_get(message, "role")));
     const char *key;
+    bool same;
+    FT_TRY(check_thoughts(c, i, json_string_value(json_object_get(message, "content")), &same));
+    if (same)
+        report(c, i, "content", FT_PART_REASONING);
     json_object_foreach(message, key, value)
     {
         const enum ft_part part = part_of(key);
-        bool same;
         if (!says(value) || is_plumbing(c, key) || (c->s->unrendered[who] & 1u << part) ||
             (all->text && is_in(all, value, i, part)))
             continue;
-        FT_TRY(changes_nothing(c, i, key, &same));
-        c->s->unrendered[who] |= (uint8_t)(same << part);
+        if (part == FT_PART_CALLS && json_is_array(value))
+            FT_TRY(check_calls(c, i, key, &same));
+        else
+            FT_TRY(changes_nothing(c, i, key, other_value(value, i, part, ALL), &same));
+        if (same)
+            report(c, i, key, part);
     }
     return FT_OK;
 }
@@ -212,7 +281,10 @@ static bool is_plain(const struct conversation *c)
     {
         json_object_foreach(message, key, value)
         {
-            if (strcmp(key, "content") != 0 && !is_plumbing(c, key) && says(value))
+            const bool content = strcmp(key, "content") == 0;
+            if (!content && !is_plumbing(c, key) && says(value))
+                return false;
+            if (content && json_is_string(value) && strstr(json_string_value(value), "</think>"))
                 return false;
         }
     }

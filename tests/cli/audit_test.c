@@ -48,6 +48,44 @@ CASE(whole_messages_may_be_left_out)
     EXPECT(0, "content of 'system' messages in 1 documents", "@FT data @D/c.yaml 2>&1");
 }
 
+#define TWO_CALLS                                                                                  \
+    "{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}, {\"role\": \"developer\", \"content\": "      \
+    "\"d\"}, {\"role\": \"assistant\", \"content\": \"c\", \"mood\": \"sad\", \"tool_calls\": "               \
+    "[{\"function\": {\"name\": \"ff\", \"arguments\": {\"q\": 1}}}, {\"function\": {\"name\": "              \
+    "\"gg\", \"arguments\": {}}}]}], \"documents\": [{\"t\": 1}], \"functions\": [{\"name\": \"ff\"}]}"
+#define SAID "{{ m.content if m.role != 'developer' }}"
+
+CASE(parts_of_parts_are_looked_at)
+{
+    text_with(TWO_CALLS, "{% for m in messages %}" SAID "{{ m.tool_calls[0].function if "
+                         "m.tool_calls }}</s>{% endfor %}");
+    EXPECT(0, "unrendered: tool_calls of 'assistant' messages", "@FT data @D/c.yaml 2>&1");
+    CHECK_HAS(shell_output, "unrendered: content of 'others' messages");
+    CHECK_HAS(shell_output, "data.jsonl:1, 'developer'");
+    CHECK_HAS(shell_output, "data.jsonl:1, 'mood'");
+    CHECK_HAS(shell_output, "data.jsonl:1, 'documents'");
+    CHECK_HAS(shell_output, "unrendered: tools in 1");
+    text_with(TWO_CALLS, "{% for m in messages %}" SAID "{% for c in m.tool_calls %}{{ "
+                         "c.function.name }}{% endfor %}</s>{% endfor %}");
+    EXPECT(0, "unrendered: tool_calls of 'assistant' messages", "@FT data @D/c.yaml 2>&1");
+    text_with(TWO_CALLS, "{% for m in messages %}" SAID "{% for c in m.tool_calls %}{{ "
+                         "c.function.name }}{{ c.function.arguments }}{% endfor %}</s>{% endfor %}");
+    EXPECT(0, "'developer'", "@FT data @D/c.yaml 2>&1");
+    CHECK(!strstr(shell_output, "unrendered: tool_calls"));
+}
+
+CASE(thoughts_within_words_may_be_left_out)
+{
+    text_with(CHAT("x", "<think>deep</think>4"),
+              "{% for m in messages %}{{ m.content.split('</think>')[-1] }}</s>{% endfor %}");
+    EXPECT(0, "unrendered: reasoning_content of 'assistant' messages",
+           "@FT data @D/c.yaml 2>&1");
+    text_with(CHAT("x", "<think>deep</think>4"),
+              "{% for m in messages %}{{ m.content }}</s>{% endfor %}");
+    EXPECT(0, "documents", "@FT data @D/c.yaml 2>&1");
+    CHECK(!strstr(shell_output, "unrendered"));
+}
+
 CASE(empty_answers_are_no_lesson)
 {
     fresh_text("chat_template", CHAT("a", "") "\n" CHAT("a", "b"));
