@@ -53,9 +53,10 @@ void ft_audit_add_turns(struct ft_audit *a, const struct ft_sample *s, const cha
     for (int who = 0; who < FT_SPEAKERS; who++)
         for (int part = 0; part < FT_PARTS; part++)
             if (s->unrendered[who] & 1u << part) {
-                const char *name = part == FT_PART_OTHER  ? s->other_member
-                                   : who == FT_OF_OTHERS ? s->other_role
-                                                         : "";
+                const char *name = who == FT_OF_TEMPLATE   ? ""
+                                   : part == FT_PART_OTHER ? s->other_member
+                                   : who == FT_OF_OTHERS   ? s->other_role
+                                                           : "";
                 find(&a->unrendered[who][part], file, line, name);
                 any = true;
             }
@@ -68,7 +69,7 @@ const char *ft_unrendered_name(char out[64], int speaker, int part)
     if (part == FT_PART_TOOLS)
         snprintf(out, 64, "%s", ft_part_names[part]);
     else if (speaker == FT_OF_TEMPLATE)
-        snprintf(out, 64, "%s of the record", ft_part_names[part]);
+        snprintf(out, 64, "documents"); /* the only other member of a record that is looked at */
     else
         snprintf(out, 64, "%s of '%s' messages", ft_part_names[part], ft_speaker_names[speaker]);
     return out;

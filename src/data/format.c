@@ -302,11 +302,8 @@ static void find_ungiven(const struct ft_format *f, const json_t *record, struct
     const char *tools = f->o->field_tools ? f->o->field_tools : "tools";
     if (json_array_size(json_object_get(record, "functions")) && !ft_json_get(record, tools))
         s->unrendered[FT_OF_TEMPLATE] |= 1u << FT_PART_TOOLS;
-    if (json_array_size(json_object_get(record, "documents"))) {
+    if (json_array_size(json_object_get(record, "documents")))
         s->unrendered[FT_OF_TEMPLATE] |= 1u << FT_PART_OTHER;
-        if (!s->other_member[0])
-            snprintf(s->other_member, sizeof s->other_member, "documents");
-    }
 }
 
 static int sample_messages(const struct ft_format *f, struct ft_tokenizer *t, const json_t *record,

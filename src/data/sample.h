@@ -25,7 +25,7 @@ enum ft_part {
     FT_PART_REASONING,
     FT_PART_CALLS,
     FT_PART_NAME,
-    FT_PART_OTHER,
+    FT_PART_OTHER, /* of FT_OF_TEMPLATE: the record's documents */
     FT_PART_TOOLS, /* of FT_OF_TEMPLATE: the record's */
     FT_PARTS
 };
