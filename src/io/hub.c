@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 /* "org/name" or "name", of the characters that the Hub allows. */
 static bool is_id(const char *s)
@@ -72,44 +73,75 @@ static int snapshot(char **out, const char *repo, const char *revision)
     return rc;
 }
 
-/* What looks like a path and no id: it has a data file's ending, or its folder is there. */
+/* A name's length without its ending. */
+static int stem(const char *name)
+{
+    const char *dot = strrchr(name, '.');
+    return dot && dot != name ? (int)(dot - name) : (int)strlen(name);
+}
+
+/* How far a name is from another: 0 but for its case, -1 if it is another word. */
+static int distance(const char *a, const char *b)
+{
+    char own[256], other[256];
+    if (strcasecmp(a, b) == 0)
+        return 0;
+    snprintf(own, sizeof own, "%.*s", stem(a), a);
+    snprintf(other, sizeof other, "%.*s", stem(b), b);
+    const int far = ft_edit_distance(own, other);
+    return far > ((int)strlen(own) + 1) / 3 ? -1 : 1 + ft_edit_distance(a, b);
+}
+
+/* The folder of a path, and the name in it that was probably meant ("": none). */
+static void find_meant(const char *name, char folder[4096], char best[256])
+{
+    const char *slash = strrchr(name, '/'), *own = slash ? slash + 1 : name;
+    int least = -1;
+    snprintf(folder, 4096, "%.*s", slash ? (int)(slash - name) + (slash == name) : 1,
+             slash ? name : ".");
+    best[0] = 0;
+    DIR *d = opendir(folder);
+    for (const struct dirent *e; d && (e = readdir(d));) {
+        const int far = e->d_name[0] == '.' ? -1 : distance(own, e->d_name);
+        if (far >= 0 && (least < 0 || far < least)) {
+            least = far;
+            snprintf(best, 256, "%s", e->d_name);
+        }
+    }
+    if (d)
+        closedir(d);
+}
+
+/* What looks like a path and no id: it has a data file's ending, its folder is there, or a file that
+ * is called nearly so is here. */
 static bool is_path(const char *name)
 {
     static const char *const endings[] = {".jsonl",       ".json", ".ndjson", ".txt",
                                           ".text",        ".csv",  ".gz",     ".parquet",
                                           ".safetensors", ".yaml", ".yml",    ".arrow"};
     const char *slash = strrchr(name, '/');
-    char folder[4096];
+    char folder[4096], best[256];
+    const size_t n = strlen(name);
     for (size_t i = 0; i < sizeof endings / sizeof *endings; i++)
-        if (ft_ends_with(name, endings[i]))
+        if (n > strlen(endings[i]) && strcasecmp(name + n - strlen(endings[i]), endings[i]) == 0)
             return true;
-    if (!slash)
-        return false;
+    if (!slash) {
+        find_meant(name, folder, best);
+        return best[0] != 0;
+    }
     snprintf(folder, sizeof folder, "%.*s", (int)(slash - name), name);
     return ft_is_folder(folder);
 }
 
-/* There is no such path; the name in its folder that was probably meant. */
+/* There is no such path. */
 static int no_path(const char *kind, const char *name)
 {
-    const char *slash = strrchr(name, '/'), *own = slash ? slash + 1 : name;
-    char folder[4096] = ".", best[256] = "";
-    int least = (int)strlen(own) / 3 + 1;
-    if (slash)
-        snprintf(folder, sizeof folder, "%.*s", slash == name ? 1 : (int)(slash - name), name);
-    DIR *d = opendir(folder);
-    for (const struct dirent *e; d && (e = readdir(d));) {
-        const int far = ft_edit_distance(own, e->d_name);
-        if (e->d_name[0] != '.' && far <= least) {
-            least = far - 1;
-            snprintf(best, sizeof best, "%s", e->d_name);
-        }
-    }
-    if (d)
-        closedir(d);
+    const char *slash = strrchr(name, '/');
+    char folder[4096], best[256];
+    find_meant(name, folder, best);
     ft_fail(FT_EDATA, "%s '%s' does not exist", kind, name);
     if (*best)
-        ft_hint("did you mean '%s%s%s'?", slash ? folder : "", slash ? "/" : "", best);
+        ft_hint("did you mean '%.*s%s'?", slash ? (int)(slash - name) + 1 : 0, name, best);
     else if (!ft_is_folder(folder))
         ft_hint(
             "there is no folder '%s'; relative paths begin in the working folder, or else in the "
