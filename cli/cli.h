@@ -4,6 +4,7 @@
 
 #include "config/config.h"
 
+#include <pthread.h>
 #include <stdio.h>
 
 /* A command: its row in main.c's table. run gets the words behind the command's name. */
@@ -37,6 +38,18 @@ int ft_take_text(const struct ft_command *self, int *n, char **words, const char
 /* "--flag N" or "--flag=N": removes both; FT_ECONFIG if N is not a whole number from 1. */
 int ft_take_number(const struct ft_command *self, int *n, char **words, const char *flag,
                    int64_t *out);
+/* --- scratch.c: a temporary folder that goes with the command, whatever ends it --- */
+
+struct ft_scratch {
+    char path[512]; /* "": not open */
+    int lock;
+    bool waits;
+    pthread_t waiter; /* for signals */
+};
+/* Before threads are made. FT_ERESOURCE. s must not move while it is open. */
+int ft_scratch_open(struct ft_scratch *s);
+void ft_scratch_close(struct ft_scratch *s);
+
 /* A word that begins with "-" and was taken by nothing: FT_ECONFIG. */
 int ft_refuse_flags(const struct ft_command *self, int n, char **words);
 /* The config file and overrides among words. */

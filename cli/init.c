@@ -13,8 +13,6 @@
 #include "text/chat.h"
 #include "train/job.h"
 
-#include <dirent.h>
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -346,9 +344,9 @@ struct init {
     const char *model, *data, *out;
     char **options; /* KEY=VALUE words */
     int n_options;
-    char folder[64]; /* of our own, for what is tried */
-    char *trial;     /* the config in it */
-    int64_t dropped; /* documents longer than sequence_len */
+    struct ft_scratch scratch; /* for what is tried */
+    char *trial;               /* the config in it */
+    int64_t dropped;           /* documents longer than sequence_len */
     const struct shape *shape;
     struct habits habits;
     const char *template; /* NULL: the model's own */
@@ -558,8 +556,8 @@ static int save(const struct init *o, const char *path)
 /* The config as it stands, and its tokens in our own folder. */
 static int read_back(struct ft_config *c, const struct init *o)
 {
-    char prepared[128];
-    snprintf(prepared, sizeof prepared, "dataset_prepared_path=%s", o->folder);
+    char prepared[640];
+    snprintf(prepared, sizeof prepared, "dataset_prepared_path=%s", o->scratch.path);
     const char *const overrides[] = {prepared};
     FT_TRY(save(o, o->trial));
     return ft_config_read_as(c, o->trial, o->out, overrides, 1);
@@ -727,34 +725,6 @@ static int make(struct init *o)
     return rc ? rc : fit(o);
 }
 
-/* A folder for what is tried; gone again at the end. */
-static int open_folder(struct init *o)
-{
-    const char *base = getenv("TMPDIR");
-    snprintf(o->folder, sizeof o->folder, "%.40s/ft-init-XXXXXX", base && *base ? base : "/tmp");
-    if (!mkdtemp(o->folder)) {
-        ft_fail_at((struct ft_where){.file = o->folder}, FT_ERESOURCE, "cannot be made: %s",
-                   strerror(errno));
-        o->folder[0] = 0;
-        return FT_ERESOURCE;
-    }
-    o->trial = ft_path_join(o->folder, "config.yaml");
-    return o->trial ? FT_OK : FT_ERESOURCE;
-}
-
-static void close_folder(struct init *o)
-{
-    DIR *d = o->folder[0] ? opendir(o->folder) : NULL;
-    for (const struct dirent *e; d && (e = readdir(d));)
-        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
-            unlinkat(dirfd(d), e->d_name, 0);
-    if (d)
-        closedir(d);
-    if (o->folder[0])
-        rmdir(o->folder);
-    ft_free(o->trial);
-}
-
 static int show(const struct init *o, bool failed)
 {
     struct ft_config c = {.file = NULL};
@@ -823,7 +793,9 @@ static int run(struct init *o, bool force)
     if (ft_utf8_valid(o->data, strlen(o->data)) < strlen(o->data))
         return ft_fail(FT_ECONFIG, "the data file's name is not UTF-8");
     FT_TRY(check_options(o));
-    FT_TRY(open_folder(o));
+    FT_TRY(ft_scratch_open(&o->scratch));
+    if (!(o->trial = ft_path_join(o->scratch.path, "config.yaml")))
+        return FT_ERESOURCE;
     int rc = make(o);
     /* a config is of use even if its data needs a word about the labels first */
     if (rc == FT_OK || (rc == FT_EDATA && o->documents)) {
@@ -860,7 +832,8 @@ int ft_cmd_init(const struct ft_command *self, int n, char **words)
     if (!o.out)
         o.out = name = default_name(o.data);
     int rc = o.out ? run(&o, force) : FT_ERESOURCE;
-    close_folder(&o);
+    ft_scratch_close(&o.scratch);
+    ft_free(o.trial);
     ft_free(name);
     return rc;
 }

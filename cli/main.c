@@ -2,9 +2,11 @@
 #include "cli/cli.h"
 
 #include "core/clock.h"
+#include "core/mem.h"
 #include "core/text.h"
 
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -153,6 +155,32 @@ static bool is_word(const char *s, const char *a, const char *b)
     return strcmp(s, a) == 0 || strcmp(s, b) == 0;
 }
 
+/* A word with a path in the home folder, of which shells leave some as they are: '~/x', -o=~/x. */
+static int find_home(char **word, char **own)
+{
+    char *equals = (*word)[0] == '-' ? strchr(*word, '=') : NULL;
+    const char *path = equals ? equals + 1 : *word, *home = getenv("HOME");
+    if (path[0] != '~' || (path[1] && path[1] != '/') || !home || !*home)
+        return FT_OK;
+    *own = ft_format("%.*s%s%s", (int)(path - *word), *word, home, path + 1);
+    *word = *own ? *own : *word;
+    return *own ? FT_OK : FT_ERESOURCE;
+}
+
+static int run_at_home(const struct ft_command *c, int n, char **words)
+{
+    char **own = NULL; /* the words that were made here */
+    int rc = ft_alloc(&own, (size_t)n + 1, sizeof *own);
+    for (int i = 0; i < n && !rc; i++)
+        rc = find_home(&words[i], &own[i]);
+    if (!rc)
+        rc = c->run(c, n, words);
+    for (int i = 0; own && i < n; i++)
+        ft_free(own[i]);
+    ft_free(own);
+    return rc;
+}
+
 static int run(int argc, char **argv)
 {
     if (argc < 2) {
@@ -179,7 +207,7 @@ static int run(int argc, char **argv)
         ft_command_help(stdout, c);
         return FT_OK;
     }
-    return c->run(c, n, argv + 2);
+    return run_at_home(c, n, argv + 2);
 }
 
 int main(int argc, char **argv)

@@ -145,11 +145,13 @@ static int refuse(const struct import *m, const char *key, const char *why)
 /* Keys that change what the adapter computes, and the value that ft supports. */
 static int check_features(const struct import *m)
 {
-    static const char *const flags[] = {"use_dora", "lora_bias", "fan_in_fan_out", "use_qalora",
-                                        "use_bdlora"};
-    static const char *const objects[] = {"modules_to_save",   "trainable_token_indices",
-                                          "target_parameters", "layer_replication",
-                                          "arrow_config",      "alora_invocation_tokens"};
+    static const char *const flags[] = {"lora_bias", "fan_in_fan_out"};
+    static const char *const objects[] = {
+        "modules_to_save", "trainable_token_indices", "target_parameters", "layer_replication",
+        "arrow_config",    "alora_invocation_tokens", "kasa_config",       "monteclora_config",
+        "velora_config",   "megatron_config"};
+    const char *key;
+    json_t *value;
     const char *type = "", *bias = "none";
     if (!ft_json_str(m->root, m->file, "peft_type", &type) ||
         !ft_json_str(m->root, m->file, "bias", &bias))
@@ -169,6 +171,12 @@ static int check_features(const struct import *m)
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
         if (json_is_true(json_object_get(m->root, flags[i])))
             return refuse(m, flags[i], "is not supported");
+    json_object_foreach((json_t *)(uintptr_t)m->root, key, value)
+    {
+        if (ft_starts_with(key, "use_") && strcmp(key, "use_rslora") != 0 &&
+            !json_is_false(value) && !json_is_null(value))
+            return refuse(m, key, "is not supported");
+    }
     for (size_t i = 0; i < sizeof objects / sizeof *objects; i++)
         if (ft_json_get(m->root, objects[i]))
             return refuse(m, objects[i], "is not supported");

@@ -575,7 +575,8 @@ static int check_adapter(const struct ft_config *c)
         const bool in_file = n->key_at.line > 0;
         others = others || (in_file && ft_option_find(n->key) < 0);
         own = own || (in_file && is_own_key(n->key));
-        lora = lora || (ft_starts_with(n->key, "lora_") && !ft_yaml_is_null(n) && !ft_value_is_off(n));
+        lora =
+            lora || (ft_starts_with(n->key, "lora_") && !ft_yaml_is_null(n) && !ft_value_is_off(n));
     }
     if (ft_config_is_set(c, "adapter") || !c->folder)
         return FT_OK;

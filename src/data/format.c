@@ -669,7 +669,8 @@ static int check_embeddings(const struct ft_format *f, const struct ft_tokenizer
 {
     for (size_t i = 0; i < ids->n && f->o->embeddings; i++)
         if (ids->v[i] >= f->o->embeddings) {
-            ft_fail(FT_EDATA, "has the token '%s' (%d), for which the model has no embedding: "
+            ft_fail(FT_EDATA,
+                    "has the token '%s' (%d), for which the model has no embedding: "
                     "its 'vocab_size' is %lld",
                     ft_tokenizer_token(t, ids->v[i]), ids->v[i], (long long)f->o->embeddings);
             ft_hint("take the token out of the files beside tokenizer.json, or give the model an "

@@ -20,9 +20,9 @@ struct ft_format_options {
     const char *default_system;    /* a system message for conversations without one */
     enum ft_train_on train_on_eos;
     bool train_on_inputs, drop_system_message, split_thinking;
-    int32_t bos, eos; /* what begins and ends texts; -1: none */
+    int32_t bos, eos;   /* what begins and ends texts; -1: none */
     int64_t embeddings; /* the model's vocab_size; 0: not known */
-    long long now;    /* seconds since 1970, for templates that say the date */
+    long long now;      /* seconds since 1970, for templates that say the date */
 };
 
 struct ft_format;

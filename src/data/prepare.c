@@ -281,9 +281,10 @@ static int check_bad(struct work *w)
     else if (bad < w->audit->records)
         ft_hint("'skip_bad_records: %lld' leaves them out", (long long)bad);
     else
-        ft_hint("all of them: 'type', the 'field_' keys or the template may not fit the file; 'ft init "
-                "%s' finds out which do",
-                w->p->files[0]);
+        ft_hint(
+            "all of them: 'type', the 'field_' keys or the template may not fit the file; 'ft init "
+            "%s' finds out which do",
+            w->p->files[0]);
     return FT_EDATA;
 }
 

@@ -50,7 +50,7 @@ struct ft_sample {
     int wordless;     /* trained turns of which no word is trained, only what ends them */
     int borders;      /* where a prompt's last token is another one than the model would be given */
     struct ft_ends ends[FT_ENDS];
-    uint8_t unrendered[FT_SPEAKERS]; /* bits by enum ft_part */
+    uint8_t unrendered[FT_SPEAKERS];       /* bits by enum ft_part */
     char other_role[32], other_member[32]; /* the first of FT_OF_OTHERS, of FT_PART_OTHER */
 };
 void ft_sample_clear(struct ft_sample *s);

@@ -204,8 +204,7 @@ static int check_thoughts(const struct conversation *c, size_t i, const char *wo
 
 static void report(const struct conversation *c, size_t i, const char *key, enum ft_part part)
 {
-    const char *role =
-        json_string_value(json_object_get(json_array_get(c->messages, i), "role"));
+    const char *role = json_string_value(json_object_get(json_array_get(c->messages, i), "role"));
     const enum ft_speaker who = ft_speaker_of(role);
     struct ft_sample *s = c->s;
     s->unrendered[who] |= (uint8_t)(1u << part);

@@ -112,8 +112,8 @@ static void find_meant(const char *name, char folder[4096], char best[256])
         closedir(d);
 }
 
-/* What looks like a path and no id: it has a data file's ending, its folder is there, or a file that
- * is called nearly so is here. */
+/* What looks like a path and no id: it has a data file's ending, its folder is there, or a file
+ * that is called nearly so is here. */
 static bool is_path(const char *name)
 {
     static const char *const endings[] = {".jsonl",       ".json", ".ndjson", ".txt",

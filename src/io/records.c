@@ -505,7 +505,7 @@ static int open_lines(struct ft_records *r)
 }
 
 static const struct kind kinds[] = {
-    {"jsonl", {".jsonl", ".ndjson"}, open_jsonl, next_jsonl, parse_json},
+    {"jsonl", {".jsonl", ".ndjson", ".jsonlines"}, open_jsonl, next_jsonl, parse_json},
     {"json", {".json"}, open_json, next_json, parse_json},
     {"text", {".txt", ".text"}, open_lines, read_line, parse_text},
     {"csv", {".csv"}, open_csv, next_csv, parse_csv},
@@ -563,9 +563,18 @@ static int skip_mark(struct ft_records *r)
     else if (r->n >= 4 && memcmp(r->buffer, "PAR1", 4) == 0)
         return refuse_kind(r->path, "parquet");
     /* a page about the file, in its place; text may be HTML */
-    const bool is_text = r->kind->next == read_line;
+    const bool is_text = r->kind && r->kind->next == read_line;
     const bool pointer = r->n >= 8 && memcmp(r->buffer, "version ", 8) == 0;
     return is_text && !pointer ? FT_OK : ft_file_foreign(r->path, r->buffer, r->n, FT_EDATA);
+}
+
+/* Records of a file whose name does not say: JSON, or NULL. */
+static const struct kind *kind_by_content(const struct ft_records *r)
+{
+    size_t i = r->at;
+    while (i < r->n && strchr(" \t\r\n", r->buffer[i]) && r->buffer[i])
+        i++;
+    return i < r->n && (r->buffer[i] == '{' || r->buffer[i] == '[') ? &kinds[0] : NULL;
 }
 
 static int open_file(struct ft_records *r)
@@ -588,6 +597,8 @@ static int open_file(struct ft_records *r)
     FT_TRY(ft_alloc(&r->buffer, BUFFER, 1));
     r->line = 1;
     FT_TRY(skip_mark(r));
+    if (!r->kind && !(r->kind = kind_by_content(r)))
+        return refuse_kind(r->path, NULL);
     return r->kind->open(r);
 }
 
@@ -601,7 +612,7 @@ int ft_records_open(struct ft_records **out, const char *path, const char *type)
     r->kind = kind_of(path, json ? NULL : type);
     if (json && (!r->kind || (r->kind != &kinds[0] && r->kind != &kinds[1])))
         r->kind = &kinds[1];
-    int rc = r->kind ? FT_OK : refuse_kind(path, type);
+    int rc = r->kind || !type ? FT_OK : refuse_kind(path, type);
     if (!rc && !(r->path = ft_strdup(path)))
         rc = FT_ERESOURCE;
     if (!rc)

@@ -313,8 +313,12 @@ static void find_length(struct ft_job *j)
         l->eval_every = steps_of(l->first_epoch_steps, c->evals_per_epoch);
     else if (c->eval_strategy == FT_EVAL_STEPS)
         l->eval_every = c->logging_steps;
-    if (j->held.n_docs == 0 && (!isnan(c->eval_steps) || c->evals_per_epoch > 0))
-        ft_notice(ft_config_where(c, isnan(c->eval_steps) ? "evals_per_epoch" : "eval_steps"),
+    const char *asks = !isnan(c->eval_steps)           ? "eval_steps"
+                       : c->evals_per_epoch > 0        ? "evals_per_epoch"
+                       : c->eval_strategy > FT_EVAL_NO ? "eval_strategy"
+                                                       : NULL;
+    if (j->held.n_docs == 0 && asks)
+        ft_notice(ft_config_where(c, asks),
                   "nothing is evaluated: there is neither 'val_set_size' nor 'test_datasets'");
     if (c->max_steps > 0 && ft_config_is_set(c, "num_epochs"))
         ft_notice(ft_config_where(c, "num_epochs"),

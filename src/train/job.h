@@ -29,9 +29,9 @@ struct ft_batch {
 
 /* How conversations were rendered, and what ended them and other texts. */
 struct ft_served {
-    char *template;        /* NULL: no conversations */
+    char *template; /* NULL: no conversations */
     char *eos;      /* what ends turns, if that is not the tokenizer's eos_token; or NULL */
-    int64_t vocab; /* the model's */
+    int64_t vocab;  /* the model's */
     struct ft_ends ends[FT_ENDS];
     char *end_tokens[FT_ENDS];
 };

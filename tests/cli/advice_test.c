@@ -65,6 +65,9 @@ CASE(configs_mean_what_they_say)
            "@FT train @D/c.yaml val_set_size=1 eval_strategy=epoch eval_steps=1 2>&1");
     EXPECT(0, "adapter in", "HOME=@D @FT train @D/c.yaml 'output_dir=~/home-run' 2>&1");
     CHECK_INT(shell("test -e @D/home-run/adapter_model.safetensors && test ! -e '~'"), 0);
+    EXPECT(0, "records", "HOME=@D @FT data @D/c.yaml -o=~/home.safetensors 2>&1");
+    CHECK_INT(shell("test -e @D/home.safetensors"), 0);
+    EXPECT(0, "input_ids", "echo '{\"text\": \"a\"}' | HOME=@D @FT tokenize '~/shake' 2>&1");
     EXPECT(2, "not another user's", "@FT train @D/c.yaml 'output_dir=~klaus/x' 2>&1");
     EXPECT(0, "4 steps", "@FT train @D/c.yaml max_steps=-1 output_dir=@D/o2 2>&1");
     EXPECT(0, "\"warmup_steps\": 1",

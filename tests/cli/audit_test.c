@@ -49,10 +49,12 @@ CASE(whole_messages_may_be_left_out)
 }
 
 #define TWO_CALLS                                                                                  \
-    "{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}, {\"role\": \"developer\", \"content\": "      \
-    "\"d\"}, {\"role\": \"assistant\", \"content\": \"c\", \"mood\": \"sad\", \"tool_calls\": "               \
-    "[{\"function\": {\"name\": \"ff\", \"arguments\": {\"q\": 1}}}, {\"function\": {\"name\": "              \
-    "\"gg\", \"arguments\": {}}}]}], \"documents\": [{\"t\": 1}], \"functions\": [{\"name\": \"ff\"}]}"
+    "{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}, {\"role\": \"developer\", "         \
+    "\"content\": "                                                                                \
+    "\"d\"}, {\"role\": \"assistant\", \"content\": \"c\", \"mood\": \"sad\", \"tool_calls\": "    \
+    "[{\"function\": {\"name\": \"ff\", \"arguments\": {\"q\": 1}}}, {\"function\": {\"name\": "   \
+    "\"gg\", \"arguments\": {}}}]}], \"documents\": [{\"t\": 1}], \"functions\": [{\"name\": "     \
+    "\"ff\"}]}"
 #define SAID "{{ m.content if m.role != 'developer' }}"
 
 CASE(parts_of_parts_are_looked_at)
@@ -68,8 +70,9 @@ CASE(parts_of_parts_are_looked_at)
     text_with(TWO_CALLS, "{% for m in messages %}" SAID "{% for c in m.tool_calls %}{{ "
                          "c.function.name }}{% endfor %}</s>{% endfor %}");
     EXPECT(0, "unrendered: tool_calls of 'assistant' messages", "@FT data @D/c.yaml 2>&1");
-    text_with(TWO_CALLS, "{% for m in messages %}" SAID "{% for c in m.tool_calls %}{{ "
-                         "c.function.name }}{{ c.function.arguments }}{% endfor %}</s>{% endfor %}");
+    text_with(TWO_CALLS,
+              "{% for m in messages %}" SAID "{% for c in m.tool_calls %}{{ "
+              "c.function.name }}{{ c.function.arguments }}{% endfor %}</s>{% endfor %}");
     EXPECT(0, "'developer'", "@FT data @D/c.yaml 2>&1");
     CHECK(!strstr(shell_output, "unrendered: tool_calls"));
 }
@@ -78,8 +81,7 @@ CASE(thoughts_within_words_may_be_left_out)
 {
     text_with(CHAT("x", "<think>deep</think>4"),
               "{% for m in messages %}{{ m.content.split('</think>')[-1] }}</s>{% endfor %}");
-    EXPECT(0, "unrendered: reasoning_content of 'assistant' messages",
-           "@FT data @D/c.yaml 2>&1");
+    EXPECT(0, "unrendered: reasoning_content of 'assistant' messages", "@FT data @D/c.yaml 2>&1");
     text_with(CHAT("x", "<think>deep</think>4"),
               "{% for m in messages %}{{ m.content }}</s>{% endfor %}");
     EXPECT(0, "documents", "@FT data @D/c.yaml 2>&1");
@@ -153,8 +155,9 @@ CASE(a_template_that_refuses_names_the_message)
     EXPECT(3, "data.jsonl:1: error: message 3 ('klaus') is not taken by the template",
            "@FT data @D/c.yaml 2>&1");
     CHECK_HAS(shell_output, "1 of 1 records cannot be used\nhint: all of them");
-    text_with(CHAT("a", "b"), "{% for m in messages %}{% if loop.first and m.role == 'user' %}{{ "
-                              "raise_exception('who') }}{% endif %}{{ m.content }}</s>{% endfor %}");
+    text_with(CHAT("a", "b"),
+              "{% for m in messages %}{% if loop.first and m.role == 'user' %}{{ "
+              "raise_exception('who') }}{% endif %}{{ m.content }}</s>{% endfor %}");
     EXPECT(3, "data.jsonl:1: error: message 1 ('user') is not taken by the template",
            "@FT data @D/c.yaml 2>&1");
 }

@@ -83,6 +83,24 @@ CASE(calls_and_observations_of_sharegpt)
            "@FT data @D/c.yaml --show 1 sequence_len=256 2>&1");
     CHECK_HAS(shell_output, "[tool]o</s>");
     CHECK_HAS(shell_output, "[{\"type\": \"function\", \"function\": {\"name\": \"f\"}}]");
+    EXPECT(3, "is a 'function_call' whose text is no JSON of a call",
+           "sed 's/{.\"name.\": .\"f.\".*1}}/not json/' @D/data.jsonl > @D/n.jsonl; @FT data "
+           "@D/c.yaml "
+           "datasets.0.path=@D/n.jsonl 2>&1");
+}
+
+CASE(names_that_do_not_say_what_a_file_is)
+{
+    fresh_text("completion", "{\"text\": \"a b\"}\n{\"text\": \"c\"}");
+    shell(
+        "cd @D && cp data.jsonl x.data && cp data.jsonl plain && cp data.jsonl x.jsonlines && gzip "
+        "-k data.jsonl && cp data.jsonl.gz packed && echo hello > words");
+    static const char *const names[] = {"x.data", "plain", "x.jsonlines", "packed"};
+    for (int i = 0; i < 4; i++)
+        EXPECT(0, "documents              2", "@FT data @D/c.yaml datasets.0.path=@D/%s 2>&1",
+               names[i]);
+    EXPECT(3, "words: error: is no kind of file that ft reads",
+           "@FT data @D/c.yaml datasets.0.path=@D/words 2>&1");
 }
 
 CASE(instructions_through_the_template)
@@ -136,6 +154,13 @@ CASE(init_takes_what_people_have)
         0, "not used: the fields id, source",
         "cd @D && mkdir folder && mv data.jsonl folder/train.jsonl && @FT init shake folder 2>&1");
     EXPECT(0, "path: \"folder\"", "cat @D/folder.yaml");
+    /* what a killed one left, and not another's that still runs */
+    CHECK_INT(shell("mkdir -p @D/tmp/ft-scratch-old @D/tmp/ft-scratch-now && touch -d '1 hour ago' "
+                    "@D/tmp/ft-scratch-old @D/tmp/ft-scratch-now && cd @D && flock "
+                    "tmp/ft-scratch-now env TMPDIR=@D/tmp @FT init shake folder --force && ls tmp"),
+              0);
+    CHECK_HAS(shell_output, "ft-scratch-now");
+    CHECK(!strstr(shell_output, "ft-scratch-old"));
     fresh_text("x", "{\"text\": \"a\"}");
     EXPECT(0, "", "cd @D && @FT init shake data.jsonl sequence_len=2 >/dev/null 2>&1; ls");
     fresh_text("x",
