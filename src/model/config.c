@@ -185,6 +185,25 @@ static int rope_fields(const json_t *root, const json_t *o, const char *file, co
     return FT_OK;
 }
 
+/* Two places for one fact: what transformers takes. */
+static void say_rope(const json_t *root, const json_t *o, const char *file)
+{
+    static const char *const keys[] = {"rope_theta", "partial_rotary_factor"};
+    const char *type = json_string_value(json_object_get(o, "type"));
+    const char *rope_type = json_string_value(json_object_get(o, "rope_type"));
+    for (size_t i = 0; i < 2 && o != root; i++) {
+        const json_t *outer = ft_json_get(root, keys[i]), *inner = ft_json_get(o, keys[i]);
+        if (outer && inner && json_number_value(outer) != json_number_value(inner))
+            ft_notice((struct ft_where){.file = file},
+                      "'%s' is %g, and %g among the parameters of rope; the second counts", keys[i],
+                      json_number_value(outer), json_number_value(inner));
+    }
+    if (o != root && type && rope_type && strcmp(type, rope_type) != 0)
+        ft_notice((struct ft_where){.file = file},
+                  "'type' of rope is '%s', and 'rope_type' '%s'; the second counts", type,
+                  rope_type);
+}
+
 static int read_rope(const json_t *root, const char *file, struct ft_model_config *c)
 {
     struct ft_rope_spec *s = &c->rope;
@@ -203,6 +222,7 @@ static int read_rope(const json_t *root, const char *file, struct ft_model_confi
         !ft_json_real(root, file, "partial_rotary_factor", &partial) ||
         !ft_json_real(o, file, "partial_rotary_factor", &partial))
         return FT_EDATA;
+    say_rope(root, o, file);
     if (!(theta > 1) || !isfinite(theta))
         return ft_fail_at((struct ft_where){.file = file}, FT_EDATA,
                           "'rope_theta' is %g, allowed above 1", theta);

@@ -125,6 +125,42 @@ static bool takes_wanted(const char *name, const void *ctx)
            (w->split ? is_of_split(name, w->split, w->n) : !is_of_any_split(name));
 }
 
+/* Folders within one (ctx) that nobody names; "data" is read. */
+static bool takes_folder(const char *name, const void *ctx)
+{
+    char *path = ft_path_join(ctx, name);
+    const bool is = path && strcmp(name, "data") != 0 && ft_is_folder(path);
+    ft_free(path);
+    return is;
+}
+
+static int say_folders(const struct ft_dataset_config *d, const char *folder)
+{
+    struct names within = {0};
+    int rc = list_folder(&within, folder, takes_folder, folder);
+    if (!rc && within.n)
+        ft_notice(d->at,
+                  "'%s' has folders that are not read: '%s'%s; 'data_files' names files in "
+                  "them",
+                  d->path, within.v[0], within.n > 1 ? " and others" : "");
+    ft_free_names(within.v);
+    return rc;
+}
+
+static bool takes_arrow(const char *name, const void *ctx)
+{
+    (void)ctx;
+    return ft_ends_with(name, ".arrow") || strcmp(name, "dataset_dict.json") == 0;
+}
+
+static int refuse_arrow(const struct ft_dataset_config *d, const char *folder)
+{
+    ft_fail_at(d->at, FT_EDATA, "'%s' is a dataset in Arrow files, which ft does not read", folder);
+    ft_hint("with datasets: load_from_disk('%s')['train'].to_json('data.jsonl', force_ascii=False)",
+            folder);
+    return FT_EDATA;
+}
+
 static bool takes_parquet(const char *name, const void *ctx)
 {
     (void)ctx;
@@ -171,16 +207,22 @@ static int find_in_folder(struct names *out, const struct ft_dataset_config *d, 
     for (int k = 0; k < 2 && !rc && !out->n && n == 5 && memcmp(split, "train", 5) == 0; k++)
         rc = list_folder(out, k ? data : folder, takes_wanted, &rest);
     keep_commonest(out, d);
+    if (!rc)
+        rc = say_folders(d, folder);
     if (!rc && !out->n) {
-        struct names parquet = {0};
+        struct names parquet = {0}, arrow = {0};
+        rc = list_folder(&arrow, folder, takes_arrow, NULL);
         for (int k = 0; k < 2 && !rc && !parquet.n; k++)
             rc = list_folder(&parquet, k ? data : folder, takes_parquet, NULL);
         struct ft_records *r;
         if (!rc && parquet.n)
             rc = ft_records_open(&r, parquet.v[0], "parquet");
+        else if (!rc && arrow.n)
+            rc = refuse_arrow(d, folder);
         else if (!rc)
             rc = ft_fail_at(d->at, FT_EDATA, "'%s' has no data file of split '%.*s'", folder,
                             (int)n, split);
+        ft_free_names(arrow.v);
         ft_free_names(parquet.v);
     }
     ft_free(data);

@@ -6,8 +6,10 @@
 #include "core/file.h"
 #include "core/json.h"
 #include "core/sha256.h"
+#include "core/text.h"
 #include "io/records.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -157,6 +159,24 @@ static int try_lock(int *fd, const char *path)
                              strerror(errno));
 }
 
+/* Locks that killed jobs left: nobody holds them. */
+static void sweep_locks(const char *folder)
+{
+    DIR *d = opendir(folder);
+    for (const struct dirent *e; d && (e = readdir(d));) {
+        int fd = -1;
+        char *path = ft_ends_with(e->d_name, ".lock") ? ft_path_join(folder, e->d_name) : NULL;
+        if (path && try_lock(&fd, path) == FT_OK && fd >= 0) {
+            unlink(path);
+            close(fd);
+        }
+        ft_free(path);
+    }
+    if (d)
+        closedir(d);
+    ft_status_clear_errors(); /* of another's files: the next job tries again */
+}
+
 static void say_wait(const struct ft_texts *t, const char *lock, const char *path)
 {
     char builder[128] = "another process";
@@ -266,6 +286,7 @@ int ft_source_prepared(char **path, const struct ft_source *s, const struct ft_t
         goto out;
     unlink(*path); /* a damaged one */
     ft_writer_sweep(*path);
+    sweep_locks(folder);
     FT_GO(build(s, t, *path, key, audit));
     stamp(&h, s);
     ft_sha256_hex(&h, after);

@@ -22,6 +22,17 @@ CASE(a_model_contradicts_itself)
            "@FT plan @D/ok.yaml base_model=tests/golden/own-head 2>&1");
 }
 
+CASE(two_places_for_rope)
+{
+    fresh_folder();
+    EXPECT(0, "'rope_theta' is 10000, and 5000 among the parameters of rope; the second counts",
+           "sed -i '0,/{/s/{/{\"rope_theta\": 10000, \"rope_scaling\": {\"type\": \"linear\", "
+           "\"rope_type\": \"default\", \"rope_theta\": 5000}, /' @D/model/config.json; "
+           "sed -i '/rope_parameters/,/}/d; /^ *\"rope_theta\": [0-9.]*,$/d' @D/model/config.json; "
+           "@FT plan @D/ok.yaml 2>&1");
+    CHECK_HAS(shell_output, "'type' of rope is 'linear', and 'rope_type' 'default'");
+}
+
 /* --- adapters --- */
 
 CASE(an_adapters_config_and_tensors_must_agree)

@@ -89,6 +89,16 @@ CASE(calls_and_observations_of_sharegpt)
            "datasets.0.path=@D/n.jsonl 2>&1");
 }
 
+CASE(folders_of_data)
+{
+    fresh_text("completion", "{\"text\": \"a b\"}");
+    shell("cd @D && mkdir -p f/sub g prepared && mv data.jsonl f/x.jsonl && cp f/x.jsonl f/sub && "
+          "touch g/data.arrow prepared/killed.lock");
+    EXPECT(0, "has folders that are not read", "@FT data @D/c.yaml datasets.0.path=@D/f 2>&1");
+    CHECK_INT(shell("test ! -e @D/prepared/killed.lock"), 0);
+    EXPECT(3, "is a dataset in Arrow files", "@FT data @D/c.yaml datasets.0.path=@D/g 2>&1");
+}
+
 CASE(names_that_do_not_say_what_a_file_is)
 {
     fresh_text("completion", "{\"text\": \"a b\"}\n{\"text\": \"c\"}");
