@@ -329,9 +329,9 @@ static json_t *calls_of(const json_t *v)
     return list;
 }
 
-/* ShareGPT's turn that calls a tool: its text is the call, or a list of calls, as JSON. Who says
- * what the role is (roles) may have other texts. */
-static int read_function_call(json_t *message, bool own_roles)
+/* ShareGPT's turn that calls a tool: its text is the call, or a list of calls, as JSON; any other
+ * text stays the assistant's words. */
+static int read_function_call(json_t *message)
 {
     const json_t *content = json_object_get(message, "content");
     const unsigned since = ft_alloc_failures();
@@ -346,14 +346,7 @@ static int read_function_call(json_t *message, bool own_roles)
         json_object_set_new(message, "content", json_null());
     }
     json_decref(v);
-    FT_TRY(ft_alloc_check(since));
-    if (calls || own_roles)
-        return FT_OK;
-    ft_fail(FT_EDATA, "is a 'function_call' whose text is no JSON of a call with a 'name'");
-    ft_hint(
-        "{\"name\": ..., \"arguments\": {...}}, or a list of them; 'roles' says whose words it is "
-        "else");
-    return FT_EDATA;
+    return ft_alloc_check(since);
 }
 
 /* *parts: see read_parts. */
@@ -371,7 +364,7 @@ static int add_message(json_t *list, const json_t *from, const struct ft_format_
                     "value}");
     }
     if (!rc && strcmp(role, "function_call") == 0)
-        rc = read_function_call(to, o->roles != NULL);
+        rc = read_function_call(to);
     if (!rc && json_object_set_new(to, "role", json_string(ft_role_of(o, role))))
         rc = short_of_memory();
     if (!rc)

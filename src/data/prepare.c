@@ -283,7 +283,7 @@ static int check_bad(struct work *w)
     else
         ft_hint(
             "all of them: 'type', the 'field_' keys or the template may not fit the file; 'ft init "
-            "%s' finds out which do",
+            "MODEL %s' finds out which do",
             w->p->files[0]);
     return FT_EDATA;
 }

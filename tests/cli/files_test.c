@@ -83,10 +83,9 @@ CASE(calls_and_observations_of_sharegpt)
            "@FT data @D/c.yaml --show 1 sequence_len=256 2>&1");
     CHECK_HAS(shell_output, "[tool]o</s>");
     CHECK_HAS(shell_output, "[{\"type\": \"function\", \"function\": {\"name\": \"f\"}}]");
-    EXPECT(3, "is a 'function_call' whose text is no JSON of a call",
+    EXPECT(0, "[assistant]\u27e6not json</s>\u27e7",
            "sed 's/{.\"name.\": .\"f.\".*1}}/not json/' @D/data.jsonl > @D/n.jsonl; @FT data "
-           "@D/c.yaml "
-           "datasets.0.path=@D/n.jsonl 2>&1");
+           "@D/c.yaml datasets.0.path=@D/n.jsonl sequence_len=256 --show 1 2>&1");
 }
 
 CASE(folders_of_data)
