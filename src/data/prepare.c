@@ -282,8 +282,8 @@ static int check_bad(struct work *w)
         ft_hint("'skip_bad_records: %lld' leaves them out", (long long)bad);
     else
         ft_hint(
-            "all of them: 'type', the 'field_' keys or the template may not fit the file; 'ft init "
-            "MODEL %s' finds out which do",
+            "all of them: 'type', the 'field_' keys or the template may not fit the file ('ft init "
+            "MODEL %s' finds out which do); 'skip_bad_records' is for single ones",
             w->p->files[0]);
     return FT_EDATA;
 }
