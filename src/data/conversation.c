@@ -122,8 +122,7 @@ static bool has_calls(const struct conversation *c, size_t i)
     return json_object_get(json_array_get(c->messages, i), "tool_calls") != NULL;
 }
 
-/* How long the prompt for message i is, as far as the text goes if that has less white space at its
- * end; 0 if the text does not begin with it, or there is none. */
+/* How long the prompt for message i is; 0 if the text does not begin with it, or there is none. */
 static int prompt_length(const struct conversation *c, size_t i, size_t *out)
 {
     struct ft_rendered r = {0};
@@ -131,10 +130,8 @@ static int prompt_length(const struct conversation *c, size_t i, size_t *out)
     int rc = ft_render_messages(c, i, i, NULL, true, &r);
     if (rc == FT_EDATA)
         ft_status_clear_errors();
-    if (!rc) {
-        const size_t same = ft_common(&c->text, &r);
-        *out = same + strspn(r.text + same, " \t\r\n") == r.length ? same : 0;
-    }
+    else if (!rc && ft_common(&c->text, &r) == r.length)
+        *out = r.length;
     ft_rendered_free(&r);
     return rc == FT_EDATA ? FT_OK : rc;
 }

@@ -111,7 +111,8 @@ CASE(an_opener_that_the_record_has_is_trained)
     write_template(MOVES("\\n", "assistant:"));
     EXPECT(0, "assistant:\u27e6<think>\neasy</think>4", "@FT data @D/c.yaml --show 1 2>&1");
     write_template(MOVES("\\n", "assistant:<think>\\n\\n"));
-    EXPECT(0, "assistant:<think>\n\u27e6easy</think>4", "@FT data @D/c.yaml --show 1 2>&1");
+    /* the text does not go on from that prompt: whoever writes it writes the opener */
+    EXPECT(0, "assistant:\u27e6<think>\neasy</think>4", "@FT data @D/c.yaml --show 1 2>&1");
     write_template(MOVES("", "assistant:<think>"));
     EXPECT(0, "assistant:<think>\u27e6easy</think>4", "@FT data @D/c.yaml --show 1 2>&1");
 }
