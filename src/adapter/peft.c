@@ -291,6 +291,21 @@ static int read_fields(struct import *m)
     return FT_OK;
 }
 
+static int refuse_folder(const char *folder)
+{
+    const struct ft_where at = {.file = folder};
+    if (!ft_file_exists(folder))
+        return ft_fail_at(at, FT_EDATA, "does not exist; 'lora_model_dir' is an adapter's folder");
+    char *model = ft_path_join(folder, "config.json");
+    const bool is_model = model && ft_file_exists(model);
+    ft_free(model);
+    ft_fail_at(at, FT_EDATA, "has no adapter_config.json: it is no adapter's folder%s",
+               is_model ? ", but a model's" : "");
+    ft_hint("'lora_model_dir' is an adapter to go on from%s",
+            is_model ? "; the model is 'base_model'" : "");
+    return FT_EDATA;
+}
+
 int ft_adapter_import(struct ft_adapter *a, const struct ft_site *sites, int n, const char *folder)
 {
     char *config = ft_path_join(folder, "adapter_config.json");
@@ -300,6 +315,8 @@ int ft_adapter_import(struct ft_adapter *a, const struct ft_site *sites, int n, 
     struct import m = {a, config, NULL};
     a->imported = true;
     int rc = config && tensors && (a->folder = ft_strdup(folder)) ? FT_OK : FT_ERESOURCE;
+    if (!rc && !ft_file_exists(config))
+        rc = refuse_folder(folder);
     if (!rc)
         FT_GO(ft_json_file(config, FT_EDATA, &a->peft));
     if (rc)

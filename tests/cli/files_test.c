@@ -90,6 +90,9 @@ CASE(calls_and_observations_of_sharegpt)
 
 CASE(folders_of_data)
 {
+    fresh_folder();
+    EXPECT(3, "has no adapter_config.json: it is no adapter's folder, but a model's",
+           "rm @D/model/adapter_config.json; @FT plan @D/ok.yaml lora_model_dir=@D/model 2>&1");
     fresh_text("completion", "{\"text\": \"a b\"}");
     shell("cd @D && mkdir -p f/sub g prepared && mv data.jsonl f/x.jsonl && cp f/x.jsonl f/sub && "
           "touch g/data.arrow prepared/killed.lock");
