@@ -179,11 +179,11 @@ static void set_template(json_t *o, const char *text)
 static int is_own_template(const char *folder, const struct ft_served *v, bool *is)
 {
     char *text, *name;
-    FT_TRY(ft_chat_template(&text, &name, folder, false));
-    *is = !v->template || (text && strcmp(text, v->template) == 0);
+    int rc = ft_chat_template(&text, &name, folder, false);
+    *is = !v->template || (!rc && text && strcmp(text, v->template) == 0);
     ft_free(text);
     ft_free(name);
-    return FT_OK;
+    return rc;
 }
 
 static int write_config(const struct place *p, const struct ft_served *v, const struct ft_config *c,
