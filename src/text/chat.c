@@ -53,7 +53,10 @@ int ft_chat_template(char **text, char **name, const char *folder, bool tools)
     *text = *name = NULL;
     if (!rc && ft_file_exists(path)) {
         rc = ft_chat_template_file(text, path);
-        *name = path;
+        if (rc)
+            ft_free(path);
+        else
+            *name = path;
         return rc;
     }
     ft_free(path);
