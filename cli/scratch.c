@@ -62,6 +62,8 @@ static void sweep(const char *base)
     ft_status_clear_errors(); /* short of memory: the next one sweeps */
 }
 
+enum { WAKE = SIGUSR1 }; /* the waiter: it is no longer needed */
+
 static sigset_t ending(void)
 {
     sigset_t set;
@@ -69,6 +71,7 @@ static sigset_t ending(void)
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGHUP);
+    sigaddset(&set, WAKE);
     return set;
 }
 
@@ -77,7 +80,7 @@ static void *end_with_signal(void *ctx)
     const struct ft_scratch *s = ctx;
     const sigset_t set = ending();
     int sig;
-    if (sigwait(&set, &sig))
+    if (sigwait(&set, &sig) || sig == WAKE)
         return NULL;
     remove_folder(s->path);
     signal(sig, SIG_DFL);
@@ -115,7 +118,7 @@ void ft_scratch_close(struct ft_scratch *s)
         return;
     remove_folder(s->path);
     if (s->waits) {
-        pthread_cancel(s->waiter);
+        pthread_kill(s->waiter, WAKE);
         pthread_join(s->waiter, NULL);
         pthread_sigmask(SIG_UNBLOCK, &set, NULL);
     }
