@@ -7,6 +7,7 @@
 #include "config/options.h"
 #include "core/file.h"
 #include "core/json.h"
+#include "core/mem.h"
 #include "core/text.h"
 #include "io/hub.h"
 #include "io/records.h"
@@ -624,15 +625,14 @@ static int save(struct ft_from *f, const char *path, unsigned since)
     size_t n = 0;
     FT_TRY(ft_alloc_check(since));
     if (f->starved)
-        return ft_fail(FT_ERESOURCE, "out of memory");
+        return ft_short_of_memory();
     FILE *o = open_memstream(&text, &n);
     if (!o)
-        return ft_fail(FT_ERESOURCE, "out of memory");
+        return ft_short_of_memory();
     write_yaml(o, f);
     const bool bad = ferror(o) != 0;
     /* fclose shrinks the text, and says nothing where that fails */
-    int rc =
-        fclose(o) || bad || !text ? ft_fail(FT_ERESOURCE, "out of memory") : ft_alloc_check(since);
+    int rc = fclose(o) || bad || !text ? ft_short_of_memory() : ft_alloc_check(since);
     if (!rc)
         rc = ft_file_write(path, text, n);
     free(text);

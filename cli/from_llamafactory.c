@@ -4,6 +4,7 @@
 #include "config/options.h"
 #include "core/file.h"
 #include "core/json.h"
+#include "core/mem.h"
 #include "core/text.h"
 #include "io/hub.h"
 
@@ -213,7 +214,7 @@ static int open_info(struct lf *l)
         l->info = ft_value_json(n);
         l->dir = "data";
         l->path = f->file;
-        return l->info ? FT_OK : ft_fail(FT_ERESOURCE, "out of memory");
+        return l->info ? FT_OK : ft_short_of_memory();
     }
     const char *dir = n && n->kind == FT_YAML_SCALAR ? n->text : "data";
     if (strcmp(dir, "ONLINE") == 0)

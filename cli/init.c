@@ -541,12 +541,11 @@ static int save(const struct init *o, const char *path)
     size_t n = 0;
     FILE *f = open_memstream(&text, &n);
     if (!f)
-        return ft_fail(FT_ERESOURCE, "out of memory");
+        return ft_short_of_memory();
     const unsigned since = ft_alloc_failures();
     write_yaml(f, o);
     const bool bad = ferror(f) != 0;
-    int rc =
-        fclose(f) || bad || !text ? ft_fail(FT_ERESOURCE, "out of memory") : ft_alloc_check(since);
+    int rc = fclose(f) || bad || !text ? ft_short_of_memory() : ft_alloc_check(since);
     if (!rc)
         rc = ft_file_write(path, text, n);
     free(text);

@@ -2,6 +2,7 @@
 #include "cli/cli.h"
 
 #include "core/clock.h"
+#include "core/file.h"
 #include "core/mem.h"
 #include "core/text.h"
 
@@ -159,8 +160,8 @@ static bool is_word(const char *s, const char *a, const char *b)
 static int find_home(char **word, char **own)
 {
     char *equals = (*word)[0] == '-' ? strchr(*word, '=') : NULL;
-    const char *path = equals ? equals + 1 : *word, *home = getenv("HOME");
-    if (path[0] != '~' || (path[1] && path[1] != '/') || !home || !*home)
+    const char *path = equals ? equals + 1 : *word, *home = ft_path_home(path);
+    if (!home)
         return FT_OK;
     *own = ft_format("%.*s%s%s", (int)(path - *word), *word, home, path + 1);
     *word = *own ? *own : *word;

@@ -84,7 +84,7 @@ static int record_text(const struct tools *t, const struct options *o, const jso
         rendered->length = json_string_length(text);
         rendered->text = malloc(rendered->length + 1);
         if (!rendered->text)
-            return ft_fail(FT_ERESOURCE, "out of memory");
+            return ft_short_of_memory();
         memcpy(rendered->text, json_string_value(text), rendered->length + 1);
         return FT_OK;
     }

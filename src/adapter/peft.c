@@ -2,6 +2,7 @@
 #include "adapter/internal.h"
 
 #include "core/file.h"
+#include "core/mem.h"
 #include "core/text.h"
 
 #include <math.h>
@@ -331,7 +332,7 @@ int ft_adapter_import(struct ft_adapter *a, const struct ft_site *sites, int n, 
     FT_GO(ft_adapter_resolve(a, ranks, alphas));
     FT_GO(check_ranks(a, f));
     if (json_object_set_new(a->peft, "inference_mode", json_true()))
-        rc = ft_fail(FT_ERESOURCE, "out of memory");
+        rc = ft_short_of_memory();
 out:
     ft_st_close(f);
     ft_free(config);

@@ -169,7 +169,7 @@ static int read_targets(struct ft_config *c, const struct ft_option *o, const st
 int ft_value_path(const char **out, struct ft_arena *arena, const char *key,
                   const struct ft_yaml *n)
 {
-    const char *home = getenv("HOME");
+    const char *home;
     if (n->kind != FT_YAML_SCALAR)
         return ft_value_refuse(key, n, "text");
     *out = n->text;
@@ -181,7 +181,7 @@ int ft_value_path(const char **out, struct ft_arena *arena, const char *key,
         ft_hint("write the whole path");
         return FT_ECONFIG;
     }
-    if (!home || !*home)
+    if (!(home = ft_path_home(n->text)))
         return ft_fail_at(n->at, FT_ECONFIG, "'%s' is '%s', and HOME is not set", key, n->text);
     *out = ft_arena_format(arena, "%s%s", home, n->text + 1);
     return *out ? FT_OK : FT_ERESOURCE;

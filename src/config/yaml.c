@@ -2,6 +2,7 @@
 #include "config/yaml.h"
 
 #include "core/file.h"
+#include "core/mem.h"
 #include "core/text.h"
 
 #include <stdio.h>
@@ -33,7 +34,7 @@ static int next(struct reader *r, yaml_event_t *e)
     const yaml_parser_t *p = &r->parser;
     yaml_mark_t mark = p->problem_mark;
     if (p->error == YAML_MEMORY_ERROR)
-        return ft_fail(FT_ERESOURCE, "out of memory");
+        return ft_short_of_memory();
     if (p->error == YAML_READER_ERROR)
         mark = p->mark;
     int rc = ft_fail_at(place(r, mark), FT_ECONFIG, "not valid YAML: %s",
@@ -160,7 +161,7 @@ static int build_document(struct reader *r, struct ft_yaml **out)
 static int parse(struct reader *r, const char *text, size_t len, struct ft_yaml **out)
 {
     if (!yaml_parser_initialize(&r->parser))
-        return ft_fail(FT_ERESOURCE, "out of memory");
+        return ft_short_of_memory();
     yaml_parser_set_encoding(&r->parser, YAML_UTF8_ENCODING);
     yaml_parser_set_input_string(&r->parser, (const unsigned char *)text, len);
     int rc = build_document(r, out);

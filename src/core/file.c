@@ -339,6 +339,12 @@ int ft_make_folders(const char *path)
     return ft_is_folder(path) ? FT_OK : write_error(path, "create");
 }
 
+const char *ft_path_home(const char *path)
+{
+    const char *home = path[0] == '~' && (!path[1] || path[1] == '/') ? getenv("HOME") : NULL;
+    return home && *home ? home : NULL;
+}
+
 char *ft_path_join(const char *a, const char *b)
 {
     if (b[0] == '/' || !a || !a[0] || strcmp(a, ".") == 0)

@@ -67,6 +67,9 @@ bool ft_same_file(const char *a, const char *b);
  * Where both are there and are not one, says which is taken. NULL if memory is short. */
 char *ft_path_find(const char *folder, const char *path);
 
+/* The home folder, where a path is "~" or begins with "~/"; NULL if not, or HOME is not set. */
+const char *ft_path_home(const char *path);
+
 /* "a/b": b appended to folder a, or b alone where it is absolute. NULL if memory is short. */
 char *ft_path_join(const char *a, const char *b);
 

@@ -223,7 +223,7 @@ char *ft_json_dumps(const json_t *root, size_t flags, unsigned since)
     if (text && ft_alloc_failures() == since)
         return text;
     ft_json_free(text);
-    ft_fail(FT_ERESOURCE, "out of memory");
+    ft_short_of_memory();
     return NULL;
 }
 

@@ -21,9 +21,14 @@ void ft_alloc_failed(void)
     failures++;
 }
 
+int ft_short_of_memory(void)
+{
+    return ft_fail(FT_ERESOURCE, "out of memory");
+}
+
 int ft_alloc_check(unsigned since)
 {
-    return failures == since ? FT_OK : ft_fail(FT_ERESOURCE, "out of memory");
+    return failures == since ? FT_OK : ft_short_of_memory();
 }
 
 static int out_of_memory(size_t n, size_t size)

@@ -28,6 +28,8 @@ void ft_arena_fini(struct ft_arena *a);
 unsigned ft_alloc_failures(void);
 /* FT_ERESOURCE, reported, if one has failed since ft_alloc_failures() was `since`. */
 int ft_alloc_check(unsigned since);
+/* Reports that memory is short: FT_ERESOURCE. */
+int ft_short_of_memory(void);
 /* A library's allocation has failed. */
 void ft_alloc_failed(void);
 

@@ -51,7 +51,7 @@ int ft_regex_failed(int result, const char *text)
 {
     OnigUChar why[ONIG_MAX_ERROR_MESSAGE_LEN] = "";
     if (result == ONIGERR_MEMORY)
-        return ft_fail(FT_ERESOURCE, "out of memory");
+        return ft_short_of_memory();
     onig_error_code_to_str(why, result);
     return ft_fail(FT_EDATA, "a regular expression cannot be matched with '%.40s': %s", text,
                    (const char *)why);

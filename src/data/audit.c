@@ -69,7 +69,9 @@ const char *ft_unrendered_name(char out[64], int speaker, int part)
     if (part == FT_PART_TOOLS)
         snprintf(out, 64, "%s", ft_part_names[part]);
     else if (speaker == FT_OF_TEMPLATE)
-        snprintf(out, 64, "documents"); /* the only other member of a record that is looked at */
+        snprintf(
+            out, 64,
+            "documents of the record"); /* the only other member of a record that is looked at */
     else
         snprintf(out, 64, "%s of '%s' messages", ft_part_names[part], ft_speaker_names[speaker]);
     return out;

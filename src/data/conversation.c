@@ -112,7 +112,7 @@ static int render_words(const struct conversation *c, size_t i, const char *word
 {
     json_t *other = with_words(json_array_get(c->messages, i), words, calls);
     int rc = other ? ft_render_messages(c, json_array_size(c->messages), i, other, false, r)
-                   : ft_fail(FT_ERESOURCE, "out of memory");
+                   : ft_short_of_memory();
     json_decref(other);
     return rc;
 }
@@ -596,7 +596,7 @@ static int find_content(const struct conversation *c, size_t i, size_t *at, size
         json_t *other = json_copy((json_t *)(uintptr_t)message);
         int rc =
             !other || json_object_set_new(other, "content", json_string(other_words(message, k)))
-                ? ft_fail(FT_ERESOURCE, "out of memory")
+                ? ft_short_of_memory()
                 : ft_render_messages(c, json_array_size(c->messages), i, other, false, &r);
         json_decref(other);
         if (!rc)

@@ -7,11 +7,6 @@
 
 #include <string.h>
 
-static int short_of_memory(void)
-{
-    return ft_fail(FT_ERESOURCE, "out of memory");
-}
-
 /* A value that may be given as a text of JSON. */
 static int parsed(json_t **out, const json_t *v, const char *what)
 {
@@ -72,11 +67,11 @@ static int add_range(json_t *ranges, size_t begin, size_t end)
 {
     json_t *last = json_array_get(ranges, json_array_size(ranges) - 1);
     if (last && json_integer_value(json_array_get(last, 1)) == (json_int_t)begin && end > begin)
-        return json_array_set_new(last, 1, json_integer((json_int_t)end)) ? short_of_memory()
+        return json_array_set_new(last, 1, json_integer((json_int_t)end)) ? ft_short_of_memory()
                                                                           : FT_OK;
     return end > begin && json_array_append_new(
                               ranges, json_pack("[II]", (json_int_t)begin, (json_int_t)end))
-               ? short_of_memory()
+               ? ft_short_of_memory()
                : FT_OK;
 }
 
@@ -87,7 +82,7 @@ static int trained_parts(json_t **out, const json_t *parts)
     json_t *ranges = json_array();
     bool says = false;
     size_t at = 0;
-    int rc = ranges ? FT_OK : short_of_memory();
+    int rc = ranges ? FT_OK : ft_short_of_memory();
     for (size_t i = 0; i < json_array_size(parts) && !rc; i++) {
         const json_t *part = json_array_get(parts, i), *text;
         const json_t *own = ft_json_get(part, "train");
@@ -117,7 +112,7 @@ static int trained_details(json_t **out, const json_t *details, const json_t *co
 {
     const char *text = json_string_value(content);
     *out = json_array_size(details) ? json_array() : json_false();
-    int rc = *out ? FT_OK : short_of_memory();
+    int rc = *out ? FT_OK : ft_short_of_memory();
     for (size_t i = 0; i < json_array_size(details) && !rc; i++) {
         const json_t *one = json_array_get(details, i), *own = json_object_get(one, "train");
         const json_t *first = json_object_get(one, "begin_offset");
@@ -163,7 +158,7 @@ static int join_parts(json_t *message, const char *key, const json_t *parts)
     }
     int bad = json_object_set_new(message, key, json_stringn_nocheck(all, n));
     ft_free(all);
-    return bad ? short_of_memory() : FT_OK;
+    return bad ? ft_short_of_memory() : FT_OK;
 }
 
 /* A call's arguments may be a text of JSON. */
@@ -171,7 +166,7 @@ static int parse_calls(json_t *message)
 {
     json_t *calls = json_deep_copy(json_object_get(message, "tool_calls")), *call;
     size_t i;
-    int rc = calls ? FT_OK : short_of_memory();
+    int rc = calls ? FT_OK : ft_short_of_memory();
     json_array_foreach(calls, i, call)
     {
         json_t *function = json_object_get(call, "function"), *value = NULL;
@@ -186,10 +181,10 @@ static int parse_calls(json_t *message)
             continue;
         rc = parsed(&value, json_object_get(function, "arguments"), "a call's 'arguments'");
         if (!rc && json_object_set_new(function, "arguments", value))
-            rc = short_of_memory();
+            rc = ft_short_of_memory();
     }
     if (!rc && json_object_set(message, "tool_calls", calls))
-        rc = short_of_memory();
+        rc = ft_short_of_memory();
     json_decref(calls);
     return rc;
 }
@@ -211,7 +206,7 @@ static int copy_properties(json_t *to, const json_t *from, const struct ft_forma
         if (value && (!json_is_null(value) || strcmp(p[0], "content") == 0))
             bad |= json_object_set(to, p[0], value);
     }
-    return bad ? short_of_memory() : FT_OK;
+    return bad ? ft_short_of_memory() : FT_OK;
 }
 
 static const char *thinking_key(const struct ft_format_options *o)
@@ -264,7 +259,7 @@ static int split_thinking(json_t *message, const struct ft_format_options *o)
     json_t *text = json_stringn_nocheck(answer.p, answer.n);
     int bad = json_object_set_new(message, thinking_key(o), own);
     bad = json_object_set_new(message, "content", text) || bad;
-    return bad ? short_of_memory() : FT_OK;
+    return bad ? ft_short_of_memory() : FT_OK;
 }
 
 /* Texts in parts, and which bytes of the message's words are trained on: *parts; NULL: all or none,
@@ -355,7 +350,7 @@ static int add_message(json_t *list, const json_t *from, const struct ft_format_
 {
     *parts = NULL;
     json_t *to = json_object();
-    int rc = to ? copy_properties(to, from, o) : short_of_memory();
+    int rc = to ? copy_properties(to, from, o) : ft_short_of_memory();
     const char *role = json_string_value(json_object_get(to, "role"));
     if (!rc && !role) {
         rc = ft_fail(FT_EDATA, "has no '%s'", source_of(o, "role"));
@@ -366,7 +361,7 @@ static int add_message(json_t *list, const json_t *from, const struct ft_format_
     if (!rc && strcmp(role, "function_call") == 0)
         rc = read_function_call(to);
     if (!rc && json_object_set_new(to, "role", json_string(ft_role_of(o, role))))
-        rc = short_of_memory();
+        rc = ft_short_of_memory();
     if (!rc)
         rc = read_parts(to, o, parts);
     const json_t *content = json_object_get(to, "content");
@@ -381,7 +376,7 @@ static int add_message(json_t *list, const json_t *from, const struct ft_format_
     if (!rc && json_is_array(json_object_get(to, "tool_calls")))
         rc = parse_calls(to);
     if (!rc && json_array_append(list, to))
-        rc = short_of_memory();
+        rc = ft_short_of_memory();
     json_decref(to);
     return rc;
 }
@@ -391,7 +386,7 @@ static int add_message(json_t *list, const json_t *from, const struct ft_format_
 static int add_system(json_t *list, const char *text, size_t n)
 {
     json_t *message = json_pack("{ssss%}", "role", "system", "content", text, n);
-    return !message || json_array_insert_new(list, 0, message) ? short_of_memory() : FT_OK;
+    return !message || json_array_insert_new(list, 0, message) ? ft_short_of_memory() : FT_OK;
 }
 
 /* The system message that the record has beside its messages, or the entry's own. */
@@ -402,12 +397,12 @@ static int complete(json_t *list, json_t *parts, const json_t *record,
     const bool has = first && strcmp(first, "system") == 0;
     const json_t *own = ft_json_get(record, o->field_system ? o->field_system : "system");
     if (has && o->drop_system_message)
-        return json_array_remove(list, 0) || json_array_remove(parts, 0) ? short_of_memory()
+        return json_array_remove(list, 0) || json_array_remove(parts, 0) ? ft_short_of_memory()
                                                                          : FT_OK;
     if (has || o->drop_system_message || (!json_is_string(own) && !o->default_system))
         return FT_OK;
     if (json_array_insert_new(parts, 0, json_null()))
-        return short_of_memory();
+        return ft_short_of_memory();
     return json_is_string(own) ? add_system(list, json_string_value(own), json_string_length(own))
                                : add_system(list, o->default_system, strlen(o->default_system));
 }
@@ -422,7 +417,7 @@ static int add_messages(json_t *list, json_t *parts, const json_t *messages,
         json_t *own;
         int rc = add_message(list, one, o, &own);
         if (json_array_append_new(parts, own ? own : json_null()) && !rc)
-            rc = short_of_memory();
+            rc = ft_short_of_memory();
         if (rc)
             return rc == FT_EDATA ? ft_fail(FT_EDATA, "message %zu cannot be used", i + 1) : rc;
     }
@@ -454,14 +449,14 @@ static int parse_tools(json_t **tools)
 {
     json_t *copy = json_deep_copy(*tools), *tool;
     size_t i;
-    int rc = copy ? FT_OK : short_of_memory();
+    int rc = copy ? FT_OK : ft_short_of_memory();
     json_array_foreach(copy, i, tool)
     {
         if (json_is_object(tool) && !json_object_get(tool, "function") &&
             json_is_string(json_object_get(tool, "name"))) { /* bare, as ShareGPT has them */
             json_t *whole = json_pack("{sssO}", "type", "function", "function", tool);
             if (!whole || json_array_set_new(copy, i, whole))
-                rc = short_of_memory();
+                rc = ft_short_of_memory();
             tool = json_array_get(copy, i);
         }
         json_t *function = json_object_get(tool, "function"), *value = NULL;
@@ -470,7 +465,7 @@ static int parse_tools(json_t **tools)
             continue;
         rc = parsed(&value, parameters, "a tool's 'parameters'");
         if (!rc && json_object_set_new(function, "parameters", value))
-            rc = short_of_memory();
+            rc = ft_short_of_memory();
     }
     json_decref(*tools);
     *tools = copy;
@@ -492,7 +487,7 @@ static int assemble(json_t **out, json_t *list, json_t *parts, const json_t *rec
         rc = parse_tools(&tools);
     *out = rc ? NULL : json_pack("{sOsO}", "messages", list, "ft parts", parts);
     if (!rc && (!*out || (json_array_size(tools) && json_object_set(*out, "tools", tools))))
-        rc = short_of_memory();
+        rc = ft_short_of_memory();
     json_decref(tools);
     return rc;
 }
@@ -503,7 +498,7 @@ int ft_conversation_from(json_t **out, const json_t *record, const struct ft_for
     *out = NULL;
     int rc = get_messages(&messages, record, o);
     if (!rc)
-        rc = list && parts ? add_messages(list, parts, messages, o) : short_of_memory();
+        rc = list && parts ? add_messages(list, parts, messages, o) : ft_short_of_memory();
     if (!rc)
         rc = assemble(out, list, parts, record, o);
     json_decref(messages);
@@ -526,10 +521,10 @@ int ft_conversation_from_pair(json_t **out, const json_t *record, const char *pr
 {
     json_t *list = json_array(), *parts = json_array();
     *out = NULL;
-    int rc = list && parts ? add_list(list, parts, record, prompt, o) : short_of_memory();
+    int rc = list && parts ? add_list(list, parts, record, prompt, o) : ft_short_of_memory();
     for (size_t i = 0; i < json_array_size(parts) && !rc; i++)
         if (json_array_set_new(parts, i, json_false()))
-            rc = short_of_memory();
+            rc = ft_short_of_memory();
     if (!rc)
         rc = add_list(list, parts, record, completion, o);
     if (!rc)
@@ -544,13 +539,13 @@ static int add_text(json_t *list, const char *role, const json_t *text)
     if (!json_is_string(text))
         return ft_fail(FT_EDATA, "has earlier turns that are not pairs of texts");
     json_t *message = json_pack("{sssO}", "role", role, "content", text);
-    return !message || json_array_append_new(list, message) ? short_of_memory() : FT_OK;
+    return !message || json_array_append_new(list, message) ? ft_short_of_memory() : FT_OK;
 }
 
 static int add_own(json_t *list, const char *role, const char *text)
 {
     json_t *v = json_string(text);
-    int rc = v ? add_text(list, role, v) : short_of_memory();
+    int rc = v ? add_text(list, role, v) : ft_short_of_memory();
     json_decref(v);
     return rc;
 }
@@ -559,7 +554,7 @@ int ft_conversation_from_texts(json_t **out, const char *system, const json_t *h
                                const char *question, const char *answer)
 {
     json_t *list = json_array();
-    int rc = list ? FT_OK : short_of_memory();
+    int rc = list ? FT_OK : ft_short_of_memory();
     *out = NULL;
     if (!rc && *system)
         rc = add_own(list, "system", system);
@@ -576,7 +571,7 @@ int ft_conversation_from_texts(json_t **out, const char *system, const json_t *h
     if (!rc)
         rc = add_own(list, "assistant", answer);
     if (!rc && !(*out = json_pack("{sO}", "messages", list)))
-        rc = short_of_memory();
+        rc = ft_short_of_memory();
     json_decref(list);
     return rc;
 }

@@ -9,11 +9,6 @@
 
 const char *const ft_said[FT_SAID] = {"reasoning_content", "thinking", "reasoning", "tool_calls"};
 
-static int short_of_memory(void)
-{
-    return ft_fail(FT_ERESOURCE, "out of memory");
-}
-
 int ft_render_list(const struct conversation *c, json_t *messages, bool prompt,
                    struct ft_rendered *out)
 {
@@ -21,7 +16,7 @@ int ft_render_list(const struct conversation *c, json_t *messages, bool prompt,
     const bool bad = !record || json_object_set(record, "messages", messages);
     if (!bad)
         json_object_del(record, "ft parts");
-    int rc = bad ? short_of_memory() : ft_chat_render(c->chat, record, prompt, c->now, out);
+    int rc = bad ? ft_short_of_memory() : ft_chat_render(c->chat, record, prompt, c->now, out);
     json_decref(record);
     return rc;
 }
@@ -33,7 +28,7 @@ int ft_render_messages(const struct conversation *c, size_t n, size_t i, json_t 
     int bad = !list;
     for (size_t k = 0; k < n && !bad; k++)
         bad = json_array_append(list, k == i && other ? other : json_array_get(c->messages, k));
-    int rc = bad ? short_of_memory() : ft_render_list(c, list, prompt, out);
+    int rc = bad ? ft_short_of_memory() : ft_render_list(c, list, prompt, out);
     json_decref(list);
     return rc;
 }
@@ -97,7 +92,7 @@ static int render_without_text(struct conversation *c)
     struct ft_rendered empty = {0};
     json_t *list = with_empty_texts(c);
     if (!list)
-        return short_of_memory();
+        return ft_short_of_memory();
     int as_is = ft_render_list(c, c->messages, false, &c->text);
     if (as_is && as_is != FT_EDATA) {
         json_decref(list);

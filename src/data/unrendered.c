@@ -13,11 +13,6 @@
 const char *const ft_part_names[FT_PARTS] = {"content", "reasoning_content", "tool_calls",
                                              "name",    "other members",     "tools"};
 
-static int short_of_memory(void)
-{
-    return ft_fail(FT_ERESOURCE, "out of memory");
-}
-
 /* Members that are no words. */
 static bool is_plumbing(const struct conversation *c, const char *key)
 {
@@ -151,7 +146,7 @@ static int changes_nothing(const struct conversation *c, size_t i, const char *k
     for (int k = 0; k < FT_REASONINGS && part == FT_PART_REASONING && !bad; k++)
         if (strcmp(ft_said[k], key) != 0)
             json_object_del(other, ft_said[k]);
-    int rc = bad ? short_of_memory()
+    int rc = bad ? ft_short_of_memory()
                  : ft_render_messages(c, json_array_size(c->messages), i, other, false, &r);
     *same =
         rc == FT_OK && r.length == c->text.length && memcmp(r.text, c->text.text, r.length) == 0;
@@ -256,7 +251,7 @@ static int check_tools(const struct conversation *c)
         json_object_del(record, "ft parts");
         json_object_del(record, "tools");
     }
-    int rc = bad ? short_of_memory() : ft_chat_render(c->chat, record, false, c->now, &r);
+    int rc = bad ? ft_short_of_memory() : ft_chat_render(c->chat, record, false, c->now, &r);
     if (rc == FT_OK && r.length == c->text.length && memcmp(r.text, c->text.text, r.length) == 0)
         c->s->unrendered[FT_OF_TEMPLATE] |= 1u << FT_PART_TOOLS;
     if (rc == FT_EDATA) {
@@ -297,7 +292,7 @@ int ft_find_unrendered(const struct conversation *c)
         return FT_OK;
     json_t *list = with_stand_ins(c);
     if (!list)
-        return short_of_memory();
+        return ft_short_of_memory();
     int rc = ft_render_list(c, list, false, &all);
     if (rc == FT_EDATA) {
         ft_status_clear_errors();

@@ -65,7 +65,7 @@ static int fill(struct ft_records *r)
     if (n == 0 && (code == Z_OK || code == Z_STREAM_END))
         return FT_OK;
     if (code == Z_MEM_ERROR || (code == Z_ERRNO && errno == ENOMEM))
-        return r->rc = ft_fail(FT_ERESOURCE, "out of memory");
+        return r->rc = ft_short_of_memory();
     return r->rc = ft_fail_at(here(r), FT_EDATA, "cannot be read%s: %s",
                               code == Z_ERRNO ? "" : " as gzip",
                               code == Z_ERRNO ? strerror(errno) : why);
@@ -210,7 +210,7 @@ static int parse_text(const struct ft_records *r, const struct ft_raw *raw, json
     if (!text)
         return not_utf8(r, raw);
     *out = json_pack("{so}", "text", text);
-    return *out ? FT_OK : ft_fail(FT_ERESOURCE, "out of memory");
+    return *out ? FT_OK : ft_short_of_memory();
 }
 
 /* --- JSON: one list of records, or one record after the other --- */
@@ -366,7 +366,7 @@ static int csv_field(const struct ft_records *r, const struct ft_raw *raw, size_
     FT_TRY(ft_alloc_check(since));
     if (!text)
         return not_utf8(r, raw);
-    return json_array_append_new(list, text) ? ft_fail(FT_ERESOURCE, "out of memory") : FT_OK;
+    return json_array_append_new(list, text) ? ft_short_of_memory() : FT_OK;
 }
 
 /* The record's fields, of which no more than `most` are read. */
@@ -375,7 +375,7 @@ static int csv_fields(const struct ft_records *r, const struct ft_raw *raw, size
 {
     json_t *list = json_array();
     char *buffer = NULL;
-    int rc = list ? ft_alloc(&buffer, raw->length + 1, 1) : ft_fail(FT_ERESOURCE, "out of memory");
+    int rc = list ? ft_alloc(&buffer, raw->length + 1, 1) : ft_short_of_memory();
     size_t at = 0;
     while (!rc && json_array_size(list) < most) {
         rc = csv_field(r, raw, &at, buffer, list);
@@ -401,7 +401,7 @@ static int check_names(const struct ft_records *r, json_t *names)
         snprintf(unnamed, sizeof unnamed, "Unnamed: %zu", i);
         if (!json_is_string(json_array_get(names, i)) &&
             json_array_set_new(names, i, json_string(unnamed)))
-            return ft_fail(FT_ERESOURCE, "out of memory");
+            return ft_short_of_memory();
         for (size_t k = 0; k < i; k++)
             if (json_equal(json_array_get(names, i), json_array_get(names, k)))
                 return ft_fail_at(at, FT_EDATA, "two columns are called '%s'",
@@ -440,7 +440,7 @@ static int parse_csv(const struct ft_records *r, const struct ft_raw *raw, json_
     for (size_t i = 0; i < names && !rc; i++)
         if (json_object_set_new(*out, json_string_value(json_array_get(r->names, i)),
                                 i < n ? json_incref(json_array_get(fields, i)) : json_null()))
-            rc = ft_fail(FT_ERESOURCE, "out of memory");
+            rc = ft_short_of_memory();
     json_decref(fields);
     if (rc) {
         json_decref(*out);
@@ -590,7 +590,7 @@ static int open_file(struct ft_records *r)
     errno = 0;
     r->file = gzopen(r->path, "rbe");
     if (!r->file && (errno == 0 || errno == ENOMEM))
-        return ft_fail(FT_ERESOURCE, "out of memory");
+        return ft_short_of_memory();
     if (!r->file)
         return ft_fail_at(at, FT_EDATA, "cannot be read: %s", strerror(errno));
     gzbuffer(r->file, BUFFER);

@@ -176,7 +176,7 @@ int ft_chat_render(const struct ft_chat *c, const json_t *record, bool prompt, l
         (json_is_array(json_object_get(record, "messages")) &&
          json_object_set_new(context, "messages", prepared(json_object_get(record, "messages"))))) {
         json_decref(context);
-        return ft_fail(FT_ERESOURCE, "out of memory");
+        return ft_short_of_memory();
     }
     const bool tools = c->with_tools && ft_json_get(record, "tools");
     int rc = ft_template_render(tools ? c->with_tools : c->template, context, now, out);

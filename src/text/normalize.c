@@ -1,6 +1,8 @@
 /* Normalizers. */
 #include "text/internal.h"
 
+#include "core/mem.h"
+
 #include <stdlib.h>
 #include <utf8proc.h>
 
@@ -53,7 +55,7 @@ static int put_form(const struct ft_step *s, const char *p, size_t n, struct ft_
         utf8proc_map((const utf8proc_uint8_t *)p, (utf8proc_ssize_t)n, &mapped,
                      (utf8proc_option_t)(UTF8PROC_STABLE | s->choice));
     if (length == UTF8PROC_ERROR_NOMEM)
-        return ft_fail(FT_ERESOURCE, "out of memory");
+        return ft_short_of_memory();
     if (length < 0)
         return ft_fail(FT_EDATA, "text cannot be normalized: %s", utf8proc_errmsg(length));
     int rc = ft_bytes_add(out, (const char *)mapped, (size_t)length);

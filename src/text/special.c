@@ -4,6 +4,7 @@
 #include "text/internal.h"
 
 #include "core/file.h"
+#include "core/mem.h"
 #include "text/chat.h"
 
 #include <stdlib.h>
@@ -33,11 +34,6 @@ static const struct {
      "<pad>"},
     {"CohereTokenizer", {NULL}, "<BOS_TOKEN>", "<|END_OF_TURN_TOKEN|>", "<UNK>", "<PAD>"},
 };
-
-static int short_of_memory(void)
-{
-    return ft_fail(FT_ERESOURCE, "out of memory");
-}
 
 /* The row of a tokenizer_config.json, or of the model beside it; -1: none. */
 static int class_of(const json_t *tokenizer, const json_t *model)
@@ -114,7 +110,7 @@ static int add_of_class(json_t *to, int i)
     for (size_t k = 0; k < sizeof tokens / sizeof *tokens; k++)
         if (tokens[k].token &&
             json_object_set_new(to, tokens[k].name, json_string(tokens[k].token)))
-            return short_of_memory();
+            return ft_short_of_memory();
     return FT_OK;
 }
 
@@ -130,7 +126,7 @@ static int add_name(json_t *to, const char *name, const json_t *v)
     const json_t *content = content_of(v);
     if (json_is_null(v)) /* none, whatever its class says */
         json_object_del(to, name);
-    return content && json_object_set(to, name, (json_t *)(uintptr_t)content) ? short_of_memory()
+    return content && json_object_set(to, name, (json_t *)(uintptr_t)content) ? ft_short_of_memory()
                                                                               : FT_OK;
 }
 
@@ -214,7 +210,7 @@ static int find_names(json_t **out, const struct files *f)
 {
     *out = json_object();
     const int class = class_of(f->config, f->model);
-    int rc = *out ? FT_OK : short_of_memory();
+    int rc = *out ? FT_OK : ft_short_of_memory();
     if (!rc && class >= 0)
         rc = add_of_class(*out, class);
     if (!rc)
@@ -338,8 +334,8 @@ static int put_listed(struct ft_token_list *l, const struct files *f, const json
             return ft_fail_at((struct ft_where){.file = f->folder}, FT_EDATA,
                               "added_tokens.json has '%s' without an id", key);
         json_t *spec = json_pack("{ss sb}", "content", key, "special", special);
-        int rc =
-            spec ? put(l, spec, (long long)json_number_value(value), special) : short_of_memory();
+        int rc = spec ? put(l, spec, (long long)json_number_value(value), special)
+                      : ft_short_of_memory();
         json_decref(spec);
         FT_TRY(rc);
     }

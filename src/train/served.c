@@ -5,6 +5,7 @@
 
 #include "core/file.h"
 #include "core/json.h"
+#include "core/mem.h"
 #include "core/text.h"
 #include "text/chat.h"
 
@@ -121,7 +122,7 @@ static int read_object(const struct place *p, const char *name, json_t **out)
     }
     ft_free(path);
     if (!rc && !*out && !(*out = json_object()))
-        rc = ft_fail(FT_ERESOURCE, "out of memory");
+        rc = ft_short_of_memory();
     return rc;
 }
 

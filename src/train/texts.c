@@ -2,6 +2,7 @@
 #include "train/internal.h"
 
 #include "core/file.h"
+#include "core/mem.h"
 #include "core/sha256.h"
 #include "core/text.h"
 #include "io/records.h"
@@ -79,7 +80,7 @@ static int set_special(struct ft_texts *t)
             return FT_ECONFIG;
         }
         if (json_object_set_new(t->special, p[0], json_string(p[1])))
-            return ft_fail(FT_ERESOURCE, "out of memory");
+            return ft_short_of_memory();
     }
     return FT_OK;
 }
@@ -319,7 +320,7 @@ static int find_names(struct ft_source *s, const struct ft_texts *t)
             s->names = NULL;
         }
     }
-    return s->names ? FT_OK : ft_fail(FT_ERESOURCE, "out of memory");
+    return s->names ? FT_OK : ft_short_of_memory();
 }
 
 /* A role that nearly is one that conversations have is said to be so. */

@@ -65,7 +65,7 @@ CASE(parts_of_parts_are_looked_at)
     CHECK_HAS(shell_output, "unrendered: content of 'others' messages");
     CHECK_HAS(shell_output, "data.jsonl:1, 'developer'");
     CHECK_HAS(shell_output, "data.jsonl:1, 'mood'");
-    CHECK_HAS(shell_output, "unrendered: documents in 1");
+    CHECK_HAS(shell_output, "unrendered: documents of the record in 1");
     CHECK_HAS(shell_output, "unrendered: tools in 1");
     text_with(TWO_CALLS, "{% for m in messages %}" SAID "{% for c in m.tool_calls %}{{ "
                          "c.function.name }}{% endfor %}</s>{% endfor %}");

@@ -386,6 +386,11 @@ CASE(parts_of_turns_may_be_trained)
                   ANSWER("\"content\": \"a\", \"reasoning_content\": [{\"text\": \"a\", \"train\": "
                          "false}]"),
                   "", CHATML, "reasoning in parts", 0);
+}
+
+CASE(ranges_of_turns_may_be_trained)
+{
+    fresh();
     static const char details[] =
         ANSWER("\"content\": \"h\u00e9llo, you\", \"d\": [{\"begin_offset\": 1, \"end_offset\": 1, "
                "\"train\": true}, {\"begin_offset\": 6, \"end_offset\": 99, \"train\": true}]");
