@@ -10,7 +10,7 @@ static bool is(const struct ft_tensor *t, int64_t rows, int64_t cols)
 
 static bool same(const struct ft_tensor *a, const struct ft_tensor *b)
 {
-    return is(a, b->rows, b->cols) && a->live == b->live;
+    return is(a, b->rows, b->cols) && a->extent == b->extent;
 }
 
 static struct ft_cost cost(double flops, double elements)
@@ -18,14 +18,14 @@ static struct ft_cost cost(double flops, double elements)
     return (struct ft_cost){flops, 4 * elements};
 }
 
-static int64_t rows_of(const struct ft_tensor *t, int64_t live)
+static int64_t rows_of(const struct ft_tensor *t, const int64_t *n)
 {
-    return t->live ? live : t->rows;
+    return t->extent ? n[t->extent] : t->rows;
 }
 
-static double size_of(const struct ft_tensor *t, int64_t live)
+static double size_of(const struct ft_tensor *t, const int64_t *n)
 {
-    return t ? (double)rows_of(t, live) * (double)t->cols : 0;
+    return t ? (double)rows_of(t, n) * (double)t->cols : 0;
 }
 
 /* The size of a stored operand, in f32 elements. */
@@ -40,9 +40,8 @@ static void embed_check(const union ft_op_args *a)
     FT_ASSERT(is(e->ids, e->y->rows, 1) && e->ids->dtype == FT_I32 && e->y->cols == e->w->cols);
 }
 
-static struct ft_cost embed_cost(const union ft_op_args *a, int64_t n, int64_t docs)
+static struct ft_cost embed_cost(const union ft_op_args *a, const int64_t *n)
 {
-    (void)docs;
     return cost(0, 1.5 * size_of(a->embed.y, n));
 }
 
@@ -53,9 +52,8 @@ static void rmsnorm_check(const union ft_op_args *a)
     FT_ASSERT(r->x->cols <= FT_NORM_COLS_MAX);
 }
 
-static struct ft_cost rmsnorm_cost(const union ft_op_args *a, int64_t n, int64_t docs)
+static struct ft_cost rmsnorm_cost(const union ft_op_args *a, const int64_t *n)
 {
-    (void)docs;
     return cost(4 * size_of(a->rmsnorm.x, n), 2 * size_of(a->rmsnorm.x, n));
 }
 
@@ -66,9 +64,8 @@ static void rmsnorm_dx_check(const union ft_op_args *a)
     FT_ASSERT(is(r->rstd, r->x->rows, 1) && (!r->add || same(r->add, r->x)));
 }
 
-static struct ft_cost rmsnorm_dx_cost(const union ft_op_args *a, int64_t n, int64_t docs)
+static struct ft_cost rmsnorm_dx_cost(const union ft_op_args *a, const int64_t *n)
 {
-    (void)docs;
     return cost(9 * size_of(a->rmsnorm_dx.x, n), 4 * size_of(a->rmsnorm_dx.x, n));
 }
 
@@ -82,9 +79,8 @@ static void linear_check(const union ft_op_args *a)
     FT_ASSERT(!l->u || (is(l->b, l->y->cols, l->u->cols) && l->u->rows == l->y->rows));
 }
 
-static struct ft_cost linear_cost(const union ft_op_args *a, int64_t n, int64_t docs)
+static struct ft_cost linear_cost(const union ft_op_args *a, const int64_t *n)
 {
-    (void)docs;
     const struct ft_linear *l = &a->linear;
     double k = (double)l->x->cols + (l->u ? (double)l->u->cols : 0);
     return cost(2 * size_of(l->y, n) * k,
@@ -100,9 +96,8 @@ static void linear_dx_check(const union ft_op_args *a)
     FT_ASSERT(!l->du || (is(l->a, l->du->cols, l->dx->cols) && l->du->rows == l->dx->rows));
 }
 
-static struct ft_cost linear_dx_cost(const union ft_op_args *a, int64_t n, int64_t docs)
+static struct ft_cost linear_dx_cost(const union ft_op_args *a, const int64_t *n)
 {
-    (void)docs;
     const struct ft_linear_dx *l = &a->linear_dx;
     double k = (double)l->dy->cols + (l->du ? (double)l->du->cols : 0);
     return cost(2 * size_of(l->dx, n) * k,
@@ -116,9 +111,8 @@ static void linear_dw_check(const union ft_op_args *a)
     FT_ASSERT(l->dw->dtype == FT_F32);
 }
 
-static struct ft_cost linear_dw_cost(const union ft_op_args *a, int64_t n, int64_t docs)
+static struct ft_cost linear_dw_cost(const union ft_op_args *a, const int64_t *n)
 {
-    (void)docs;
     const struct ft_linear_dw *l = &a->linear_dw;
     return cost(2 * size_of(l->x, n) * (double)l->dy->cols,
                 size_of(l->x, n) + size_of(l->dy, n) + 2 * stored(l->dw));
@@ -132,9 +126,8 @@ static void rope_check(const union ft_op_args *a)
     FT_ASSERT(r->cos->cols >= 1 && 2 * r->cos->cols <= r->head_dim);
 }
 
-static struct ft_cost rope_cost(const union ft_op_args *a, int64_t n, int64_t docs)
+static struct ft_cost rope_cost(const union ft_op_args *a, const int64_t *n)
 {
-    (void)docs;
     return cost(3 * size_of(a->rope.x, n), 2 * size_of(a->rope.x, n));
 }
 
@@ -149,16 +142,17 @@ static void attention_check(const union ft_op_args *a)
 }
 
 /* Keys that a row sees on average, where all documents are of one length. */
-static double seen_keys(int64_t rows, int64_t docs, int window)
+static double seen_keys(const int64_t *n, int window)
 {
-    double half = (double)rows / (double)(docs > 0 ? docs : 1) / 2;
+    const int64_t docs = n[FT_DOCUMENTS];
+    double half = (double)n[FT_ROWS] / (double)(docs > 0 ? docs : 1) / 2;
     return window > 0 && window < half ? window : half;
 }
 
-static struct ft_cost attention_cost(const union ft_op_args *a, int64_t n, int64_t docs)
+static struct ft_cost attention_cost(const union ft_op_args *a, const int64_t *n)
 {
     const struct ft_attention *t = &a->attention;
-    double seen = seen_keys(n, docs, t->window);
+    double seen = seen_keys(n, t->window);
     return cost(4 * size_of(t->q, n) * seen, 2 * (size_of(t->q, n) + size_of(t->k, n)));
 }
 
@@ -169,10 +163,10 @@ static void attention_dx_check(const union ft_op_args *a)
     FT_ASSERT(same(t->dk, t->k) && same(t->dv, t->v) && is(t->lse, t->q->rows, t->heads));
 }
 
-static struct ft_cost attention_dx_cost(const union ft_op_args *a, int64_t n, int64_t docs)
+static struct ft_cost attention_dx_cost(const union ft_op_args *a, const int64_t *n)
 {
     const struct ft_attention_dx *t = &a->attention_dx;
-    double seen = seen_keys(n, docs, t->window);
+    double seen = seen_keys(n, t->window);
     return cost(10 * size_of(t->q, n) * seen, 4 * size_of(t->q, n) + 4 * size_of(t->k, n));
 }
 
@@ -181,9 +175,8 @@ static void swiglu_check(const union ft_op_args *a)
     FT_ASSERT(same(a->swiglu.gate, a->swiglu.up) && same(a->swiglu.gate, a->swiglu.y));
 }
 
-static struct ft_cost swiglu_cost(const union ft_op_args *a, int64_t n, int64_t docs)
+static struct ft_cost swiglu_cost(const union ft_op_args *a, const int64_t *n)
 {
-    (void)docs;
     return cost(12 * size_of(a->swiglu.y, n), 3 * size_of(a->swiglu.y, n));
 }
 
@@ -194,9 +187,8 @@ static void swiglu_dx_check(const union ft_op_args *a)
               same(s->gate, s->dup));
 }
 
-static struct ft_cost swiglu_dx_cost(const union ft_op_args *a, int64_t n, int64_t docs)
+static struct ft_cost swiglu_dx_cost(const union ft_op_args *a, const int64_t *n)
 {
-    (void)docs;
     return cost(20 * size_of(a->swiglu_dx.dy, n), 5 * size_of(a->swiglu_dx.dy, n));
 }
 
@@ -205,9 +197,8 @@ static void dropout_check(const union ft_op_args *a)
     FT_ASSERT(same(a->dropout.x, a->dropout.y) && is(a->dropout.keys, a->dropout.x->rows, 3));
 }
 
-static struct ft_cost dropout_cost(const union ft_op_args *a, int64_t n, int64_t docs)
+static struct ft_cost dropout_cost(const union ft_op_args *a, const int64_t *n)
 {
-    (void)docs;
     return cost(20 * size_of(a->dropout.x, n), 2 * size_of(a->dropout.x, n));
 }
 
@@ -216,9 +207,8 @@ static void add_check(const union ft_op_args *a)
     FT_ASSERT(same(a->add.a, a->add.b) && same(a->add.a, a->add.y));
 }
 
-static struct ft_cost add_cost(const union ft_op_args *a, int64_t n, int64_t docs)
+static struct ft_cost add_cost(const union ft_op_args *a, const int64_t *n)
 {
-    (void)docs;
     return cost(size_of(a->add.y, n), 3 * size_of(a->add.y, n));
 }
 
@@ -230,9 +220,8 @@ static void head_loss_check(const union ft_op_args *a)
     FT_ASSERT((!h->dh || same(h->dh, h->h)) && h->scalars->cols == FT_SCALARS);
 }
 
-static struct ft_cost head_loss_cost(const union ft_op_args *a, int64_t n, int64_t docs)
+static struct ft_cost head_loss_cost(const union ft_op_args *a, const int64_t *n)
 {
-    (void)docs;
     const struct ft_head_loss *h = &a->head_loss;
     double logits = (double)rows_of(h->h, n) * (double)h->w->rows;
     double products = 2 * logits * (double)h->h->cols;
@@ -244,9 +233,8 @@ static void grad_norm_check(const union ft_op_args *a)
     FT_ASSERT(a->grad_norm.grad->rows == 1 && a->grad_norm.scalars->cols == FT_SCALARS);
 }
 
-static struct ft_cost grad_norm_cost(const union ft_op_args *a, int64_t n, int64_t docs)
+static struct ft_cost grad_norm_cost(const union ft_op_args *a, const int64_t *n)
 {
-    (void)docs;
     return cost(2 * size_of(a->grad_norm.grad, n), size_of(a->grad_norm.grad, n));
 }
 
@@ -256,9 +244,8 @@ static void adamw_check(const union ft_op_args *a)
     FT_ASSERT(same(o->p, o->grad) && same(o->p, o->m) && same(o->p, o->v));
 }
 
-static struct ft_cost adamw_cost(const union ft_op_args *a, int64_t n, int64_t docs)
+static struct ft_cost adamw_cost(const union ft_op_args *a, const int64_t *n)
 {
-    (void)docs;
     return cost(15 * size_of(a->adamw.p, n), 8 * size_of(a->adamw.p, n));
 }
 
@@ -272,15 +259,13 @@ static void refresh_check(const union ft_op_args *a)
     FT_ASSERT(a->refresh.values->dtype == FT_F32 && a->refresh.table->cols == FT_SEGMENT);
 }
 
-static struct ft_cost refresh_cost(const union ft_op_args *a, int64_t n, int64_t docs)
+static struct ft_cost refresh_cost(const union ft_op_args *a, const int64_t *n)
 {
-    (void)docs;
     return cost(0, 1.5 * size_of(a->refresh.values, n));
 }
 
-static struct ft_cost sgd_cost(const union ft_op_args *a, int64_t n, int64_t docs)
+static struct ft_cost sgd_cost(const union ft_op_args *a, const int64_t *n)
 {
-    (void)docs;
     return cost(6 * size_of(a->sgd.p, n), 6 * size_of(a->sgd.p, n));
 }
 

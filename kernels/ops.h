@@ -3,13 +3,13 @@
  * An op's arguments are a struct whose first members are pointers to tensors: the inputs, then the
  * outputs, in the order the row counts them; a member marked ? may be NULL. Scalars follow. Shapes:
  * T is the token capacity (activations are (T, C), whatever the number of documents), and an op
- * reads and writes only the rows below the batch's live count (a device may round that count up,
- * see ft_kernel_ctx). "act" is the backend's dtype of activations: f32 on the CPU, bf16 on CUDA.
- * Frozen weights may be f32, bf16 or f16 on the CPU and are bf16 on CUDA; trained ones are f32 on
- * the CPU and on CUDA bf16 copies of f32 masters, which `refresh` makes. Nothing is allocated,
- * nothing fails: shapes were checked when the graph was built, and an op that disagrees is a bug.
- * On the CPU every tensor is contiguous; on CUDA activations and weights may have rows further
- * apart (ft_tensor.ld).
+ * reads and writes only the rows below the count that its tensors' extent names (a device may round
+ * that count up, see ft_kernel_ctx). "act" is the backend's dtype of activations: f32 on the CPU,
+ * bf16 on CUDA. Frozen weights may be f32, bf16 or f16 on the CPU and are bf16 on CUDA; trained
+ * ones are f32 on the CPU and on CUDA bf16 copies of f32 masters, which `refresh` makes. Nothing is
+ * allocated, nothing fails: shapes were checked when the graph was built, and an op that disagrees
+ * is a bug. Rows may lie further apart than they are long (ft_tensor.ld), but for I32 and I64
+ * tables and for the flat blocks of optimizers.
  *
  * Aliasing: an output may share memory with an input only where the row's `overwrites` says so;
  * only the memory plan makes use of it.
@@ -145,7 +145,7 @@ struct ft_add {
 };
 
 /* Cross-entropy of the output head, on trained rows only, in chunks of rows; `picked` lists them,
- * ascending, and ctx.trained counts them:
+ * ascending, and FT_TRAINED counts them:
  *   logits = h w^T (never whole);  scalars[LOSS_SUM] += sum_t -log softmax(logits[t])[targets[t]];
  *   scalars[TRAINED] += number of trained rows;  dh = d LOSS_SUM / d h (0 on other rows).
  * h, dh (T,C); w (V,C); targets, picked I32 (T,1). dh NULL: forward only, into EVAL_SUM and
@@ -210,15 +210,15 @@ union ft_op_args {
     struct ft_tensor *slots[10];
 };
 
-/* How an op is run. rows, docs and trained are the batch's live counts. A device whose launches are
- * recorded gets them rounded up to a bucket, and finds the true ones in `live`; then activations of
- * rows between the two hold zeros or finite values, and gradients hold zeros. */
+/* How an op is run. counts are the batch's. A device whose launches are recorded gets FT_ROWS and
+ * FT_TRAINED rounded up to a bucket, and finds the true ones in `live`; then activations of rows
+ * between the two hold zeros or finite values, and gradients hold zeros. */
 struct ft_backend;
 struct ft_kernel_ctx {
     const struct ft_backend *backend;
     struct ft_pool *pool;
-    int64_t rows, docs, trained;
-    const int32_t *live; /* device memory: rows, docs, trained; NULL on the CPU */
+    int64_t counts[FT_EXTENTS];
+    const int32_t *live; /* device memory: FT_EXTENTS counts; NULL on the CPU */
     void *scratch;       /* as many bytes as the backend's scratch() asked for, 64-byte aligned */
     int node;            /* position in the program, for messages */
 };
@@ -234,7 +234,7 @@ struct ft_op_row {
     int n_in, n_out;
     /* pairs {output, input}, both counted among their kind; {-1,-1} ends */
     signed char overwrites[4][2];
-    struct ft_cost (*cost)(const union ft_op_args *, int64_t rows, int64_t docs);
+    struct ft_cost (*cost)(const union ft_op_args *, const int64_t counts[FT_EXTENTS]);
     void (*check)(const union ft_op_args *); /* asserts the shapes */
 };
 
@@ -247,10 +247,10 @@ static inline bool ft_op_is_product(enum ft_op op)
            op == FT_OP_head_loss || op == FT_OP_attention || op == FT_OP_attention_dx;
 }
 
-/* Live rows of a tensor in this batch. */
+/* Rows of a tensor that hold data in this batch. */
 static inline int64_t ft_live_rows(const struct ft_kernel_ctx *ctx, const struct ft_tensor *t)
 {
-    return t->live ? ctx->rows : t->rows;
+    return t->extent ? ctx->counts[t->extent] : t->rows;
 }
 
 /* Limits of the attention ops. */

@@ -89,10 +89,10 @@ static bool sees(const struct job *j, int64_t i, int64_t t)
 }
 
 /* s = scale q k^T with -inf where unseen; q rows are nq from position i0, keys nk from t0. */
-static void scores(const struct job *j, float *s, const float *q, const float *packed_keys,
-                   int64_t i0, int64_t nq, int64_t t0, int64_t nk)
+static void scores(const struct job *j, float *s, const float *q, int64_t ldq,
+                   const float *packed_keys, int64_t i0, int64_t nq, int64_t t0, int64_t nk)
 {
-    K(gemm_mul)(nq, nk, j->d, q, (int64_t)j->heads * j->d, 1, packed_keys, s, KB, false);
+    K(gemm_mul)(nq, nk, j->d, q, ldq, 1, packed_keys, s, KB, false);
     for (int64_t i = 0; i < nq; i++) {
         float *row = s + i * KB;
         for (int64_t t = 0; t < nk; t++)
@@ -137,8 +137,8 @@ static void softmax_row(float *s, float *o, int64_t d, float *max, float *sum)
 
 static struct ft_operand rows_of(const struct ft_tensor *t, int64_t row, int64_t col, bool trans)
 {
-    return (struct ft_operand){(const float *)t->data + row * t->cols + col, FT_F32, t->cols, trans,
-                               1.f};
+    const int64_t ld = ft_tensor_ld(t);
+    return (struct ft_operand){(const float *)t->data + row * ld + col, FT_F32, ld, trans, 1.f};
 }
 
 static void forward(void *arg, int64_t piece, void *scratch)
@@ -146,7 +146,7 @@ static void forward(void *arg, int64_t piece, void *scratch)
     const struct job *j = arg;
     const struct ft_attention *a = j->f;
     struct room *r = scratch;
-    const int64_t d = j->d, qcols = (int64_t)j->heads * d;
+    const int64_t d = j->d, ldq = ft_tensor_ld(a->q), ldo = ft_tensor_ld(a->o);
     const int kv = (int)(piece % j->kv_heads);
     int64_t base, block;
     find_block(j, piece / j->kv_heads, &base, &block);
@@ -158,7 +158,7 @@ static void forward(void *arg, int64_t piece, void *scratch)
         sum[i] = 0;
     }
     for (int64_t i = 0; i < nq; i++)
-        memset((float *)a->o->data + (base + i0 + i) * qcols + kv * j->group * d, 0,
+        memset((float *)a->o->data + (base + i0 + i) * ldo + kv * j->group * d, 0,
                (size_t)(j->group * d) * sizeof(float));
     for (int64_t t0 = first_key(j, i0) / KB * KB; t0 < i0 + nq; t0 += KB) {
         int64_t nk = i0 + nq - t0 < KB ? i0 + nq - t0 : KB;
@@ -167,18 +167,19 @@ static void forward(void *arg, int64_t piece, void *scratch)
         K(gemm_pack)(r->keys_t, &k, d, nk);
         K(gemm_pack)(r->values, &v, nk, d);
         for (int h = 0; h < j->group; h++) {
-            int64_t at = (base + i0) * qcols + (kv * j->group + h) * d;
-            float *o = (float *)a->o->data + at;
-            scores(j, r->s, (const float *)a->q->data + at, r->keys_t, i0, nq, t0, nk);
+            const int64_t row = base + i0, col = (kv * j->group + h) * d;
+            const float *q = (const float *)a->q->data + row * ldq + col;
+            float *o = (float *)a->o->data + row * ldo + col;
+            scores(j, r->s, q, ldq, r->keys_t, i0, nq, t0, nk);
             for (int64_t i = 0; i < nq; i++)
-                softmax_row(r->s + i * KB, o + i * qcols, d, &max[h * QB + i], &sum[h * QB + i]);
-            K(gemm_mul)(nq, d, nk, r->s, KB, 1, r->values, o, qcols, true);
+                softmax_row(r->s + i * KB, o + i * ldo, d, &max[h * QB + i], &sum[h * QB + i]);
+            K(gemm_mul)(nq, d, nk, r->s, KB, 1, r->values, o, ldo, true);
         }
     }
     for (int h = 0; h < j->group; h++)
         for (int64_t i = 0; i < nq; i++) {
             int head = kv * j->group + h;
-            float *o = (float *)a->o->data + (base + i0 + i) * qcols + head * d;
+            float *o = (float *)a->o->data + (base + i0 + i) * ldo + head * d;
             float inv = 1.f / sum[h * QB + i];
             for (int64_t c = 0; c < d; c++)
                 o[c] *= inv;
@@ -208,11 +209,12 @@ static void backward_block(const struct job *j, struct room *r, int64_t base, in
                            int64_t nq, int64_t t0, int64_t nk)
 {
     const struct ft_attention_dx *a = j->b;
-    const int64_t d = j->d, qcols = (int64_t)j->heads * d, row = base + i0, col = head * d;
-    const float *q = (const float *)a->q->data + row * qcols + col;
-    const float *dout = (const float *)a->dout->data + row * qcols + col;
-    scores(j, r->s, q, r->keys_t, i0, nq, t0, nk);
-    K(gemm_mul)(nq, nk, d, dout, qcols, 1, r->values, r->ds, KB, false);
+    const int64_t d = j->d, row = base + i0, col = head * d, ldq = ft_tensor_ld(a->q);
+    const int64_t ldo = ft_tensor_ld(a->dout), lddq = ft_tensor_ld(a->dq);
+    const float *q = (const float *)a->q->data + row * ldq + col;
+    const float *dout = (const float *)a->dout->data + row * ldo + col;
+    scores(j, r->s, q, ldq, r->keys_t, i0, nq, t0, nk);
+    K(gemm_mul)(nq, nk, d, dout, ldo, 1, r->values, r->ds, KB, false);
     for (int64_t i = 0; i < nq; i++)
         memset(r->ds + i * KB + nk, 0, (size_t)(KB - nk) * sizeof(float));
     block_gradients(j, r->s, r->ds, (const float *)a->lse->data + row * j->heads + head,
@@ -223,7 +225,7 @@ static void backward_block(const struct job *j, struct room *r, int64_t base, in
     K(gemm_pack)(r->q, &qo, nq, d);
     K(gemm_mul)(nk, d, nq, r->ds, 1, KB, r->q, r->dk, d, true);
     K(gemm_mul)
-    (nq, d, nk, r->ds, KB, 1, r->keys, (float *)a->dq->data + row * qcols + col, qcols, true);
+    (nq, d, nk, r->ds, KB, 1, r->keys, (float *)a->dq->data + row * lddq + col, lddq, true);
 }
 
 static void backward(void *arg, int64_t piece, void *scratch)
@@ -231,11 +233,11 @@ static void backward(void *arg, int64_t piece, void *scratch)
     const struct job *j = arg;
     const struct ft_attention_dx *a = j->b;
     struct room *r = scratch;
-    const int64_t d = j->d, qcols = (int64_t)j->heads * d, kcols = (int64_t)j->kv_heads * d;
+    const int64_t d = j->d, ldq = ft_tensor_ld(a->dq);
     const int64_t base = find_document(j, piece / j->kv_heads), len = end_of(j, base) - base;
     const int kv = (int)(piece % j->kv_heads);
     for (int64_t i = 0; i < len; i++)
-        memset((float *)a->dq->data + (base + i) * qcols + kv * j->group * d, 0,
+        memset((float *)a->dq->data + (base + i) * ldq + kv * j->group * d, 0,
                (size_t)(j->group * d) * sizeof(float));
     for (int64_t t0 = 0; t0 < len; t0 += KB) {
         const int64_t nk = len - t0 < KB ? len - t0 : KB;
@@ -255,9 +257,11 @@ static void backward(void *arg, int64_t piece, void *scratch)
                 backward_block(j, r, base, kv * j->group + h, i0, nq, t0, nk);
             }
         for (int64_t t = 0; t < nk; t++) {
-            int64_t at = (base + t0 + t) * kcols + kv * d;
-            memcpy((float *)a->dk->data + at, r->dk + t * d, (size_t)d * sizeof(float));
-            memcpy((float *)a->dv->data + at, r->dv + t * d, (size_t)d * sizeof(float));
+            const int64_t row = base + t0 + t, col = kv * d;
+            memcpy((float *)a->dk->data + row * ft_tensor_ld(a->dk) + col, r->dk + t * d,
+                   (size_t)d * sizeof(float));
+            memcpy((float *)a->dv->data + row * ft_tensor_ld(a->dv) + col, r->dv + t * d,
+                   (size_t)d * sizeof(float));
         }
     }
 }
@@ -267,10 +271,9 @@ static void delta_piece(void *arg, int64_t t, void *scratch)
     (void)scratch;
     const struct job *j = arg;
     const struct ft_attention_dx *a = j->b;
-    const int64_t qcols = (int64_t)j->heads * j->d;
     for (int h = 0; h < j->heads; h++) {
-        const float *o = (const float *)a->o->data + t * qcols + h * j->d;
-        const float *dout = (const float *)a->dout->data + t * qcols + h * j->d;
+        const float *o = (const float *)a->o->data + t * ft_tensor_ld(a->o) + h * j->d;
+        const float *dout = (const float *)a->dout->data + t * ft_tensor_ld(a->dout) + h * j->d;
         v16 sum = {0};
         int64_t c = 0;
         for (; c + 16 <= j->d; c += 16)

@@ -53,6 +53,20 @@ FT_INLINE void v16_store_part(float *p, v16 v, int64_t n)
     memcpy(p, t, (size_t)n * sizeof *t);
 }
 
+/* The 16 lanes of columns c.. of p; zeros behind the last column. */
+FT_INLINE v16 lanes(const float *p, int64_t c, int64_t cols)
+{
+    return c + 16 <= cols ? v16_load(p + c) : v16_load_part(p + c, cols - c);
+}
+
+FT_INLINE void put_lanes(float *p, v16 v, int64_t c, int64_t cols)
+{
+    if (c + 16 <= cols)
+        v16_store(p + c, v);
+    else
+        v16_store_part(p + c, v, cols - c);
+}
+
 /* The sum of the lanes, pairwise. */
 FT_INLINE float v16_sum(v16 v)
 {
@@ -120,7 +134,8 @@ struct ft_gemm {
     const float *a[2];
     int64_t a_rs[2], a_cs[2];
     struct ft_operand b[2];
-    const float *add;  /* (m,n), leading dimension ldc; NULL: zero; may be c itself */
+    const float *add; /* (m,n); NULL: zero; may be c itself, with its leading dimension */
+    int64_t ldadd;
     const float *bias; /* (n); NULL: zero */
     float *c;
     int64_t ldc;

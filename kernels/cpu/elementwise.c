@@ -27,12 +27,17 @@ static void by_rows(const struct ft_kernel_ctx *ctx, const struct ft_tensor *sha
     ft_pool_run(ctx->pool, (j.n + j.step - 1) / j.step, run_piece, &j);
 }
 
+FT_INLINE float *row_of(const struct ft_tensor *t, int64_t row)
+{
+    return (float *)t->data + row * ft_tensor_ld(t);
+}
+
 static void embed_rows(const union ft_op_args *args, int64_t t0, int64_t t1)
 {
     const struct ft_embed *a = &args->embed;
     const int64_t cols = a->y->cols;
     for (int64_t t = t0; t < t1; t++) {
-        float *y = (float *)a->y->data + t * cols;
+        float *y = row_of(a->y, t);
         K(widen_row)(y, a->w, ((const int32_t *)a->ids->data)[t]);
         for (int64_t c = 0; c < cols && a->scale != 1.f; c++)
             y[c] *= a->scale;
@@ -46,10 +51,10 @@ static void rope_rows(const union ft_op_args *args, int64_t t0, int64_t t1)
     const int64_t rest = cols - a->heads * d;
     for (int64_t t = t0; t < t1; t++) {
         const int64_t row = ((const int32_t *)a->angles->data)[t];
-        const float *x = (const float *)a->x->data + t * cols;
+        const float *x = row_of(a->x, t);
         const float *co = (const float *)a->cos->data + row * half;
         const float *si = (const float *)a->sin->data + row * half;
-        float *y = (float *)a->y->data + t * cols;
+        float *y = row_of(a->y, t);
         for (int h = 0; h < a->heads; h++, x += d, y += d) {
             for (int64_t i = 0; i < half; i++) {
                 float x0 = x[i], x1 = x[i + half], s = a->sign * si[i];
@@ -69,51 +74,31 @@ FT_INLINE v16 sigmoid(v16 x)
     return 1.f / (1.f + v16_exp(-x));
 }
 
-/* Rows of an elementwise op are contiguous: n elements, 16 at a time. */
-FT_INLINE int64_t span(const struct ft_tensor *t, int64_t t0, int64_t t1, int64_t *from)
-{
-    *from = t0 * t->cols;
-    return (t1 - t0) * t->cols;
-}
-
 static void swiglu_rows(const union ft_op_args *args, int64_t t0, int64_t t1)
 {
     const struct ft_swiglu *a = &args->swiglu;
-    int64_t from, n = span(a->y, t0, t1, &from);
-    const float *g = (const float *)a->gate->data + from, *u = (const float *)a->up->data + from;
-    float *y = (float *)a->y->data + from;
-    for (int64_t i = 0; i < n; i += 16) {
-        int64_t m = n - i;
-        v16 x = m >= 16 ? v16_load(g + i) : v16_load_part(g + i, m);
-        v16 z = m >= 16 ? v16_load(u + i) : v16_load_part(u + i, m);
-        v16 r = x * sigmoid(x) * z;
-        if (m >= 16)
-            v16_store(y + i, r);
-        else
-            v16_store_part(y + i, r, m);
+    for (int64_t t = t0; t < t1; t++) {
+        const float *g = row_of(a->gate, t), *u = row_of(a->up, t);
+        float *y = row_of(a->y, t);
+        for (int64_t c = 0; c < a->y->cols; c += 16) {
+            const v16 x = lanes(g, c, a->y->cols);
+            put_lanes(y, x * sigmoid(x) * lanes(u, c, a->y->cols), c, a->y->cols);
+        }
     }
 }
 
 static void swiglu_dx_rows(const union ft_op_args *args, int64_t t0, int64_t t1)
 {
     const struct ft_swiglu_dx *a = &args->swiglu_dx;
-    int64_t from, n = span(a->dy, t0, t1, &from);
-    const float *g = (const float *)a->gate->data + from, *u = (const float *)a->up->data + from;
-    const float *dy = (const float *)a->dy->data + from;
-    float *dg = (float *)a->dgate->data + from, *du = (float *)a->dup->data + from;
-    for (int64_t i = 0; i < n; i += 16) {
-        int64_t m = n - i;
-        v16 x = m >= 16 ? v16_load(g + i) : v16_load_part(g + i, m);
-        v16 z = m >= 16 ? v16_load(u + i) : v16_load_part(u + i, m);
-        v16 d = m >= 16 ? v16_load(dy + i) : v16_load_part(dy + i, m);
-        v16 s = sigmoid(x), silu = x * s;
-        v16 rg = d * z * (s + silu * (1.f - s)), ru = d * silu;
-        if (m >= 16) {
-            v16_store(dg + i, rg);
-            v16_store(du + i, ru);
-        } else {
-            v16_store_part(dg + i, rg, m);
-            v16_store_part(du + i, ru, m);
+    const int64_t n = a->dy->cols;
+    for (int64_t t = t0; t < t1; t++) {
+        const float *g = row_of(a->gate, t), *u = row_of(a->up, t), *dy = row_of(a->dy, t);
+        float *dg = row_of(a->dgate, t), *du = row_of(a->dup, t);
+        for (int64_t c = 0; c < n; c += 16) {
+            const v16 x = lanes(g, c, n), d = lanes(dy, c, n), s = sigmoid(x), silu = x * s;
+            const v16 dgate = d * lanes(u, c, n) * (s + silu * (1.f - s));
+            put_lanes(dg, dgate, c, n);
+            put_lanes(du, d * silu, c, n);
         }
     }
 }
@@ -125,9 +110,8 @@ static void dropout_rows(const union ft_op_args *args, int64_t t0, int64_t t1)
     const float scale = 1.f / (1.f - a->p);
     const uint32_t least = (uint32_t)((double)a->p * 4294967296.0);
     for (int64_t t = t0; t < t1; t++) {
-        const float *x = (const float *)a->x->data + t * cols;
-        const float *add = a->add ? (const float *)a->add->data + t * cols : NULL;
-        float *y = (float *)a->y->data + t * cols;
+        const float *x = row_of(a->x, t), *add = a->add ? row_of(a->add, t) : NULL;
+        float *y = row_of(a->y, t);
         const int32_t *key = (const int32_t *)a->keys->data + t * 3;
         uint64_t seed = a->seed + ((uint64_t)(uint32_t)key[0] << 32 | FT_RNG_DROPOUT);
         for (int64_t c = 0; c < cols; c += 4) {
@@ -145,11 +129,12 @@ static void dropout_rows(const union ft_op_args *args, int64_t t0, int64_t t1)
 static void add_rows(const union ft_op_args *args, int64_t t0, int64_t t1)
 {
     const struct ft_add *a = &args->add;
-    int64_t from, n = span(a->y, t0, t1, &from);
-    const float *p = (const float *)a->a->data + from, *q = (const float *)a->b->data + from;
-    float *y = (float *)a->y->data + from;
-    for (int64_t i = 0; i < n; i++)
-        y[i] = p[i] + q[i];
+    for (int64_t t = t0; t < t1; t++) {
+        const float *p = row_of(a->a, t), *q = row_of(a->b, t);
+        float *y = row_of(a->y, t);
+        for (int64_t c = 0; c < a->y->cols; c++)
+            y[c] = p[c] + q[c];
+    }
 }
 
 #define BY_ROWS(name, shape)                                                                       \

@@ -291,7 +291,7 @@ static void begin_rows(const struct ft_gemm *g, int64_t i0, int64_t rows, int64_
     for (int64_t i = i0; i < i0 + rows; i++) {
         float *c = g->c + i * g->ldc + j;
         if (g->add && g->add != g->c)
-            memcpy(c, g->add + i * g->ldc + j, (size_t)w * sizeof *c);
+            memcpy(c, g->add + i * g->ldadd + j, (size_t)w * sizeof *c);
         else if (!g->add)
             memset(c, 0, (size_t)w * sizeof *c);
         for (int64_t l = 0; g->bias && l < w; l++)
@@ -361,7 +361,7 @@ void K(gemm)(struct ft_pool *pool, void *scratch, const struct ft_gemm *g)
 
 void K(widen_row)(float *out, const struct ft_tensor *w, int64_t row)
 {
-    const int64_t at = row * w->cols;
+    const int64_t at = row * ft_tensor_ld(w);
     for (int64_t c = 0; c < w->cols; c++)
         out[c] = widen_one(w->data, w->dtype, at + c);
 }

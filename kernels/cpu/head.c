@@ -14,7 +14,8 @@ static void gather(void *arg, int64_t i, void *scratch)
     (void)scratch;
     const struct job *j = arg;
     int64_t cols = j->a->h->cols;
-    memcpy(j->h + i * cols, (const float *)j->a->h->data + j->rows[j->r0 + i] * cols,
+    memcpy(j->h + i * cols,
+           (const float *)j->a->h->data + j->rows[j->r0 + i] * ft_tensor_ld(j->a->h),
            (size_t)cols * sizeof(float));
 }
 
@@ -23,7 +24,7 @@ static void scatter(void *arg, int64_t i, void *scratch)
     (void)scratch;
     const struct job *j = arg;
     int64_t cols = j->a->h->cols;
-    memcpy((float *)j->a->dh->data + j->rows[j->r0 + i] * cols, j->h + i * cols,
+    memcpy((float *)j->a->dh->data + j->rows[j->r0 + i] * ft_tensor_ld(j->a->dh), j->h + i * cols,
            (size_t)cols * sizeof(float));
 }
 
@@ -83,7 +84,7 @@ static void chunk(const struct ft_kernel_ctx *ctx, struct job *j)
         .a = {j->h},
         .a_rs = {cols},
         .a_cs = {1},
-        .b = {{a->w->data, a->w->dtype, cols, true, 1.f}},
+        .b = {{a->w->data, a->w->dtype, ft_tensor_ld(a->w), true, 1.f}},
         .c = j->logits,
         .ldc = vocab,
     };
@@ -94,7 +95,7 @@ static void chunk(const struct ft_kernel_ctx *ctx, struct job *j)
         .a = {j->logits},
         .a_rs = {vocab},
         .a_cs = {1},
-        .b = {{a->w->data, a->w->dtype, cols, false, 1.f}},
+        .b = {{a->w->data, a->w->dtype, ft_tensor_ld(a->w), false, 1.f}},
         .c = j->h,
         .ldc = cols,
     };
@@ -111,15 +112,16 @@ void K(head_loss)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
 {
     const struct ft_head_loss *a = &args->head_loss;
     const int64_t live = ft_live_rows(ctx, a->h), step = ft_cpu_head_rows(a);
-    const int64_t n = ctx->trained;
+    const int64_t n = ctx->counts[FT_TRAINED];
     double *scalars = a->scalars->data, loss = 0;
     struct job j = {.a = a, .h = (float *)((char *)ctx->scratch + FT_GEMM_SCRATCH)};
     j.logits = j.h + step * a->h->cols;
     size_t used = (size_t)((char *)(j.logits + step * a->w->rows) - (char *)ctx->scratch);
     j.loss = (double *)((char *)ctx->scratch + (used + 63) / 64 * 64);
     j.rows = a->picked->data;
-    if (a->dh)
-        memset(a->dh->data, 0, (size_t)(live * a->h->cols) * sizeof(float));
+    for (int64_t t = 0; a->dh && t < live; t++)
+        memset((float *)a->dh->data + t * ft_tensor_ld(a->dh), 0,
+               (size_t)a->dh->cols * sizeof(float));
     for (j.r0 = 0; j.r0 < n; j.r0 = j.r1) {
         j.r1 = j.r0 + step < n ? j.r0 + step : n;
         chunk(ctx, &j);

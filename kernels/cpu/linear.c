@@ -3,7 +3,7 @@
 
 static struct ft_operand operand(const struct ft_tensor *w, bool trans, float alpha)
 {
-    return (struct ft_operand){w->data, w->dtype, w->cols, trans, alpha};
+    return (struct ft_operand){w->data, w->dtype, ft_tensor_ld(w), trans, alpha};
 }
 
 /* Biases are stored weights too; the few that are not f32 are widened behind the panel. */
@@ -25,13 +25,14 @@ void K(linear)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
         .n = l->y->cols,
         .k = {l->x->cols, low},
         .a = {l->x->data, low ? l->u->data : NULL},
-        .a_rs = {l->x->cols, low},
+        .a_rs = {ft_tensor_ld(l->x), low ? ft_tensor_ld(l->u) : 0},
         .a_cs = {1, 1},
         .b = {operand(l->w, true, l->alpha)},
         .add = l->add ? l->add->data : NULL,
+        .ldadd = l->add ? ft_tensor_ld(l->add) : 0,
         .bias = bias_f32(l->bias, room),
         .c = l->y->data,
-        .ldc = l->y->cols,
+        .ldc = ft_tensor_ld(l->y),
     };
     if (low)
         g.b[1] = operand(l->b, true, l->beta);
@@ -47,12 +48,13 @@ void K(linear_dx)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
         .n = l->dx->cols,
         .k = {l->dy->cols, low},
         .a = {l->dy->data, low ? l->du->data : NULL},
-        .a_rs = {l->dy->cols, low},
+        .a_rs = {ft_tensor_ld(l->dy), low ? ft_tensor_ld(l->du) : 0},
         .a_cs = {1, 1},
         .b = {operand(l->w, false, l->alpha)},
         .add = l->add ? l->add->data : NULL,
+        .ldadd = l->add ? ft_tensor_ld(l->add) : 0,
         .c = l->dx->data,
-        .ldc = l->dx->cols,
+        .ldc = ft_tensor_ld(l->dx),
     };
     if (low)
         g.b[1] = operand(l->a, false, l->beta);
@@ -65,6 +67,7 @@ void K(linear_dw)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
     const struct ft_linear_dw *l = &args->linear_dw;
     const bool flip = l->dw->cols > l->dw->rows;
     const struct ft_tensor *rows = flip ? l->x : l->dy, *cols = flip ? l->dy : l->x;
+    const int64_t ld = ft_tensor_ld(l->dw);
     float *dw = l->dw->data, *aside = (float *)((char *)ctx->scratch + FT_GEMM_SCRATCH);
     struct ft_gemm g = {
         .m = rows->cols,
@@ -72,14 +75,15 @@ void K(linear_dw)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
         .k = {ft_live_rows(ctx, l->x)},
         .a = {rows->data},
         .a_rs = {1},
-        .a_cs = {rows->cols},
-        .b = {{cols->data, FT_F32, cols->cols, false, l->alpha}},
+        .a_cs = {ft_tensor_ld(rows)},
+        .b = {operand(cols, false, l->alpha)},
         .add = flip ? NULL : dw,
+        .ldadd = ld,
         .c = flip ? aside : dw,
-        .ldc = cols->cols,
+        .ldc = flip ? cols->cols : ld,
     };
     K(gemm)(ctx->pool, ctx->scratch, &g);
     for (int64_t n = 0; flip && g.k[0] > 0 && n < l->dw->rows; n++)
         for (int64_t k = 0; k < l->dw->cols; k++)
-            dw[n * l->dw->cols + k] += aside[k * l->dw->rows + n];
+            dw[n * ld + k] += aside[k * l->dw->rows + n];
 }

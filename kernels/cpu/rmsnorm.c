@@ -16,20 +16,6 @@ static const float *weight(const struct ft_tensor *w, void *scratch)
     return scratch;
 }
 
-/* The 16 lanes of columns c.. of p; zeros behind the last column. */
-FT_INLINE v16 lanes(const float *p, int64_t c, int64_t cols)
-{
-    return c + 16 <= cols ? v16_load(p + c) : v16_load_part(p + c, cols - c);
-}
-
-FT_INLINE void put_lanes(float *p, v16 v, int64_t c, int64_t cols)
-{
-    if (c + 16 <= cols)
-        v16_store(p + c, v);
-    else
-        v16_store_part(p + c, v, cols - c);
-}
-
 static void forward(void *arg, int64_t piece, void *scratch)
 {
     const struct job *j = arg;
@@ -38,8 +24,8 @@ static void forward(void *arg, int64_t piece, void *scratch)
     const float *w = weight(a->w, scratch);
     int64_t end = (piece + 1) * step < j->n ? (piece + 1) * step : j->n;
     for (int64_t t = piece * step; t < end; t++) {
-        const float *x = (const float *)a->x->data + t * cols;
-        float *y = (float *)a->y->data + t * cols;
+        const float *x = (const float *)a->x->data + t * ft_tensor_ld(a->x);
+        float *y = (float *)a->y->data + t * ft_tensor_ld(a->y);
         v16 sum = {0};
         for (int64_t c = 0; c < cols; c += 16) {
             v16 v = lanes(x, c, cols);
@@ -60,10 +46,11 @@ static void backward(void *arg, int64_t piece, void *scratch)
     const float *w = weight(a->w, scratch);
     int64_t end = (piece + 1) * step < j->n ? (piece + 1) * step : j->n;
     for (int64_t t = piece * step; t < end; t++) {
-        const float *x = (const float *)a->x->data + t * cols;
-        const float *dy = (const float *)a->dy->data + t * cols;
-        const float *add = a->add ? (const float *)a->add->data + t * cols : NULL;
-        float *dx = (float *)a->dx->data + t * cols, rstd = ((const float *)a->rstd->data)[t];
+        const float *x = (const float *)a->x->data + t * ft_tensor_ld(a->x);
+        const float *dy = (const float *)a->dy->data + t * ft_tensor_ld(a->dy);
+        const float *add = a->add ? (const float *)a->add->data + t * ft_tensor_ld(a->add) : NULL;
+        float *dx = (float *)a->dx->data + t * ft_tensor_ld(a->dx),
+              rstd = ((const float *)a->rstd->data)[t];
         v16 dot = {0};
         for (int64_t c = 0; c < cols; c += 16)
             dot += lanes(dy, c, cols) * (lanes(w, c, cols) + a->offset) * lanes(x, c, cols);

@@ -17,7 +17,8 @@ size_t ft_cpu_scratch_linear(const union ft_op_args *a)
 /* A tall product's result is summed aside and then added transposed. */
 size_t ft_cpu_scratch_linear_dw(const union ft_op_args *a)
 {
-    return FT_GEMM_SCRATCH + ft_tensor_bytes(a->linear_dw.dw);
+    return FT_GEMM_SCRATCH +
+           (size_t)(a->linear_dw.dw->rows * a->linear_dw.dw->cols) * sizeof(float);
 }
 
 size_t ft_cpu_scratch_attention_dx(const union ft_op_args *a)

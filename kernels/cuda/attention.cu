@@ -155,7 +155,7 @@ template <int D> FT_KERNEL(FT_TILE_THREADS) forward(struct ft_mark mark, struct 
     FT_SHARED(bf16, queries);
     bf16 *keys = queries + S::ROWS * S::LD, *values = keys + 2 * TILE;
     bf16 *my_queries = queries + ft_warp() * 16 * M * S::LD;
-    const int live = *j.live, q0 = (ft_grid_y() - 1 - ft_block_y()) * S::ROWS;
+    const int live = j.live[FT_ROWS], q0 = (ft_grid_y() - 1 - ft_block_y()) * S::ROWS;
     const int q1 = smaller(q0 + S::ROWS, live), mine = q0 + ft_warp() * 16 * M;
     const int head = (int)ft_block_x(), kv = head / j.group;
     const struct ft_rows k = head_of(j.k, kv, j.d), v = head_of(j.v, kv, j.d);
@@ -297,7 +297,8 @@ backward_keys(struct ft_mark mark, struct attention_job j)
     bf16 *douts = queries + 2 * TILE;
     bf16 *my_keys = keys + ft_warp() * 16 * M * S::LD;
     bf16 *my_values = values + ft_warp() * 16 * M * S::LD;
-    const int live = *j.live, k0 = (int)ft_block_x() * S::ROWS, k1 = smaller(k0 + S::ROWS, live);
+    const int live = j.live[FT_ROWS], k0 = (int)ft_block_x() * S::ROWS,
+              k1 = smaller(k0 + S::ROWS, live);
     const int mine = k0 + ft_warp() * 16 * M;
     const int kv = ft_block_y(), first_col = ft_block_z() * S::OUT;
     float dk[M][C][4] = {}, dv[M][C][4] = {};
@@ -380,7 +381,7 @@ backward_queries(struct ft_mark mark, struct attention_job j)
     bf16 *douts = queries + S::ROWS * S::LD, *keys = douts + S::ROWS * S::LD;
     bf16 *values = keys + 2 * TILE;
     bf16 *my_queries = queries + ft_warp() * 16 * M * S::LD;
-    const int live = *j.live, q0 = (ft_grid_y() - 1 - ft_block_y()) * S::ROWS;
+    const int live = j.live[FT_ROWS], q0 = (ft_grid_y() - 1 - ft_block_y()) * S::ROWS;
     const int q1 = smaller(q0 + S::ROWS, live), mine = q0 + ft_warp() * 16 * M;
     const int head = (int)ft_block_x(), kv = head / j.group, first_col = ft_block_z() * S::OUT;
     const struct ft_rows k = head_of(j.k, kv, j.d), v = head_of(j.v, kv, j.d);

@@ -332,7 +332,8 @@ template <typename... T> static inline bool ft_is_wide(const T *...tensors)
 /* Rows that a launch covers: the bucket for activations, all of the others. */
 static inline int64_t ft_launch_rows(const struct ft_kernel_ctx *ctx, const struct ft_tensor *t)
 {
-    return t->live ? (ctx->rows < t->rows ? ctx->rows : t->rows) : t->rows;
+    const int64_t n = ctx->counts[t->extent];
+    return t->extent && n < t->rows ? n : t->rows;
 }
 
 /* Queues kernel<<<grid, threads, shared>>>(mark, args...). Nothing if the device has failed. */

@@ -45,7 +45,7 @@ embed(struct ft_mark mark, const int32_t *live, const int32_t *ids, struct ft_ro
     float v[V] = {};
     if (c >= cols)
         return;
-    if (t < *live) {
+    if (t < live[FT_ROWS]) {
         ft_load<V>(v, w.p + ids[t] * w.ld + c);
         FT_UNROLL
         for (int i = 0; i < V; i++)
@@ -99,7 +99,7 @@ template <int V> FT_KERNEL(THREADS) rope(struct ft_mark mark, struct rope_job j)
     const int64_t pairs = j.heads * per_head, rest = (j.d - 2 * j.half) / V;
     if (item < pairs) {
         const int64_t i = item % per_head * V, at = item / per_head * j.d + i;
-        const int64_t row = t < *j.live ? j.angles[t] : 0;
+        const int64_t row = t < j.live[FT_ROWS] ? j.angles[t] : 0;
         float a[V], b[V], co[V], si[V], p[V], q[V];
         load_floats<V>(co, j.cos + row * j.half + i);
         load_floats<V>(si, j.sin + row * j.half + i);
@@ -233,7 +233,7 @@ template <int V> FT_KERNEL(THREADS) dropout(struct ft_mark mark, struct dropout_
     uint32_t bits[V < 4 ? 4 : V];
     if (c >= j.cols)
         return;
-    const bool mine = t < *j.live;
+    const bool mine = t < j.live[FT_ROWS];
     const int32_t *key = j.keys + 3 * t;
     const uint64_t seed = j.seed + ((uint64_t)(uint32_t)(mine ? key[0] : 0) << 32 | FT_RNG_DROPOUT);
     FT_UNROLL

@@ -26,7 +26,7 @@ struct chunk {
 FT_DEVICE int64_t batch_row(const struct chunk &j)
 {
     const int64_t i = j.first + ft_block_x();
-    return i < j.live[2] ? j.picked[i] : -1;
+    return i < j.live[FT_TRAINED] ? j.picked[i] : -1;
 }
 
 template <int V> FT_KERNEL(COPY_THREADS) gather(struct ft_mark mark, struct chunk j)
@@ -145,7 +145,7 @@ sum_losses(struct ft_mark mark, const int32_t *live, const float *losses, double
     ft_begin(mark);
     FT_SHARED(double, shared);
     double mine = 0;
-    for (int64_t i = ft_thread(); i < live[2]; i += SUM_THREADS)
+    for (int64_t i = ft_thread(); i < live[FT_TRAINED]; i += SUM_THREADS)
         mine += (double)losses[i];
     shared[ft_thread()] = mine;
     ft_sync_block();
@@ -155,7 +155,7 @@ sum_losses(struct ft_mark mark, const int32_t *live, const float *losses, double
     for (int i = 0; i < SUM_THREADS; i++)
         all += shared[i];
     *sum += all;
-    *count += (double)live[2];
+    *count += (double)live[FT_TRAINED];
 }
 
 static int64_t aligned(int64_t n, int64_t to)
@@ -227,7 +227,8 @@ void ft_cuda_head_loss(const struct ft_kernel_ctx *ctx, const union ft_op_args *
     j.ld = l.ld_logits;
     j.backward = a->dh != NULL;
     const bool wide = ft_is_wide(a->h, a->dh);
-    const int64_t trained = ctx->trained < a->h->rows ? ctx->trained : a->h->rows;
+    const int64_t trained =
+        ctx->counts[FT_TRAINED] < a->h->rows ? ctx->counts[FT_TRAINED] : a->h->rows;
     const int items = (int)((j.cols / (wide ? 8 : 1) + COPY_THREADS - 1) / COPY_THREADS);
     if (a->dh)
         ft_cuda_zero(ctx, a->dh->data,

@@ -29,13 +29,24 @@ const char *ft_dtype_name(enum ft_dtype d);
 /* The dtype with this safetensors name in *out; false if ft has none such. */
 bool ft_dtype_parse(const char *name, enum ft_dtype *out);
 
+/* What bounds the rows of a tensor that hold data: all of them, or one of the batch's counts. */
+enum ft_extent {
+    FT_FIXED,
+    FT_ROWS,      /* tokens of the pass */
+    FT_DOCUMENTS, /* of the pass */
+    FT_TRAINED,   /* tokens that are trained */
+    FT_ROUTED,    /* rows that were sent to experts */
+    FT_KEYS,      /* rows of a key-value cache */
+    FT_EXTENTS
+};
+
 /* A row-major matrix. A vector of C elements is (1, C).
- * live: rows is a capacity, and only the rows below the batch's live count hold data. */
+ * extent: unless it is FT_FIXED, rows is a capacity, and only rows below that count hold data. */
 struct ft_tensor {
     void *data; /* not owned; NULL until the memory plan has placed it */
     int64_t rows, cols;
     enum ft_dtype dtype;
-    bool live;
+    enum ft_extent extent;
     int id;           /* index among the graph's values, -1 outside a graph */
     const char *name; /* for the memory table and messages */
     int64_t ld;       /* elements from one row to the next; 0: cols */

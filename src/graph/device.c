@@ -63,7 +63,7 @@ int ft_device_state_new(struct ft_graph *g)
 {
     FT_TRY(ft_alloc(&g->device, 1, sizeof *g->device));
     for (int i = 0; i < g->n_values; i++)
-        if (g->values[i]->t.live && g->values[i]->t.rows > g->device->capacity)
+        if (g->values[i]->t.extent == FT_ROWS && g->values[i]->t.rows > g->device->capacity)
             g->device->capacity = g->values[i]->t.rows;
     for (int i = 0; i < BUFFERS; i++) {
         FT_TRY(checked(g, g->backend->dev->host_alloc(g->backend, (void **)&g->device->staging[i],
@@ -196,7 +196,7 @@ static int queue(struct ft_graph *g, enum ft_program p, struct ft_kernel_ctx *ct
 {
     const struct ft_backend *b = g->backend;
     const struct ft_device_fns *d = b->dev;
-    struct recording *r = find(g, p, ctx->rows, ctx->trained);
+    struct recording *r = find(g, p, ctx->counts[FT_ROWS], ctx->counts[FT_TRAINED]);
     bool met = r->used > 0;
     r->used = ++g->device->runs;
     if (!met)
@@ -217,9 +217,8 @@ static int send_batch(struct ft_graph *g, const struct ft_run *run)
     const struct ft_backend *b = g->backend;
     struct ft_device_state *s = g->device;
     int32_t *live = ft_graph_host(g, g->live);
-    live[0] = (int32_t)run->rows;
-    live[1] = (int32_t)run->docs;
-    live[2] = (int32_t)run->trained;
+    for (int i = 0; i < FT_EXTENTS; i++)
+        live[i] = (int32_t)run->counts[i];
     char *to = (char *)g->block + g->batch_begin;
     if (b->dev->copy_in(b, to, g->batch_bytes, s->staging[s->now], g->batch_bytes, g->batch_bytes,
                         1) ||
@@ -237,15 +236,14 @@ int ft_device_run(struct ft_graph *g, enum ft_program p, const struct ft_run *ru
                   struct ft_profile *profile)
 {
     const int64_t capacity = g->device->capacity;
-    struct ft_kernel_ctx ctx = {.backend = g->backend,
-                                .rows = bucket(run->rows, capacity, ROW_STEPS),
-                                .docs = run->docs,
-                                .trained = bucket(run->trained, capacity, TRAINED_STEPS),
-                                .live = g->live->data};
+    struct ft_kernel_ctx ctx = {.backend = g->backend, .live = g->live->data};
+    memcpy(ctx.counts, run->counts, sizeof ctx.counts);
+    ctx.counts[FT_ROWS] = bucket(run->counts[FT_ROWS], capacity, ROW_STEPS);
+    ctx.counts[FT_TRAINED] = bucket(run->counts[FT_TRAINED], capacity, TRAINED_STEPS);
     if (p == FT_PASS || p == FT_EVAL)
         FT_TRY(checked(g, send_batch(g, run)));
     else
-        ctx.rows = ctx.trained = 0;
+        ctx.counts[FT_ROWS] = ctx.counts[FT_TRAINED] = 0;
     if (profile)
         return checked(g, ft_graph_walk(g, p, &ctx, profile));
     return checked(g, queue(g, p, &ctx));

@@ -23,7 +23,7 @@ int ft_graph_new(struct ft_graph **out, const struct ft_backend *b)
     g->standin.t = (struct ft_tensor){.rows = 1, .cols = 1, .name = "(failed)"};
     *out = g;
     if (b->dev)
-        g->live = ft_graph_input(g, "batch.live", FT_I32, 1, 4, false);
+        g->live = ft_graph_input(g, "batch.live", FT_I32, 1, FT_EXTENTS, FT_FIXED);
     return g->rc;
 }
 
@@ -82,10 +82,10 @@ struct ft_tensor *ft_graph_value(struct ft_graph *g, enum ft_memory use, const c
 }
 
 struct ft_tensor *ft_graph_input(struct ft_graph *g, const char *name, enum ft_dtype dtype,
-                                 int64_t rows, int64_t cols, bool live)
+                                 int64_t rows, int64_t cols, enum ft_extent extent)
 {
     struct ft_tensor *t = ft_graph_value(g, FT_M_BATCH, name, dtype, rows, cols);
-    t->live = live;
+    t->extent = extent;
     return t;
 }
 
@@ -100,7 +100,7 @@ struct ft_tensor *ft_graph_part(struct ft_graph *g, struct ft_tensor *parent, co
     struct ft_tensor *t = ft_graph_value(g, p->use, name, parent->dtype, rows, cols);
     if (t != &g->standin.t) {
         t->ld = ld == cols ? 0 : ld;
-        t->live = parent->live;
+        t->extent = parent->extent;
         ft_value_of(t)->parent = p;
         ft_value_of(t)->first_element = first;
         ft_value_of(t)->layer = p->layer;
@@ -165,7 +165,7 @@ struct ft_tensor *ft_graph_name(struct ft_graph *g, struct ft_tensor *t, const c
 struct ft_tensor *ft_graph_temp(struct ft_graph *g, const char *name, int64_t rows, int64_t cols)
 {
     struct ft_tensor *t = ft_graph_value(g, FT_M_PASS, name, g->backend->act, rows, cols);
-    t->live = true;
+    t->extent = FT_ROWS;
     return t;
 }
 
@@ -174,14 +174,14 @@ static struct ft_tensor *sums_like(struct ft_graph *g, const char *name, const s
                                    int64_t cols)
 {
     struct ft_tensor *t = ft_graph_value(g, FT_M_PASS, name, FT_F32, x->rows, cols);
-    t->live = x->live;
+    t->extent = x->extent;
     return t;
 }
 
 struct ft_tensor *ft_graph_like(struct ft_graph *g, const char *name, const struct ft_tensor *like)
 {
     struct ft_tensor *t = ft_graph_temp(g, name, like->rows, like->cols);
-    t->live = like->live;
+    t->extent = like->extent;
     t->dtype = like->dtype;
     t->ld = like->ld;
     return t;
@@ -194,8 +194,6 @@ void ft_graph_emit(struct ft_graph *g, enum ft_op op, const union ft_op_args *ar
     if (g->rc)
         return;
     row->check(args);
-    for (int i = 0; !g->backend->dev && i < row->n_in + row->n_out; i++)
-        FT_ASSERT(!args->slots[i] || !args->slots[i]->ld); /* as the CPU's ops want it */
     if (list->n == list->room) {
         int room = list->room ? 2 * list->room : 512;
         if ((g->rc = ft_grow(&list->v, (size_t)room, sizeof *list->v)))
@@ -243,7 +241,7 @@ struct ft_tensor *ft_linear(struct ft_graph *g, struct ft_tensor *x, struct ft_t
                             struct ft_tensor *bias, struct ft_tensor *add, float alpha)
 {
     struct ft_tensor *y = ft_graph_temp(g, w->name, x->rows, w->rows);
-    y->live = x->live;
+    y->extent = x->extent;
     return emit(g, FT_OP_linear,
                 &(union ft_op_args){
                     .linear = {.x = x, .w = w, .bias = bias, .add = add, .y = y, .alpha = alpha}});

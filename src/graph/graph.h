@@ -51,10 +51,10 @@ void ft_graph_free(struct ft_graph *g);
 
 struct ft_tensor *ft_graph_value(struct ft_graph *g, enum ft_memory use, const char *name,
                                  enum ft_dtype dtype, int64_t rows, int64_t cols);
-/* Batch data: rows follow the live count if live. The host fills it at ft_graph_host(), and it is
- * on the device when the program runs. */
+/* Batch data. The host fills it at ft_graph_host(), and it is on the device when the program runs.
+ */
 struct ft_tensor *ft_graph_input(struct ft_graph *g, const char *name, enum ft_dtype dtype,
-                                 int64_t rows, int64_t cols, bool live);
+                                 int64_t rows, int64_t cols, enum ft_extent extent);
 /* rows x cols elements of a persistent value from element `first`. */
 struct ft_tensor *ft_graph_view(struct ft_graph *g, struct ft_tensor *parent, const char *name,
                                 int64_t rows, int64_t cols, int64_t first);
@@ -174,22 +174,21 @@ struct ft_profile {
     int64_t runs[FT_OP_COUNT];
 };
 
-/* One run's live counts. */
+/* One run's counts; FT_ROWS at most the capacity. */
 struct ft_run {
-    int64_t rows, docs, trained; /* rows <= capacity, in docs documents; trained rows */
+    int64_t counts[FT_EXTENTS];
 };
 /* profile may be NULL; with one, each op is waited for. On a device the run is queued, and its
  * failure may surface later. FT_ERESOURCE. */
 int ft_graph_run(struct ft_graph *g, enum ft_program p, struct ft_pool *pool,
                  const struct ft_run *run, struct ft_profile *profile);
 
-/* Summed cost of a program with this many live rows in docs documents, by op kind into flops (may
- * be NULL). */
-struct ft_cost ft_graph_cost(const struct ft_graph *g, enum ft_program p, int64_t rows,
-                             int64_t docs, double flops[FT_OP_COUNT]);
+/* Summed cost of a program's run, by op kind into flops (may be NULL). */
+struct ft_cost ft_graph_cost(const struct ft_graph *g, enum ft_program p, const struct ft_run *run,
+                             double flops[FT_OP_COUNT]);
 
 /* FLOPs of one pass in products, without what recompute adds. */
-double ft_graph_useful_flops(const struct ft_graph *g, int64_t rows, int64_t docs);
+double ft_graph_useful_flops(const struct ft_graph *g, const struct ft_run *run);
 
 /* The largest values of pass memory that live at its peak: for the memory table. */
 struct ft_plan_line {

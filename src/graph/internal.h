@@ -63,7 +63,7 @@ struct ft_graph {
     const struct ft_backend *backend;
     void *block;
     size_t batch_begin, batch_bytes; /* FT_M_BATCH values within the block */
-    struct ft_tensor *live;          /* I32 (1,4): rows, docs, trained; devices only */
+    struct ft_tensor *live;          /* I32 (1,FT_EXTENTS); devices only */
     struct ft_device_state *device;  /* NULL on the CPU */
 };
 

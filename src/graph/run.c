@@ -23,7 +23,7 @@ int ft_graph_walk(struct ft_graph *g, enum ft_program p, struct ft_kernel_ctx *c
         if (b->dev && b->dev->sync(b))
             return FT_ERESOURCE;
         profile->seconds[n->op] += ft_now() - start;
-        profile->flops[n->op] += ft_op_rows[n->op].cost(&n->args, ctx->rows, ctx->docs).flops;
+        profile->flops[n->op] += ft_op_rows[n->op].cost(&n->args, ctx->counts).flops;
         profile->runs[n->op]++;
     }
     return FT_OK;
@@ -35,23 +35,20 @@ int ft_graph_run(struct ft_graph *g, enum ft_program p, struct ft_pool *pool,
     FT_ASSERT(g->block);
     if (g->backend->dev)
         return ft_device_run(g, p, run, profile);
-    struct ft_kernel_ctx ctx = {.backend = g->backend,
-                                .pool = pool,
-                                .rows = run->rows,
-                                .docs = run->docs,
-                                .trained = run->trained};
+    struct ft_kernel_ctx ctx = {.backend = g->backend, .pool = pool};
+    memcpy(ctx.counts, run->counts, sizeof ctx.counts);
     return ft_graph_walk(g, p, &ctx, profile);
 }
 
-struct ft_cost ft_graph_cost(const struct ft_graph *g, enum ft_program p, int64_t rows,
-                             int64_t docs, double flops[FT_OP_COUNT])
+struct ft_cost ft_graph_cost(const struct ft_graph *g, enum ft_program p, const struct ft_run *run,
+                             double flops[FT_OP_COUNT])
 {
     struct ft_cost sum = {0};
     for (int i = 0; i < g->programs[p].n; i++) {
         const struct ft_node *n = &g->programs[p].v[i];
         if (n->removed)
             continue;
-        struct ft_cost c = ft_op_rows[n->op].cost(&n->args, rows, docs);
+        struct ft_cost c = ft_op_rows[n->op].cost(&n->args, run->counts);
         sum.flops += c.flops;
         sum.bytes += c.bytes;
         if (flops)
@@ -60,13 +57,13 @@ struct ft_cost ft_graph_cost(const struct ft_graph *g, enum ft_program p, int64_
     return sum;
 }
 
-double ft_graph_useful_flops(const struct ft_graph *g, int64_t rows, int64_t docs)
+double ft_graph_useful_flops(const struct ft_graph *g, const struct ft_run *run)
 {
     double sum = 0;
     for (int i = 0; i < g->programs[FT_PASS].n; i++) {
         const struct ft_node *n = &g->programs[FT_PASS].v[i];
         if (!n->removed && !n->again && ft_op_is_product(n->op))
-            sum += ft_op_rows[n->op].cost(&n->args, rows, docs).flops;
+            sum += ft_op_rows[n->op].cost(&n->args, run->counts).flops;
     }
     return sum;
 }

@@ -28,9 +28,9 @@ static int one_step(struct bench *b, struct ft_profile *profile)
             struct ft_run run;
             FT_TRY(
                 ft_job_fill(j, &j->train, j->epoch.order + m->first + at, m->count - at, 0, &run));
-            at += run.docs;
+            at += run.counts[FT_DOCUMENTS];
             FT_TRY(ft_graph_run(j->graph, FT_PASS, j->pool, &run, profile));
-            b->tokens += run.rows;
+            b->tokens += run.counts[FT_ROWS];
         }
     }
     FT_TRY(ft_graph_put(j->graph, j->batch.scalars, FT_S_LR, 1e-4));

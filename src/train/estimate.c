@@ -16,8 +16,9 @@ static int fastest(const struct ft_job *j, enum ft_op op, const union ft_op_args
                    int64_t rows, void *scratch, double *seconds)
 {
     const struct ft_backend *b = j->backend;
-    struct ft_kernel_ctx ctx = {
-        .backend = b, .pool = j->pool, .rows = rows, .docs = 1, .scratch = scratch};
+    struct ft_kernel_ctx ctx = {.backend = b, .pool = j->pool, .scratch = scratch};
+    ctx.counts[FT_ROWS] = rows;
+    ctx.counts[FT_DOCUMENTS] = 1;
     double best = 1e30, begin = ft_now();
     for (int i = 0; i < 3 || (ft_now() - begin < 0.3 && i < 1000); i++) {
         double t = ft_now();
@@ -63,9 +64,10 @@ int ft_rates_measure(struct ft_rates *r, const struct ft_job *j)
     const struct ft_backend *b = j->backend;
     const int64_t most = b->dev ? 8192 : 512, t = j->capacity < most ? j->capacity : most;
     const size_t size = ft_dtype_size(b->act);
-    struct ft_tensor x = {NULL, t, c->hidden, b->act, true, -1, "x", 0}, gate = x;
+    struct ft_tensor x = {NULL, t, c->hidden, b->act, FT_ROWS, -1, "x", 0}, gate = x;
     gate.cols = c->ffn;
-    struct ft_tensor up = gate, y = gate, w = {NULL, c->ffn, c->hidden, FT_BF16, false, -1, "w", 0};
+    struct ft_tensor up = gate, y = gate,
+                     w = {NULL, c->ffn, c->hidden, FT_BF16, FT_FIXED, -1, "w", 0};
     union ft_op_args product = {.linear = {.x = &x, .w = &w, .y = &gate, .alpha = 1}};
     union ft_op_args swiglu = {.swiglu = {&gate, &up, &y}};
     const size_t scratch = b->scratch[FT_OP_linear] ? b->scratch[FT_OP_linear](&product) : 0;
@@ -87,8 +89,9 @@ int ft_rates_measure(struct ft_rates *r, const struct ft_job *j)
     if (!rc)
         rc = fastest(j, FT_OP_swiglu, &swiglu, t, block, &second);
     if (!rc) {
-        r->flops = ft_op_rows[FT_OP_linear].cost(&product, t, 1).flops / first;
-        r->bytes = ft_op_rows[FT_OP_swiglu].cost(&swiglu, t, 1).bytes / second;
+        const int64_t counts[FT_EXTENTS] = {[FT_ROWS] = t, [FT_DOCUMENTS] = 1};
+        r->flops = ft_op_rows[FT_OP_linear].cost(&product, counts).flops / first;
+        r->bytes = ft_op_rows[FT_OP_swiglu].cost(&swiglu, counts).bytes / second;
     }
     b->free(b, block, bytes);
     return rc;
@@ -102,18 +105,21 @@ static double tokens_of(const struct ft_dataset *d)
     return n;
 }
 
-/* How many documents of the data's mean length a full pass holds. */
-static int64_t documents(const struct ft_job *j)
+/* A full pass of documents of the data's mean length, all trained. */
+static struct ft_run full_pass(const struct ft_job *j)
 {
     double n = (double)j->capacity * (double)j->train.n_docs / tokens_of(&j->train);
-    return n > 1 ? (int64_t)(n + 0.5) : 1;
+    return (struct ft_run){.counts = {[FT_ROWS] = j->capacity,
+                                      [FT_DOCUMENTS] = n > 1 ? (int64_t)(n + 0.5) : 1,
+                                      [FT_TRAINED] = j->capacity}};
 }
 
 /* Seconds of one run of a program with all rows live. */
 static double program_seconds(const struct ft_job *j, enum ft_program p, const struct ft_rates *r)
 {
     double flops[FT_OP_COUNT] = {0}, products = 0;
-    struct ft_cost all = ft_graph_cost(j->graph, p, j->capacity, documents(j), flops);
+    const struct ft_run run = full_pass(j);
+    struct ft_cost all = ft_graph_cost(j->graph, p, &run, flops);
     for (int i = 0; i < FT_OP_COUNT; i++)
         products += ft_op_is_product((enum ft_op)i) ? flops[i] : 0;
     return products / r->flops + (all.bytes / r->bytes) / 4; /* products stream most of the bytes */
@@ -136,19 +142,20 @@ double ft_job_seconds(const struct ft_job *j, const struct ft_rates *r)
 
 double ft_job_flops_per_token(const struct ft_job *j)
 {
-    return ft_graph_useful_flops(j->graph, j->capacity, documents(j)) / (double)j->capacity;
+    const struct ft_run run = full_pass(j);
+    return ft_graph_useful_flops(j->graph, &run) / (double)j->capacity;
 }
 
 /* y = x w^T of n x n matrices, as large as it takes for the rate to be the device's. */
 static int measure_product(const struct ft_job *j, int64_t n, double *seconds)
 {
     const struct ft_backend *b = j->backend;
-    struct ft_tensor x = {NULL, n, n, b->act, true, -1, "x", 0}, y = x, w = x;
+    struct ft_tensor x = {NULL, n, n, b->act, FT_ROWS, -1, "x", 0}, y = x, w = x;
     union ft_op_args product = {.linear = {.x = &x, .w = &w, .y = &y, .alpha = 1}};
     const size_t scratch = b->scratch[FT_OP_linear] ? b->scratch[FT_OP_linear](&product) : 0;
     const size_t one = ft_tensor_bytes(&x), bytes = scratch + 3 * one;
     void *block;
-    w.live = false;
+    w.extent = FT_FIXED;
     FT_TRY(ft_backend_alloc(b, &block, bytes));
     x.data = (char *)block + scratch;
     y.data = (char *)x.data + one;

@@ -487,13 +487,13 @@ static void declare_batch(struct ft_job *j)
     ft_adapter_config(j->adapter, &o);
     *b = (struct ft_batch){0};
     j->rope_by_length = ft_rope_by_length(&ft_model_config(j->model)->rope);
-    b->ids = ft_graph_input(g, "batch.ids", FT_I32, t, 1, true);
-    b->targets = ft_graph_input(g, "batch.targets", FT_I32, t, 1, true);
-    b->spans = ft_graph_input(g, "batch.spans", FT_I32, t, 2, true);
-    b->positions = ft_graph_input(g, "batch.positions", FT_I32, t, 1, true);
-    b->picked = ft_graph_input(g, "batch.picked", FT_I32, t, 1, true);
+    b->ids = ft_graph_input(g, "batch.ids", FT_I32, t, 1, FT_ROWS);
+    b->targets = ft_graph_input(g, "batch.targets", FT_I32, t, 1, FT_ROWS);
+    b->spans = ft_graph_input(g, "batch.spans", FT_I32, t, 2, FT_ROWS);
+    b->positions = ft_graph_input(g, "batch.positions", FT_I32, t, 1, FT_ROWS);
+    b->picked = ft_graph_input(g, "batch.picked", FT_I32, t, 1, FT_ROWS);
     if (o.dropout > 0)
-        b->keys = ft_graph_input(g, "batch.keys", FT_I32, t, 3, true);
+        b->keys = ft_graph_input(g, "batch.keys", FT_I32, t, 3, FT_ROWS);
     enum ft_memory use = j->rope_by_length ? FT_M_BATCH : FT_M_WEIGHTS;
     b->cos = ft_graph_value(g, use, "rope.cos", FT_F32, j->rope_by_length ? t : longest, half);
     b->sin = ft_graph_value(g, use, "rope.sin", FT_F32, j->rope_by_length ? t : longest, half);
@@ -514,7 +514,8 @@ int ft_job_fill(struct ft_job *j, const struct ft_dataset *d, const int32_t *doc
     const int64_t take = ft_pass_take(d, docs, n, j->capacity);
     struct ft_pass_counts c;
     FT_TRY(ft_pass_fill(&a, d, docs, take, epoch, &c));
-    *run = (struct ft_run){.rows = c.rows, .docs = take, .trained = c.trained};
+    *run = (struct ft_run){
+        .counts = {[FT_ROWS] = c.rows, [FT_DOCUMENTS] = take, [FT_TRAINED] = c.trained}};
     if (!j->rope_by_length)
         return FT_OK;
     const struct ft_rope_spec *rope = &ft_model_config(j->model)->rope;

@@ -88,7 +88,8 @@ void ft_job_close(struct ft_job *j);
  * progress may be NULL. */
 int ft_job_place(struct ft_job *j, ft_model_progress_fn *progress, void *ctx);
 
-/* Fills the batch with the next documents of docs[0..n) that fit one pass: run->docs of them. */
+/* Fills the batch with the next documents of docs[0..n) that fit one pass: as many as run
+ * counts. */
 int ft_job_fill(struct ft_job *j, const struct ft_dataset *d, const int32_t *docs, int64_t n,
                 uint32_t epoch, struct ft_run *run);
 

@@ -49,7 +49,7 @@ static int fill_next(struct loop *l, struct work *w)
     if (!l->ready)
         return FT_OK;
     FT_TRY(ft_job_fill(l->j, w->data, w->docs + w->at, w->n - w->at, l->epoch, &l->next));
-    w->at += l->next.docs;
+    w->at += l->next.counts[FT_DOCUMENTS];
     return FT_OK;
 }
 
@@ -66,8 +66,8 @@ static int run_work(struct loop *l, struct work *w)
         FT_TRY(ft_graph_run(l->j->graph, w->program, l->j->pool, &l->next, profile));
         if (w->program != FT_PASS)
             continue;
-        l->tokens += l->next.rows;
-        l->r->trained_tokens += l->next.trained;
+        l->tokens += l->next.counts[FT_ROWS];
+        l->r->trained_tokens += l->next.counts[FT_TRAINED];
     }
 }
 

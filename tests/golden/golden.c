@@ -155,7 +155,7 @@ void run_all(struct ft_job *j, enum ft_program p)
     for (int64_t at = 0; at < d->n_docs;) {
         struct ft_run r;
         FT_ASSERT(ft_job_fill(j, d, docs + at, d->n_docs - at, 0, &r) == FT_OK);
-        at += r.docs;
+        at += r.counts[FT_DOCUMENTS];
         ft_graph_poison(j->graph);
         if (ft_graph_run(j->graph, p, j->pool, &r, NULL))
             check_fail("run_all", 0, "%s", ft_status_report());

@@ -22,10 +22,10 @@ static void build(struct tiny *t, enum ft_recompute policy, bool fuse)
     const struct ft_backend *b;
     FT_ASSERT(ft_cpu_backend(&b, "auto") == FT_OK);
     FT_ASSERT(ft_graph_new(&t->g, b) == FT_OK);
-    t->ids = ft_graph_input(t->g, "ids", FT_I32, T, 1, true);
-    t->targets = ft_graph_input(t->g, "targets", FT_I32, T, 1, true);
-    t->picked = ft_graph_input(t->g, "picked", FT_I32, T, 1, true);
-    t->scalars = ft_graph_input(t->g, "scalars", FT_F64, 1, FT_SCALARS, false);
+    t->ids = ft_graph_input(t->g, "ids", FT_I32, T, 1, FT_ROWS);
+    t->targets = ft_graph_input(t->g, "targets", FT_I32, T, 1, FT_ROWS);
+    t->picked = ft_graph_input(t->g, "picked", FT_I32, T, 1, FT_ROWS);
+    t->scalars = ft_graph_input(t->g, "scalars", FT_F64, 1, FT_SCALARS, FT_FIXED);
     t->embed = ft_graph_value(t->g, FT_M_WEIGHTS, "embed", FT_F32, V, C);
     t->norm = ft_graph_value(t->g, FT_M_WEIGHTS, "norm", FT_F32, 1, C);
     t->w1 = ft_graph_value(t->g, FT_M_WEIGHTS, "w1", FT_F32, C, C);
@@ -78,12 +78,12 @@ static double run(struct tiny *t, struct ft_pool *pool, float bump, int which)
     if (which >= 0)
         ((float *)(which < R * C ? t->a : t->b)->data)[which % (R * C)] += bump;
     memset(t->grad->data, 0, ft_tensor_bytes(t->grad));
-    struct ft_run r = {.rows = T - 1, .docs = 1};
+    struct ft_run r = {.counts = {[FT_ROWS] = T - 1, [FT_DOCUMENTS] = 1}};
     for (int i = 0; i < T; i++) {
         ids[i] = i * 5 % V;
         targets[i] = i == 3 ? -1 : i * 7 % V;
         if (i != 3 && i < T - 1)
-            ((int32_t *)t->picked->data)[r.trained++] = i;
+            ((int32_t *)t->picked->data)[r.counts[FT_TRAINED]++] = i;
     }
     s[FT_S_LOSS_SUM] = s[FT_S_TRAINED] = 0;
     ft_graph_poison(t->g);
@@ -147,7 +147,8 @@ CASE(nothing_is_computed_below_the_first_adapter)
     struct tiny t = {0};
     double flops[FT_OP_COUNT] = {0};
     build(&t, FT_KEEP_ALL, true);
-    ft_graph_cost(t.g, FT_PASS, T, 1, flops);
+    ft_graph_cost(t.g, FT_PASS, &(struct ft_run){.counts = {[FT_ROWS] = T, [FT_DOCUMENTS] = 1}},
+                  flops);
     CHECK(flops[FT_OP_rmsnorm_dx] == 9.0 * T * C * 2); /* the last norm's and the second layer's */
     ft_graph_free(t.g);
 }

@@ -9,13 +9,14 @@ static struct ft_tensor *all[512];
 static int count;
 static bool on_device; /* the backend at work is one */
 
-static struct ft_tensor *make(int64_t rows, int64_t cols, enum ft_dtype dtype, bool live)
+static struct ft_tensor *make(int64_t rows, int64_t cols, enum ft_dtype dtype,
+                              enum ft_extent extent, bool gaps)
 {
     struct ft_tensor *t;
     FT_ASSERT(count < 512 && ft_alloc(&t, 1, sizeof *t) == FT_OK);
     *t = (struct ft_tensor){
-        .rows = rows, .cols = cols, .dtype = dtype, .live = live, .id = -1, .name = "test"};
-    if (on_device && dtype == FT_BF16 && rows > 1) /* gaps, sometimes of whole 16 bytes */
+        .rows = rows, .cols = cols, .dtype = dtype, .extent = extent, .id = -1, .name = "test"};
+    if (gaps && rows > 1) /* sometimes of whole 16 bytes */
         t->ld = cols % 3 == 0 ? cols + 5 : (cols + 15) / 8 * 8;
     FT_ASSERT(ft_alloc(&t->data, ft_tensor_bytes(t) + 64, 1) == FT_OK);
     all[count++] = t;
@@ -69,14 +70,14 @@ static void randomise(struct ft_tensor *t, int64_t rows, uint32_t seed)
 
 struct ft_tensor *random_weight(int64_t rows, int64_t cols, enum ft_dtype dtype, uint32_t seed)
 {
-    struct ft_tensor *t = make(rows, cols, on_device ? FT_BF16 : dtype, false);
+    struct ft_tensor *t = make(rows, cols, on_device ? FT_BF16 : dtype, FT_FIXED, true);
     randomise(t, rows, seed);
     return t;
 }
 
 struct ft_tensor *random_master(int64_t rows, int64_t cols, uint32_t seed)
 {
-    struct ft_tensor *t = make(rows, cols, FT_F32, false);
+    struct ft_tensor *t = make(rows, cols, FT_F32, FT_FIXED, false);
     randomise(t, rows, seed);
     return t;
 }
@@ -94,14 +95,15 @@ static void poison(struct ft_tensor *t, int64_t from)
             put(t, r, c, NAN);
 }
 
-static struct ft_tensor *activation(const struct bench *b, int64_t cols, enum ft_dtype dtype)
+static struct ft_tensor *activation(const struct bench *b, int64_t cols, enum ft_dtype dtype,
+                                    bool gaps)
 {
-    return make(bucket(b) + SPARE, cols, dtype, true);
+    return make(bucket(b) + SPARE, cols, dtype, FT_ROWS, gaps);
 }
 
 struct ft_tensor *random_tensor(const struct bench *b, int64_t cols, uint32_t seed)
 {
-    struct ft_tensor *t = activation(b, cols, b->backend->act);
+    struct ft_tensor *t = activation(b, cols, b->backend->act, true);
     randomise(t, b->live, seed);
     poison(t, bucket(b));
     return t;
@@ -109,40 +111,40 @@ struct ft_tensor *random_tensor(const struct bench *b, int64_t cols, uint32_t se
 
 struct ft_tensor *empty_tensor(const struct bench *b, int64_t cols)
 {
-    struct ft_tensor *t = activation(b, cols, b->backend->act);
+    struct ft_tensor *t = activation(b, cols, b->backend->act, true);
     poison(t, 0);
     return t;
 }
 
 struct ft_tensor *empty_sums(const struct bench *b, int64_t cols)
 {
-    struct ft_tensor *t = activation(b, cols, FT_F32);
+    struct ft_tensor *t = activation(b, cols, FT_F32, false);
     poison(t, 0);
     return t;
 }
 
 struct ft_tensor *copy_tensor(const struct ft_tensor *t)
 {
-    struct ft_tensor *c = make(t->rows, t->cols, t->dtype, t->live);
+    struct ft_tensor *c = make(t->rows, t->cols, t->dtype, t->extent, t->ld != 0);
     FT_ASSERT(c->ld == t->ld);
     memcpy(c->data, t->data, ft_tensor_bytes(t));
     return c;
 }
 
-struct ft_tensor *int_tensor(int64_t rows, int64_t cols, bool live)
+struct ft_tensor *int_tensor(int64_t rows, int64_t cols, enum ft_extent extent)
 {
-    return make(rows, cols, FT_I32, live);
+    return make(rows, cols, FT_I32, extent, false);
 }
 
 struct ft_tensor *int_rows(const struct bench *b, int64_t cols)
 {
-    return activation(b, cols, FT_I32);
+    return activation(b, cols, FT_I32, false);
 }
 
 struct ft_tensor *scalars_tensor(double *values)
 {
     static struct ft_tensor t;
-    t = (struct ft_tensor){values, 1, FT_SCALARS, FT_F64, false, -1, "scalars", 0};
+    t = (struct ft_tensor){values, 1, FT_SCALARS, FT_F64, FT_FIXED, -1, "scalars", 0};
     return &t;
 }
 
@@ -158,10 +160,12 @@ static void run_on_device(const struct bench *b, enum ft_op op, union ft_op_args
     const struct ft_backend *d = b->backend;
     const int slots = ft_op_rows[op].n_in + ft_op_rows[op].n_out;
     struct ft_tensor there[10], *here[10];
-    const int32_t counts[4] = {(int32_t)b->live, (int32_t)b->docs, (int32_t)b->trained};
+    const int32_t counts[FT_EXTENTS] = {[FT_ROWS] = (int32_t)b->live,
+                                        [FT_DOCUMENTS] = (int32_t)b->docs,
+                                        [FT_TRAINED] = (int32_t)b->trained};
     void *live, *scratch = NULL;
     must(b, d->alloc(d, &live, sizeof counts));
-    must(b, d->dev->copy_in(d, live, 16, counts, 16, 16, 1));
+    must(b, d->dev->copy_in(d, live, sizeof counts, counts, sizeof counts, sizeof counts, 1));
     for (int i = 0; i < slots; i++) {
         here[i] = args.slots[i];
         if (!here[i])
@@ -189,12 +193,13 @@ static void run_on_device(const struct bench *b, enum ft_op op, union ft_op_args
         must(b, d->dev->sync(d));
         ft_free(nan);
     }
-    const struct ft_kernel_ctx ctx = {.backend = d,
-                                      .rows = bucket(b),
-                                      .docs = b->docs,
-                                      .trained = b->trained ? b->trained + SPARE : 0,
-                                      .live = live,
-                                      .scratch = scratch};
+    const struct ft_kernel_ctx ctx = {
+        .backend = d,
+        .counts = {[FT_ROWS] = bucket(b),
+                   [FT_DOCUMENTS] = b->docs,
+                   [FT_TRAINED] = b->trained ? b->trained + SPARE : 0},
+        .live = live,
+        .scratch = scratch};
     d->ops[op](&ctx, &args);
     must(b, d->dev->sync(d));
     for (int i = 0; i < slots; i++) {
@@ -226,12 +231,11 @@ void run_op(const struct bench *b, enum ft_op op, const union ft_op_args *args)
         FT_ASSERT(ft_pages_alloc(&scratch, bytes) == FT_OK);
         memset(scratch, 0xff, bytes);
     }
-    const struct ft_kernel_ctx ctx = {.backend = b->backend,
-                                      .pool = b->pool,
-                                      .rows = b->live,
-                                      .docs = b->docs,
-                                      .trained = b->trained,
-                                      .scratch = scratch};
+    const struct ft_kernel_ctx ctx = {
+        .backend = b->backend,
+        .pool = b->pool,
+        .counts = {[FT_ROWS] = b->live, [FT_DOCUMENTS] = b->docs, [FT_TRAINED] = b->trained},
+        .scratch = scratch};
     b->backend->ops[op](&ctx, args);
     ft_pages_free(scratch, bytes);
 }
@@ -263,7 +267,7 @@ void check_poison(const struct bench *b, const struct ft_tensor *t)
 
 bool same_bits(const struct bench *b, const struct ft_tensor *x, const struct ft_tensor *y)
 {
-    int64_t rows = x->live ? b->live : x->rows;
+    int64_t rows = x->extent ? b->live : x->rows;
     for (int64_t r = 0; r < rows; r++)
         for (int64_t c = 0; c < x->cols; c++)
             if (at(x, r, c) != at(y, r, c))

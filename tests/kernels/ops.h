@@ -25,8 +25,8 @@ struct bench {
 void each_backend(void (*body)(struct bench *b));
 void each_host_backend(void (*body)(struct bench *b));
 
-/* Tensors lie in the host's memory; run_op copies them to a device and back. On a device,
- * activations and weights are bf16 and have gaps between their rows. */
+/* Tensors lie in the host's memory; run_op copies them to a device and back. Activations and
+ * weights have gaps between their rows; on a device they are bf16. */
 
 /* Random values in [-1, 1), rounded to the dtype; activations have spare rows behind. */
 struct ft_tensor *random_tensor(const struct bench *b, int64_t cols, uint32_t seed);
@@ -35,7 +35,7 @@ struct ft_tensor *random_master(int64_t rows, int64_t cols, uint32_t seed); /* f
 struct ft_tensor *empty_tensor(const struct bench *b, int64_t cols);
 struct ft_tensor *empty_sums(const struct bench *b, int64_t cols); /* f32 everywhere */
 struct ft_tensor *copy_tensor(const struct ft_tensor *t);
-struct ft_tensor *int_tensor(int64_t rows, int64_t cols, bool live);
+struct ft_tensor *int_tensor(int64_t rows, int64_t cols, enum ft_extent extent);
 /* int_tensor with a row for each row of an activation */
 struct ft_tensor *int_rows(const struct bench *b, int64_t cols);
 struct ft_tensor *scalars_tensor(double *values);
