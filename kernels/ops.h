@@ -72,8 +72,9 @@ struct ft_rmsnorm_dx {
 
 /* y = alpha x w^T + bias + add + beta u b^T
  * x (T,K); w (N,K); bias (1,N); add, y (T,N); u (T,R); b (N,R). The low-rank pair u, b comes
- * together; it is summed behind the K products of w, so that fusing it changes no bit. y may
- * overwrite add. */
+ * together; on the host it is summed behind the K products of w, so that fusing it changes no bit.
+ * On a device, where u lies behind the columns of x and b behind those of w, both are one product;
+ * likewise du behind dy, and a below w. y may overwrite add. */
 struct ft_linear {
     struct ft_tensor *x, *w, *bias /*?*/, *add /*?*/, *u /*?*/, *b /*?*/, *y;
     float alpha, beta;

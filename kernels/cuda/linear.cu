@@ -2,6 +2,20 @@
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/product.h"
 
+/* Whether b's columns lie right behind a's, row by row: then both are one operand. */
+static bool is_beside(const struct ft_tensor *a, const struct ft_tensor *b)
+{
+    return ft_tensor_ld(a) == ft_tensor_ld(b) && a->rows == b->rows && a->dtype == b->dtype &&
+           (const uint16_t *)a->data + a->cols == (const uint16_t *)b->data;
+}
+
+/* Whether b's rows lie right below a's. */
+static bool is_below(const struct ft_tensor *a, const struct ft_tensor *b)
+{
+    return ft_tensor_ld(a) == ft_tensor_ld(b) && a->cols == b->cols && a->dtype == b->dtype &&
+           (const uint16_t *)a->data + a->rows * ft_tensor_ld(a) == (const uint16_t *)b->data;
+}
+
 void ft_cuda_linear(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
 {
     const struct ft_linear *l = &args->linear;
@@ -24,8 +38,10 @@ void ft_cuda_linear(const struct ft_kernel_ctx *ctx, const union ft_op_args *arg
         p.ldc = ft_tensor_ld(l->add);
         p.beta = 1;
     }
+    const bool one = l->u && l->alpha == l->beta && is_beside(l->x, l->u) && is_beside(l->w, l->b);
+    p.k += one ? l->u->cols : 0;
     ft_cuda_product(ctx, &p, ctx->scratch);
-    if (!l->u)
+    if (!l->u || one)
         return;
     p.k = l->u->cols;
     p.a = l->u->data;
@@ -60,8 +76,11 @@ void ft_cuda_linear_dx(const struct ft_kernel_ctx *ctx, const union ft_op_args *
         p.ldc = ft_tensor_ld(l->add);
         p.beta = 1;
     }
+    const bool one =
+        l->du && l->alpha == l->beta && is_beside(l->dy, l->du) && is_below(l->w, l->a);
+    p.k += one ? l->du->cols : 0;
     ft_cuda_product(ctx, &p, ctx->scratch);
-    if (!l->du)
+    if (!l->du || one)
         return;
     p.k = l->du->cols;
     p.a = l->du->data;

@@ -146,7 +146,7 @@ bool ft_adapter_is_uneven(const struct ft_adapter *a)
 /* Dropout gives each module an input of its own, so that their products cannot be folded. */
 static bool can_stack(const struct ft_adapter *a)
 {
-    return a->dropout == 0;
+    return a->method->stacked && a->dropout == 0;
 }
 
 int64_t ft_adapter_stack_rank(const struct ft_adapter *a, int first, int n)
@@ -164,10 +164,10 @@ static void declare_slot(struct ft_adapter *a, struct ft_graph *g, struct ft_slo
     char name[320];
     snprintf(name, sizeof name, "%s.lora_A", s->name);
     s->a = ft_graph_view(g, from, name, s->r, s->in, s->a_at);
-    ft_graph_train(g, s->a, ft_graph_view(g, a->gradients, name, s->r, s->in, s->a_at));
+    ft_graph_train(g, s->a, 0, 0, ft_graph_view(g, a->gradients, name, s->r, s->in, s->a_at), 1);
     snprintf(name, sizeof name, "%s.lora_B", s->name);
     s->b = ft_graph_view(g, from, name, s->out, s->r, s->b_at);
-    ft_graph_train(g, s->b, ft_graph_view(g, a->gradients, name, s->out, s->r, s->b_at));
+    ft_graph_train(g, s->b, 0, 0, ft_graph_view(g, a->gradients, name, s->out, s->r, s->b_at), 1);
 }
 
 int ft_adapter_declare(struct ft_adapter *a, struct ft_graph *g)
@@ -200,55 +200,18 @@ struct ft_tensor *ft_adapter_gradients(const struct ft_adapter *a)
     return a->gradients;
 }
 
-struct ft_tensor *ft_adapter_linear(struct ft_adapter *a, struct ft_graph *g, int site,
-                                    struct ft_tensor *x, struct ft_tensor *w,
-                                    struct ft_tensor *bias, struct ft_tensor *add,
-                                    struct ft_tensor *keys)
+void ft_adapter_linears(struct ft_adapter *a, struct ft_graph *g, struct ft_linears *l)
 {
-    int i = a->slot_of_site[site];
-    if (i < 0)
-        return ft_linear(g, x, w, bias, add, 1.f);
-    return a->method->linear(a, g, &a->slots[i], x, w, bias, add, keys);
-}
-
-/* The part of the stack that is module i's adapter. */
-static void add_part(struct ft_adapter *a, struct ft_graph *g, struct ft_stack *stack, int i,
-                     int64_t first_out, int64_t *rank)
-{
-    struct ft_slot *s = &a->slots[a->slot_of_site[i]];
-    FT_ASSERT(stack->parts < FT_STACK_PARTS);
-    stack->part[stack->parts++] = (struct ft_stack_part){
-        .grad_b = ft_graph_view(g, a->gradients, s->name, s->out, s->r, s->b_at),
-        .first_out = first_out,
-        .first_rank = *rank,
-        .scale = s->scale,
-    };
-    s->stack = stack->w;
-    s->stack_out = stack->out;
-    s->stack_in = stack->in;
-    s->first_out = first_out;
-    s->first_rank = *rank;
-    *rank += s->r;
-}
-
-struct ft_tensor *ft_adapter_linear_stack(struct ft_adapter *a, struct ft_graph *g, int first,
-                                          int n, const struct ft_stack *base, struct ft_tensor *x,
-                                          struct ft_tensor *add)
-{
-    struct ft_stack stack = *base;
-    int64_t out = 0, rank = 0, a_at = -1;
-    const char *name = stack.w->name;
-    for (int i = first; i < first + n; i++) {
-        const struct ft_slot *s = a->slot_of_site[i] < 0 ? NULL : &a->slots[a->slot_of_site[i]];
-        if (s && a_at < 0)
-            a_at = s->a_at;
-        if (s)
-            add_part(a, g, &stack, i, out, &rank);
-        out += a->sites_out[i];
+    FT_ASSERT(l->n <= FT_LINEARS && (!l->add || l->n == 1));
+    if (can_stack(a)) {
+        a->method->stacked(a, g, l);
+        return;
     }
-    if (rank)
-        stack.grad_a = ft_graph_view(g, a->gradients, name, rank, stack.in, a_at);
-    return ft_linear_stack(g, &stack, name, x, add);
+    for (int i = 0; i < l->n; i++) {
+        const struct ft_slot *s = ft_adapter_slot(a, l->first + i);
+        l->of[i].y = s ? a->method->linear(a, g, s, l, i)
+                       : ft_linear(g, l->x, l->of[i].w, l->of[i].bias, l->add, 1.f);
+    }
 }
 
 int ft_adapter_emit_refresh(struct ft_adapter *a, struct ft_graph *g)

@@ -5,6 +5,9 @@
 #include "core/status.h"
 #include "graph/graph.h"
 
+/* Modules of a group at most. */
+enum { FT_LINEARS = 4 };
+
 /* A module an adapter may attach to. */
 struct ft_site {
     const char *name; /* "model.layers.0.self_attn.q_proj" */
@@ -69,16 +72,21 @@ int ft_adapter_declare(struct ft_adapter *a, struct ft_graph *g);
 struct ft_tensor *ft_adapter_values(const struct ft_adapter *a);
 struct ft_tensor *ft_adapter_gradients(const struct ft_adapter *a);
 
-/* The linear module `site` with its adapter, if it has one: base product + low-rank product. keys:
- * the dropout keys of the batch, or NULL for no dropout. */
-struct ft_tensor *ft_adapter_linear(struct ft_adapter *a, struct ft_graph *g, int site,
-                                    struct ft_tensor *x, struct ft_tensor *w,
-                                    struct ft_tensor *bias, struct ft_tensor *add,
-                                    struct ft_tensor *keys);
-/* Modules first..first+n-1 as one product whose base weights are in `stack` (struct ft_stack). */
-struct ft_tensor *ft_adapter_linear_stack(struct ft_adapter *a, struct ft_graph *g, int first,
-                                          int n, const struct ft_stack *stack, struct ft_tensor *x,
-                                          struct ft_tensor *add);
+/* Linear modules that read the same input. */
+struct ft_linears {
+    int first, n;              /* sites first..first+n-1 */
+    struct ft_tensor *x, *add; /* add: NULL, or the residual stream, for n = 1 */
+    struct ft_tensor *keys;    /* the dropout keys of the batch; NULL: no dropout */
+    struct {
+        struct ft_tensor *w, *bias; /* bias may be NULL */
+        struct ft_tensor *y;        /* out */
+    } of[FT_LINEARS];
+    /* on a device, all weights and room for the adapters: (N+R, K+R) as src/model/model.h says, and
+     * the biases (1,N); else NULL */
+    struct ft_tensor *matrix, *biases;
+};
+/* Builds them, each with its adapter if it has one. */
+void ft_adapter_linears(struct ft_adapter *a, struct ft_graph *g, struct ft_linears *l);
 
 /* Ends FT_UPDATE: makes the copies that products read. Nothing where they read the masters. */
 int ft_adapter_emit_refresh(struct ft_adapter *a, struct ft_graph *g);

@@ -18,7 +18,7 @@ struct ft_slot {
     int group;
     int64_t a_at, b_at;      /* where A (r,in) and B (out,r) begin in the flat block */
     struct ft_tensor *a, *b; /* what products read: the masters, or bf16 copies; NULL: stacked */
-    struct ft_tensor *stack; /* the matrix that holds the copies: see struct ft_stack; or NULL */
+    struct ft_tensor *stack; /* the matrix that holds the copies: see struct ft_linears; or NULL */
     int64_t stack_out, stack_in, first_out, first_rank;
 };
 
@@ -49,14 +49,21 @@ struct ft_adapter {
 struct ft_adapter_method {
     const char *name;      /* config: adapter */
     const char *peft_type; /* adapter_config.json */
+    /* module i of the group, which has slot s */
     struct ft_tensor *(*linear)(const struct ft_adapter *a, struct ft_graph *g,
-                                const struct ft_slot *s, struct ft_tensor *x, struct ft_tensor *w,
-                                struct ft_tensor *bias, struct ft_tensor *add,
-                                struct ft_tensor *keys);
+                                const struct ft_slot *s, const struct ft_linears *l, int i);
+    /* all of the group at once, which its slots come in: products that they share; NULL: there is
+     * no such form, and the modules are computed one by one */
+    void (*stacked)(struct ft_adapter *a, struct ft_graph *g, struct ft_linears *l);
     void (*init)(const struct ft_adapter *a, const struct ft_slot *s, float *values);
 };
 extern const struct ft_adapter_method ft_adapter_methods[];
 extern const int ft_adapter_method_count;
+
+static inline struct ft_slot *ft_adapter_slot(const struct ft_adapter *a, int site)
+{
+    return a->slot_of_site[site] < 0 ? NULL : &a->slots[a->slot_of_site[site]];
+}
 
 /* Chooses modules: appends to a->slots (name, in, out, site). */
 int ft_adapter_match(struct ft_adapter *a, const struct ft_site *sites, int n,

@@ -7,15 +7,100 @@
 
 /* y = x w^T + bias + add + scale (drop(x) A^T) B^T.  Hu et al. 2021, arXiv 2106.09685. */
 static struct ft_tensor *lora_linear(const struct ft_adapter *a, struct ft_graph *g,
-                                     const struct ft_slot *s, struct ft_tensor *x,
-                                     struct ft_tensor *w, struct ft_tensor *bias,
-                                     struct ft_tensor *add, struct ft_tensor *keys)
+                                     const struct ft_slot *s, const struct ft_linears *l, int i)
 {
-    struct ft_tensor *base = ft_linear(g, x, w, bias, add, 1.f), *dropped = x;
-    if (a->dropout > 0 && keys)
-        dropped = ft_dropout(g, x, keys, (float)a->dropout, (uint32_t)s->site, a->seed);
+    struct ft_tensor *w = l->of[i].w, *dropped = l->x;
+    struct ft_tensor *base = ft_linear(g, l->x, w, l->of[i].bias, l->add, 1.f);
+    if (a->dropout > 0 && l->keys)
+        dropped = ft_dropout(g, l->x, l->keys, (float)a->dropout, (uint32_t)s->site, a->seed);
     struct ft_tensor *u = ft_linear(g, dropped, s->a, NULL, NULL, 1.f);
     return ft_graph_name(g, ft_linear(g, u, s->b, NULL, base, s->scale), w->name);
+}
+
+/* The A's of a group, which lie one above the other in the flat block, as one parameter; NULL if
+ * no module of it has an adapter. */
+static struct ft_tensor *lora_group(struct ft_adapter *a, struct ft_graph *g,
+                                    const struct ft_linears *l, struct ft_tensor **grad)
+{
+    const struct ft_slot *first = NULL;
+    int64_t rank = 0;
+    for (int i = 0; i < l->n; i++) {
+        const struct ft_slot *s = ft_adapter_slot(a, l->first + i);
+        first = first ? first : s;
+        rank += s ? s->r : 0;
+    }
+    if (!first)
+        return NULL;
+    *grad = ft_graph_view(g, a->gradients, first->name, rank, first->in, first->a_at);
+    return ft_graph_view(g, a->values, first->name, rank, first->in, first->a_at);
+}
+
+/* On the host: u = x A^T for all modules at once; each module's product takes its columns of u. */
+static void lora_beside(struct ft_adapter *a, struct ft_graph *g, struct ft_linears *l)
+{
+    struct ft_tensor *grad, *all = lora_group(a, g, l, &grad), *u = NULL;
+    int64_t rank = 0;
+    if (all) {
+        ft_graph_train(g, all, 0, 0, grad, 1);
+        u = ft_graph_name(g, ft_linear(g, l->x, all, NULL, NULL, 1), "low rank");
+    }
+    for (int i = 0; i < l->n; i++) {
+        const struct ft_slot *s = ft_adapter_slot(a, l->first + i);
+        struct ft_linear y = {
+            .x = l->x, .w = l->of[i].w, .bias = l->of[i].bias, .add = l->add, .alpha = 1};
+        if (s) {
+            y.u = s->r == u->cols ? u : ft_graph_columns(g, u, "low rank", s->r, rank);
+            y.b = s->b;
+            y.beta = s->scale;
+            rank += s->r;
+        }
+        l->of[i].y = ft_linear_low_rank(g, y);
+    }
+}
+
+/* On a device: one product for all modules, whose adapters lie beside and below the weights. */
+static void lora_folded(struct ft_adapter *a, struct ft_graph *g, struct ft_linears *l)
+{
+    struct ft_tensor *m = l->matrix, *grad, *any = lora_group(a, g, l, &grad);
+    const int64_t in = l->x->cols, room = m->cols - in, out = m->rows - room, ld = ft_tensor_ld(m);
+    struct ft_linear y = {.x = l->x, .bias = l->biases, .add = l->add, .alpha = 1, .beta = 1};
+    y.w = ft_graph_part(g, m, m->name, out, in, 0, ld);
+    if (any) {
+        struct ft_tensor *down = ft_graph_part(g, m, m->name, room, in, out * ld, ld);
+        y.b = ft_graph_part(g, m, m->name, out, room, in, ld);
+        ft_graph_train(g, down, 0, 0, grad, 1);
+        y.u = ft_linear_low_rank(
+            g,
+            (struct ft_linear){
+                .x = l->x, .w = down, .y = ft_graph_beside(g, l->x, "low rank", room), .alpha = 1});
+    }
+    int64_t at = 0, rank = 0;
+    for (int i = 0; i < l->n; at += l->of[i++].w->rows) {
+        struct ft_slot *s = ft_adapter_slot(a, l->first + i);
+        if (!s)
+            continue;
+        struct ft_tensor *to = ft_graph_view(g, a->gradients, s->name, s->out, s->r, s->b_at);
+        ft_graph_train(g, y.b, at, rank, to, s->scale);
+        s->stack = m;
+        s->stack_out = out;
+        s->stack_in = in;
+        s->first_out = at;
+        s->first_rank = rank;
+        rank += s->r;
+    }
+    struct ft_tensor *all = ft_graph_name(g, ft_linear_low_rank(g, y), m->name);
+    at = 0;
+    for (int i = 0; i < l->n; at += l->of[i++].w->rows)
+        l->of[i].y =
+            l->n == 1 ? all : ft_graph_columns(g, all, l->of[i].w->name, l->of[i].w->rows, at);
+}
+
+static void lora_stacked(struct ft_adapter *a, struct ft_graph *g, struct ft_linears *l)
+{
+    if (l->matrix)
+        lora_folded(a, g, l);
+    else
+        lora_beside(a, g, l);
 }
 
 /* PEFT's: kaiming_uniform_(A, a=sqrt(5)), which is uniform in +-1/sqrt(in); B zero. */
@@ -31,6 +116,6 @@ static void lora_init(const struct ft_adapter *a, const struct ft_slot *s, float
 }
 
 const struct ft_adapter_method ft_adapter_methods[] = {
-    {"lora", "LORA", lora_linear, lora_init},
+    {"lora", "LORA", lora_linear, lora_stacked, lora_init},
 };
 const int ft_adapter_method_count = sizeof ft_adapter_methods / sizeof *ft_adapter_methods;

@@ -69,15 +69,10 @@ static struct ft_tensor *saved(struct backward *b, struct ft_tensor *t)
     struct ft_value *v = ft_value_of(t);
     if (v->again)
         return v->again;
-    if (v->producer >= 0) {
+    if (v->producer >= 0)
         compute_again(b, v);
-    } else { /* a slice; if it reaches over what lies behind the columns, that is needed too */
-        bool wide = v->first_element + t->cols > v->parent->t.cols;
-        for (int i = 0; wide && i < g->n_values; i++)
-            if (g->values[i]->parent == v->parent && g->values[i]->producer >= 0)
-                saved(b, &g->values[i]->t);
+    else /* a slice */
         v->again = twin_of(b, t);
-    }
     return g->rc ? t : v->again;
 }
 
@@ -119,29 +114,48 @@ static struct ft_tensor *grad_like(struct backward *b, const struct ft_tensor *t
     return ft_graph_columns(b->g, p->grad, "gradient", t->cols, v->first_element);
 }
 
+/* The same behind the columns of dy, if a slice does not have its place already. */
+static struct ft_tensor *gradient_beside(struct backward *b, const struct ft_tensor *t,
+                                         struct ft_tensor *dy)
+{
+    const struct ft_value *v = ft_value_of((struct ft_tensor *)t);
+    const bool slice = v->columns && v->producer < 0;
+    return slice ? grad_like(b, t) : ft_graph_beside(b->g, dy, "gradient", t->cols);
+}
+
 static void emit(struct backward *b, enum ft_op op, union ft_op_args args)
 {
     ft_graph_emit(b->g, op, &args);
 }
 
-/* grad(x) += alpha dy w */
-static void product_dx(struct backward *b, struct ft_tensor *x, struct ft_tensor *dy,
-                       struct ft_tensor *w, float alpha)
+/* grad(x) += alpha dy w, in dx */
+static void product_dx(struct backward *b, struct ft_tensor *x, struct ft_tensor *dx,
+                       struct ft_tensor *dy, struct ft_tensor *w, float alpha)
 {
-    struct ft_tensor *dx = grad_like(b, x);
-    emit(b, FT_OP_linear_dx,
-         (union ft_op_args){
-             .linear_dx = {.dy = dy, .w = w, .add = so_far(x), .dx = dx, .alpha = alpha}});
+    emit(
+        b, FT_OP_linear_dx,
+        (union ft_op_args){
+            .linear_dx = {.dy = dy, .w = saved(b, w), .add = so_far(x), .dx = dx, .alpha = alpha}});
     set_grad(x, dx);
 }
 
-/* grad(w) += alpha dy^T x */
+/* Those columns of x; x itself if they are all. */
+static struct ft_tensor *columns(struct backward *b, struct ft_tensor *x, int64_t first, int64_t n)
+{
+    return n == x->cols ? x : ft_graph_columns(b->g, x, x->name, n, first);
+}
+
+/* grad(w) += alpha dy^T x, block by block */
 static void product_dw(struct backward *b, struct ft_tensor *w, struct ft_tensor *dy,
                        struct ft_tensor *x, float alpha)
 {
-    emit(b, FT_OP_linear_dw,
-         (union ft_op_args){
-             .linear_dw = {.dy = dy, .x = saved(b, x), .dw = so_far(w), .alpha = alpha}});
+    x = saved(b, x);
+    for (const struct ft_trained *t = ft_value_of(w)->trained; t && !b->g->rc; t = t->next)
+        emit(b, FT_OP_linear_dw,
+             (union ft_op_args){.linear_dw = {.dy = columns(b, dy, t->row, t->grad->rows),
+                                              .x = columns(b, x, t->col, t->grad->cols),
+                                              .dw = t->grad,
+                                              .alpha = alpha * t->scale}});
 }
 
 /* --- one function an op kind; dy is the gradient of the node's first output --- */
@@ -154,78 +168,19 @@ static void no_backward(struct backward *b, const struct ft_node *n, struct ft_t
     FT_ASSERT(!"this op has no backward");
 }
 
-/* dx = dy w */
-static void plain_dx(struct backward *b, struct ft_tensor *dy, struct ft_tensor *w,
-                     struct ft_tensor *add, struct ft_tensor *dx)
-{
-    emit(b, FT_OP_linear_dx,
-         (union ft_op_args){.linear_dx = {.dy = dy, .w = w, .add = add, .dx = dx, .alpha = 1}});
-}
-
-static void plain_dw(struct backward *b, struct ft_tensor *dy, struct ft_tensor *x,
-                     struct ft_tensor *dw, float alpha)
-{
-    emit(b, FT_OP_linear_dw, (union ft_op_args){.linear_dw = {dy, x, dw, alpha}});
-}
-
-/* du = dy sB behind the columns of dy; dA += du^T x; each dB += scale dy^T u. See struct ft_stack.
- */
-static void stack_low_rank(struct backward *b, const struct ft_stack_use *use, struct ft_tensor *dy)
-{
-    struct ft_graph *g = b->g;
-    const struct ft_stack *s = &use->s;
-    struct ft_tensor *x = saved(b, use->x), *u = saved(b, use->u);
-    if (g->rc)
-        return;
-    struct ft_tensor *beside = &ft_value_of(u)->parent->t; /* the same x, with u behind it */
-    ft_graph_widen(dy, s->out + s->rank);
-    struct ft_tensor *du = ft_graph_columns(g, dy, "gradient", s->rank, s->out);
-    plain_dx(b, dy, ft_stack_up(g, s), NULL, du);
-    du = ft_graph_columns(g, dy, "gradient", s->grad_a->rows, s->out);
-    plain_dw(b, du, x, s->grad_a, 1);
-    for (int i = 0; i < s->parts; i++) {
-        const struct ft_stack_part *p = &s->part[i];
-        struct ft_tensor *rows = ft_graph_columns(g, dy, "gradient", p->grad_b->rows, p->first_out);
-        struct ft_tensor *cols =
-            ft_graph_columns(g, beside, "low rank", p->grad_b->cols, s->in + p->first_rank);
-        plain_dw(b, rows, cols, p->grad_b, p->scale);
-    }
-}
-
-static void stack_backward(struct backward *b, const struct ft_node *n, struct ft_tensor *dy)
-{
-    const struct ft_stack_use *use = n->stack;
-    const struct ft_stack *s = &use->s;
-    if (s->rank)
-        stack_low_rank(b, use, dy);
-    if (wants(use->x)) {
-        struct ft_tensor *dx = grad_like(b, use->x), *wide = dy;
-        if (s->rank)
-            wide = ft_graph_columns(b->g, dy, "gradient", s->out + s->rank, 0);
-        plain_dx(b, wide, ft_stack_back(b->g, s), so_far(use->x), dx);
-        set_grad(use->x, dx);
-    }
-    if (wants(n->args.linear.add))
-        contribute(b, n->args.linear.add, dy);
-}
-
 static void linear_backward(struct backward *b, const struct ft_node *n, struct ft_tensor *dy)
 {
     const struct ft_linear *l = &n->args.linear;
-    if (n->stack) {
-        stack_backward(b, n, dy);
-        return;
-    }
     if (l->u) {
         if (wants(l->b))
             product_dw(b, l->b, dy, l->u, l->beta);
-        if (wants(l->u))
-            product_dx(b, l->u, dy, l->b, l->beta);
+        if (wants(l->u)) /* behind dy, so that both are one input of what follows */
+            product_dx(b, l->u, gradient_beside(b, l->u, dy), dy, l->b, l->beta);
     }
     if (wants(l->w))
         product_dw(b, l->w, dy, l->x, l->alpha);
     if (wants(l->x))
-        product_dx(b, l->x, dy, l->w, l->alpha);
+        product_dx(b, l->x, grad_like(b, l->x), dy, l->w, l->alpha);
     if (wants(l->add))
         contribute(b, l->add, dy);
 }

@@ -27,7 +27,7 @@ static struct ft_node *only_writer(struct ft_nodes *list, const struct ft_tensor
 static bool fuse_linear(struct ft_nodes *list, struct ft_node *n, const int *uses)
 {
     struct ft_linear *low = &n->args.linear;
-    if (n->stack || low->u || low->bias || low->x->cols > low->w->rows)
+    if (low->u || low->bias || low->x->cols > low->w->rows)
         return false;
     struct ft_node *first = only_writer(list, low->add, uses, FT_OP_linear);
     if (!first || first->args.linear.u || low->x->cols > first->args.linear.x->cols)

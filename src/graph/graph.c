@@ -96,7 +96,8 @@ struct ft_tensor *ft_graph_part(struct ft_graph *g, struct ft_tensor *parent, co
     if (g->rc)
         return &g->standin.t;
     FT_ASSERT(!p->parent && first >= 0 &&
-              first + (rows - 1) * ld + cols <= parent->rows * ft_tensor_ld(parent));
+              first + (rows - 1) * ld + cols <= parent->rows * ft_tensor_ld(parent) &&
+              p->use < FT_M_PASS);
     struct ft_tensor *t = ft_graph_value(g, p->use, name, parent->dtype, rows, cols);
     if (t != &g->standin.t) {
         t->ld = ld == cols ? 0 : ld;
@@ -118,24 +119,67 @@ struct ft_tensor *ft_graph_view(struct ft_graph *g, struct ft_tensor *parent, co
 struct ft_tensor *ft_graph_columns(struct ft_graph *g, struct ft_tensor *parent, const char *name,
                                    int64_t cols, int64_t first)
 {
-    return ft_graph_part(g, parent, name, parent->rows, cols, first, ft_tensor_ld(parent));
-}
-
-void ft_graph_widen(struct ft_tensor *t, int64_t cols)
-{
-    const int64_t ld = (cols + 7) / 8 * 8; /* rows at 16 bytes */
-    FT_ASSERT(!ft_value_of(t)->parent);
-    if (ft_tensor_ld(t) < ld)
-        t->ld = ld;
-}
-
-void ft_graph_train(struct ft_graph *g, struct ft_tensor *w, struct ft_tensor *grad)
-{
+    struct ft_value *p = ft_value_of(parent);
     if (g->rc)
+        return &g->standin.t;
+    if (p->columns) { /* columns of columns */
+        first += p->first_element;
+        p = p->parent;
+    }
+    FT_ASSERT(!p->parent && first >= 0 && (first + cols <= p->t.cols || first + cols <= p->room));
+    struct ft_tensor *t = ft_graph_value(g, p->use, name, parent->dtype, parent->rows, cols);
+    if (t == &g->standin.t)
+        return t;
+    t->extent = parent->extent;
+    ft_value_of(t)->parent = p;
+    ft_value_of(t)->columns = true;
+    ft_value_of(t)->first_element = first;
+    ft_value_of(t)->layer = p->layer;
+    ft_value_of(t)->needs_grad = p->needs_grad;
+    return t;
+}
+
+/* Whether what lies behind the columns of a value is worth a longer row. */
+static bool can_annex(const struct ft_graph *g, const struct ft_value *v)
+{
+    return g->backend->dev && !v->parent && v->use == FT_M_PASS;
+}
+
+void ft_graph_reserve(struct ft_graph *g, struct ft_tensor *t, int64_t cols)
+{
+    struct ft_value *v = ft_value_of(t);
+    if (can_annex(g, v) && v->room < cols)
+        v->room = cols;
+}
+
+struct ft_tensor *ft_graph_beside(struct ft_graph *g, struct ft_tensor *t, const char *name,
+                                  int64_t cols)
+{
+    struct ft_value *v = ft_value_of(t);
+    if (!can_annex(g, v) || v->annexed) {
+        struct ft_tensor *y = ft_graph_temp(g, name, t->rows, cols);
+        y->extent = t->extent;
+        return y;
+    }
+    v->annexed = true;
+    ft_graph_reserve(g, t, t->cols + cols);
+    struct ft_tensor *y = ft_graph_columns(g, t, name, cols, t->cols);
+    ft_value_of(y)->needs_grad = false; /* the op that writes it will tell */
+    return y;
+}
+
+void ft_graph_train(struct ft_graph *g, struct ft_tensor *w, int64_t row, int64_t col,
+                    struct ft_tensor *grad, float scale)
+{
+    struct ft_trained *t = g->rc ? NULL : ft_arena_alloc(&g->arena, 1, sizeof *t);
+    if (!t) {
+        g->rc = g->rc ? g->rc : FT_ERESOURCE;
         return;
-    FT_ASSERT(w->rows == grad->rows && w->cols == grad->cols && grad->dtype == FT_F32);
+    }
+    FT_ASSERT(row + grad->rows <= w->rows && col + grad->cols <= w->cols && grad->dtype == FT_F32);
+    *t = (struct ft_trained){grad, row, col, scale, ft_value_of(w)->trained};
     ft_value_of(w)->needs_grad = true;
-    ft_value_of(w)->grad = grad;
+    ft_value_of(w)->trained = t;
 }
 
 void ft_graph_begin(struct ft_graph *g, enum ft_program p)
@@ -178,12 +222,18 @@ static struct ft_tensor *sums_like(struct ft_graph *g, const char *name, const s
     return t;
 }
 
-struct ft_tensor *ft_graph_like(struct ft_graph *g, const char *name, const struct ft_tensor *like)
+struct ft_tensor *ft_graph_plain(struct ft_graph *g, const char *name, const struct ft_tensor *like)
 {
     struct ft_tensor *t = ft_graph_temp(g, name, like->rows, like->cols);
     t->extent = like->extent;
     t->dtype = like->dtype;
-    t->ld = like->ld;
+    return t;
+}
+
+struct ft_tensor *ft_graph_like(struct ft_graph *g, const char *name, const struct ft_tensor *like)
+{
+    struct ft_tensor *t = ft_graph_plain(g, name, like);
+    ft_value_of(t)->room = ft_value_of((struct ft_tensor *)like)->room;
     return t;
 }
 
@@ -231,20 +281,27 @@ struct ft_tensor *ft_embed(struct ft_graph *g, struct ft_tensor *ids, struct ft_
 struct ft_tensor *ft_rmsnorm(struct ft_graph *g, struct ft_tensor *x, struct ft_tensor *w,
                              float eps, float offset)
 {
-    struct ft_tensor *y = ft_graph_like(g, "norm", x);
+    struct ft_tensor *y = ft_graph_plain(g, "norm", x);
     struct ft_tensor *rstd = sums_like(g, "norm.rstd", x, 1);
-    y->ld = 0;
     return emit(g, FT_OP_rmsnorm, &(union ft_op_args){.rmsnorm = {x, w, y, rstd, eps, offset}});
 }
 
 struct ft_tensor *ft_linear(struct ft_graph *g, struct ft_tensor *x, struct ft_tensor *w,
                             struct ft_tensor *bias, struct ft_tensor *add, float alpha)
 {
-    struct ft_tensor *y = ft_graph_temp(g, w->name, x->rows, w->rows);
-    y->extent = x->extent;
-    return emit(g, FT_OP_linear,
-                &(union ft_op_args){
-                    .linear = {.x = x, .w = w, .bias = bias, .add = add, .y = y, .alpha = alpha}});
+    return ft_linear_low_rank(
+        g, (struct ft_linear){.x = x, .w = w, .bias = bias, .add = add, .alpha = alpha});
+}
+
+struct ft_tensor *ft_linear_low_rank(struct ft_graph *g, struct ft_linear l)
+{
+    if (!l.y) {
+        l.y = ft_graph_temp(g, l.w->name, l.x->rows, l.w->rows);
+        l.y->extent = l.x->extent;
+    }
+    if (l.u) /* as its gradient will need it, to share its place */
+        ft_graph_reserve(g, l.y, l.y->cols + l.u->cols);
+    return emit(g, FT_OP_linear, &(union ft_op_args){.linear = l});
 }
 
 struct ft_tensor *ft_rope(struct ft_graph *g, struct ft_tensor *x, struct ft_tensor *cos,
@@ -277,24 +334,21 @@ void ft_rope_qkv(struct ft_graph *g, struct ft_tensor *qkv[3], struct ft_tensor 
 
 struct ft_tensor *ft_attention(struct ft_graph *g, struct ft_attention a)
 {
-    a.o = ft_graph_like(g, "attention", a.q);
-    a.o->ld = 0;
+    a.o = ft_graph_plain(g, "attention", a.q);
     a.lse = sums_like(g, "attention.lse", a.q, a.heads);
     return emit(g, FT_OP_attention, &(union ft_op_args){.attention = a});
 }
 
 struct ft_tensor *ft_swiglu(struct ft_graph *g, struct ft_tensor *gate, struct ft_tensor *up)
 {
-    struct ft_tensor *y = ft_graph_like(g, "swiglu", gate);
-    y->ld = 0;
+    struct ft_tensor *y = ft_graph_plain(g, "swiglu", gate);
     return emit(g, FT_OP_swiglu, &(union ft_op_args){.swiglu = {gate, up, y}});
 }
 
 struct ft_tensor *ft_dropout(struct ft_graph *g, struct ft_tensor *x, struct ft_tensor *keys,
                              float p, uint32_t site, uint64_t seed)
 {
-    struct ft_tensor *y = ft_graph_like(g, "dropout", x);
-    y->ld = 0;
+    struct ft_tensor *y = ft_graph_plain(g, "dropout", x);
     return emit(g, FT_OP_dropout,
                 &(union ft_op_args){.dropout = {x, keys, NULL, y, p, site, seed}});
 }
@@ -313,67 +367,4 @@ void ft_head_loss(struct ft_graph *g, struct ft_tensor *h, struct ft_tensor *w,
         dh = ft_graph_like(g, "head.dh", h);
     ft_graph_emit(g, FT_OP_head_loss,
                   &(union ft_op_args){.head_loss = {h, w, targets, picked, dh, scalars}});
-}
-
-/* The matrix's corner [A; 0] | [sB; 0] as views; see struct ft_stack. */
-static struct ft_tensor *stack_part(struct ft_graph *g, const struct ft_stack *s, int64_t row,
-                                    int64_t col, int64_t rows, int64_t cols)
-{
-    const int64_t ld = ft_tensor_ld(s->w);
-    return ft_graph_part(g, s->w, s->w->name, rows, cols, row * ld + col, ld);
-}
-
-struct ft_tensor *ft_stack_down(struct ft_graph *g, const struct ft_stack *s)
-{
-    return stack_part(g, s, s->out, 0, s->rank, s->in);
-}
-
-struct ft_tensor *ft_stack_up(struct ft_graph *g, const struct ft_stack *s)
-{
-    return stack_part(g, s, 0, s->in, s->out, s->rank);
-}
-
-struct ft_tensor *ft_stack_back(struct ft_graph *g, const struct ft_stack *s)
-{
-    return stack_part(g, s, 0, 0, s->out + s->rank, s->in);
-}
-
-/* u = x A^T behind the columns of x; returns [x|u]. */
-static struct ft_tensor *stack_annex(struct ft_graph *g, struct ft_stack_use *use)
-{
-    const struct ft_stack *s = &use->s;
-    FT_ASSERT(!ft_value_of(use->x)->annexed);
-    ft_graph_widen(use->x, s->in + s->rank);
-    ft_value_of(use->x)->annexed = true;
-    use->u = ft_graph_columns(g, use->x, "low rank", s->rank, s->in);
-    struct ft_tensor *a = ft_stack_down(g, s);
-    ft_value_of(a)->needs_grad = true;
-    ft_graph_emit(g, FT_OP_linear,
-                  &(union ft_op_args){.linear = {.x = use->x, .w = a, .y = use->u, .alpha = 1}});
-    return ft_graph_columns(g, use->x, use->x->name, s->in + s->rank, 0);
-}
-
-struct ft_tensor *ft_linear_stack(struct ft_graph *g, const struct ft_stack *s, const char *name,
-                                  struct ft_tensor *x, struct ft_tensor *add)
-{
-    struct ft_stack_use *use = ft_arena_alloc(&g->arena, 1, sizeof *use);
-    if (!use && !g->rc)
-        g->rc = FT_ERESOURCE;
-    if (g->rc)
-        return &g->standin.t;
-    *use = (struct ft_stack_use){.s = *s, .x = x};
-    struct ft_tensor *in = s->rank ? stack_annex(g, use) : x;
-    struct ft_tensor *w = stack_part(g, s, 0, 0, s->out, s->in + s->rank);
-    struct ft_tensor *y = ft_graph_temp(g, name, x->rows, s->out);
-    ft_value_of(w)->needs_grad = s->rank > 0;
-    if (s->rank)
-        ft_graph_widen(y, s->out + s->rank); /* as its gradient will be, to share its place */
-    const union ft_op_args args = {
-        .linear = {.x = in, .w = w, .bias = s->bias, .add = add, .y = y, .alpha = 1}};
-    ft_graph_emit(g, FT_OP_linear, &args);
-    if (g->rc)
-        return &g->standin.t;
-    ft_value_of(y)->needs_grad |= ft_value_of(x)->needs_grad;
-    g->programs[g->current].v[g->programs[g->current].n - 1].stack = use;
-    return y;
 }

@@ -65,8 +65,15 @@ struct ft_tensor *ft_graph_part(struct ft_graph *g, struct ft_tensor *parent, co
  * and each slice may have one reader that backward goes through. */
 struct ft_tensor *ft_graph_columns(struct ft_graph *g, struct ft_tensor *parent, const char *name,
                                    int64_t cols, int64_t first);
-/* From now on w is a trained parameter, whose f32 gradient is summed into grad (same shape). */
-void ft_graph_train(struct ft_graph *g, struct ft_tensor *w, struct ft_tensor *grad);
+/* A new value with t's rows for an op to write. On a device it lies behind the columns of t, if
+ * nothing else does, so that a product can read both as one. */
+struct ft_tensor *ft_graph_beside(struct ft_graph *g, struct ft_tensor *t, const char *name,
+                                  int64_t cols);
+/* From now on w is a trained parameter: the f32 gradient of its block at (row, col), which has
+ * grad's shape, is multiplied with scale and summed into grad. A parameter may have several blocks.
+ */
+void ft_graph_train(struct ft_graph *g, struct ft_tensor *w, int64_t row, int64_t col,
+                    struct ft_tensor *grad, float scale);
 
 /* --- building: ops go to the current program; layer labels say what FT_RECOMPUTE_LAYER drops ---
  */
@@ -84,6 +91,8 @@ struct ft_tensor *ft_rmsnorm(struct ft_graph *g, struct ft_tensor *x, struct ft_
 /* alpha x w^T + bias + add; bias and add may be NULL */
 struct ft_tensor *ft_linear(struct ft_graph *g, struct ft_tensor *x, struct ft_tensor *w,
                             struct ft_tensor *bias, struct ft_tensor *add, float alpha);
+/* alpha x w^T + bias + add + beta u b^T */
+struct ft_tensor *ft_linear_low_rank(struct ft_graph *g, struct ft_linear args);
 /* Rotates q and k, the first two of qkv, and replaces them there; in one op if the three are slices
  * of one value, end to end. */
 void ft_rope_qkv(struct ft_graph *g, struct ft_tensor *qkv[3], struct ft_tensor *cos,
@@ -101,32 +110,6 @@ struct ft_tensor *ft_add(struct ft_graph *g, struct ft_tensor *a, struct ft_tens
 void ft_head_loss(struct ft_graph *g, struct ft_tensor *h, struct ft_tensor *w,
                   struct ft_tensor *targets, struct ft_tensor *picked, struct ft_tensor *scalars);
 
-/* Linear modules that read the same input, with their low-rank parts, as one product each way. All
- * their weights lie in one bf16 matrix, K inputs, N outputs, R the sum of the ranks:
- *
- *     w = [ W  sB ]   N rows      u = x A^T,  y = [x|u] [W|sB]^T + bias + add
- *         [ A   0 ]   R rows     du = dy sB, dx = [dy|du] [W;A]
- *
- * u lies behind the columns of x and du behind those of dy, so that neither y nor dx is read and
- * written twice. sB is block-diagonal where several modules are stacked. */
-enum { FT_STACK_PARTS = 8 };
-struct ft_stack {
-    struct ft_tensor *w;    /* (N+R, K+R), FT_M_WEIGHTS */
-    struct ft_tensor *bias; /* (1,N) or NULL */
-    int64_t in, out, rank;  /* K, N, R; R 0: no adapter, and w is (N,K) */
-    /* f32 gradients: of all A, one above the other, at most R rows; and of each B: outputs
-     * first_out.. read columns first_rank.. of u */
-    struct ft_tensor *grad_a;
-    int parts;
-    struct ft_stack_part {
-        struct ft_tensor *grad_b; /* (n,r) */
-        int64_t first_out, first_rank;
-        float scale;
-    } part[FT_STACK_PARTS];
-};
-/* y (T,N). The stack is copied. x may be the input of one stack only. */
-struct ft_tensor *ft_linear_stack(struct ft_graph *g, const struct ft_stack *s, const char *name,
-                                  struct ft_tensor *x, struct ft_tensor *add);
 /* The optimizer's ops take their tensors as they are. */
 void ft_graph_emit(struct ft_graph *g, enum ft_op op, const union ft_op_args *args);
 

@@ -13,13 +13,16 @@
 struct ft_value {
     struct ft_tensor t; /* first: a tensor of the graph is its value */
     enum ft_memory use;
-    int layer;               /* -1 outside the layers */
-    int producer;            /* node of FT_PASS that writes it; -1: none */
-    bool keep;               /* a layer's input: never recomputed */
-    bool annexed;            /* something lies behind its columns */
-    bool needs_grad;         /* a trained parameter, or computed from one */
-    struct ft_tensor *grad;  /* parameter: where to sum; else: the gradient so far in backward */
-    struct ft_tensor *again; /* its recomputed twin, once there is one */
+    int layer;                  /* -1 outside the layers */
+    int producer;               /* node of FT_PASS that writes it; -1: none */
+    bool keep;                  /* a layer's input: never recomputed */
+    bool annexed;               /* something lies behind its columns */
+    bool columns;               /* a view of columns: rows lie as far apart as its parent's */
+    int64_t room;               /* columns that a row must have space for; 0: its own */
+    bool needs_grad;            /* a trained parameter, or computed from one */
+    struct ft_trained *trained; /* a parameter's blocks */
+    struct ft_tensor *grad;     /* the gradient so far in backward */
+    struct ft_tensor *again;    /* its recomputed twin, once there is one */
     /* views: of a persistent value's elements, or of a pass value's columns */
     struct ft_value *parent;
     int64_t first_element;
@@ -29,19 +32,20 @@ struct ft_value {
     size_t offset, bytes;
 };
 
-/* A stacked product in a program: its input and, if it has a low-rank part, u. */
-struct ft_stack_use {
-    struct ft_stack s;
-    struct ft_tensor *x, *u;
+/* A block of a parameter, see ft_graph_train. */
+struct ft_trained {
+    struct ft_tensor *grad;
+    int64_t row, col;
+    float scale;
+    struct ft_trained *next;
 };
 
 struct ft_node {
     enum ft_op op;
     union ft_op_args args;
     int layer;
-    bool removed, again;              /* again: computes what was computed before */
-    const struct ft_stack_use *stack; /* a stacked product has its own backward; NULL: none */
-    struct ft_value *scratch;         /* NULL: none */
+    bool removed, again;      /* again: computes what was computed before */
+    struct ft_value *scratch; /* NULL: none */
 };
 
 struct ft_nodes {
@@ -84,15 +88,13 @@ static inline struct ft_value *ft_value_of(struct ft_tensor *t)
 
 /* A pass value of the current program. */
 struct ft_tensor *ft_graph_temp(struct ft_graph *g, const char *name, int64_t rows, int64_t cols);
-/* The same shape and liveness as `like`. */
+/* The same shape, dtype and extent as `like`; and with room for what lies behind its columns. */
+struct ft_tensor *ft_graph_plain(struct ft_graph *g, const char *name,
+                                 const struct ft_tensor *like);
 struct ft_tensor *ft_graph_like(struct ft_graph *g, const char *name, const struct ft_tensor *like);
 
-/* Parts of a stack's matrix: A (R,K), sB (N,R), [W;A] (N+R,K). */
-struct ft_tensor *ft_stack_down(struct ft_graph *g, const struct ft_stack *s);
-struct ft_tensor *ft_stack_up(struct ft_graph *g, const struct ft_stack *s);
-struct ft_tensor *ft_stack_back(struct ft_graph *g, const struct ft_stack *s);
-/* Makes rows of a pass value at least `cols` long. */
-void ft_graph_widen(struct ft_tensor *t, int64_t cols);
+/* On a device, makes rows of a pass value at least `cols` long. */
+void ft_graph_reserve(struct ft_graph *g, struct ft_tensor *t, int64_t cols);
 
 /* Inputs and outputs of a node, as the row counts them. */
 static inline int ft_node_ins(const struct ft_node *n)

@@ -196,6 +196,19 @@ static void find_peak(struct ft_graph *g, struct ft_plan *plan)
     plan->used[FT_M_PASS] = g->pass_bytes - plan->used[FT_M_SCRATCH];
 }
 
+/* How far rows lie apart, once it is known what lies behind their columns. */
+static void set_strides(struct ft_graph *g)
+{
+    for (int i = 0; i < g->n_values; i++) {
+        struct ft_value *v = g->values[i];
+        if (v->room > v->t.cols)
+            v->t.ld = (v->room + 7) / 8 * 8; /* 16 bytes of bf16 */
+    }
+    for (int i = 0; i < g->n_values; i++)
+        if (g->values[i]->columns)
+            g->values[i]->t.ld = ft_tensor_ld(&g->values[i]->parent->t);
+}
+
 int ft_graph_plan(struct ft_graph *g, struct ft_plan *plan)
 {
     struct ft_plan none;
@@ -203,6 +216,7 @@ int ft_graph_plan(struct ft_graph *g, struct ft_plan *plan)
     FT_TRY(g->rc);
     plan = plan ? plan : &none;
     *plan = (struct ft_plan){0};
+    set_strides(g);
     find_lifetimes(g);
     FT_TRY(add_scratch(g));
     for (int i = 0; i < g->n_values; i++)

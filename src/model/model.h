@@ -53,6 +53,19 @@ struct ft_module {
     struct ft_tensor *w, *bias; /* bias NULL: none; both NULL until declared */
 };
 
+/* The weights of a group as one matrix, for a device: K inputs, N outputs, and room for R columns
+ * of adapters behind and R rows below, so that W and its adapters are one operand each way:
+ *
+ *     w = [ W  sB ]   N rows      u = x A^T,  y = [x|u] [W|sB]^T + bias + add
+ *         [ A   0 ]   R rows     du = dy sB, dx = [dy|du] [W;A]
+ *
+ * sB is block-diagonal where several modules lie in it. */
+struct ft_stack {
+    struct ft_tensor *w;    /* (N+R, K+R), FT_M_WEIGHTS; zeros but for W */
+    struct ft_tensor *bias; /* (1,N) or NULL */
+    int64_t in, out, rank;  /* K, N, R */
+};
+
 struct ft_model;
 
 /* A model that is no more than a shape, for benchmarks: its weights are made when they are loaded.

@@ -453,23 +453,22 @@ struct linear_ctx {
 static void adapted_linear(void *ctx, struct ft_graph *g, int first, int n, struct ft_tensor *x,
                            struct ft_tensor *add, struct ft_tensor **out)
 {
-    const struct linear_ctx *l = ctx;
+    const struct linear_ctx *c = ctx;
     const struct ft_module *modules;
-    const struct ft_stack *stack = ft_model_stack(l->job->model, first);
-    ft_model_modules(l->job->model, &modules);
-    FT_ASSERT(!add || n == 1);
-    if (!stack || l->job->batch.keys) {
-        for (int i = 0; i < n; i++)
-            out[i] = ft_adapter_linear(l->job->adapter, g, first + i, x, modules[first + i].w,
-                                       modules[first + i].bias, add, l->keys);
-        return;
+    const struct ft_stack *stack = ft_model_stack(c->job->model, first);
+    struct ft_linears l = {.first = first, .n = n, .x = x, .add = add, .keys = c->keys};
+    ft_model_modules(c->job->model, &modules);
+    for (int i = 0; i < n; i++) {
+        l.of[i].w = modules[first + i].w;
+        l.of[i].bias = modules[first + i].bias;
     }
-    struct ft_tensor *y = ft_adapter_linear_stack(l->job->adapter, g, first, n, stack, x, add);
-    int64_t at = 0;
-    for (int i = 0; i < n; at += modules[first + i++].out)
-        out[i] = n == 1
-                     ? y
-                     : ft_graph_columns(g, y, modules[first + i].name, modules[first + i].out, at);
+    if (stack) {
+        l.matrix = stack->w;
+        l.biases = stack->bias;
+    }
+    ft_adapter_linears(c->job->adapter, g, &l);
+    for (int i = 0; i < n; i++)
+        out[i] = l.of[i].y;
 }
 
 static int64_t stack_rank(void *ctx, int first, int n)

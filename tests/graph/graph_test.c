@@ -33,8 +33,8 @@ static void build(struct tiny *t, enum ft_recompute policy, bool fuse)
     t->a = ft_graph_value(t->g, FT_M_ADAPTER, "a", FT_F32, R, C);
     t->b = ft_graph_value(t->g, FT_M_ADAPTER, "b", FT_F32, C, R);
     t->grad = ft_graph_value(t->g, FT_M_GRADIENT, "grad", FT_F32, 1, 2 * R * C);
-    ft_graph_train(t->g, t->a, ft_graph_view(t->g, t->grad, "da", R, C, 0));
-    ft_graph_train(t->g, t->b, ft_graph_view(t->g, t->grad, "db", C, R, R * C));
+    ft_graph_train(t->g, t->a, 0, 0, ft_graph_view(t->g, t->grad, "da", R, C, 0), 1);
+    ft_graph_train(t->g, t->b, 0, 0, ft_graph_view(t->g, t->grad, "db", C, R, R * C), 1);
     ft_graph_begin(t->g, FT_PASS);
     struct ft_tensor *h = ft_embed(t->g, t->ids, t->embed, 1);
     for (int l = 0; l < 2; l++) {
