@@ -1,4 +1,4 @@
-/* Owns the op table: what each op may overwrite, its cost and shape checks. */
+/* Owns the op table: what each op may overwrite, what it costs, its shape checks. */
 #include "kernels/backend.h"
 
 #include "core/status.h"
@@ -13,132 +13,88 @@ static bool same(const struct ft_tensor *a, const struct ft_tensor *b)
     return is(a, b->rows, b->cols) && a->extent == b->extent;
 }
 
-static struct ft_cost cost(double flops, double elements)
+static bool same_or_none(const struct ft_tensor *a, const struct ft_tensor *b)
 {
-    return (struct ft_cost){flops, 4 * elements};
+    return !a || same(a, b);
 }
 
-static int64_t rows_of(const struct ft_tensor *t, const int64_t *n)
+/* --- cost --- */
+
+static double rows_of(const struct ft_tensor *t, const int64_t *n)
 {
-    return t->extent ? n[t->extent] : t->rows;
+    return (double)(t->extent ? n[t->extent] : t->rows);
 }
 
-static double size_of(const struct ft_tensor *t, const int64_t *n)
+static double elements(const struct ft_tensor *t, const int64_t *n)
 {
-    return t ? (double)rows_of(t, n) * (double)t->cols : 0;
+    return t ? rows_of(t, n) * (double)t->cols : 0;
 }
 
-/* The size of a stored operand, in f32 elements. */
-static double stored(const struct ft_tensor *t)
+static double bytes_of(const struct ft_tensor *t, const int64_t *n)
 {
-    return t ? (double)ft_tensor_bytes(t) / 4 : 0;
+    return t ? elements(t, n) * (double)ft_dtype_size(t->dtype) : 0;
 }
 
-static void embed_check(const union ft_op_args *a)
+static double all_bytes(enum ft_op op, const union ft_op_args *a, const int64_t *n)
 {
-    const struct ft_embed *e = &a->embed;
-    FT_ASSERT(is(e->ids, e->y->rows, 1) && e->ids->dtype == FT_I32 && e->y->cols == e->w->cols);
+    double sum = 0;
+    for (int i = 0; i < ft_op_rows[op].n_in + ft_op_rows[op].n_out; i++)
+        sum += bytes_of(a->slots[i], n);
+    return sum;
 }
 
+struct ft_cost ft_op_cost(enum ft_op op, const union ft_op_args *a, const int64_t *n)
+{
+    const struct ft_op_row *row = &ft_op_rows[op];
+    if (row->cost)
+        return row->cost(a, n);
+    return (struct ft_cost){row->flops * elements(a->slots[0], n), all_bytes(op, a, n)};
+}
+
+/* Parameters and what the optimizer keeps of them are read and written. */
+static struct ft_cost update_cost(enum ft_op op, const struct ft_tensor *p, double flops,
+                                  const union ft_op_args *a, const int64_t *n)
+{
+    return (struct ft_cost){flops * elements(p, n), 2 * all_bytes(op, a, n)};
+}
+
+static struct ft_cost adamw_cost(const union ft_op_args *a, const int64_t *n)
+{
+    return update_cost(FT_OP_adamw, a->adamw.p, 15, a, n);
+}
+
+static struct ft_cost sgd_cost(const union ft_op_args *a, const int64_t *n)
+{
+    return update_cost(FT_OP_sgd, a->sgd.p, 6, a, n);
+}
+
+/* Only the rows that are read of the table. */
 static struct ft_cost embed_cost(const union ft_op_args *a, const int64_t *n)
 {
-    return cost(0, 1.5 * size_of(a->embed.y, n));
-}
-
-static void rmsnorm_check(const union ft_op_args *a)
-{
-    const struct ft_rmsnorm *r = &a->rmsnorm;
-    FT_ASSERT(same(r->x, r->y) && is(r->w, 1, r->x->cols) && is(r->rstd, r->x->rows, 1));
-    FT_ASSERT(r->x->cols <= FT_NORM_COLS_MAX);
-}
-
-static struct ft_cost rmsnorm_cost(const union ft_op_args *a, const int64_t *n)
-{
-    return cost(4 * size_of(a->rmsnorm.x, n), 2 * size_of(a->rmsnorm.x, n));
-}
-
-static void rmsnorm_dx_check(const union ft_op_args *a)
-{
-    const struct ft_rmsnorm_dx *r = &a->rmsnorm_dx;
-    FT_ASSERT(same(r->x, r->dy) && same(r->x, r->dx) && is(r->w, 1, r->x->cols));
-    FT_ASSERT(is(r->rstd, r->x->rows, 1) && (!r->add || same(r->add, r->x)));
-}
-
-static struct ft_cost rmsnorm_dx_cost(const union ft_op_args *a, const int64_t *n)
-{
-    return cost(9 * size_of(a->rmsnorm_dx.x, n), 4 * size_of(a->rmsnorm_dx.x, n));
-}
-
-static void linear_check(const union ft_op_args *a)
-{
-    const struct ft_linear *l = &a->linear;
-    FT_ASSERT(is(l->w, l->y->cols, l->x->cols) && l->x->rows == l->y->rows);
-    FT_ASSERT(!l->bias || is(l->bias, 1, l->y->cols));
-    FT_ASSERT(!l->add || same(l->add, l->y));
-    FT_ASSERT(!l->u == !l->b);
-    FT_ASSERT(!l->u || (is(l->b, l->y->cols, l->u->cols) && l->u->rows == l->y->rows));
+    const struct ft_embed_args *e = &a->embed;
+    const double row = (double)e->w->cols * (double)ft_dtype_size(e->w->dtype);
+    return (struct ft_cost){0, rows_of(e->y, n) * row + bytes_of(e->y, n) + bytes_of(e->add, n)};
 }
 
 static struct ft_cost linear_cost(const union ft_op_args *a, const int64_t *n)
 {
-    const struct ft_linear *l = &a->linear;
+    const struct ft_linear_args *l = &a->linear;
     double k = (double)l->x->cols + (l->u ? (double)l->u->cols : 0);
-    return cost(2 * size_of(l->y, n) * k,
-                size_of(l->x, n) + size_of(l->y, n) + stored(l->w) + stored(l->b));
-}
-
-static void linear_dx_check(const union ft_op_args *a)
-{
-    const struct ft_linear_dx *l = &a->linear_dx;
-    FT_ASSERT(is(l->w, l->dy->cols, l->dx->cols) && l->dx->rows == l->dy->rows);
-    FT_ASSERT(!l->add || same(l->add, l->dx));
-    FT_ASSERT(!l->du == !l->a);
-    FT_ASSERT(!l->du || (is(l->a, l->du->cols, l->dx->cols) && l->du->rows == l->dx->rows));
+    return (struct ft_cost){2 * elements(l->y, n) * k, all_bytes(FT_OP_linear, a, n)};
 }
 
 static struct ft_cost linear_dx_cost(const union ft_op_args *a, const int64_t *n)
 {
-    const struct ft_linear_dx *l = &a->linear_dx;
+    const struct ft_linear_dx_args *l = &a->linear_dx;
     double k = (double)l->dy->cols + (l->du ? (double)l->du->cols : 0);
-    return cost(2 * size_of(l->dx, n) * k,
-                size_of(l->dx, n) + size_of(l->dy, n) + stored(l->w) + stored(l->a));
-}
-
-static void linear_dw_check(const union ft_op_args *a)
-{
-    const struct ft_linear_dw *l = &a->linear_dw;
-    FT_ASSERT(is(l->dw, l->dy->cols, l->x->cols) && l->x->rows == l->dy->rows);
-    FT_ASSERT(l->dw->dtype == FT_F32);
+    return (struct ft_cost){2 * elements(l->dx, n) * k, all_bytes(FT_OP_linear_dx, a, n)};
 }
 
 static struct ft_cost linear_dw_cost(const union ft_op_args *a, const int64_t *n)
 {
-    const struct ft_linear_dw *l = &a->linear_dw;
-    return cost(2 * size_of(l->x, n) * (double)l->dy->cols,
-                size_of(l->x, n) + size_of(l->dy, n) + 2 * stored(l->dw));
-}
-
-static void rope_check(const union ft_op_args *a)
-{
-    const struct ft_rope *r = &a->rope;
-    FT_ASSERT(same(r->x, r->y) && r->x->cols >= (int64_t)r->heads * r->head_dim);
-    FT_ASSERT(same(r->cos, r->sin) && is(r->angles, r->x->rows, 1));
-    FT_ASSERT(r->cos->cols >= 1 && 2 * r->cos->cols <= r->head_dim);
-}
-
-static struct ft_cost rope_cost(const union ft_op_args *a, const int64_t *n)
-{
-    return cost(3 * size_of(a->rope.x, n), 2 * size_of(a->rope.x, n));
-}
-
-static void attention_check(const union ft_op_args *a)
-{
-    const struct ft_attention *t = &a->attention;
-    FT_ASSERT(same(t->q, t->o) && same(t->k, t->v) && t->heads % t->kv_heads == 0);
-    FT_ASSERT(is(t->q, t->k->rows, (int64_t)t->heads * t->head_dim));
-    FT_ASSERT(t->head_dim <= FT_HEAD_DIM_MAX && t->heads / t->kv_heads <= FT_HEAD_GROUP_MAX);
-    FT_ASSERT(t->k->cols == (int64_t)t->kv_heads * t->head_dim &&
-              is(t->lse, t->q->rows, t->heads) && is(t->spans, t->q->rows, 2));
+    const struct ft_linear_dw_args *l = &a->linear_dw;
+    return (struct ft_cost){2 * elements(l->x, n) * (double)l->dy->cols,
+                            all_bytes(FT_OP_linear_dw, a, n) + bytes_of(l->dw, n)};
 }
 
 /* Keys that a row sees on average, where all documents are of one length. */
@@ -151,81 +107,144 @@ static double seen_keys(const int64_t *n, int window)
 
 static struct ft_cost attention_cost(const union ft_op_args *a, const int64_t *n)
 {
-    const struct ft_attention *t = &a->attention;
-    double seen = seen_keys(n, t->window);
-    return cost(4 * size_of(t->q, n) * seen, 2 * (size_of(t->q, n) + size_of(t->k, n)));
-}
-
-static void attention_dx_check(const union ft_op_args *a)
-{
-    const struct ft_attention_dx *t = &a->attention_dx;
-    FT_ASSERT(same(t->q, t->o) && same(t->k, t->v) && same(t->dq, t->q) && same(t->dout, t->o));
-    FT_ASSERT(same(t->dk, t->k) && same(t->dv, t->v) && is(t->lse, t->q->rows, t->heads));
+    const struct ft_attention_args *t = &a->attention;
+    return (struct ft_cost){4 * elements(t->q, n) * seen_keys(n, t->window),
+                            all_bytes(FT_OP_attention, a, n)};
 }
 
 static struct ft_cost attention_dx_cost(const union ft_op_args *a, const int64_t *n)
 {
-    const struct ft_attention_dx *t = &a->attention_dx;
-    double seen = seen_keys(n, t->window);
-    return cost(10 * size_of(t->q, n) * seen, 4 * size_of(t->q, n) + 4 * size_of(t->k, n));
+    const struct ft_attention_dx_args *t = &a->attention_dx;
+    return (struct ft_cost){10 * elements(t->q, n) * seen_keys(n, t->window),
+                            all_bytes(FT_OP_attention_dx, a, n)};
 }
 
-static void swiglu_check(const union ft_op_args *a)
+/* Logits are written and read once or twice, a chunk at a time. */
+static struct ft_cost head_loss_cost(const union ft_op_args *a, const int64_t *n)
 {
-    FT_ASSERT(same(a->swiglu.gate, a->swiglu.up) && same(a->swiglu.gate, a->swiglu.y));
+    const struct ft_head_loss_args *h = &a->head_loss;
+    const double logits = (double)n[FT_TRAINED] * (double)h->w->rows, passes = h->dh ? 2 : 1;
+    return (struct ft_cost){passes * 2 * logits * (double)h->h->cols + 15 * logits,
+                            passes * (bytes_of(h->w, n) + 8 * logits)};
 }
 
-static struct ft_cost swiglu_cost(const union ft_op_args *a, const int64_t *n)
+/* --- shapes --- */
+
+static void embed_check(const union ft_op_args *a)
 {
-    return cost(12 * size_of(a->swiglu.y, n), 3 * size_of(a->swiglu.y, n));
+    const struct ft_embed_args *e = &a->embed;
+    FT_ASSERT(is(e->ids, e->y->rows, 1) && e->ids->dtype == FT_I32 && e->y->cols == e->w->cols);
+    FT_ASSERT(same_or_none(e->add, e->y));
 }
 
-static void swiglu_dx_check(const union ft_op_args *a)
+/* Weights and sums of a norm whose rows are x's. */
+static void check_norm(const struct ft_tensor *x, const struct ft_tensor *w,
+                       const struct ft_tensor *rstd, const struct ft_tensor *mean)
 {
-    const struct ft_swiglu_dx *s = &a->swiglu_dx;
-    FT_ASSERT(same(s->gate, s->up) && same(s->gate, s->dy) && same(s->gate, s->dgate) &&
-              same(s->gate, s->dup));
+    const int64_t groups = rstd->cols;
+    FT_ASSERT(x->cols == groups * w->cols && (w->rows == 1 || w->rows == groups));
+    FT_ASSERT(rstd->rows == x->rows && same_or_none(mean, rstd) && w->cols <= FT_NORM_COLS_MAX);
 }
 
-static struct ft_cost swiglu_dx_cost(const union ft_op_args *a, const int64_t *n)
+static void norm_check(const union ft_op_args *a)
 {
-    return cost(20 * size_of(a->swiglu_dx.dy, n), 5 * size_of(a->swiglu_dx.dy, n));
+    const struct ft_norm_args *r = &a->norm;
+    FT_ASSERT(same(r->x, r->y) && (!r->bias || is(r->bias, 1, r->w->cols)));
+    check_norm(r->x, r->w, r->rstd, r->mean);
+}
+
+static void norm_dx_check(const union ft_op_args *a)
+{
+    const struct ft_norm_dx_args *r = &a->norm_dx;
+    FT_ASSERT(same(r->x, r->dy) && same(r->x, r->dx) && same_or_none(r->add, r->x));
+    check_norm(r->x, r->w, r->rstd, r->mean);
+}
+
+static void linear_check(const union ft_op_args *a)
+{
+    const struct ft_linear_args *l = &a->linear;
+    FT_ASSERT(is(l->w, l->y->cols, l->x->cols) && l->x->rows == l->y->rows);
+    FT_ASSERT(!l->bias || is(l->bias, 1, l->y->cols));
+    FT_ASSERT(same_or_none(l->add, l->y) && !l->u == !l->b);
+    FT_ASSERT(!l->u || (is(l->b, l->y->cols, l->u->cols) && l->u->rows == l->y->rows));
+}
+
+static void linear_dx_check(const union ft_op_args *a)
+{
+    const struct ft_linear_dx_args *l = &a->linear_dx;
+    FT_ASSERT(is(l->w, l->dy->cols, l->dx->cols) && l->dx->rows == l->dy->rows);
+    FT_ASSERT(same_or_none(l->add, l->dx) && !l->du == !l->a);
+    FT_ASSERT(!l->du || (is(l->a, l->du->cols, l->dx->cols) && l->du->rows == l->dx->rows));
+}
+
+static void linear_dw_check(const union ft_op_args *a)
+{
+    const struct ft_linear_dw_args *l = &a->linear_dw;
+    FT_ASSERT(is(l->dw, l->dy->cols, l->x->cols) && l->x->rows == l->dy->rows);
+    FT_ASSERT(l->dw->dtype == FT_F32);
+}
+
+static void rope_check(const union ft_op_args *a)
+{
+    const struct ft_rope_args *r = &a->rope;
+    FT_ASSERT(same(r->x, r->y) && r->x->cols >= (int64_t)r->heads * r->head_dim);
+    FT_ASSERT(same(r->cos, r->sin) && is(r->angles, r->x->rows, 1));
+    FT_ASSERT(r->cos->cols >= 1 && 2 * r->cos->cols <= r->head_dim);
+}
+
+static void attention_check(const union ft_op_args *a)
+{
+    const struct ft_attention_args *t = &a->attention;
+    FT_ASSERT(same(t->q, t->o) && same(t->k, t->v) && t->heads % t->kv_heads == 0);
+    FT_ASSERT(is(t->q, t->k->rows, (int64_t)t->heads * t->head_dim));
+    FT_ASSERT(t->head_dim <= FT_HEAD_DIM_MAX && t->heads / t->kv_heads <= FT_HEAD_GROUP_MAX);
+    FT_ASSERT(t->k->cols == (int64_t)t->kv_heads * t->head_dim &&
+              is(t->lse, t->q->rows, t->heads) && is(t->spans, t->q->rows, 2));
+}
+
+static void attention_dx_check(const union ft_op_args *a)
+{
+    const struct ft_attention_dx_args *t = &a->attention_dx;
+    FT_ASSERT(same(t->q, t->o) && same(t->k, t->v) && same(t->dq, t->q) && same(t->dout, t->o));
+    FT_ASSERT(same(t->dk, t->k) && same(t->dv, t->v) && is(t->lse, t->q->rows, t->heads));
+}
+
+static void glu_check(const union ft_op_args *a)
+{
+    FT_ASSERT(same_or_none(a->glu.up, a->glu.gate) && same(a->glu.gate, a->glu.y));
+}
+
+static void glu_dx_check(const union ft_op_args *a)
+{
+    const struct ft_glu_dx_args *s = &a->glu_dx;
+    FT_ASSERT(same(s->gate, s->dy) && same(s->gate, s->dgate) && !s->up == !s->dup);
+    FT_ASSERT(same_or_none(s->up, s->gate) && same_or_none(s->dup, s->gate));
 }
 
 static void dropout_check(const union ft_op_args *a)
 {
     FT_ASSERT(same(a->dropout.x, a->dropout.y) && is(a->dropout.keys, a->dropout.x->rows, 3));
-}
-
-static struct ft_cost dropout_cost(const union ft_op_args *a, const int64_t *n)
-{
-    return cost(20 * size_of(a->dropout.x, n), 2 * size_of(a->dropout.x, n));
+    FT_ASSERT(same_or_none(a->dropout.add, a->dropout.x));
 }
 
 static void add_check(const union ft_op_args *a)
 {
-    FT_ASSERT(same(a->add.a, a->add.b) && same(a->add.a, a->add.y));
+    FT_ASSERT(same_or_none(a->add.a, a->add.b) && same(a->add.b, a->add.y));
 }
 
-static struct ft_cost add_cost(const union ft_op_args *a, const int64_t *n)
+static void regroup_check(const union ft_op_args *a)
 {
-    return cost(size_of(a->add.y, n), 3 * size_of(a->add.y, n));
+    const struct ft_regroup_args *r = &a->regroup;
+    FT_ASSERT(same(r->x, r->y) &&
+              r->x->cols == (int64_t)r->groups * (r->per_group + 2) * r->head_dim);
 }
 
 static void head_loss_check(const union ft_op_args *a)
 {
-    const struct ft_head_loss *h = &a->head_loss;
+    const struct ft_head_loss_args *h = &a->head_loss;
     FT_ASSERT(h->w->cols == h->h->cols && is(h->targets, h->h->rows, 1) &&
               is(h->picked, h->h->rows, 1));
-    FT_ASSERT((!h->dh || same(h->dh, h->h)) && h->scalars->cols == FT_SCALARS);
-}
-
-static struct ft_cost head_loss_cost(const union ft_op_args *a, const int64_t *n)
-{
-    const struct ft_head_loss *h = &a->head_loss;
-    double logits = (double)rows_of(h->h, n) * (double)h->w->rows;
-    double products = 2 * logits * (double)h->h->cols;
-    return cost((h->dh ? 2 : 1) * products + 15 * logits, stored(h->w) * 2 + 4 * logits);
+    FT_ASSERT(same_or_none(h->dh, h->h) && h->scalars->cols == FT_SCALARS);
 }
 
 static void grad_norm_check(const union ft_op_args *a)
@@ -233,25 +252,15 @@ static void grad_norm_check(const union ft_op_args *a)
     FT_ASSERT(a->grad_norm.grad->rows == 1 && a->grad_norm.scalars->cols == FT_SCALARS);
 }
 
-static struct ft_cost grad_norm_cost(const union ft_op_args *a, const int64_t *n)
-{
-    return cost(2 * size_of(a->grad_norm.grad, n), size_of(a->grad_norm.grad, n));
-}
-
 static void adamw_check(const union ft_op_args *a)
 {
-    const struct ft_adamw *o = &a->adamw;
+    const struct ft_adamw_args *o = &a->adamw;
     FT_ASSERT(same(o->p, o->grad) && same(o->p, o->m) && same(o->p, o->v));
-}
-
-static struct ft_cost adamw_cost(const union ft_op_args *a, const int64_t *n)
-{
-    return cost(15 * size_of(a->adamw.p, n), 8 * size_of(a->adamw.p, n));
 }
 
 static void sgd_check(const union ft_op_args *a)
 {
-    FT_ASSERT(same(a->sgd.p, a->sgd.grad) && (!a->sgd.mom || same(a->sgd.p, a->sgd.mom)));
+    FT_ASSERT(same(a->sgd.p, a->sgd.grad) && same_or_none(a->sgd.mom, a->sgd.p));
 }
 
 static void refresh_check(const union ft_op_args *a)
@@ -259,45 +268,74 @@ static void refresh_check(const union ft_op_args *a)
     FT_ASSERT(a->refresh.values->dtype == FT_F32 && a->refresh.table->cols == FT_SEGMENT);
 }
 
-static struct ft_cost refresh_cost(const union ft_op_args *a, const int64_t *n)
+void ft_op_check(enum ft_op op, const union ft_op_args *a)
 {
-    return cost(0, 1.5 * size_of(a->refresh.values, n));
+    const struct ft_op_row *row = &ft_op_rows[op];
+    for (int i = 0; i < row->n_in + row->n_out; i++)
+        FT_ASSERT(a->slots[i] || row->optional >> i & 1);
+    row->check(a);
 }
 
-static struct ft_cost sgd_cost(const union ft_op_args *a, const int64_t *n)
-{
-    return cost(6 * size_of(a->sgd.p, n), 6 * size_of(a->sgd.p, n));
-}
+/* --- the table --- */
 
 enum {
 #define X(name, ins, outs) INS_##name = ins, OUTS_##name = outs,
     FT_OPS(X)
 #undef X
 };
+#define X(name, ins, outs)                                                                         \
+    _Static_assert((ins) + (outs) <= FT_SLOTS, #name " has too many inputs and outputs");          \
+    _Static_assert(sizeof(struct ft_##name##_args) >= ((ins) + (outs)) * sizeof(void *),           \
+                   #name "'s arguments are fewer than its inputs and outputs");
+FT_OPS(X)
+#undef X
+_Static_assert(sizeof((union ft_op_args *)0)->slots == FT_SLOTS * sizeof(void *), "all of them");
 
-#define END                                                                                        \
+/* Bit of a member of an op's arguments. */
+#define SLOT(op, member) (1u << offsetof(struct ft_##op##_args, member) / sizeof(void *))
+#define NONE                                                                                       \
     {                                                                                              \
-        -1, -1                                                                                     \
+        {                                                                                          \
+            -1, -1                                                                                 \
+        }                                                                                          \
     }
-#define ROW(op, ...) [FT_OP_##op] = {#op, INS_##op, OUTS_##op, {__VA_ARGS__}, op##_cost, op##_check}
+#define OVER(...)                                                                                  \
+    {                                                                                              \
+        __VA_ARGS__,                                                                               \
+        {                                                                                          \
+            -1, -1                                                                                 \
+        }                                                                                          \
+    }
+#define ROW(op, class, again, optional, overwrites, flops, cost)                                   \
+    [FT_OP_##op] = {#op,      INS_##op,   OUTS_##op, class, again,                                 \
+                    optional, overwrites, flops,     cost,  op##_check}
+#define KEEP  FT_AGAIN_LAYER
+#define AGAIN FT_AGAIN_CHEAP
 
 const struct ft_op_row ft_op_rows[FT_OP_COUNT] = {
-    ROW(embed, END),
-    ROW(rmsnorm, END),
-    ROW(rmsnorm_dx, {0, 4}, {0, 0}, END),
-    ROW(linear, {0, 3}, END),
-    ROW(linear_dx, {0, 2}, END),
-    ROW(linear_dw, END),
-    ROW(rope, {0, 0}, END),
-    ROW(attention, END),
-    ROW(attention_dx, END),
-    ROW(swiglu, {0, 0}, {0, 1}, END),
-    ROW(swiglu_dx, {0, 0}, {1, 1}, END),
-    ROW(dropout, {0, 0}, {0, 2}, END),
-    ROW(add, {0, 0}, {0, 1}, END),
-    ROW(head_loss, END),
-    ROW(grad_norm, END),
-    ROW(adamw, END),
-    ROW(sgd, END),
-    ROW(refresh, END),
+    ROW(embed, FT_ROWWISE, KEEP, SLOT(embed, add), NONE, 0, embed_cost),
+    ROW(norm, FT_ROWWISE, AGAIN, SLOT(norm, bias) | SLOT(norm, mean), NONE, 4, NULL),
+    ROW(norm_dx, FT_ROWWISE, KEEP, SLOT(norm_dx, mean) | SLOT(norm_dx, add), OVER({0, 5}, {0, 0}),
+        9, NULL),
+    ROW(linear, FT_PRODUCT, KEEP,
+        SLOT(linear, bias) | SLOT(linear, add) | SLOT(linear, u) | SLOT(linear, b), OVER({0, 3}), 0,
+        linear_cost),
+    ROW(linear_dx, FT_PRODUCT, KEEP,
+        SLOT(linear_dx, add) | SLOT(linear_dx, du) | SLOT(linear_dx, a), OVER({0, 2}), 0,
+        linear_dx_cost),
+    ROW(linear_dw, FT_PRODUCT, KEEP, 0, NONE, 0, linear_dw_cost),
+    ROW(rope, FT_ROWWISE, KEEP, 0, OVER({0, 0}), 3, NULL),
+    ROW(attention, FT_PRODUCT, KEEP, 0, NONE, 0, attention_cost),
+    ROW(attention_dx, FT_PRODUCT, KEEP, 0, NONE, 0, attention_dx_cost),
+    ROW(glu, FT_ROWWISE, AGAIN, SLOT(glu, up), OVER({0, 0}, {0, 1}), 12, NULL),
+    ROW(glu_dx, FT_ROWWISE, KEEP, SLOT(glu_dx, up) | SLOT(glu_dx, dup), OVER({0, 0}, {1, 1}), 20,
+        NULL),
+    ROW(dropout, FT_ROWWISE, AGAIN, SLOT(dropout, add), OVER({0, 0}, {0, 2}), 20, NULL),
+    ROW(add, FT_ROWWISE, KEEP, SLOT(add, a), OVER({0, 0}, {0, 1}), 1, NULL),
+    ROW(regroup, FT_ROWWISE, KEEP, 0, NONE, 0, NULL),
+    ROW(head_loss, FT_PRODUCT, KEEP, SLOT(head_loss, dh), NONE, 0, head_loss_cost),
+    ROW(grad_norm, FT_PARAMETERS, KEEP, 0, NONE, 2, NULL),
+    ROW(adamw, FT_PARAMETERS, KEEP, 0, NONE, 0, adamw_cost),
+    ROW(sgd, FT_PARAMETERS, KEEP, SLOT(sgd, mom), NONE, 0, sgd_cost),
+    ROW(refresh, FT_PARAMETERS, KEEP, 0, NONE, 0, NULL),
 };

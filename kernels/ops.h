@@ -24,19 +24,20 @@
 
 /*     name            inputs outputs */
 #define FT_OPS(X)                                                                                  \
-    X(embed, 2, 1)                                                                                 \
-    X(rmsnorm, 2, 2)                                                                               \
-    X(rmsnorm_dx, 5, 1)                                                                            \
+    X(embed, 3, 1)                                                                                 \
+    X(norm, 3, 3)                                                                                  \
+    X(norm_dx, 6, 1)                                                                               \
     X(linear, 6, 1)                                                                                \
     X(linear_dx, 5, 1)                                                                             \
     X(linear_dw, 2, 1)                                                                             \
     X(rope, 4, 1)                                                                                  \
     X(attention, 4, 2)                                                                             \
     X(attention_dx, 7, 3)                                                                          \
-    X(swiglu, 2, 1)                                                                                \
-    X(swiglu_dx, 3, 2)                                                                             \
+    X(glu, 2, 1)                                                                                   \
+    X(glu_dx, 3, 2)                                                                                \
     X(dropout, 3, 1)                                                                               \
     X(add, 2, 1)                                                                                   \
+    X(regroup, 1, 1)                                                                               \
     X(head_loss, 4, 2)                                                                             \
     X(grad_norm, 1, 1)                                                                             \
     X(adamw, 1, 4)                                                                                 \
@@ -50,23 +51,28 @@ enum ft_op {
         FT_OP_COUNT
 };
 
-/* y[t] = w[ids[t]] * scale      ids I32 (T,1); w (V,C); y (T,C); 0 <= ids < V */
-struct ft_embed {
-    struct ft_tensor *ids, *w, *y;
+/* y[t] = w[ids[t]] * scale + add[t]      ids I32 (T,1); w (V,C); add, y (T,C); 0 <= ids < V */
+struct ft_embed_args {
+    struct ft_tensor *ids, *w, *add /*?*/, *y;
     float scale;
 };
 
-/* y[t,c] = x[t,c] * rstd[t] * (w[c] + offset),  rstd[t] = 1 / sqrt(mean_c x[t,c]^2 + eps)
- * x, y (T,C); w (1,C); rstd (T,1) is kept for backward. Zhang & Sennrich 2019, arXiv 1910.07467. */
-struct ft_rmsnorm {
-    struct ft_tensor *x, *w, *y, *rstd;
+/* Each row is cut into G groups of D columns, G = 1 but for norms of heads:
+ *   y = (x - mean) * rstd * (w + offset) + bias,  rstd = 1 / sqrt(mean_c (x - mean)^2 + eps)
+ * with mean = 0 where there is no tensor for it (RMSNorm; Zhang & Sennrich 2019, arXiv 1910.07467),
+ * else the group's mean (LayerNorm; Ba et al. 2016, arXiv 1607.06450).
+ * x, y (T,G*D); w (1,D), or (G,D) if the groups have weights of their own; bias (1,D); mean, rstd
+ * (T,G) f32 are kept for backward. */
+struct ft_norm_args {
+    struct ft_tensor *x, *w, *bias /*?*/, *y, *rstd, *mean /*?*/;
     float eps, offset; /* offset: Llama 0, Gemma 1 */
 };
 
-/* dx = add + rstd * (dy*w' - xhat * mean_c(dy*w' * xhat)),  w' = w + offset, xhat = x*rstd
- * dx may overwrite dy or add. */
-struct ft_rmsnorm_dx {
-    struct ft_tensor *dy, *x, *w, *rstd, *add /*?*/, *dx;
+/* dx = add + rstd * (g - mean_c(g) - xhat * mean_c(g * xhat)),  g = dy * (w + offset),
+ * xhat = (x - mean) * rstd; without mean_c(g) where there is no mean. dx may overwrite dy or add.
+ */
+struct ft_norm_dx_args {
+    struct ft_tensor *dy, *x, *w, *rstd, *mean /*?*/, *add /*?*/, *dx;
     float offset;
 };
 
@@ -75,84 +81,111 @@ struct ft_rmsnorm_dx {
  * together; on the host it is summed behind the K products of w, so that fusing it changes no bit.
  * On a device, where u lies behind the columns of x and b behind those of w, both are one product;
  * likewise du behind dy, and a below w. y may overwrite add. */
-struct ft_linear {
+struct ft_linear_args {
     struct ft_tensor *x, *w, *bias /*?*/, *add /*?*/, *u /*?*/, *b /*?*/, *y;
     float alpha, beta;
 };
 
 /* dx = add + alpha dy w + beta du a
  * dy (T,N); w (N,K); add, dx (T,K); du (T,R); a (R,K). dx may overwrite add. */
-struct ft_linear_dx {
+struct ft_linear_dx_args {
     struct ft_tensor *dy, *w, *add /*?*/, *du /*?*/, *a /*?*/, *dx;
     float alpha, beta;
 };
 
 /* dw += alpha dy^T x      dy (T,N); x (T,K); dw (N,K) f32 */
-struct ft_linear_dw {
+struct ft_linear_dw_args {
     struct ft_tensor *dy, *x, *dw;
     float alpha;
 };
 
-/* Rotates pairs (i, i + R/2) of the first R = 2 * cos.cols columns of each of the first `heads`
- * heads by the angles of table row angles[t]; sign -1 undoes it (backward). Columns behind those
- * heads are copied. x, y (T, C), C >= heads*head_dim; cos, sin (P, R/2) f32; angles I32 (T,1), in
- * [0, P). Su et al. 2021, arXiv 2104.09864, in the half-split layout. y may overwrite x. */
-struct ft_rope {
+/* Rotates pairs (i, i + R/2), or (2i, 2i + 1) if interleaved, of the first R = 2 * cos.cols columns
+ * of each of the first `heads` heads by the angles of table row angles[t]; sign -1 undoes it
+ * (backward). Columns behind those heads are copied. x, y (T, C), C >= heads*head_dim; cos, sin (P,
+ * R/2) f32; angles I32 (T,1), in [0, P). Su et al. 2021, arXiv 2104.09864. y may overwrite x. */
+struct ft_rope_args {
     struct ft_tensor *x, *cos, *sin, *angles, *y;
     int heads, head_dim;
     float sign;
+    bool interleaved;
 };
 
 /* o = softmax(scale q k^T + mask) v within each document, causal.
  * q, o (T, heads*head_dim); k, v (T, kv_heads*head_dim); spans I32 (T,2): the first row of the
  * row's document and the row behind its last; lse (T, heads) f32 = log of the softmax's
  * denominator, for backward. Head h reads key head h / (heads/kv_heads). window > 0: a row sees
- * itself and window-1 before it. Dao 2023, arXiv 2307.08691. */
-struct ft_attention {
+ * itself and window-1 before it. softcap > 0: scores s become softcap tanh(s / softcap) before the
+ * mask. Dao 2023, arXiv 2307.08691. */
+struct ft_attention_args {
     struct ft_tensor *q, *k, *v, *spans, *o, *lse;
     int heads, kv_heads, head_dim, window;
-    float scale;
+    float scale, softcap;
 };
 
-struct ft_attention_dx {
+struct ft_attention_dx_args {
     struct ft_tensor *q, *k, *v, *o, *lse, *dout, *spans, *dq, *dk, *dv;
     int heads, kv_heads, head_dim, window;
-    float scale;
+    float scale, softcap;
 };
 
-/* y = silu(gate) * up,  silu(x) = x / (1 + exp(-x));  all (T,F). y may overwrite either input. */
-struct ft_swiglu {
-    struct ft_tensor *gate, *up, *y;
+/* Activation functions, as transformers names them. */
+enum ft_activation {
+    FT_SILU,       /* x / (1 + exp(-x)) */
+    FT_GELU,       /* x (1 + erf(x / sqrt 2)) / 2 */
+    FT_GELU_TANH,  /* x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2 */
+    FT_GELU_QUICK, /* x / (1 + exp(-1.702 x)) */
+    FT_RELU,
+    FT_RELU2, /* relu(x)^2 */
 };
 
-/* dgate, dup from dy; they may overwrite gate and up. */
-struct ft_swiglu_dx {
-    struct ft_tensor *gate, *up, *dy, *dgate, *dup;
+/* y = act(gate) * up; all (T,F); without up, act(gate). y may overwrite either input. */
+struct ft_glu_args {
+    struct ft_tensor *gate, *up /*?*/, *y;
+    enum ft_activation act;
+};
+
+/* dgate, dup from dy; they may overwrite gate and up. dup comes with up. */
+struct ft_glu_dx_args {
+    struct ft_tensor *gate, *up /*?*/, *dy, *dgate, *dup /*?*/;
+    enum ft_activation act;
 };
 
 /* y = add + x * m / (1-p), m = 0 with probability p, from the Philox counter
  * (column/4, document, position, site) and the key (seed, epoch): keys I32 (T,3) = epoch, document,
  * position. Its own backward. y may overwrite x or add. */
-struct ft_dropout {
+struct ft_dropout_args {
     struct ft_tensor *x, *keys, *add /*?*/, *y;
     float p;
     uint32_t site;
     uint64_t seed;
 };
 
-/* y = a + b; y may overwrite either. */
-struct ft_add {
-    struct ft_tensor *a, *b, *y;
+/* y = a + beta b; y may overwrite either. */
+struct ft_add_args {
+    struct ft_tensor *a /*?*/, *b, *y;
+    float beta;
+};
+
+/* Brings columns that lie by key head, `per_group` query heads and then one key and one value head
+ * of head_dim columns each, into the order all queries, all keys, all values; inverse: back.
+ * x, y (T, groups * (per_group + 2) * head_dim). */
+struct ft_regroup_args {
+    struct ft_tensor *x, *y;
+    int groups, per_group, head_dim;
+    bool inverse;
 };
 
 /* Cross-entropy of the output head, on trained rows only, in chunks of rows; `picked` lists them,
  * ascending, and FT_TRAINED counts them:
- *   logits = h w^T (never whole);  scalars[LOSS_SUM] += sum_t -log softmax(logits[t])[targets[t]];
- *   scalars[TRAINED] += number of trained rows;  dh = d LOSS_SUM / d h (0 on other rows).
- * h, dh (T,C); w (V,C); targets, picked I32 (T,1). dh NULL: forward only, into EVAL_SUM and
- * EVAL_COUNT. Chunking as Liger's fused linear cross-entropy, arXiv 2410.10989. */
-struct ft_head_loss {
+ *   logits = scale h w^T (never whole), or softcap tanh of that / softcap if softcap > 0;
+ * scalars[LOSS_SUM] += sum_t -log softmax(logits[t])[targets[t]]; scalars[TRAINED] += number of
+ * trained rows;  dh = d LOSS_SUM / d h (0 on other rows). h, dh (T,C); w (V,C); targets, picked I32
+ * (T,1). dh NULL: forward only, into EVAL_SUM and EVAL_COUNT. Chunking as Liger's fused linear
+ * cross-entropy, arXiv 2410.10989. */
+struct ft_head_loss_args {
     struct ft_tensor *h, *w, *targets, *picked, *dh /*?*/, *scalars;
+    float scale, softcap;
+    int64_t logit_bytes; /* room for logits at a time; 0: what suits the backend */
 };
 
 /* What changes between steps, in one F64 tensor (1, FT_SCALARS). */
@@ -177,21 +210,21 @@ enum ft_scalar {
 /* Ends a window: LOSS, TOKENS, NORM, FACTOR and FINITE from the summed gradient (1,P) and the sums:
  * NORM = |grad| / TRAINED; FACTOR = min(1, max_norm / (NORM + 1e-6)) / TRAINED (max_norm 0: no
  * clip). Counts the update or the skip, and clears the sums. */
-struct ft_grad_norm {
+struct ft_grad_norm_args {
     struct ft_tensor *grad, *scalars;
     float max_norm;
 };
 
 /* Loshchilov & Hutter, arXiv 1711.05101, in torch's order of operations; grad is zeroed after use.
  * p, m, v (1,P). */
-struct ft_adamw {
+struct ft_adamw_args {
     struct ft_tensor *scalars, *grad, *p, *m, *v;
     float beta1, beta2, eps, weight_decay;
 };
 
 /* b = momentum b + g; p -= lr (b + decay p ...) as torch's SGD (no dampening, no Nesterov); mom may
  * be NULL when momentum is 0. grad is zeroed after use. */
-struct ft_sgd {
+struct ft_sgd_args {
     struct ft_tensor *scalars, *grad, *p, *mom /*?*/;
     float momentum, weight_decay;
 };
@@ -200,15 +233,15 @@ struct ft_sgd {
  * (S, FT_SEGMENT): rows x cols elements from values[first] become, times scale, the bf16 matrix at
  * `address` whose rows are ld elements apart. */
 enum ft_segment { FT_G_FIRST, FT_G_ADDRESS, FT_G_ROWS, FT_G_COLS, FT_G_LD, FT_G_SCALE, FT_SEGMENT };
-struct ft_refresh {
+struct ft_refresh_args {
     struct ft_tensor *values, *table; /* FT_G_SCALE holds the bits of a double */
 };
 
 union ft_op_args {
-#define X(name, ins, outs) struct ft_##name name;
+#define X(name, ins, outs) struct ft_##name##_args name;
     FT_OPS(X)
 #undef X
-    struct ft_tensor *slots[10];
+    struct ft_tensor *slots[11]; /* FT_SLOTS */
 };
 
 /* How an op is run. counts are the batch's. A device whose launches are recorded gets FT_ROWS and
@@ -230,22 +263,44 @@ struct ft_cost {
     double flops, bytes; /* of one run; products count 2 a multiply-add */
 };
 
+/* What an op's time is bounded by, and how it is cut. */
+enum ft_op_class {
+    FT_ROWWISE,    /* elementwise or a sum along the row: memory */
+    FT_PRODUCT,    /* matrix products: the matrix units */
+    FT_PARAMETERS, /* over flat blocks of parameters: memory */
+};
+/* Whether backward computes an output again rather than keeping it. */
+enum ft_again {
+    FT_AGAIN_LAYER, /* where whole layers are */
+    FT_AGAIN_CHEAP, /* also where only what is cheap is */
+};
+
+enum { FT_SLOTS = 11 }; /* inputs and outputs of an op at most */
+
 struct ft_op_row {
     const char *name;
     int n_in, n_out;
+    enum ft_op_class bound;
+    enum ft_again again;
+    unsigned optional; /* bit i: slot i may be NULL */
     /* pairs {output, input}, both counted among their kind; {-1,-1} ends */
     signed char overwrites[4][2];
-    struct ft_cost (*cost)(const union ft_op_args *, const int64_t counts[FT_EXTENTS]);
-    void (*check)(const union ft_op_args *); /* asserts the shapes */
+    double flops; /* for each element of the first input, where there is no cost function */
+    /* NULL: `flops`, and the bytes of all inputs and outputs */
+    struct ft_cost (*cost)(const union ft_op_args *, const int64_t *counts);
+    void (*check)(const union ft_op_args *); /* asserts the shapes of slots that are there */
 };
 
 extern const struct ft_op_row ft_op_rows[FT_OP_COUNT];
 
+struct ft_cost ft_op_cost(enum ft_op op, const union ft_op_args *args, const int64_t *counts);
+/* Asserts that the slots that must be there are, and their shapes. */
+void ft_op_check(enum ft_op op, const union ft_op_args *args);
+
 /* Whether an op's work is matrix products. */
 static inline bool ft_op_is_product(enum ft_op op)
 {
-    return op == FT_OP_linear || op == FT_OP_linear_dx || op == FT_OP_linear_dw ||
-           op == FT_OP_head_loss || op == FT_OP_attention || op == FT_OP_attention_dx;
+    return ft_op_rows[op].bound == FT_PRODUCT;
 }
 
 /* Rows of a tensor that hold data in this batch. */
@@ -257,7 +312,7 @@ static inline int64_t ft_live_rows(const struct ft_kernel_ctx *ctx, const struct
 /* Limits of the attention ops. */
 #define FT_HEAD_DIM_MAX   256
 #define FT_HEAD_GROUP_MAX 64
-/* Of the norms: weights that are not f32 are widened into a thread's scratch. */
-#define FT_NORM_COLS_MAX  262144
+/* Of the norms: weights and biases that are not f32 are widened into a thread's scratch. */
+#define FT_NORM_COLS_MAX  131072
 
 #endif

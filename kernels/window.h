@@ -7,7 +7,7 @@
 
 #include <math.h>
 
-/* sum: the summed gradient's sum of squares. See struct ft_grad_norm. */
+/* sum: the summed gradient's sum of squares. See struct ft_grad_norm_args. */
 FT_ANYWHERE void ft_end_window(double *s, double sum, double max_norm)
 {
     const double tokens = s[FT_S_TRAINED], norm = sqrt(sum) / tokens;

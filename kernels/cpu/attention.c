@@ -22,12 +22,12 @@ _Static_assert(FT_HEAD_GROUP_MAX *QB <= KB * MAX_DIM, "forward keeps its sums in
 _Static_assert(sizeof(struct room) <= FT_THREAD_SCRATCH, "a piece's memory must fit");
 
 struct job {
-    const struct ft_attention *f;
-    const struct ft_attention_dx *b;
+    const struct ft_attention_args *f;
+    const struct ft_attention_dx_args *b;
     const int32_t *spans; /* (T,2) */
     int64_t rows;
     int heads, kv_heads, d, window, group;
-    float scale;
+    float scale, softcap;
     float *delta; /* backward: sum_c dout*o, (T, heads) */
 };
 
@@ -88,7 +88,8 @@ static bool sees(const struct job *j, int64_t i, int64_t t)
     return t <= i && t >= first_key(j, i);
 }
 
-/* s = scale q k^T with -inf where unseen; q rows are nq from position i0, keys nk from t0. */
+/* s = scale q k^T, capped, with -inf where unseen; q rows are nq from position i0, keys nk from t0.
+ */
 static void scores(const struct job *j, float *s, const float *q, int64_t ldq,
                    const float *packed_keys, int64_t i0, int64_t nq, int64_t t0, int64_t nk)
 {
@@ -97,6 +98,8 @@ static void scores(const struct job *j, float *s, const float *q, int64_t ldq,
         float *row = s + i * KB;
         for (int64_t t = 0; t < nk; t++)
             row[t] *= j->scale;
+        for (int64_t t = 0; j->softcap > 0 && t < KB; t += 16)
+            v16_store(row + t, v16_tanh(v16_load(row + t) / j->softcap) * j->softcap);
         if (t0 + nk - 1 > i0 + i || t0 < first_key(j, i0 + i))
             for (int64_t t = 0; t < nk; t++)
                 if (!sees(j, i0 + i, t0 + t))
@@ -144,7 +147,7 @@ static struct ft_operand rows_of(const struct ft_tensor *t, int64_t row, int64_t
 static void forward(void *arg, int64_t piece, void *scratch)
 {
     const struct job *j = arg;
-    const struct ft_attention *a = j->f;
+    const struct ft_attention_args *a = j->f;
     struct room *r = scratch;
     const int64_t d = j->d, ldq = ft_tensor_ld(a->q), ldo = ft_tensor_ld(a->o);
     const int kv = (int)(piece % j->kv_heads);
@@ -188,7 +191,8 @@ static void forward(void *arg, int64_t piece, void *scratch)
         }
 }
 
-/* p = exp(s - lse); ds = p * (dp - delta) * scale, for one block; p over s, ds over dp. */
+/* p = exp(s - lse); ds = p * (dp - delta) * scale, times the cap's slope 1 - (s/cap)^2; for one
+ * block; p over s, ds over dp. */
 static void block_gradients(const struct job *j, float *s, float *ds, const float *lse,
                             const float *delta, int64_t nq)
 {
@@ -196,10 +200,15 @@ static void block_gradients(const struct job *j, float *s, float *ds, const floa
         float l = lse[i * j->heads], dl = delta[i * j->heads];
         for (int t = 0; t < KB; t += 16) {
             v16 x = v16_load(s + i * KB + t), p = v16_exp(x - l);
-            p = (v16)((v16i)p & ((v16i)(x > -3e38f)));
+            const v16i seen = (v16i)(x > -3e38f);
+            p = (v16)((v16i)p & seen);
             v16_store(s + i * KB + t, p);
-            v16 dp = v16_load(ds + i * KB + t);
-            v16_store(ds + i * KB + t, p * (dp - dl) * j->scale);
+            v16 d = p * (v16_load(ds + i * KB + t) - dl) * j->scale;
+            if (j->softcap > 0) {
+                x /= j->softcap;
+                d = (v16)((v16i)(d * (1.f - x * x)) & seen);
+            }
+            v16_store(ds + i * KB + t, d);
         }
     }
 }
@@ -208,7 +217,7 @@ static void block_gradients(const struct job *j, float *s, float *ds, const floa
 static void backward_block(const struct job *j, struct room *r, int64_t base, int head, int64_t i0,
                            int64_t nq, int64_t t0, int64_t nk)
 {
-    const struct ft_attention_dx *a = j->b;
+    const struct ft_attention_dx_args *a = j->b;
     const int64_t d = j->d, row = base + i0, col = head * d, ldq = ft_tensor_ld(a->q);
     const int64_t ldo = ft_tensor_ld(a->dout), lddq = ft_tensor_ld(a->dq);
     const float *q = (const float *)a->q->data + row * ldq + col;
@@ -231,7 +240,7 @@ static void backward_block(const struct job *j, struct room *r, int64_t base, in
 static void backward(void *arg, int64_t piece, void *scratch)
 {
     const struct job *j = arg;
-    const struct ft_attention_dx *a = j->b;
+    const struct ft_attention_dx_args *a = j->b;
     struct room *r = scratch;
     const int64_t d = j->d, ldq = ft_tensor_ld(a->dq);
     const int64_t base = find_document(j, piece / j->kv_heads), len = end_of(j, base) - base;
@@ -270,7 +279,7 @@ static void delta_piece(void *arg, int64_t t, void *scratch)
 {
     (void)scratch;
     const struct job *j = arg;
-    const struct ft_attention_dx *a = j->b;
+    const struct ft_attention_dx_args *a = j->b;
     for (int h = 0; h < j->heads; h++) {
         const float *o = (const float *)a->o->data + t * ft_tensor_ld(a->o) + h * j->d;
         const float *dout = (const float *)a->dout->data + t * ft_tensor_ld(a->dout) + h * j->d;
@@ -286,7 +295,7 @@ static void delta_piece(void *arg, int64_t t, void *scratch)
 
 void K(attention)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
 {
-    const struct ft_attention *a = &args->attention;
+    const struct ft_attention_args *a = &args->attention;
     struct job j = {.f = a,
                     .spans = a->spans->data,
                     .rows = ft_live_rows(ctx, a->q),
@@ -295,13 +304,14 @@ void K(attention)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
                     .d = a->head_dim,
                     .window = a->window,
                     .group = a->heads / a->kv_heads,
-                    .scale = a->scale};
+                    .scale = a->scale,
+                    .softcap = a->softcap};
     ft_pool_run(ctx->pool, count_blocks(&j) * j.kv_heads, forward, &j);
 }
 
 void K(attention_dx)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
 {
-    const struct ft_attention_dx *a = &args->attention_dx;
+    const struct ft_attention_dx_args *a = &args->attention_dx;
     struct job j = {.b = a,
                     .spans = a->spans->data,
                     .rows = ft_live_rows(ctx, a->q),
@@ -311,6 +321,7 @@ void K(attention_dx)(const struct ft_kernel_ctx *ctx, const union ft_op_args *ar
                     .window = a->window,
                     .group = a->heads / a->kv_heads,
                     .scale = a->scale,
+                    .softcap = a->softcap,
                     .delta = ctx->scratch};
     ft_pool_run(ctx->pool, j.rows, delta_piece, &j);
     ft_pool_run(ctx->pool, count_documents(&j) * j.kv_heads, backward, &j);

@@ -13,7 +13,7 @@
 
 #define FT_CAT_(a, b, c, d) a##b##c##d
 #define FT_CAT(a, b, c, d)  FT_CAT_(a, b, c, d)
-/* The name of a kernel in this instruction set's object: ft_cpu_avx2_rmsnorm */
+/* The name of a kernel in this instruction set's object: ft_cpu_avx2_norm */
 #define K(name)             FT_CAT(ft_cpu_, FT_ISA, _, name)
 
 #define FT_INLINE static inline __attribute__((always_inline))
@@ -118,6 +118,57 @@ FT_INLINE v16 v16_exp(v16 x)
     return p * (v16)scale;
 }
 
+/* All bits in the lanes from the n-th on. */
+FT_INLINE v16i v16_behind(int64_t n)
+{
+    const v16i lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    return lane >= (int32_t)n;
+}
+
+FT_INLINE v16 v16_select(v16i mask, v16 yes, v16 no)
+{
+    return (v16)(((v16i)yes & mask) | ((v16i)no & ~mask));
+}
+
+FT_INLINE v16 v16_sigmoid(v16 x)
+{
+    return 1.f / (1.f + v16_exp(-x));
+}
+
+/* To about 2 ulp: near 0 by Cephes' tanhf polynomial, else by exp. NaN stays NaN. */
+FT_INLINE v16 v16_tanh(v16 x)
+{
+    const v16 z = x * x;
+    v16 p = v16_set(-5.70498872745e-3f);
+    p = p * z + 2.06390887954e-2f;
+    p = p * z - 5.37397155531e-2f;
+    p = p * z + 1.33314422036e-1f;
+    p = p * z - 3.33332819422e-1f;
+    const v16 near = p * z * x + x, far = 1.f - 2.f / (v16_exp(2.f * x) + 1.f);
+    return v16_select(z < 0.625f * 0.625f, near, far);
+}
+
+/* To about 3e-7: the rational approximation of Eigen and XLA, x P(x^2) / Q(x^2) up to |x| = 4. */
+FT_INLINE v16 v16_erf(v16 x)
+{
+    const v16 four = v16_set(4.f);
+    x = v16_select(x > four, four, v16_select(x < -four, -four, x));
+    const v16 z = x * x;
+    v16 p = v16_set(-2.72614225801306e-10f);
+    p = p * z + 2.77068142495902e-08f;
+    p = p * z - 2.10102402082508e-06f;
+    p = p * z - 5.69250639462346e-05f;
+    p = p * z - 7.34990630326855e-04f;
+    p = p * z - 2.95459980854025e-03f;
+    p = p * z - 1.60960333262415e-02f;
+    v16 q = v16_set(-1.45660718464996e-05f);
+    q = q * z - 2.13374055278905e-04f;
+    q = q * z - 1.68282697438203e-03f;
+    q = q * z - 7.37332916720468e-03f;
+    q = q * z - 1.42647390514189e-02f;
+    return x * p / q;
+}
+
 /* A right operand, (k, n): B[i][j] = trans ? data[j*ld + i] : data[i*ld + j], times alpha. */
 struct ft_operand {
     const void *data;
@@ -164,7 +215,7 @@ size_t ft_cpu_scratch_linear_dw(const union ft_op_args *a);
 size_t ft_cpu_scratch_attention_dx(const union ft_op_args *a);
 size_t ft_cpu_scratch_head_loss(const union ft_op_args *a);
 size_t ft_cpu_scratch_grad_norm(const union ft_op_args *a);
-int64_t ft_cpu_head_rows(const struct ft_head_loss *h);
+int64_t ft_cpu_head_rows(const struct ft_head_loss_args *h);
 
 #define X(name, ins, outs) ft_op_fn K(name);
 FT_OPS(X)

@@ -1,4 +1,5 @@
-/* The ops that look at one row at a time without summing: embed, rope, swiglu, dropout, add. */
+/* The ops that look at one row at a time without summing: embed, rope, glu, dropout, add, regroup.
+ */
 #include "kernels/cpu/cpu.h"
 
 #include "core/rng.h"
@@ -34,19 +35,32 @@ FT_INLINE float *row_of(const struct ft_tensor *t, int64_t row)
 
 static void embed_rows(const union ft_op_args *args, int64_t t0, int64_t t1)
 {
-    const struct ft_embed *a = &args->embed;
+    const struct ft_embed_args *a = &args->embed;
     const int64_t cols = a->y->cols;
     for (int64_t t = t0; t < t1; t++) {
         float *y = row_of(a->y, t);
         K(widen_row)(y, a->w, ((const int32_t *)a->ids->data)[t]);
         for (int64_t c = 0; c < cols && a->scale != 1.f; c++)
             y[c] *= a->scale;
+        for (int64_t c = 0; c < cols && a->add; c++)
+            y[c] += row_of(a->add, t)[c];
+    }
+}
+
+/* The pairs of one head: columns i and i + half, or 2i and 2i + 1. */
+FT_INLINE void rotate(float *y, const float *x, const float *co, const float *si, float sign,
+                      int64_t half, int64_t step, int64_t apart)
+{
+    for (int64_t i = 0; i < half; i++) {
+        const float x0 = x[i * step], x1 = x[i * step + apart], s = sign * si[i];
+        y[i * step] = x0 * co[i] - x1 * s;
+        y[i * step + apart] = x1 * co[i] + x0 * s;
     }
 }
 
 static void rope_rows(const union ft_op_args *args, int64_t t0, int64_t t1)
 {
-    const struct ft_rope *a = &args->rope;
+    const struct ft_rope_args *a = &args->rope;
     const int64_t half = a->cos->cols, d = a->head_dim, cols = a->x->cols;
     const int64_t rest = cols - a->heads * d;
     for (int64_t t = t0; t < t1; t++) {
@@ -56,11 +70,10 @@ static void rope_rows(const union ft_op_args *args, int64_t t0, int64_t t1)
         const float *si = (const float *)a->sin->data + row * half;
         float *y = row_of(a->y, t);
         for (int h = 0; h < a->heads; h++, x += d, y += d) {
-            for (int64_t i = 0; i < half; i++) {
-                float x0 = x[i], x1 = x[i + half], s = a->sign * si[i];
-                y[i] = x0 * co[i] - x1 * s;
-                y[i + half] = x1 * co[i] + x0 * s;
-            }
+            if (a->interleaved)
+                rotate(y, x, co, si, a->sign, half, 2, 1);
+            else
+                rotate(y, x, co, si, a->sign, half, 1, half);
             if (y != x && 2 * half < d)
                 memcpy(y + 2 * half, x + 2 * half, (size_t)(d - 2 * half) * sizeof *y);
         }
@@ -69,43 +82,116 @@ static void rope_rows(const union ft_op_args *args, int64_t t0, int64_t t1)
     }
 }
 
-FT_INLINE v16 sigmoid(v16 x)
+/* act(x), and in *slope its derivative. */
+FT_INLINE v16 activate(enum ft_activation act, v16 x, v16 *slope)
 {
-    return 1.f / (1.f + v16_exp(-x));
+    const v16 zero = {0};
+    v16 s, z, positive;
+    switch (act) {
+    case FT_SILU:
+        s = v16_sigmoid(x);
+        *slope = s + x * s * (1.f - s);
+        return x * s;
+    case FT_GELU_QUICK:
+        s = v16_sigmoid(1.702f * x);
+        *slope = s + 1.702f * x * s * (1.f - s);
+        return x * s;
+    case FT_GELU:
+        s = 0.5f + 0.5f * v16_erf(x * 0.70710678118654752f);
+        *slope = s + x * v16_exp(-0.5f * x * x) * 0.3989422804014327f;
+        return x * s;
+    case FT_GELU_TANH:
+        z = v16_tanh(0.7978845608028654f * (x + 0.044715f * x * x * x));
+        s = 0.5f + 0.5f * z;
+        *slope = s + x * 0.5f * (1.f - z * z) * 0.7978845608028654f * (1.f + 0.134145f * x * x);
+        return x * s;
+    case FT_RELU:
+    case FT_RELU2:
+        break;
+    }
+    positive = v16_select(x > zero, x, zero);
+    if (act == FT_RELU2) {
+        *slope = 2.f * positive;
+        return positive * positive;
+    }
+    *slope = v16_select(x > zero, v16_set(1), zero);
+    return positive;
 }
 
-static void swiglu_rows(const union ft_op_args *args, int64_t t0, int64_t t1)
+FT_INLINE void glu_row(enum ft_activation act, const float *g, const float *u, float *y, int64_t n)
 {
-    const struct ft_swiglu *a = &args->swiglu;
-    for (int64_t t = t0; t < t1; t++) {
-        const float *g = row_of(a->gate, t), *u = row_of(a->up, t);
-        float *y = row_of(a->y, t);
-        for (int64_t c = 0; c < a->y->cols; c += 16) {
-            const v16 x = lanes(g, c, a->y->cols);
-            put_lanes(y, x * sigmoid(x) * lanes(u, c, a->y->cols), c, a->y->cols);
-        }
+    for (int64_t c = 0; c < n; c += 16) {
+        v16 slope, v = activate(act, lanes(g, c, n), &slope);
+        put_lanes(y, u ? v * lanes(u, c, n) : v, c, n);
     }
 }
 
-static void swiglu_dx_rows(const union ft_op_args *args, int64_t t0, int64_t t1)
+FT_INLINE void glu_dx_row(enum ft_activation act, const float *g, const float *u, const float *dy,
+                          float *dg, float *du, int64_t n)
 {
-    const struct ft_swiglu_dx *a = &args->swiglu_dx;
-    const int64_t n = a->dy->cols;
-    for (int64_t t = t0; t < t1; t++) {
-        const float *g = row_of(a->gate, t), *u = row_of(a->up, t), *dy = row_of(a->dy, t);
-        float *dg = row_of(a->dgate, t), *du = row_of(a->dup, t);
-        for (int64_t c = 0; c < n; c += 16) {
-            const v16 x = lanes(g, c, n), d = lanes(dy, c, n), s = sigmoid(x), silu = x * s;
-            const v16 dgate = d * lanes(u, c, n) * (s + silu * (1.f - s));
-            put_lanes(dg, dgate, c, n);
-            put_lanes(du, d * silu, c, n);
+    for (int64_t c = 0; c < n; c += 16) {
+        const v16 d = lanes(dy, c, n);
+        v16 slope, v = activate(act, lanes(g, c, n), &slope);
+        if (!u) {
+            put_lanes(dg, d * slope, c, n);
+            continue;
         }
+        const v16 dgate = d * lanes(u, c, n) * slope;
+        put_lanes(dg, dgate, c, n);
+        put_lanes(du, d * v, c, n);
     }
+}
+
+/* One loop an activation, so that what it is is known inside. */
+#define EACH_ACTIVATION(act, call)                                                                 \
+    switch (act) {                                                                                 \
+    case FT_SILU:                                                                                  \
+        call(FT_SILU);                                                                             \
+        break;                                                                                     \
+    case FT_GELU:                                                                                  \
+        call(FT_GELU);                                                                             \
+        break;                                                                                     \
+    case FT_GELU_TANH:                                                                             \
+        call(FT_GELU_TANH);                                                                        \
+        break;                                                                                     \
+    case FT_GELU_QUICK:                                                                            \
+        call(FT_GELU_QUICK);                                                                       \
+        break;                                                                                     \
+    case FT_RELU:                                                                                  \
+        call(FT_RELU);                                                                             \
+        break;                                                                                     \
+    case FT_RELU2:                                                                                 \
+        call(FT_RELU2);                                                                            \
+        break;                                                                                     \
+    }
+
+static void glu_rows(const union ft_op_args *args, int64_t t0, int64_t t1)
+{
+    const struct ft_glu_args *a = &args->glu;
+#define ROW(act) glu_row(act, row_of(a->gate, t), u, row_of(a->y, t), a->y->cols)
+    for (int64_t t = t0; t < t1; t++) {
+        const float *u = a->up ? row_of(a->up, t) : NULL;
+        EACH_ACTIVATION(a->act, ROW)
+    }
+#undef ROW
+}
+
+static void glu_dx_rows(const union ft_op_args *args, int64_t t0, int64_t t1)
+{
+    const struct ft_glu_dx_args *a = &args->glu_dx;
+#define ROW(act)                                                                                   \
+    glu_dx_row(act, row_of(a->gate, t), u, row_of(a->dy, t), row_of(a->dgate, t), du, a->dy->cols)
+    for (int64_t t = t0; t < t1; t++) {
+        const float *u = a->up ? row_of(a->up, t) : NULL;
+        float *du = a->dup ? row_of(a->dup, t) : NULL;
+        EACH_ACTIVATION(a->act, ROW)
+    }
+#undef ROW
 }
 
 static void dropout_rows(const union ft_op_args *args, int64_t t0, int64_t t1)
 {
-    const struct ft_dropout *a = &args->dropout;
+    const struct ft_dropout_args *a = &args->dropout;
     const int64_t cols = a->x->cols;
     const float scale = 1.f / (1.f - a->p);
     const uint32_t least = (uint32_t)((double)a->p * 4294967296.0);
@@ -128,13 +214,30 @@ static void dropout_rows(const union ft_op_args *args, int64_t t0, int64_t t1)
 
 static void add_rows(const union ft_op_args *args, int64_t t0, int64_t t1)
 {
-    const struct ft_add *a = &args->add;
+    const struct ft_add_args *a = &args->add;
     for (int64_t t = t0; t < t1; t++) {
-        const float *p = row_of(a->a, t), *q = row_of(a->b, t);
+        const float *p = a->a ? row_of(a->a, t) : NULL, *q = row_of(a->b, t);
         float *y = row_of(a->y, t);
         for (int64_t c = 0; c < a->y->cols; c++)
-            y[c] = p[c] + q[c];
+            y[c] = p ? p[c] + a->beta * q[c] : a->beta * q[c];
     }
+}
+
+static void regroup_rows(const union ft_op_args *args, int64_t t0, int64_t t1)
+{
+    const struct ft_regroup_args *a = &args->regroup;
+    const int64_t d = a->head_dim, in_group = a->per_group + 2;
+    for (int64_t t = t0; t < t1; t++)
+        for (int64_t g = 0; g < a->groups; g++)
+            for (int64_t h = 0; h < in_group; h++) {
+                const int64_t near = g * in_group + h;
+                const int64_t far = h < a->per_group
+                                        ? g * a->per_group + h
+                                        : a->groups * h + g; /* behind all query heads */
+                const int64_t from = a->inverse ? far : near, to = a->inverse ? near : far;
+                memcpy(row_of(a->y, t) + to * d, row_of(a->x, t) + from * d,
+                       (size_t)d * sizeof(float));
+            }
 }
 
 #define BY_ROWS(name, shape)                                                                       \
@@ -144,7 +247,8 @@ static void add_rows(const union ft_op_args *args, int64_t t0, int64_t t1)
     }
 BY_ROWS(embed, y)
 BY_ROWS(rope, y)
-BY_ROWS(swiglu, y)
-BY_ROWS(swiglu_dx, dy)
+BY_ROWS(glu, y)
+BY_ROWS(glu_dx, dy)
 BY_ROWS(dropout, y)
 BY_ROWS(add, y)
+BY_ROWS(regroup, y)

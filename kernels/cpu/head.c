@@ -2,7 +2,7 @@
 #include "kernels/cpu/cpu.h"
 
 struct job {
-    const struct ft_head_loss *a;
+    const struct ft_head_loss_args *a;
     const int32_t *rows; /* the trained rows, ascending */
     int64_t r0, r1;      /* this chunk of them */
     float *h, *logits;   /* (chunk, C), (chunk, V) */
@@ -28,6 +28,24 @@ static void scatter(void *arg, int64_t i, void *scratch)
            (size_t)cols * sizeof(float));
 }
 
+static void cap_logits(float *x, int64_t n, float cap)
+{
+    for (int64_t c = 0; c < n; c += 16)
+        put_lanes(x, v16_tanh(lanes(x, c, n) / cap) * cap, c, n);
+}
+
+/* Logits overwritten by their gradient before the cap: (softmax - onehot) (1 - (x/cap)^2). */
+static void capped_gradient(float *x, int64_t n, float cap, float max, float inv, int32_t target)
+{
+    const float at_target = x[target] / cap;
+    const float p = __builtin_expf(x[target] - max) * inv;
+    for (int64_t c = 0; c < n; c += 16) {
+        const v16 v = lanes(x, c, n), r = v / cap;
+        put_lanes(x, v16_exp(v - max) * inv * (1.f - r * r), c, n);
+    }
+    x[target] = (p - 1.f) * (1.f - at_target * at_target);
+}
+
 /* One row: the loss, and logits overwritten by their gradient softmax - onehot. */
 static void softmax_loss(void *arg, int64_t i, void *scratch)
 {
@@ -36,7 +54,10 @@ static void softmax_loss(void *arg, int64_t i, void *scratch)
     const int64_t n = j->a->w->rows, whole = n / 16 * 16;
     float *x = j->logits + i * n;
     const int32_t target = ((const int32_t *)j->a->targets->data)[j->rows[j->r0 + i]];
+    const float cap = j->a->softcap;
     v16 m = v16_set(-__builtin_inff()), sum = {0};
+    if (cap > 0)
+        cap_logits(x, n, cap);
     for (int64_t c = 0; c < whole; c += 16)
         m = v16_max(m, v16_load(x + c));
     float max = v16_max_lane(m);
@@ -49,7 +70,8 @@ static void softmax_loss(void *arg, int64_t i, void *scratch)
     for (int64_t c = 0; c < whole; c += 16) {
         v16 e = v16_exp(v16_load(x + c) - max);
         sum += e;
-        v16_store(x + c, e);
+        if (cap <= 0)
+            v16_store(x + c, e);
         if (c % 4096 == 4080) { /* long vocabularies: sum the sums in double */
             total += (double)v16_sum(sum);
             sum = v16_set(0);
@@ -57,15 +79,20 @@ static void softmax_loss(void *arg, int64_t i, void *scratch)
     }
     if (whole < n) {
         v16 e = v16_exp(v16_load_part(x + whole, n - whole) - max);
-        v16_store_part(x + whole, e, n - whole);
-        for (int64_t c = whole; c < n; c++)
-            total += (double)x[c];
+        if (cap <= 0)
+            v16_store_part(x + whole, e, n - whole);
+        for (int64_t c = 0; c < n - whole; c++)
+            total += (double)e[c];
     }
     total += (double)v16_sum(sum);
     j->loss[i] = __builtin_log(total) + (double)max - (double)at_target + (double)poison;
     if (!j->a->dh)
         return;
     const float inv = (float)(1.0 / total);
+    if (cap > 0) {
+        capped_gradient(x, n, cap, max, inv, target);
+        return;
+    }
     for (int64_t c = 0; c < whole; c += 16)
         v16_store(x + c, v16_load(x + c) * inv);
     for (int64_t c = whole; c < n; c++)
@@ -75,7 +102,7 @@ static void softmax_loss(void *arg, int64_t i, void *scratch)
 
 static void chunk(const struct ft_kernel_ctx *ctx, struct job *j)
 {
-    const struct ft_head_loss *a = j->a;
+    const struct ft_head_loss_args *a = j->a;
     const int64_t n = j->r1 - j->r0, cols = a->h->cols, vocab = a->w->rows;
     struct ft_gemm up = {
         .m = n,
@@ -84,7 +111,7 @@ static void chunk(const struct ft_kernel_ctx *ctx, struct job *j)
         .a = {j->h},
         .a_rs = {cols},
         .a_cs = {1},
-        .b = {{a->w->data, a->w->dtype, ft_tensor_ld(a->w), true, 1.f}},
+        .b = {{a->w->data, a->w->dtype, ft_tensor_ld(a->w), true, a->scale}},
         .c = j->logits,
         .ldc = vocab,
     };
@@ -95,7 +122,7 @@ static void chunk(const struct ft_kernel_ctx *ctx, struct job *j)
         .a = {j->logits},
         .a_rs = {vocab},
         .a_cs = {1},
-        .b = {{a->w->data, a->w->dtype, ft_tensor_ld(a->w), false, 1.f}},
+        .b = {{a->w->data, a->w->dtype, ft_tensor_ld(a->w), false, a->scale}},
         .c = j->h,
         .ldc = cols,
     };
@@ -110,7 +137,7 @@ static void chunk(const struct ft_kernel_ctx *ctx, struct job *j)
 
 void K(head_loss)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
 {
-    const struct ft_head_loss *a = &args->head_loss;
+    const struct ft_head_loss_args *a = &args->head_loss;
     const int64_t live = ft_live_rows(ctx, a->h), step = ft_cpu_head_rows(a);
     const int64_t n = ctx->counts[FT_TRAINED];
     double *scalars = a->scalars->data, loss = 0;

@@ -17,7 +17,7 @@ static const float *bias_f32(const struct ft_tensor *bias, float *room)
 
 void K(linear)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
 {
-    const struct ft_linear *l = &args->linear;
+    const struct ft_linear_args *l = &args->linear;
     int64_t low = l->u ? l->u->cols : 0;
     float *room = (float *)((char *)ctx->scratch + FT_GEMM_SCRATCH);
     struct ft_gemm g = {
@@ -41,7 +41,7 @@ void K(linear)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
 
 void K(linear_dx)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
 {
-    const struct ft_linear_dx *l = &args->linear_dx;
+    const struct ft_linear_dx_args *l = &args->linear_dx;
     int64_t low = l->du ? l->du->cols : 0;
     struct ft_gemm g = {
         .m = ft_live_rows(ctx, l->dx),
@@ -64,7 +64,7 @@ void K(linear_dx)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
 /* The larger side of dw is taken as the rows, read in place; the smaller one is packed. */
 void K(linear_dw)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
 {
-    const struct ft_linear_dw *l = &args->linear_dw;
+    const struct ft_linear_dw_args *l = &args->linear_dw;
     const bool flip = l->dw->cols > l->dw->rows;
     const struct ft_tensor *rows = flip ? l->x : l->dy, *cols = flip ? l->dy : l->x;
     const int64_t ld = ft_tensor_ld(l->dw);

@@ -27,7 +27,7 @@ static void square_piece(void *arg, int64_t piece, void *scratch)
 
 void K(grad_norm)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
 {
-    const struct ft_grad_norm *a = &args->grad_norm;
+    const struct ft_grad_norm_args *a = &args->grad_norm;
     struct job j = {.args = args, .n = a->grad->cols, .sums = ctx->scratch};
     int64_t pieces = (j.n + PIECE - 1) / PIECE;
     double total = 0, *s = a->scalars->data;
@@ -41,7 +41,7 @@ static void adamw_piece(void *arg, int64_t piece, void *scratch)
 {
     (void)scratch;
     const struct job *j = arg;
-    const struct ft_adamw *a = &j->args->adamw;
+    const struct ft_adamw_args *a = &j->args->adamw;
     float *g = a->grad->data, *p = a->p->data, *m = a->m->data, *v = a->v->data;
     const float keep = 1.f - j->lr * a->weight_decay, b1 = 1.f - a->beta1, b2 = 1.f - a->beta2;
     int64_t end = (piece + 1) * PIECE < j->n ? (piece + 1) * PIECE : j->n;
@@ -71,7 +71,7 @@ static bool begin(struct job *j, const struct ft_tensor *scalars, const struct f
 
 void K(adamw)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
 {
-    const struct ft_adamw *a = &args->adamw;
+    const struct ft_adamw_args *a = &args->adamw;
     const double *s = a->scalars->data, step = s[FT_S_STEP];
     struct job j = {.args = args};
     if (!begin(&j, a->scalars, a->grad))
@@ -86,7 +86,7 @@ static void sgd_piece(void *arg, int64_t piece, void *scratch)
 {
     (void)scratch;
     const struct job *j = arg;
-    const struct ft_sgd *a = &j->args->sgd;
+    const struct ft_sgd_args *a = &j->args->sgd;
     float *g = a->grad->data, *p = a->p->data, *b = a->mom ? a->mom->data : NULL;
     int64_t end = (piece + 1) * PIECE < j->n ? (piece + 1) * PIECE : j->n;
     for (int64_t i = piece * PIECE; i < end; i++) {
@@ -108,7 +108,7 @@ void K(sgd)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
 static void refresh_segment(void *arg, int64_t i, void *scratch)
 {
     (void)scratch;
-    const struct ft_refresh *a = arg;
+    const struct ft_refresh_args *a = arg;
     const int64_t *s = (const int64_t *)a->table->data + i * FT_SEGMENT;
     const float *from = (const float *)a->values->data + s[FT_G_FIRST];
     uint16_t *to = (uint16_t *)(uintptr_t)s[FT_G_ADDRESS];
@@ -121,6 +121,6 @@ static void refresh_segment(void *arg, int64_t i, void *scratch)
 
 void K(refresh)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
 {
-    struct ft_refresh a = args->refresh;
+    struct ft_refresh_args a = args->refresh;
     ft_pool_run(ctx->pool, a.table->rows, refresh_segment, &a);
 }

@@ -23,18 +23,19 @@ size_t ft_cpu_scratch_linear_dw(const union ft_op_args *a)
 
 size_t ft_cpu_scratch_attention_dx(const union ft_op_args *a)
 {
-    const struct ft_attention_dx *t = &a->attention_dx;
+    const struct ft_attention_dx_args *t = &a->attention_dx;
     return (size_t)t->q->rows * (size_t)t->heads * sizeof(float);
 }
 
-int64_t ft_cpu_head_rows(const struct ft_head_loss *h)
+int64_t ft_cpu_head_rows(const struct ft_head_loss_args *h)
 {
-    return ft_head_chunk_rows(h->h->rows, h->w->rows, (int64_t)128 << 20);
+    const int64_t bytes = h->logit_bytes ? h->logit_bytes : (int64_t)128 << 20;
+    return ft_head_chunk_rows(h->h->rows, h->w->rows, bytes);
 }
 
 size_t ft_cpu_scratch_head_loss(const union ft_op_args *a)
 {
-    const struct ft_head_loss *h = &a->head_loss;
+    const struct ft_head_loss_args *h = &a->head_loss;
     size_t rows = (size_t)ft_cpu_head_rows(h);
     size_t floats = rows * (size_t)h->w->rows + rows * (size_t)h->h->cols;
     return FT_GEMM_SCRATCH + (floats * sizeof(float) + 63) / 64 * 64 + rows * sizeof(double);

@@ -15,7 +15,7 @@ struct attention_job {
     const int32_t *spans, *live;
     int rows; /* the bucket: rows from the live ones to here become zero */
     int heads, group, d, window;
-    float scale;
+    float scale, softcap;
     bool wide;
 };
 
@@ -92,6 +92,18 @@ FT_DEVICE void fetch(const struct attention_job &j, bf16 *a, bf16 *b, struct ft_
 {
     ft_tile_load<D, ROWS>(a, from_a, first, end, j.d, j.wide);
     ft_tile_load<D, ROWS>(b, from_b, first, end, j.d, j.wide);
+}
+
+/* Scores through the cap; they stay as they came from the product, before `scale`. */
+template <int M, int N> FT_DEVICE void cap_scores(const struct attention_job &j, float s[M][N][4])
+{
+    FT_UNROLL
+    for (int m = 0; m < M; m++)
+        FT_UNROLL
+    for (int n = 0; n < N; n++)
+        FT_UNROLL
+    for (int e = 0; e < 4; e++)
+        s[m][n][e] = tanhf(s[m][n][e] * j.scale / j.softcap) * j.softcap / j.scale;
 }
 
 /* Scores of keys that a row does not see, behind it or before its first, become -inf. */
@@ -181,6 +193,8 @@ template <int D> FT_KERNEL(FT_TILE_THREADS) forward(struct ft_mark mark, struct 
             ft_sync_block();
             float s[M][N][4] = {};
             ft_tile_nt<D, M, N>(s, my_queries, keys + now);
+            if (j.softcap > 0)
+                cap_scores<M, N>(j, s);
             if (t + S::KEYS > q0 || t < clear)
                 mask_scores<M, N>(s, mine, t, low);
             FT_UNROLL
@@ -227,12 +241,19 @@ template <int D> FT_DEVICE float *row_sums(bf16 *tile, int r)
     return (float *)(tile + r * ft_tile<D>::LD + D);
 }
 
-/* s becomes p = exp2(s scale - lse), dp becomes ds = p (dp - delta) scale, 0 where not seen. */
+/* s becomes p = exp2(s scale - lse), dp becomes ds = p (dp - delta) scale, 0 where not seen; with a
+ * cap, times its slope. */
 FT_DEVICE void score_gradient(const struct attention_job &j, bool seen, float lse, float delta,
                               float *s, float *dp)
 {
-    *s = seen ? ft_exp2(*s * j.scale * LOG2E - lse * LOG2E) : 0;
-    *dp = *s * (*dp - delta) * j.scale;
+    float x = *s * j.scale, slope = j.scale;
+    if (j.softcap > 0) {
+        const float r = tanhf(x / j.softcap);
+        x = r * j.softcap;
+        slope *= 1.f - r * r;
+    }
+    *s = seen ? ft_exp2(x * LOG2E - lse * LOG2E) : 0;
+    *dp = *s * (*dp - delta) * slope;
 }
 
 /* Fetches queries t.. of a head, their dout, lse and delta. */
@@ -473,7 +494,7 @@ static int size_for(int d)
 
 void ft_cuda_attention(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
 {
-    const struct ft_attention *a = &args->attention;
+    const struct ft_attention_args *a = &args->attention;
     struct attention_job j = {};
     j.q = ft_rows_of(a->q);
     j.k = ft_rows_of(a->k);
@@ -488,19 +509,20 @@ void ft_cuda_attention(const struct ft_kernel_ctx *ctx, const union ft_op_args *
     j.d = a->head_dim;
     j.window = a->window;
     j.scale = a->scale;
+    j.softcap = a->softcap;
     j.wide = ft_is_wide(a->q, a->k, a->v, a->o) && j.d % 8 == 0;
     sizes[size_for(j.d)].forward(ctx, j);
 }
 
 size_t ft_cuda_attention_dx_scratch(const union ft_op_args *args)
 {
-    const struct ft_attention_dx *a = &args->attention_dx;
+    const struct ft_attention_dx_args *a = &args->attention_dx;
     return (size_t)a->q->rows * (size_t)a->heads * sizeof(float);
 }
 
 void ft_cuda_attention_dx(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
 {
-    const struct ft_attention_dx *a = &args->attention_dx;
+    const struct ft_attention_dx_args *a = &args->attention_dx;
     struct attention_job j = {};
     j.q = ft_rows_of(a->q);
     j.k = ft_rows_of(a->k);
@@ -520,6 +542,7 @@ void ft_cuda_attention_dx(const struct ft_kernel_ctx *ctx, const union ft_op_arg
     j.d = a->head_dim;
     j.window = a->window;
     j.scale = a->scale;
+    j.softcap = a->softcap;
     j.wide = ft_is_wide(a->q, a->k, a->v, a->dout, a->dq, a->dk, a->dv) && j.d % 8 == 0;
     sizes[size_for(j.d)].backward(ctx, j);
 }

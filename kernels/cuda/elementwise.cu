@@ -1,5 +1,6 @@
-/* The ops that look at one row at a time without summing: embed, rope, swiglu, dropout, add; and
- * refresh. One block row per activation row, 8 columns (16 bytes) a thread where rows allow. */
+/* The ops that look at one row at a time without summing: embed, rope, glu, dropout, add,
+ * regroup; and refresh. One block row per activation row, 8 columns (16 bytes) a thread where rows
+ * allow. */
 #include "kernels/cuda/device.cuh"
 
 #include "core/rng.h"
@@ -38,27 +39,30 @@ FT_DEVICE int64_t my_item(void)
 template <int V>
 FT_KERNEL(THREADS)
 embed(struct ft_mark mark, const int32_t *live, const int32_t *ids, struct ft_rows w, float scale,
-      struct ft_rows y, int64_t cols)
+      struct ft_rows add, struct ft_rows y, int64_t cols)
 {
     ft_begin(mark);
     const int64_t t = ft_block_x(), c = my_item() * V;
-    float v[V] = {};
+    float v[V] = {}, a[V] = {};
     if (c >= cols)
         return;
     if (t < live[FT_ROWS]) {
         ft_load<V>(v, w.p + ids[t] * w.ld + c);
+        if (add.p)
+            ft_load<V>(a, add.p + t * add.ld + c);
         FT_UNROLL
         for (int i = 0; i < V; i++)
-            v[i] *= scale;
+            v[i] = v[i] * scale + a[i];
     }
     ft_store<V>(y.p + t * y.ld + c, v);
 }
 
 void ft_cuda_embed(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
 {
-    const struct ft_embed *a = &args->embed;
-    BY_COLUMNS(ctx, a->y, embed, ft_is_wide(a->w, a->y), ctx->live, (const int32_t *)a->ids->data,
-               ft_rows_of(a->w), a->scale, ft_rows_of(a->y), a->y->cols);
+    const struct ft_embed_args *a = &args->embed;
+    BY_COLUMNS(ctx, a->y, embed, ft_is_wide(a->w, a->add, a->y), ctx->live,
+               (const int32_t *)a->ids->data, ft_rows_of(a->w), a->scale, ft_rows_of(a->add),
+               ft_rows_of(a->y), a->y->cols);
 }
 
 struct rope_job {
@@ -68,6 +72,7 @@ struct rope_job {
     int64_t cols;
     int heads, d, half;
     float sign;
+    bool interleaved;
 };
 
 struct alignas(16) four {
@@ -89,6 +94,16 @@ template <int V> FT_DEVICE void load_floats(float out[V], const float *p)
     }
 }
 
+/* Columns 2i and 2i + 1. */
+FT_DEVICE void rotate_pair(const struct rope_job &j, int64_t t, int64_t i, const bf16 *x, bf16 *y)
+{
+    const int64_t row = t < j.live[FT_ROWS] ? j.angles[t] : 0;
+    const float a = ft_to_float(x[0]), b = ft_to_float(x[1]);
+    const float co = j.cos[row * j.half + i], si = j.sign * j.sin[row * j.half + i];
+    y[0] = ft_to_bf16(a * co - b * si);
+    y[1] = ft_to_bf16(b * co + a * si);
+}
+
 /* An item is V pairs of a head, or V columns of what is only copied. */
 template <int V> FT_KERNEL(THREADS) rope(struct ft_mark mark, struct rope_job j)
 {
@@ -99,6 +114,10 @@ template <int V> FT_KERNEL(THREADS) rope(struct ft_mark mark, struct rope_job j)
     const int64_t pairs = j.heads * per_head, rest = (j.d - 2 * j.half) / V;
     if (item < pairs) {
         const int64_t i = item % per_head * V, at = item / per_head * j.d + i;
+        if (V == 1 && j.interleaved) {
+            rotate_pair(j, t, i, x + at + i, y + at + i);
+            return;
+        }
         const int64_t row = t < j.live[FT_ROWS] ? j.angles[t] : 0;
         float a[V], b[V], co[V], si[V], p[V], q[V];
         load_floats<V>(co, j.cos + row * j.half + i);
@@ -132,7 +151,7 @@ template <int V> FT_KERNEL(THREADS) rope(struct ft_mark mark, struct rope_job j)
 
 void ft_cuda_rope(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
 {
-    const struct ft_rope *a = &args->rope;
+    const struct ft_rope_args *a = &args->rope;
     struct rope_job j = {};
     j.live = ctx->live;
     j.angles = (const int32_t *)a->angles->data;
@@ -145,7 +164,8 @@ void ft_cuda_rope(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
     j.d = a->head_dim;
     j.half = (int)a->cos->cols;
     j.sign = a->sign;
-    const bool wide = ft_is_wide(a->x, a->y) && j.half % 8 == 0 && j.d % 8 == 0;
+    j.interleaved = a->interleaved;
+    const bool wide = !j.interleaved && ft_is_wide(a->x, a->y) && j.half % 8 == 0 && j.d % 8 == 0;
     const int64_t rows = ft_launch_rows(ctx, a->y), v = wide ? 8 : 1;
     const int64_t copied = j.x.p == j.y.p ? 0 : j.cols - (int64_t)j.heads * 2 * j.half;
     const int64_t items = (int64_t)j.heads * j.half / v + copied / v;
@@ -160,59 +180,105 @@ FT_DEVICE float sigmoid(float x)
     return 1.f / (1.f + ft_exp(-x));
 }
 
-template <int V>
-FT_KERNEL(THREADS)
-swiglu(struct ft_mark mark, struct ft_rows gate, struct ft_rows up, struct ft_rows y, int64_t cols)
+/* act(x), and in *slope its derivative. */
+FT_DEVICE float activate(int act, float x, float *slope)
+{
+    float s, z;
+    switch (act) {
+    case FT_SILU:
+        s = sigmoid(x);
+        *slope = s + x * s * (1.f - s);
+        return x * s;
+    case FT_GELU_QUICK:
+        s = sigmoid(1.702f * x);
+        *slope = s + 1.702f * x * s * (1.f - s);
+        return x * s;
+    case FT_GELU:
+        s = 0.5f + 0.5f * erff(x * 0.70710678118654752f);
+        *slope = s + x * ft_exp(-0.5f * x * x) * 0.3989422804014327f;
+        return x * s;
+    case FT_GELU_TANH:
+        z = tanhf(0.7978845608028654f * (x + 0.044715f * x * x * x));
+        s = 0.5f + 0.5f * z;
+        *slope = s + x * 0.5f * (1.f - z * z) * 0.7978845608028654f * (1.f + 0.134145f * x * x);
+        return x * s;
+    case FT_RELU2:
+        *slope = x > 0 ? 2.f * x : 0;
+        return x > 0 ? x * x : 0;
+    default:
+        *slope = x > 0 ? 1.f : 0;
+        return x > 0 ? x : 0;
+    }
+}
+
+struct glu_job {
+    struct ft_rows gate, up, dy, y, dgate, dup; /* up, dup: p NULL without */
+    int64_t cols;
+    int act;
+};
+
+template <int V> FT_KERNEL(THREADS) glu(struct ft_mark mark, struct glu_job j)
 {
     ft_begin(mark);
     const int64_t t = ft_block_x(), c = my_item() * V;
-    float g[V], u[V];
-    if (c >= cols)
+    float g[V], u[V], slope;
+    if (c >= j.cols)
         return;
-    ft_load<V>(g, gate.p + t * gate.ld + c);
-    ft_load<V>(u, up.p + t * up.ld + c);
+    ft_load<V>(g, j.gate.p + t * j.gate.ld + c);
+    if (j.up.p)
+        ft_load<V>(u, j.up.p + t * j.up.ld + c);
     FT_UNROLL
     for (int i = 0; i < V; i++)
-        g[i] = g[i] * sigmoid(g[i]) * u[i];
-    ft_store<V>(y.p + t * y.ld + c, g);
+        g[i] = activate(j.act, g[i], &slope) * (j.up.p ? u[i] : 1.f);
+    ft_store<V>(j.y.p + t * j.y.ld + c, g);
 }
 
-void ft_cuda_swiglu(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
+void ft_cuda_glu(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
 {
-    const struct ft_swiglu *a = &args->swiglu;
-    BY_COLUMNS(ctx, a->y, swiglu, ft_is_wide(a->gate, a->up, a->y), ft_rows_of(a->gate),
-               ft_rows_of(a->up), ft_rows_of(a->y), a->y->cols);
+    const struct ft_glu_args *a = &args->glu;
+    struct glu_job j = {};
+    j.gate = ft_rows_of(a->gate);
+    j.up = ft_rows_of(a->up);
+    j.y = ft_rows_of(a->y);
+    j.cols = a->y->cols;
+    j.act = a->act;
+    BY_COLUMNS(ctx, a->y, glu, ft_is_wide(a->gate, a->up, a->y), j);
 }
 
-template <int V>
-FT_KERNEL(THREADS)
-swiglu_dx(struct ft_mark mark, struct ft_rows gate, struct ft_rows up, struct ft_rows dy,
-          struct ft_rows dgate, struct ft_rows dup, int64_t cols)
+template <int V> FT_KERNEL(THREADS) glu_dx(struct ft_mark mark, struct glu_job j)
 {
     ft_begin(mark);
     const int64_t t = ft_block_x(), c = my_item() * V;
-    float g[V], u[V], d[V];
-    if (c >= cols)
+    float g[V], u[V], d[V], slope;
+    if (c >= j.cols)
         return;
-    ft_load<V>(g, gate.p + t * gate.ld + c);
-    ft_load<V>(u, up.p + t * up.ld + c);
-    ft_load<V>(d, dy.p + t * dy.ld + c);
+    ft_load<V>(g, j.gate.p + t * j.gate.ld + c);
+    if (j.up.p)
+        ft_load<V>(u, j.up.p + t * j.up.ld + c);
+    ft_load<V>(d, j.dy.p + t * j.dy.ld + c);
     FT_UNROLL
     for (int i = 0; i < V; i++) {
-        const float s = sigmoid(g[i]), silu = g[i] * s;
-        g[i] = d[i] * u[i] * (s + silu * (1.f - s));
-        u[i] = d[i] * silu;
+        const float v = activate(j.act, g[i], &slope);
+        g[i] = d[i] * (j.up.p ? u[i] : 1.f) * slope;
+        u[i] = d[i] * v;
     }
-    ft_store<V>(dgate.p + t * dgate.ld + c, g);
-    ft_store<V>(dup.p + t * dup.ld + c, u);
+    ft_store<V>(j.dgate.p + t * j.dgate.ld + c, g);
+    if (j.dup.p)
+        ft_store<V>(j.dup.p + t * j.dup.ld + c, u);
 }
 
-void ft_cuda_swiglu_dx(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
+void ft_cuda_glu_dx(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
 {
-    const struct ft_swiglu_dx *a = &args->swiglu_dx;
-    BY_COLUMNS(ctx, a->dy, swiglu_dx, ft_is_wide(a->gate, a->up, a->dy, a->dgate, a->dup),
-               ft_rows_of(a->gate), ft_rows_of(a->up), ft_rows_of(a->dy), ft_rows_of(a->dgate),
-               ft_rows_of(a->dup), a->dy->cols);
+    const struct ft_glu_dx_args *a = &args->glu_dx;
+    struct glu_job j = {};
+    j.gate = ft_rows_of(a->gate);
+    j.up = ft_rows_of(a->up);
+    j.dy = ft_rows_of(a->dy);
+    j.dgate = ft_rows_of(a->dgate);
+    j.dup = ft_rows_of(a->dup);
+    j.cols = a->dy->cols;
+    j.act = a->act;
+    BY_COLUMNS(ctx, a->dy, glu_dx, ft_is_wide(a->gate, a->up, a->dy, a->dgate, a->dup), j);
 }
 
 struct dropout_job {
@@ -253,7 +319,7 @@ template <int V> FT_KERNEL(THREADS) dropout(struct ft_mark mark, struct dropout_
 
 void ft_cuda_dropout(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
 {
-    const struct ft_dropout *a = &args->dropout;
+    const struct ft_dropout_args *a = &args->dropout;
     struct dropout_job j = {};
     j.live = ctx->live;
     j.keys = (const int32_t *)a->keys->data;
@@ -270,26 +336,53 @@ void ft_cuda_dropout(const struct ft_kernel_ctx *ctx, const union ft_op_args *ar
 
 template <int V>
 FT_KERNEL(THREADS)
-add(struct ft_mark mark, struct ft_rows a, struct ft_rows b, struct ft_rows y, int64_t cols)
+add(struct ft_mark mark, struct ft_rows a, struct ft_rows b, struct ft_rows y, float beta,
+    int64_t cols)
 {
     ft_begin(mark);
     const int64_t t = ft_block_x(), c = my_item() * V;
-    float p[V], q[V];
+    float p[V] = {}, q[V];
     if (c >= cols)
         return;
-    ft_load<V>(p, a.p + t * a.ld + c);
+    if (a.p)
+        ft_load<V>(p, a.p + t * a.ld + c);
     ft_load<V>(q, b.p + t * b.ld + c);
     FT_UNROLL
     for (int i = 0; i < V; i++)
-        p[i] += q[i];
+        p[i] += beta * q[i];
     ft_store<V>(y.p + t * y.ld + c, p);
 }
 
 void ft_cuda_add(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
 {
-    const struct ft_add *a = &args->add;
+    const struct ft_add_args *a = &args->add;
     BY_COLUMNS(ctx, a->y, add, ft_is_wide(a->a, a->b, a->y), ft_rows_of(a->a), ft_rows_of(a->b),
-               ft_rows_of(a->y), a->y->cols);
+               ft_rows_of(a->y), a->beta, a->y->cols);
+}
+
+template <int V>
+FT_KERNEL(THREADS)
+regroup(struct ft_mark mark, struct ft_rows x, struct ft_rows y, int groups, int per_group, int d,
+        bool inverse)
+{
+    ft_begin(mark);
+    const int64_t t = ft_block_x(), c = my_item() * V;
+    const int in_group = per_group + 2, head = (int)(c / d), g = head / in_group;
+    const int h = head % in_group;
+    if (g >= groups)
+        return;
+    const int far = h < per_group ? g * per_group + h : groups * h + g;
+    const int64_t near_at = c, far_at = (int64_t)far * d + c % d;
+    float v[V];
+    ft_load<V>(v, x.p + t * x.ld + (inverse ? far_at : near_at));
+    ft_store<V>(y.p + t * y.ld + (inverse ? near_at : far_at), v);
+}
+
+void ft_cuda_regroup(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
+{
+    const struct ft_regroup_args *a = &args->regroup;
+    BY_COLUMNS(ctx, a->y, regroup, ft_is_wide(a->x, a->y) && a->head_dim % 8 == 0, ft_rows_of(a->x),
+               ft_rows_of(a->y), a->groups, a->per_group, a->head_dim, a->inverse);
 }
 
 enum { REFRESH_BLOCKS = 64, REFRESH_MOST = 2048 }; /* of a segment; if it is the only one */
@@ -308,7 +401,7 @@ FT_KERNEL(THREADS) refresh(struct ft_mark mark, const float *values, const int64
 
 void ft_cuda_refresh(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
 {
-    const struct ft_refresh *a = &args->refresh;
+    const struct ft_refresh_args *a = &args->refresh;
     ft_launch(ctx, refresh,
               ft_grid{a->table->rows, a->table->rows == 1 ? REFRESH_MOST : REFRESH_BLOCKS, 1},
               THREADS, 0, (const float *)a->values->data, (const int64_t *)a->table->data);

@@ -3,22 +3,16 @@
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/product.h"
 
-#include <stdlib.h>
-
 enum { ROW_THREADS = 512, COPY_THREADS = 128, SUM_THREADS = 256 };
 
-/* Room for logits. FT_CUDA_LOGIT_BYTES is for tests and for measuring what another size brings. */
-static int64_t logit_bytes(void)
-{
-    const char *given = getenv("FT_CUDA_LOGIT_BYTES");
-    return given ? strtoll(given, NULL, 10) : (int64_t)256 << 20;
-}
+static const int64_t LOGIT_BYTES = 256 << 20; /* room for logits */
 
 struct chunk {
     const int32_t *live, *picked, *targets;
     struct ft_rows h, dh, rows; /* all hidden states, their gradient, and this chunk's */
     float *logits, *losses;     /* (chunk, ld), (T) */
     int64_t first, cols, vocab, ld;
+    float softcap;
     bool backward;
 };
 
@@ -115,6 +109,11 @@ FT_KERNEL(ROW_THREADS) softmax_loss(struct ft_mark mark, struct chunk j)
             d[c] = ft_to_bf16(0);
         return;
     }
+    if (j.softcap > 0) {
+        for (int64_t c = ft_thread(); c < n; c += ROW_THREADS)
+            x[c] = tanhf(x[c] / j.softcap) * j.softcap;
+        ft_sync_block();
+    }
     row_sums(x, n, shared, &max, &sum);
     const int64_t target = j.targets[row];
     if (ft_thread() == 0)
@@ -126,8 +125,11 @@ FT_KERNEL(ROW_THREADS) softmax_loss(struct ft_mark mark, struct chunk j)
     for (int64_t r = 0; r < rounds; r++) {
         const int64_t c = (r * ROW_THREADS + ft_thread()) * 4;
         float4_ f = four(x, c, n);
-        for (int i = 0; i < 4; i++)
+        for (int i = 0; i < 4; i++) {
+            const float r = j.softcap > 0 && c + i < n ? f.v[i] / j.softcap : 0;
             f.v[i] = ft_exp(f.v[i] - max) * inverse - (c + i == target ? 1.f : 0.f);
+            f.v[i] *= 1.f - r * r;
+        }
         ft_sync_block(); /* what this round writes over was read in this round or before */
         if (c + 4 <= n)
             *(pair *)(d + c) = {ft_pack(f.v[0], f.v[1]), ft_pack(f.v[2], f.v[3])};
@@ -170,10 +172,11 @@ struct layout {
     int64_t ld_logits, ld_hidden;
 };
 
-static struct layout layout_of(const struct ft_head_loss *h)
+static struct layout layout_of(const struct ft_head_loss_args *h)
 {
     struct layout l = {};
-    l.rows = ft_head_chunk_rows(h->h->rows, h->w->rows, logit_bytes());
+    l.rows =
+        ft_head_chunk_rows(h->h->rows, h->w->rows, h->logit_bytes ? h->logit_bytes : LOGIT_BYTES);
     l.ld_logits = aligned(h->w->rows, 4);
     l.ld_hidden = aligned(h->h->cols, 8);
     l.logits = FT_PRODUCT_SCRATCH;
@@ -188,7 +191,7 @@ size_t ft_cuda_head_scratch(const union ft_op_args *args)
     return layout_of(&args->head_loss).total;
 }
 
-static void products(const struct ft_kernel_ctx *ctx, const struct ft_head_loss *a,
+static void products(const struct ft_kernel_ctx *ctx, const struct ft_head_loss_args *a,
                      const struct chunk &j, int64_t n, bool down)
 {
     struct ft_product p = {};
@@ -200,7 +203,7 @@ static void products(const struct ft_kernel_ctx *ctx, const struct ft_head_loss 
     p.b = a->w->data;
     p.ldb = ft_tensor_ld(a->w);
     p.b_trans = !down;
-    p.alpha = 1;
+    p.alpha = a->scale;
     p.d = down ? (void *)j.rows.p : (void *)j.logits;
     p.ldd = down ? j.rows.ld : j.ld;
     p.out = down ? FT_BF16 : FT_F32;
@@ -209,7 +212,7 @@ static void products(const struct ft_kernel_ctx *ctx, const struct ft_head_loss 
 
 void ft_cuda_head_loss(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
 {
-    const struct ft_head_loss *a = &args->head_loss;
+    const struct ft_head_loss_args *a = &args->head_loss;
     const struct layout l = layout_of(a);
     char *scratch = (char *)ctx->scratch;
     struct chunk j = {};
@@ -225,6 +228,7 @@ void ft_cuda_head_loss(const struct ft_kernel_ctx *ctx, const union ft_op_args *
     j.cols = a->h->cols;
     j.vocab = a->w->rows;
     j.ld = l.ld_logits;
+    j.softcap = a->softcap;
     j.backward = a->dh != NULL;
     const bool wide = ft_is_wide(a->h, a->dh);
     const int64_t trained =

@@ -18,7 +18,7 @@ static bool is_below(const struct ft_tensor *a, const struct ft_tensor *b)
 
 void ft_cuda_linear(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
 {
-    const struct ft_linear *l = &args->linear;
+    const struct ft_linear_args *l = &args->linear;
     struct ft_product p = {};
     p.m = ft_launch_rows(ctx, l->y);
     p.n = l->y->cols;
@@ -58,7 +58,7 @@ void ft_cuda_linear(const struct ft_kernel_ctx *ctx, const union ft_op_args *arg
 
 void ft_cuda_linear_dx(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
 {
-    const struct ft_linear_dx *l = &args->linear_dx;
+    const struct ft_linear_dx_args *l = &args->linear_dx;
     struct ft_product p = {};
     p.m = ft_launch_rows(ctx, l->dx);
     p.n = l->dx->cols;
@@ -97,7 +97,7 @@ void ft_cuda_linear_dx(const struct ft_kernel_ctx *ctx, const union ft_op_args *
 /* Rows between the live ones and the bucket add nothing: dy is zero there. */
 void ft_cuda_linear_dw(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
 {
-    const struct ft_linear_dw *l = &args->linear_dw;
+    const struct ft_linear_dw_args *l = &args->linear_dw;
     struct ft_product p = {};
     p.m = l->dw->rows;
     p.n = l->dw->cols;

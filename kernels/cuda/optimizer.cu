@@ -30,7 +30,7 @@ square_piece(struct ft_mark mark, const float *g, int64_t n, double *sums)
         sums[ft_block_x()] = sum;
 }
 
-/* Ends the window: see struct ft_grad_norm. */
+/* Ends the window: see struct ft_grad_norm_args. */
 FT_KERNEL(THREADS)
 end_window(struct ft_mark mark, const double *sums, int64_t pieces, double max_norm, double *s)
 {
@@ -51,7 +51,7 @@ size_t ft_cuda_grad_norm_scratch(const union ft_op_args *args)
 
 void ft_cuda_grad_norm(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
 {
-    const struct ft_grad_norm *a = &args->grad_norm;
+    const struct ft_grad_norm_args *a = &args->grad_norm;
     const int64_t n = a->grad->cols, pieces = (n + PIECE - 1) / PIECE;
     const size_t shared = THREADS * sizeof(double);
     double *sums = (double *)ctx->scratch;
@@ -140,7 +140,7 @@ static void update(const struct ft_kernel_ctx *ctx, void (*kernel)(struct ft_mar
 
 void ft_cuda_adamw(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
 {
-    const struct ft_adamw *a = &args->adamw;
+    const struct ft_adamw_args *a = &args->adamw;
     struct update_job j = {};
     j.g = (float *)a->grad->data;
     j.p = (float *)a->p->data;
@@ -156,7 +156,7 @@ void ft_cuda_adamw(const struct ft_kernel_ctx *ctx, const union ft_op_args *args
 
 void ft_cuda_sgd(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
 {
-    const struct ft_sgd *a = &args->sgd;
+    const struct ft_sgd_args *a = &args->sgd;
     struct update_job j = {};
     j.g = (float *)a->grad->data;
     j.p = (float *)a->p->data;

@@ -46,7 +46,7 @@ static void lora_beside(struct ft_adapter *a, struct ft_graph *g, struct ft_line
     }
     for (int i = 0; i < l->n; i++) {
         const struct ft_slot *s = ft_adapter_slot(a, l->first + i);
-        struct ft_linear y = {
+        struct ft_linear_args y = {
             .x = l->x, .w = l->of[i].w, .bias = l->of[i].bias, .add = l->add, .alpha = 1};
         if (s) {
             y.u = s->r == u->cols ? u : ft_graph_columns(g, u, "low rank", s->r, rank);
@@ -63,7 +63,7 @@ static void lora_folded(struct ft_adapter *a, struct ft_graph *g, struct ft_line
 {
     struct ft_tensor *m = l->matrix, *grad, *any = lora_group(a, g, l, &grad);
     const int64_t in = l->x->cols, room = m->cols - in, out = m->rows - room, ld = ft_tensor_ld(m);
-    struct ft_linear y = {.x = l->x, .bias = l->biases, .add = l->add, .alpha = 1, .beta = 1};
+    struct ft_linear_args y = {.x = l->x, .bias = l->biases, .add = l->add, .alpha = 1, .beta = 1};
     y.w = ft_graph_part(g, m, m->name, out, in, 0, ld);
     if (any) {
         struct ft_tensor *down = ft_graph_part(g, m, m->name, room, in, out * ld, ld);
@@ -71,7 +71,7 @@ static void lora_folded(struct ft_adapter *a, struct ft_graph *g, struct ft_line
         ft_graph_train(g, down, 0, 0, grad, 1);
         y.u = ft_linear_low_rank(
             g,
-            (struct ft_linear){
+            (struct ft_linear_args){
                 .x = l->x, .w = down, .y = ft_graph_beside(g, l->x, "low rank", room), .alpha = 1});
     }
     int64_t at = 0, rank = 0;

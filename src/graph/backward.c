@@ -8,11 +8,6 @@ struct backward {
 
 /* --- values that backward reads: kept, or computed again --- */
 
-static bool is_cheap(enum ft_op op)
-{
-    return op == FT_OP_rmsnorm || op == FT_OP_swiglu || op == FT_OP_dropout;
-}
-
 static bool is_dropped(const struct backward *b, const struct ft_value *v)
 {
     if (v->use == FT_M_PASS && v->parent)
@@ -22,8 +17,9 @@ static bool is_dropped(const struct backward *b, const struct ft_value *v)
     const struct ft_node *n = &b->g->programs[FT_PASS].v[v->producer];
     if (b->policy == FT_RECOMPUTE_LAYER)
         return true;
-    /* rstd is a column, and is kept with its norm's input */
-    return b->policy == FT_RECOMPUTE_CHEAP && is_cheap(n->op) && v->t.cols > 1;
+    /* the sums of a norm are small, and are kept with its input */
+    return b->policy == FT_RECOMPUTE_CHEAP && ft_op_rows[n->op].again == FT_AGAIN_CHEAP &&
+           n->args.slots[ft_node_ins(n)] == &v->t;
 }
 
 static struct ft_tensor *saved(struct backward *b, struct ft_tensor *t);
@@ -98,7 +94,7 @@ static void set_grad(struct ft_tensor *t, struct ft_tensor *grad)
 static void contribute(struct backward *b, struct ft_tensor *t, struct ft_tensor *d)
 {
     struct ft_tensor *old = so_far(t);
-    set_grad(t, old ? ft_add(b->g, old, d) : d);
+    set_grad(t, old ? ft_add(b->g, old, d, 1) : d);
 }
 
 /* A new tensor for t's gradient. A slice's is a slice of its parent's. */
@@ -170,7 +166,7 @@ static void no_backward(struct backward *b, const struct ft_node *n, struct ft_t
 
 static void linear_backward(struct backward *b, const struct ft_node *n, struct ft_tensor *dy)
 {
-    const struct ft_linear *l = &n->args.linear;
+    const struct ft_linear_args *l = &n->args.linear;
     if (l->u) {
         if (wants(l->b))
             product_dw(b, l->b, dy, l->u, l->beta);
@@ -185,24 +181,25 @@ static void linear_backward(struct backward *b, const struct ft_node *n, struct 
         contribute(b, l->add, dy);
 }
 
-static void rmsnorm_backward(struct backward *b, const struct ft_node *n, struct ft_tensor *dy)
+static void norm_backward(struct backward *b, const struct ft_node *n, struct ft_tensor *dy)
 {
-    const struct ft_rmsnorm *r = &n->args.rmsnorm;
+    const struct ft_norm_args *r = &n->args.norm;
     struct ft_tensor *dx = grad_like(b, r->x);
-    emit(b, FT_OP_rmsnorm_dx,
-         (union ft_op_args){.rmsnorm_dx = {.dy = dy,
-                                           .x = saved(b, r->x),
-                                           .w = r->w,
-                                           .rstd = saved(b, r->rstd),
-                                           .add = so_far(r->x),
-                                           .dx = dx,
-                                           .offset = r->offset}});
+    emit(b, FT_OP_norm_dx,
+         (union ft_op_args){.norm_dx = {.dy = dy,
+                                        .x = saved(b, r->x),
+                                        .w = r->w,
+                                        .rstd = saved(b, r->rstd),
+                                        .mean = saved(b, r->mean),
+                                        .add = so_far(r->x),
+                                        .dx = dx,
+                                        .offset = r->offset}});
     set_grad(r->x, dx);
 }
 
 static void rope_backward(struct backward *b, const struct ft_node *n, struct ft_tensor *dy)
 {
-    struct ft_rope r = n->args.rope;
+    struct ft_rope_args r = n->args.rope;
     struct ft_tensor *x = r.x;
     r.x = dy;
     r.y = grad_like(b, x);
@@ -213,22 +210,23 @@ static void rope_backward(struct backward *b, const struct ft_node *n, struct ft
 
 static void attention_backward(struct backward *b, const struct ft_node *n, struct ft_tensor *dy)
 {
-    const struct ft_attention *a = &n->args.attention;
-    struct ft_attention_dx d = {.q = saved(b, a->q),
-                                .k = saved(b, a->k),
-                                .v = saved(b, a->v),
-                                .o = saved(b, a->o),
-                                .lse = saved(b, a->lse),
-                                .dout = dy,
-                                .spans = a->spans,
-                                .dq = grad_like(b, a->q),
-                                .dk = grad_like(b, a->k),
-                                .dv = grad_like(b, a->v),
-                                .heads = a->heads,
-                                .kv_heads = a->kv_heads,
-                                .head_dim = a->head_dim,
-                                .window = a->window,
-                                .scale = a->scale};
+    const struct ft_attention_args *a = &n->args.attention;
+    struct ft_attention_dx_args d = {.q = saved(b, a->q),
+                                     .k = saved(b, a->k),
+                                     .v = saved(b, a->v),
+                                     .o = saved(b, a->o),
+                                     .lse = saved(b, a->lse),
+                                     .dout = dy,
+                                     .spans = a->spans,
+                                     .dq = grad_like(b, a->q),
+                                     .dk = grad_like(b, a->k),
+                                     .dv = grad_like(b, a->v),
+                                     .heads = a->heads,
+                                     .kv_heads = a->kv_heads,
+                                     .head_dim = a->head_dim,
+                                     .window = a->window,
+                                     .scale = a->scale,
+                                     .softcap = a->softcap};
     emit(b, FT_OP_attention_dx, (union ft_op_args){.attention_dx = d});
     struct ft_tensor *in[3] = {a->q, a->k, a->v}, *grad[3] = {d.dq, d.dk, d.dv};
     for (int i = 0; i < 3; i++)
@@ -236,21 +234,39 @@ static void attention_backward(struct backward *b, const struct ft_node *n, stru
             contribute(b, in[i], grad[i]);
 }
 
-static void swiglu_backward(struct backward *b, const struct ft_node *n, struct ft_tensor *dy)
+static void glu_backward(struct backward *b, const struct ft_node *n, struct ft_tensor *dy)
 {
-    const struct ft_swiglu *s = &n->args.swiglu;
-    struct ft_tensor *dgate = grad_like(b, s->gate), *dup = grad_like(b, s->up);
-    emit(b, FT_OP_swiglu_dx,
-         (union ft_op_args){.swiglu_dx = {saved(b, s->gate), saved(b, s->up), dy, dgate, dup}});
+    const struct ft_glu_args *s = &n->args.glu;
+    struct ft_tensor *dgate = grad_like(b, s->gate), *dup = s->up ? grad_like(b, s->up) : NULL;
+    emit(
+        b, FT_OP_glu_dx,
+        (union ft_op_args){.glu_dx = {saved(b, s->gate), saved(b, s->up), dy, dgate, dup, s->act}});
     if (wants(s->gate))
         contribute(b, s->gate, dgate);
     if (wants(s->up))
         contribute(b, s->up, dup);
 }
 
+static void regroup_backward(struct backward *b, const struct ft_node *n, struct ft_tensor *dy)
+{
+    struct ft_regroup_args r = n->args.regroup;
+    struct ft_tensor *x = r.x;
+    r.x = dy;
+    r.y = grad_like(b, x);
+    r.inverse = !r.inverse;
+    emit(b, FT_OP_regroup, (union ft_op_args){.regroup = r});
+    contribute(b, x, r.y);
+}
+
+static void embed_backward(struct backward *b, const struct ft_node *n, struct ft_tensor *dy)
+{
+    if (wants(n->args.embed.add))
+        contribute(b, n->args.embed.add, dy);
+}
+
 static void dropout_backward(struct backward *b, const struct ft_node *n, struct ft_tensor *dy)
 {
-    struct ft_dropout d = n->args.dropout;
+    struct ft_dropout_args d = n->args.dropout;
     struct ft_tensor *x = d.x;
     d.x = dy;
     d.add = so_far(x);
@@ -261,30 +277,35 @@ static void dropout_backward(struct backward *b, const struct ft_node *n, struct
 
 static void add_backward(struct backward *b, const struct ft_node *n, struct ft_tensor *dy)
 {
-    if (wants(n->args.add.a))
-        contribute(b, n->args.add.a, dy);
-    if (wants(n->args.add.b))
-        contribute(b, n->args.add.b, dy);
+    const struct ft_add_args *a = &n->args.add;
+    if (wants(a->a))
+        contribute(b, a->a, dy);
+    if (wants(a->b) && a->beta == 1)
+        contribute(b, a->b, dy);
+    else if (wants(a->b))
+        set_grad(a->b, ft_add(b->g, so_far(a->b), dy, a->beta));
 }
 
 static backward_fn *const table[FT_OP_COUNT] = {
-    [FT_OP_embed] = no_backward, /* ids have no gradient; the embedding is frozen */
-    [FT_OP_rmsnorm] = rmsnorm_backward,
-    [FT_OP_rmsnorm_dx] = no_backward,
+    [FT_OP_embed] = embed_backward, /* ids have no gradient */
+    [FT_OP_norm] = norm_backward,
+    [FT_OP_norm_dx] = no_backward,
     [FT_OP_linear] = linear_backward,
     [FT_OP_linear_dx] = no_backward,
     [FT_OP_linear_dw] = no_backward,
     [FT_OP_rope] = rope_backward,
     [FT_OP_attention] = attention_backward,
     [FT_OP_attention_dx] = no_backward,
-    [FT_OP_swiglu] = swiglu_backward,
-    [FT_OP_swiglu_dx] = no_backward,
+    [FT_OP_glu] = glu_backward,
+    [FT_OP_glu_dx] = no_backward,
     [FT_OP_dropout] = dropout_backward,
     [FT_OP_add] = add_backward,
+    [FT_OP_regroup] = regroup_backward,
     [FT_OP_head_loss] = no_backward, /* leaves its gradient as an output */
     [FT_OP_grad_norm] = no_backward,
     [FT_OP_adamw] = no_backward,
     [FT_OP_sgd] = no_backward,
+    [FT_OP_refresh] = no_backward,
 };
 
 void ft_graph_backward(struct ft_graph *g, enum ft_recompute policy)

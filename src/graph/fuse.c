@@ -26,13 +26,13 @@ static struct ft_node *only_writer(struct ft_nodes *list, const struct ft_tensor
  * computed between the two. */
 static bool fuse_linear(struct ft_nodes *list, struct ft_node *n, const int *uses)
 {
-    struct ft_linear *low = &n->args.linear;
+    struct ft_linear_args *low = &n->args.linear;
     if (low->u || low->bias || low->x->cols > low->w->rows)
         return false;
     struct ft_node *first = only_writer(list, low->add, uses, FT_OP_linear);
     if (!first || first->args.linear.u || low->x->cols > first->args.linear.x->cols)
         return false;
-    struct ft_linear base = first->args.linear;
+    struct ft_linear_args base = first->args.linear;
     base.u = low->x;
     base.b = low->w;
     base.beta = low->alpha;
@@ -45,13 +45,13 @@ static bool fuse_linear(struct ft_nodes *list, struct ft_node *n, const int *use
 /* dx = (dy w ...) + du a, likewise. */
 static bool fuse_linear_dx(struct ft_nodes *list, struct ft_node *n, const int *uses)
 {
-    struct ft_linear_dx *low = &n->args.linear_dx;
+    struct ft_linear_dx_args *low = &n->args.linear_dx;
     if (low->du || low->dy->cols > low->w->cols)
         return false;
     struct ft_node *first = only_writer(list, low->add, uses, FT_OP_linear_dx);
     if (!first || first->args.linear_dx.du || low->dy->cols > first->args.linear_dx.dy->cols)
         return false;
-    struct ft_linear_dx base = first->args.linear_dx;
+    struct ft_linear_dx_args base = first->args.linear_dx;
     base.du = low->dy;
     base.a = low->w;
     base.beta = low->alpha;

@@ -243,7 +243,7 @@ void ft_graph_emit(struct ft_graph *g, enum ft_op op, const union ft_op_args *ar
     struct ft_nodes *list = &g->programs[g->current];
     if (g->rc)
         return;
-    row->check(args);
+    ft_op_check(op, args);
     if (list->n == list->room) {
         int room = list->room ? 2 * list->room : 512;
         if ((g->rc = ft_grow(&list->v, (size_t)room, sizeof *list->v)))
@@ -272,28 +272,28 @@ static struct ft_tensor *emit(struct ft_graph *g, enum ft_op op, const union ft_
 }
 
 struct ft_tensor *ft_embed(struct ft_graph *g, struct ft_tensor *ids, struct ft_tensor *w,
-                           float scale)
+                           struct ft_tensor *add, float scale)
 {
     struct ft_tensor *y = ft_graph_temp(g, "embedding", ids->rows, w->cols);
-    return emit(g, FT_OP_embed, &(union ft_op_args){.embed = {ids, w, y, scale}});
+    return emit(g, FT_OP_embed, &(union ft_op_args){.embed = {ids, w, add, y, scale}});
 }
 
-struct ft_tensor *ft_rmsnorm(struct ft_graph *g, struct ft_tensor *x, struct ft_tensor *w,
-                             float eps, float offset)
+struct ft_tensor *ft_norm(struct ft_graph *g, struct ft_norm_args a, int64_t groups, bool centred)
 {
-    struct ft_tensor *y = ft_graph_plain(g, "norm", x);
-    struct ft_tensor *rstd = sums_like(g, "norm.rstd", x, 1);
-    return emit(g, FT_OP_rmsnorm, &(union ft_op_args){.rmsnorm = {x, w, y, rstd, eps, offset}});
+    a.y = ft_graph_plain(g, "norm", a.x);
+    a.rstd = sums_like(g, "norm.rstd", a.x, groups);
+    a.mean = centred ? sums_like(g, "norm.mean", a.x, groups) : NULL;
+    return emit(g, FT_OP_norm, &(union ft_op_args){.norm = a});
 }
 
 struct ft_tensor *ft_linear(struct ft_graph *g, struct ft_tensor *x, struct ft_tensor *w,
                             struct ft_tensor *bias, struct ft_tensor *add, float alpha)
 {
     return ft_linear_low_rank(
-        g, (struct ft_linear){.x = x, .w = w, .bias = bias, .add = add, .alpha = alpha});
+        g, (struct ft_linear_args){.x = x, .w = w, .bias = bias, .add = add, .alpha = alpha});
 }
 
-struct ft_tensor *ft_linear_low_rank(struct ft_graph *g, struct ft_linear l)
+struct ft_tensor *ft_linear_low_rank(struct ft_graph *g, struct ft_linear_args l)
 {
     if (!l.y) {
         l.y = ft_graph_temp(g, l.w->name, l.x->rows, l.w->rows);
@@ -304,27 +304,28 @@ struct ft_tensor *ft_linear_low_rank(struct ft_graph *g, struct ft_linear l)
     return emit(g, FT_OP_linear, &(union ft_op_args){.linear = l});
 }
 
-struct ft_tensor *ft_rope(struct ft_graph *g, struct ft_tensor *x, struct ft_tensor *cos,
-                          struct ft_tensor *sin, struct ft_tensor *angles, int heads, int head_dim)
+struct ft_tensor *ft_rope(struct ft_graph *g, struct ft_rope_args a)
 {
-    struct ft_tensor *y = ft_graph_like(g, "rope", x);
-    return emit(g, FT_OP_rope,
-                &(union ft_op_args){.rope = {x, cos, sin, angles, y, heads, head_dim, 1.f}});
+    a.y = ft_graph_like(g, "rope", a.x);
+    a.sign = 1;
+    return emit(g, FT_OP_rope, &(union ft_op_args){.rope = a});
 }
 
-void ft_rope_qkv(struct ft_graph *g, struct ft_tensor *qkv[3], struct ft_tensor *cos,
-                 struct ft_tensor *sin, struct ft_tensor *angles, int d)
+void ft_rope_qkv(struct ft_graph *g, struct ft_tensor *qkv[3], struct ft_rope_args a)
 {
     struct ft_value *whole = ft_value_of(qkv[0])->parent;
-    int64_t heads = qkv[0]->cols / d, kv_heads = qkv[1]->cols / d, at = 0;
-    if (g->rc)
-        return;
-    if (!whole) {
-        qkv[0] = ft_rope(g, qkv[0], cos, sin, angles, (int)heads, d);
-        qkv[1] = ft_rope(g, qkv[1], cos, sin, angles, (int)kv_heads, d);
-        return;
+    const int heads = (int)(qkv[0]->cols / a.head_dim), kv_heads = (int)(qkv[1]->cols / a.head_dim);
+    int64_t at = 0;
+    for (int i = 0; i < 2 && !whole && !g->rc; i++) {
+        a.x = qkv[i];
+        a.heads = i ? kv_heads : heads;
+        qkv[i] = ft_rope(g, a);
     }
-    struct ft_tensor *y = ft_rope(g, &whole->t, cos, sin, angles, (int)(heads + kv_heads), d);
+    if (!whole || g->rc)
+        return;
+    a.x = &whole->t;
+    a.heads = heads + kv_heads;
+    struct ft_tensor *y = ft_rope(g, a);
     for (int i = 0; i < 3 && !g->rc; i++) {
         FT_ASSERT(ft_value_of(qkv[i])->parent == whole && ft_value_of(qkv[i])->first_element == at);
         at += qkv[i]->cols;
@@ -332,17 +333,26 @@ void ft_rope_qkv(struct ft_graph *g, struct ft_tensor *qkv[3], struct ft_tensor 
     }
 }
 
-struct ft_tensor *ft_attention(struct ft_graph *g, struct ft_attention a)
+struct ft_tensor *ft_regroup(struct ft_graph *g, struct ft_tensor *x, int groups, int per_group,
+                             int head_dim)
+{
+    struct ft_tensor *y = ft_graph_plain(g, x->name, x);
+    return emit(g, FT_OP_regroup,
+                &(union ft_op_args){.regroup = {x, y, groups, per_group, head_dim, false}});
+}
+
+struct ft_tensor *ft_attention(struct ft_graph *g, struct ft_attention_args a)
 {
     a.o = ft_graph_plain(g, "attention", a.q);
     a.lse = sums_like(g, "attention.lse", a.q, a.heads);
     return emit(g, FT_OP_attention, &(union ft_op_args){.attention = a});
 }
 
-struct ft_tensor *ft_swiglu(struct ft_graph *g, struct ft_tensor *gate, struct ft_tensor *up)
+struct ft_tensor *ft_glu(struct ft_graph *g, struct ft_tensor *gate, struct ft_tensor *up,
+                         enum ft_activation act)
 {
-    struct ft_tensor *y = ft_graph_plain(g, "swiglu", gate);
-    return emit(g, FT_OP_swiglu, &(union ft_op_args){.swiglu = {gate, up, y}});
+    struct ft_tensor *y = ft_graph_plain(g, "activation", gate);
+    return emit(g, FT_OP_glu, &(union ft_op_args){.glu = {gate, up, y, act}});
 }
 
 struct ft_tensor *ft_dropout(struct ft_graph *g, struct ft_tensor *x, struct ft_tensor *keys,
@@ -353,18 +363,14 @@ struct ft_tensor *ft_dropout(struct ft_graph *g, struct ft_tensor *x, struct ft_
                 &(union ft_op_args){.dropout = {x, keys, NULL, y, p, site, seed}});
 }
 
-struct ft_tensor *ft_add(struct ft_graph *g, struct ft_tensor *a, struct ft_tensor *b)
+struct ft_tensor *ft_add(struct ft_graph *g, struct ft_tensor *a, struct ft_tensor *b, float beta)
 {
-    struct ft_tensor *y = ft_graph_like(g, "add", a);
-    return emit(g, FT_OP_add, &(union ft_op_args){.add = {a, b, y}});
+    struct ft_tensor *y = ft_graph_like(g, "add", a ? a : b);
+    return emit(g, FT_OP_add, &(union ft_op_args){.add = {a, b, y, beta}});
 }
 
-void ft_head_loss(struct ft_graph *g, struct ft_tensor *h, struct ft_tensor *w,
-                  struct ft_tensor *targets, struct ft_tensor *picked, struct ft_tensor *scalars)
+void ft_head_loss(struct ft_graph *g, struct ft_head_loss_args a)
 {
-    struct ft_tensor *dh = NULL;
-    if (g->current == FT_PASS)
-        dh = ft_graph_like(g, "head.dh", h);
-    ft_graph_emit(g, FT_OP_head_loss,
-                  &(union ft_op_args){.head_loss = {h, w, targets, picked, dh, scalars}});
+    a.dh = g->current == FT_PASS ? ft_graph_like(g, "head.dh", a.h) : NULL;
+    ft_graph_emit(g, FT_OP_head_loss, &(union ft_op_args){.head_loss = a});
 }

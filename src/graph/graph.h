@@ -84,32 +84,36 @@ void ft_graph_layer(struct ft_graph *g, int layer, struct ft_tensor *h);
 /* Names the value for profiles and the memory table. */
 struct ft_tensor *ft_graph_name(struct ft_graph *g, struct ft_tensor *t, const char *name);
 
+/* add may be NULL */
 struct ft_tensor *ft_embed(struct ft_graph *g, struct ft_tensor *ids, struct ft_tensor *w,
-                           float scale);
-struct ft_tensor *ft_rmsnorm(struct ft_graph *g, struct ft_tensor *x, struct ft_tensor *w,
-                             float eps, float offset);
+                           struct ft_tensor *add, float scale);
+/* Give x, w, bias (NULL: none), eps and offset; each row in `groups` groups. centred: LayerNorm. */
+struct ft_tensor *ft_norm(struct ft_graph *g, struct ft_norm_args args, int64_t groups,
+                          bool centred);
 /* alpha x w^T + bias + add; bias and add may be NULL */
 struct ft_tensor *ft_linear(struct ft_graph *g, struct ft_tensor *x, struct ft_tensor *w,
                             struct ft_tensor *bias, struct ft_tensor *add, float alpha);
 /* alpha x w^T + bias + add + beta u b^T */
-struct ft_tensor *ft_linear_low_rank(struct ft_graph *g, struct ft_linear args);
+struct ft_tensor *ft_linear_low_rank(struct ft_graph *g, struct ft_linear_args args);
 /* Rotates q and k, the first two of qkv, and replaces them there; in one op if the three are slices
- * of one value, end to end. */
-void ft_rope_qkv(struct ft_graph *g, struct ft_tensor *qkv[3], struct ft_tensor *cos,
-                 struct ft_tensor *sin, struct ft_tensor *angles, int head_dim);
-/* Rotates the first `heads` heads of x. */
-struct ft_tensor *ft_rope(struct ft_graph *g, struct ft_tensor *x, struct ft_tensor *cos,
-                          struct ft_tensor *sin, struct ft_tensor *angles, int heads, int head_dim);
+ * of one value, end to end. Give cos, sin, angles, head_dim and interleaved. */
+void ft_rope_qkv(struct ft_graph *g, struct ft_tensor *qkv[3], struct ft_rope_args args);
+/* Rotates the first `heads` heads of x: y and sign are set here. */
+struct ft_tensor *ft_rope(struct ft_graph *g, struct ft_rope_args args);
+/* Columns that lie by key head in the order all q, all k, all v; see struct ft_regroup_args. */
+struct ft_tensor *ft_regroup(struct ft_graph *g, struct ft_tensor *x, int groups, int per_group,
+                             int head_dim);
 /* Outputs in args are made here: give q, k, v, spans and the scalars. */
-struct ft_tensor *ft_attention(struct ft_graph *g, struct ft_attention args);
-struct ft_tensor *ft_swiglu(struct ft_graph *g, struct ft_tensor *gate, struct ft_tensor *up);
+struct ft_tensor *ft_attention(struct ft_graph *g, struct ft_attention_args args);
+/* act(gate) * up; up NULL: act(gate) */
+struct ft_tensor *ft_glu(struct ft_graph *g, struct ft_tensor *gate, struct ft_tensor *up,
+                         enum ft_activation act);
 struct ft_tensor *ft_dropout(struct ft_graph *g, struct ft_tensor *x, struct ft_tensor *keys,
                              float p, uint32_t site, uint64_t seed);
-struct ft_tensor *ft_add(struct ft_graph *g, struct ft_tensor *a, struct ft_tensor *b);
-/* In FT_PASS also the gradient of h; in FT_EVAL the loss only. */
-void ft_head_loss(struct ft_graph *g, struct ft_tensor *h, struct ft_tensor *w,
-                  struct ft_tensor *targets, struct ft_tensor *picked, struct ft_tensor *scalars);
-
+/* a + beta b */
+struct ft_tensor *ft_add(struct ft_graph *g, struct ft_tensor *a, struct ft_tensor *b, float beta);
+/* In FT_PASS also the gradient of h, dh, which is made here; in FT_EVAL the loss only. */
+void ft_head_loss(struct ft_graph *g, struct ft_head_loss_args args);
 /* The optimizer's ops take their tensors as they are. */
 void ft_graph_emit(struct ft_graph *g, enum ft_op op, const union ft_op_args *args);
 

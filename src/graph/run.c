@@ -23,7 +23,7 @@ int ft_graph_walk(struct ft_graph *g, enum ft_program p, struct ft_kernel_ctx *c
         if (b->dev && b->dev->sync(b))
             return FT_ERESOURCE;
         profile->seconds[n->op] += ft_now() - start;
-        profile->flops[n->op] += ft_op_rows[n->op].cost(&n->args, ctx->counts).flops;
+        profile->flops[n->op] += ft_op_cost(n->op, &n->args, ctx->counts).flops;
         profile->runs[n->op]++;
     }
     return FT_OK;
@@ -48,7 +48,7 @@ struct ft_cost ft_graph_cost(const struct ft_graph *g, enum ft_program p, const 
         const struct ft_node *n = &g->programs[p].v[i];
         if (n->removed)
             continue;
-        struct ft_cost c = ft_op_rows[n->op].cost(&n->args, run->counts);
+        struct ft_cost c = ft_op_cost(n->op, &n->args, run->counts);
         sum.flops += c.flops;
         sum.bytes += c.bytes;
         if (flops)
@@ -63,7 +63,7 @@ double ft_graph_useful_flops(const struct ft_graph *g, const struct ft_run *run)
     for (int i = 0; i < g->programs[FT_PASS].n; i++) {
         const struct ft_node *n = &g->programs[FT_PASS].v[i];
         if (!n->removed && !n->again && ft_op_is_product(n->op))
-            sum += ft_op_rows[n->op].cost(&n->args, run->counts).flops;
+            sum += ft_op_cost(n->op, &n->args, run->counts).flops;
     }
     return sum;
 }

@@ -63,6 +63,12 @@ struct step {
     const struct ft_model_inputs *in;
 };
 
+static struct ft_tensor *norm(const struct step *s, struct ft_tensor *x, struct ft_tensor *w)
+{
+    const float eps = (float)s->m->config.norm_eps;
+    return ft_norm(s->g, (struct ft_norm_args){.x = x, .w = w, .eps = eps}, 1, false);
+}
+
 /* The modules from..to of a layer, one group, into out. */
 static void project(const struct step *s, int layer, int from, int to, struct ft_tensor *x,
                     struct ft_tensor *add, struct ft_tensor **out)
@@ -84,8 +90,12 @@ static struct ft_tensor *llama_attention(const struct step *s, int l, struct ft_
     const struct ft_model_config *c = &s->m->config;
     struct ft_tensor *qkv[3], *y;
     project(s, l, FT_Q, FT_V, x, NULL, qkv);
-    ft_rope_qkv(s->g, qkv, s->in->cos, s->in->sin, s->in->angles, (int)c->head_dim);
-    struct ft_attention a = {
+    ft_rope_qkv(s->g, qkv,
+                (struct ft_rope_args){.cos = s->in->cos,
+                                      .sin = s->in->sin,
+                                      .angles = s->in->angles,
+                                      .head_dim = (int)c->head_dim});
+    struct ft_attention_args a = {
         .q = qkv[0],
         .k = qkv[1],
         .v = qkv[2],
@@ -103,20 +113,24 @@ static struct ft_tensor *llama_build(struct ft_model *m, struct ft_graph *g,
                                      const struct ft_model_inputs *in)
 {
     const struct step s = {m, g, in};
-    const float eps = (float)m->config.norm_eps;
-    struct ft_tensor *h = ft_embed(g, in->ids, m->embed, 1.f);
+    struct ft_tensor *h = ft_embed(g, in->ids, m->embed, NULL, 1.f);
     for (int l = 0; l < m->config.layers; l++) {
         ft_graph_layer(g, l, h);
-        struct ft_tensor *x = ft_rmsnorm(g, h, m->layers[l].attn_norm, eps, 0);
+        struct ft_tensor *x = norm(&s, h, m->layers[l].attn_norm);
         h = llama_attention(&s, l, x, h);
-        x = ft_rmsnorm(g, h, m->layers[l].mlp_norm, eps, 0);
+        x = norm(&s, h, m->layers[l].mlp_norm);
         struct ft_tensor *gate_up[2];
         project(&s, l, FT_GATE, FT_UP, x, NULL, gate_up);
-        project(&s, l, FT_DOWN, FT_DOWN, ft_swiglu(g, gate_up[0], gate_up[1]), h, &h);
+        project(&s, l, FT_DOWN, FT_DOWN, ft_glu(g, gate_up[0], gate_up[1], FT_SILU), h, &h);
     }
     ft_graph_layer(g, -1, h);
-    h = ft_rmsnorm(g, h, m->final_norm, eps, 0);
-    ft_head_loss(g, h, ft_model_head(m), in->targets, in->picked, in->scalars);
+    h = norm(&s, h, m->final_norm);
+    ft_head_loss(g, (struct ft_head_loss_args){.h = h,
+                                               .w = ft_model_head(m),
+                                               .targets = in->targets,
+                                               .picked = in->picked,
+                                               .scalars = in->scalars,
+                                               .scale = 1});
     return h;
 }
 

@@ -69,7 +69,7 @@ int ft_rates_measure(struct ft_rates *r, const struct ft_job *j)
     struct ft_tensor up = gate, y = gate,
                      w = {NULL, c->ffn, c->hidden, FT_BF16, FT_FIXED, -1, "w", 0};
     union ft_op_args product = {.linear = {.x = &x, .w = &w, .y = &gate, .alpha = 1}};
-    union ft_op_args swiglu = {.swiglu = {&gate, &up, &y}};
+    union ft_op_args glu = {.glu = {&gate, &up, &y, FT_SILU}};
     const size_t scratch = b->scratch[FT_OP_linear] ? b->scratch[FT_OP_linear](&product) : 0;
     const size_t wide = (size_t)t * (size_t)c->ffn * size, narrow = (size_t)t * (size_t)c->hidden;
     const size_t weight = (size_t)(c->hidden * c->ffn) * 2;
@@ -87,11 +87,11 @@ int ft_rates_measure(struct ft_rates *r, const struct ft_job *j)
     if (!rc)
         rc = fastest(j, FT_OP_linear, &product, t, block, &first);
     if (!rc)
-        rc = fastest(j, FT_OP_swiglu, &swiglu, t, block, &second);
+        rc = fastest(j, FT_OP_glu, &glu, t, block, &second);
     if (!rc) {
         const int64_t counts[FT_EXTENTS] = {[FT_ROWS] = t, [FT_DOCUMENTS] = 1};
-        r->flops = ft_op_rows[FT_OP_linear].cost(&product, counts).flops / first;
-        r->bytes = ft_op_rows[FT_OP_swiglu].cost(&swiglu, counts).bytes / second;
+        r->flops = ft_op_cost(FT_OP_linear, &product, counts).flops / first;
+        r->bytes = ft_op_cost(FT_OP_glu, &glu, counts).bytes / second;
     }
     b->free(b, block, bytes);
     return rc;

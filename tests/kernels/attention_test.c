@@ -4,28 +4,33 @@
 struct shape {
     int heads, kv_heads, d, window;
     int docs[6]; /* lengths, 0 ends */
+    float softcap;
 };
 static const struct shape shapes[] = {
-    {1, 1, 2, 0, {1}},          {2, 1, 4, 0, {2, 1, 3}},        {4, 2, 10, 0, {5, 64, 7}},
-    {9, 3, 64, 0, {96, 97, 1}}, {6, 2, 32, 0, {200, 65}},       {3, 3, 16, 0, {300}},
-    {4, 1, 8, 5, {33, 2, 130}}, {2, 2, 128, 70, {150, 33, 9}},  {2, 1, 256, 0, {40}},
-    {2, 1, 80, 0, {130, 71}},   {1, 1, 160, 40, {77, 1, 90}},   {4, 2, 200, 0, {66, 129}},
-    {2, 2, 128, 0, {500}},      {3, 1, 64, 128, {511, 2, 300}}, {2, 1, 96, 0, {3, 140}},
+    {1, 1, 2, 0, {1}, 0},          {2, 1, 4, 0, {2, 1, 3}, 0},        {4, 2, 10, 0, {5, 64, 7}, 0},
+    {9, 3, 64, 0, {96, 97, 1}, 0}, {6, 2, 32, 0, {200, 65}, 0},       {3, 3, 16, 0, {300}, 0},
+    {4, 1, 8, 5, {33, 2, 130}, 0}, {2, 2, 128, 70, {150, 33, 9}, 0},  {2, 1, 256, 0, {40}, 0},
+    {2, 1, 80, 0, {130, 71}, 0},   {1, 1, 160, 40, {77, 1, 90}, 0},   {4, 2, 200, 0, {66, 129}, 0},
+    {2, 2, 128, 0, {500}, 0},      {3, 1, 64, 128, {511, 2, 300}, 0}, {2, 1, 96, 0, {3, 140}, 0},
+    {4, 2, 64, 0, {70, 9}, 2},     {2, 1, 32, 20, {130}, 0.5f},
 };
 
 /* One document, one head, in doubles; rows from base. */
-static void head_in_double(const struct ft_attention_dx *a, int64_t base, int len, int head,
+static void head_in_double(const struct ft_attention_dx_args *a, int64_t base, int len, int head,
                            double *o, double *lse, double *dq, double *dk, double *dv)
 {
     const int d = a->head_dim, kv = head / (a->heads / a->kv_heads);
     for (int i = 0; i < len; i++) {
-        double p[512], dp[512], max = -1e300, sum = 0, delta = 0;
+        double p[512], dp[512], slope[512], max = -1e300, sum = 0, delta = 0;
         int t0 = a->window > 0 && i - a->window + 1 > 0 ? i - a->window + 1 : 0;
         for (int t = t0; t <= i; t++) {
             p[t] = 0;
             for (int c = 0; c < d; c++)
                 p[t] += at(a->q, base + i, head * d + c) * at(a->k, base + t, kv * d + c);
             p[t] *= (double)a->scale;
+            if (a->softcap > 0)
+                p[t] = (double)a->softcap * tanh(p[t] / (double)a->softcap);
+            slope[t] = a->softcap > 0 ? 1 - pow(p[t] / (double)a->softcap, 2) : 1;
             max = fmax(max, p[t]);
         }
         for (int t = t0; t <= i; t++)
@@ -42,7 +47,7 @@ static void head_in_double(const struct ft_attention_dx *a, int64_t base, int le
             delta += p[t] * dp[t];
         }
         for (int t = t0; t <= i; t++) {
-            double ds = p[t] * (dp[t] - delta) * (double)a->scale;
+            double ds = p[t] * (dp[t] - delta) * (double)a->scale * slope[t];
             for (int c = 0; c < d; c++) {
                 dq[(base + i) * a->heads * d + head * d + c] += ds * at(a->k, base + t, kv * d + c);
                 dk[(base + t) * a->kv_heads * d + kv * d + c] +=
@@ -82,24 +87,25 @@ static void one_shape(struct bench *b, const struct shape *s)
             span[2 * t] = (int32_t)first;
             span[2 * t + 1] = (int32_t)(first + s->docs[doc]);
         }
-    struct ft_attention_dx a = {.q = random_tensor(b, q, 1),
-                                .k = random_tensor(b, kv, 2),
-                                .v = random_tensor(b, kv, 3),
-                                .o = empty_tensor(b, q),
-                                .lse = empty_sums(b, s->heads),
-                                .dout = random_tensor(b, q, 4),
-                                .spans = spans,
-                                .dq = empty_tensor(b, q),
-                                .dk = empty_tensor(b, kv),
-                                .dv = empty_tensor(b, kv),
-                                .heads = s->heads,
-                                .kv_heads = s->kv_heads,
-                                .head_dim = s->d,
-                                .window = s->window,
-                                .scale = (float)(1.5 / sqrt(s->d))};
+    struct ft_attention_dx_args a = {.q = random_tensor(b, q, 1),
+                                     .k = random_tensor(b, kv, 2),
+                                     .v = random_tensor(b, kv, 3),
+                                     .o = empty_tensor(b, q),
+                                     .lse = empty_sums(b, s->heads),
+                                     .dout = random_tensor(b, q, 4),
+                                     .spans = spans,
+                                     .dq = empty_tensor(b, q),
+                                     .dk = empty_tensor(b, kv),
+                                     .dv = empty_tensor(b, kv),
+                                     .heads = s->heads,
+                                     .kv_heads = s->kv_heads,
+                                     .head_dim = s->d,
+                                     .window = s->window,
+                                     .scale = (float)(1.5 / sqrt(s->d)),
+                                     .softcap = s->softcap};
     run_op(b, FT_OP_attention,
            &(union ft_op_args){.attention = {a.q, a.k, a.v, spans, a.o, a.lse, a.heads, a.kv_heads,
-                                             a.head_dim, a.window, a.scale}});
+                                             a.head_dim, a.window, a.scale, a.softcap}});
     run_op(b, FT_OP_attention_dx, &(union ft_op_args){.attention_dx = a});
     size_t n = (size_t)b->live * (size_t)(3 * q + 2 * kv);
     double *o = calloc(n, sizeof *o), *lse = o + b->live * q, *dq = lse + b->live * q;

@@ -1,29 +1,42 @@
 /* head_loss, grad_norm, adamw, sgd against doubles. */
 #include "tests/kernels/ops.h"
 
-enum { MOST_VOCAB = 600000 };
+enum { MOST_VOCAB = 300000 };
+
+/* What is done to logits. */
+struct logits {
+    float scale, softcap;
+    int64_t bytes;
+};
+static const struct logits plain = {1, 0, 0};
 
 /* The loss of a row in doubles; p becomes the gradient of its logits. */
 static double row_in_double(const struct ft_tensor *h, const struct ft_tensor *w, int64_t t,
-                            int32_t target, double *p)
+                            int32_t target, const struct logits *l, double *p)
 {
+    static double slope[MOST_VOCAB];
     double max = -1e300, sum = 0;
     for (int64_t i = 0; i < w->rows; i++) {
         p[i] = 0;
         for (int64_t k = 0; k < w->cols; k++)
             p[i] += at(h, t, k) * at(w, i, k);
+        p[i] *= (double)l->scale;
+        if (l->softcap > 0)
+            p[i] = (double)l->softcap * tanh(p[i] / (double)l->softcap);
+        slope[i] = l->softcap > 0 ? 1 - pow(p[i] / (double)l->softcap, 2) : 1;
         max = fmax(max, p[i]);
     }
     const double at_target = p[target];
     for (int64_t i = 0; i < w->rows; i++)
         sum += p[i] = exp(p[i] - max);
     for (int64_t i = 0; i < w->rows; i++)
-        p[i] = p[i] / sum - (i == target);
+        p[i] = (p[i] / sum - (i == target)) * slope[i] * (double)l->scale;
     return log(sum) + max - at_target;
 }
 
 /* n rows of c columns, a vocabulary of v; every so many rows are trained. */
-static void head_shape(struct bench *b, int64_t n, int64_t c, int64_t v, int every)
+static void head_shape(struct bench *b, int64_t n, int64_t c, int64_t v, int every,
+                       const struct logits *l)
 {
     static double p[MOST_VOCAB];
     double values[FT_SCALARS] = {[FT_S_LOSS_SUM] = 10, [FT_S_TRAINED] = 2}, loss = 10;
@@ -40,23 +53,26 @@ static void head_shape(struct bench *b, int64_t n, int64_t c, int64_t v, int eve
     }
     b->trained = trained;
     run_op(b, FT_OP_head_loss,
-           &(union ft_op_args){.head_loss = {h, w, targets, picked, dh, scalars_tensor(values)}});
+           &(union ft_op_args){.head_loss = {h, w, targets, picked, dh, scalars_tensor(values),
+                                             l->scale, l->softcap, l->bytes}});
     for (int64_t t = 0; t < b->live; t++) {
         if (target[t] >= 0)
-            loss += row_in_double(h, w, t, target[t], p);
+            loss += row_in_double(h, w, t, target[t], l, p);
         for (int64_t k = 0; k < c; k++) {
             double want = 0;
             for (int64_t i = 0; i < v && target[t] >= 0; i++)
                 want += p[i] * at(w, i, k);
             check_element("head_loss dh", b, t, k, at(dh, t, k), want,
-                          4 * tol_f32(2, (double)(v + c)) + tol(b, 1, 1));
+                          (double)fmaxf(1, l->scale) *
+                              (4 * tol_f32(2, (double)(v + c)) + tol(b, 1, 1)));
         }
     }
     CHECK_NEAR(values[FT_S_LOSS_SUM], loss, 4 * tol_f32(loss, (double)(v + c)));
     CHECK_INT(values[FT_S_TRAINED], 2 + trained);
     check_poison(b, dh);
     run_op(b, FT_OP_head_loss,
-           &(union ft_op_args){.head_loss = {h, w, targets, picked, NULL, scalars_tensor(values)}});
+           &(union ft_op_args){.head_loss = {h, w, targets, picked, NULL, scalars_tensor(values),
+                                             l->scale, l->softcap, l->bytes}});
     CHECK_NEAR(values[FT_S_EVAL_SUM], loss - 10, 4 * tol_f32(loss, (double)(v + c)));
     CHECK_INT(values[FT_S_EVAL_COUNT], trained);
     drop_tensors();
@@ -68,7 +84,7 @@ static void head_case(struct bench *b)
                                         {70, 64, 1000}, {9, 7, 16}, {6, 40, 8200}};
     for (int s = 0; s < 6; s++)
         for (int every = 1; every <= 3; every++)
-            head_shape(b, shapes[s][0], shapes[s][1], shapes[s][2], every);
+            head_shape(b, shapes[s][0], shapes[s][1], shapes[s][2], every, &plain);
 }
 
 CASE(head_loss_matches_doubles)
@@ -79,17 +95,26 @@ CASE(head_loss_matches_doubles)
 /* Room for so few logits that they are computed in chunks of 64 rows. */
 static void chunks_case(struct bench *b)
 {
-    if (!b->backend->dev) /* the CPU's room is fixed: a vocabulary that fills it */
-        head_shape(b, 70, 1, 600000, 35);
-    else
-        head_shape(b, 200, 9, 120, 1);
+    head_shape(b, 200, 9, 120, 1, &(struct logits){1, 0, 1});
 }
 
 CASE(head_loss_in_chunks)
 {
-    setenv("FT_CUDA_LOGIT_BYTES", "1", 1);
     each_backend(chunks_case);
-    unsetenv("FT_CUDA_LOGIT_BYTES");
+}
+
+static void capped_case(struct bench *b)
+{
+    static const struct logits all[] = {{0.25f, 0, 0}, {1, 1.5f, 0}, {3, 2, 1}};
+    for (int i = 0; i < 3; i++) {
+        head_shape(b, 70, 20, 37, 2, &all[i]);
+        head_shape(b, 5, 8, 8200, 1, &all[i]);
+    }
+}
+
+CASE(head_loss_scales_and_caps)
+{
+    each_backend(capped_case);
 }
 
 static void nonfinite_case(struct bench *b)
@@ -102,7 +127,8 @@ static void nonfinite_case(struct bench *b)
     ((int32_t *)picked->data)[1] = 1;
     put(h, 1, 1, INFINITY);
     run_op(b, FT_OP_head_loss,
-           &(union ft_op_args){.head_loss = {h, w, targets, picked, dh, scalars_tensor(values)}});
+           &(union ft_op_args){
+               .head_loss = {h, w, targets, picked, dh, scalars_tensor(values), 1, 0, 0}});
     CHECK(!isfinite(values[FT_S_LOSS_SUM]));
 }
 

@@ -159,7 +159,7 @@ static void run_on_device(const struct bench *b, enum ft_op op, union ft_op_args
 {
     const struct ft_backend *d = b->backend;
     const int slots = ft_op_rows[op].n_in + ft_op_rows[op].n_out;
-    struct ft_tensor there[10], *here[10];
+    struct ft_tensor there[FT_SLOTS], *here[FT_SLOTS];
     const int32_t counts[FT_EXTENTS] = {[FT_ROWS] = (int32_t)b->live,
                                         [FT_DOCUMENTS] = (int32_t)b->docs,
                                         [FT_TRAINED] = (int32_t)b->trained};
@@ -219,9 +219,8 @@ static void run_on_device(const struct bench *b, enum ft_op op, union ft_op_args
 
 void run_op(const struct bench *b, enum ft_op op, const union ft_op_args *args)
 {
-    const struct ft_op_row *row = &ft_op_rows[op];
     void *scratch = NULL;
-    row->check(args);
+    ft_op_check(op, args);
     if (b->backend->dev) {
         run_on_device(b, op, *args);
         return;

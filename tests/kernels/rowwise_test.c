@@ -1,4 +1,4 @@
-/* rmsnorm, rope, swiglu, dropout, add, embed against doubles and finite differences. */
+/* norm, rope, glu, dropout, add, embed against doubles and finite differences. */
 #include "tests/kernels/ops.h"
 
 static const int64_t shapes[][2] = {{1, 1},    {1, 2},    {7, 33},   {5, 64},    {64, 576},
@@ -14,7 +14,7 @@ static double norm_in_double(const double *x, const struct ft_tensor *w, int64_t
     return x[c] / sqrt(sum / (double)n + eps) * (at(w, 0, c) + offset);
 }
 
-static void rmsnorm_case(struct bench *b)
+static void norm_case(struct bench *b)
 {
     EACH_SHAPE(s)
     for (int offset = 0; offset < 2; offset++) {
@@ -23,8 +23,8 @@ static void rmsnorm_case(struct bench *b)
         struct ft_tensor *x = random_tensor(b, n, 1);
         struct ft_tensor *w = random_weight(1, n, offset ? FT_BF16 : FT_F32, 2);
         struct ft_tensor *y = empty_tensor(b, n), *rstd = empty_sums(b, 1);
-        run_op(b, FT_OP_rmsnorm,
-               &(union ft_op_args){.rmsnorm = {x, w, y, rstd, 1e-5f, (float)offset}});
+        run_op(b, FT_OP_norm,
+               &(union ft_op_args){.norm = {x, w, NULL, y, rstd, NULL, 1e-5f, (float)offset}});
         for (int64_t t = 0; t < b->live; t++) {
             double sum = 0;
             for (int64_t c = 0; c < n; c++)
@@ -32,7 +32,7 @@ static void rmsnorm_case(struct bench *b)
             for (int64_t c = 0; c < n; c++) {
                 double want =
                     at(x, t, c) / sqrt(sum / (double)n + (double)1e-5f) * (at(w, 0, c) + offset);
-                check_element("rmsnorm", b, t, c, at(y, t, c), want, tol(b, fabs(want), (double)n));
+                check_element("norm", b, t, c, at(y, t, c), want, tol(b, fabs(want), (double)n));
             }
         }
         check_poison(b, y);
@@ -40,12 +40,12 @@ static void rmsnorm_case(struct bench *b)
     }
 }
 
-CASE(rmsnorm_matches_doubles)
+CASE(norm_matches_doubles)
 {
-    each_backend(rmsnorm_case);
+    each_backend(norm_case);
 }
 
-static void rmsnorm_dx_case(struct bench *b)
+static void norm_dx_case(struct bench *b)
 {
     EACH_SHAPE(s)
     {
@@ -55,9 +55,9 @@ static void rmsnorm_dx_case(struct bench *b)
         struct ft_tensor *y = empty_tensor(b, n), *rstd = empty_sums(b, 1);
         struct ft_tensor *dy = random_tensor(b, n, 3), *add = random_tensor(b, n, 4);
         struct ft_tensor *dx = empty_tensor(b, n);
-        run_op(b, FT_OP_rmsnorm, &(union ft_op_args){.rmsnorm = {x, w, y, rstd, 1e-5f, 1.f}});
-        run_op(b, FT_OP_rmsnorm_dx,
-               &(union ft_op_args){.rmsnorm_dx = {dy, x, w, rstd, add, dx, 1.f}});
+        run_op(b, FT_OP_norm, &(union ft_op_args){.norm = {x, w, NULL, y, rstd, NULL, 1e-5f, 1.f}});
+        run_op(b, FT_OP_norm_dx,
+               &(union ft_op_args){.norm_dx = {dy, x, w, rstd, NULL, add, dx, 1.f}});
         for (int64_t t = 0; t < b->live; t++)
             for (int64_t i = 0; i < n; i++) {
                 double row[64], d[2], size = 0;
@@ -71,7 +71,7 @@ static void rmsnorm_dx_case(struct bench *b)
                 }
                 double want = at(add, t, i) + (d[1] - d[0]) / 2e-6;
                 size += fabs(want) + 4 * at(rstd, t, 0) + 2;
-                check_element("rmsnorm_dx", b, t, i, at(dx, t, i), want,
+                check_element("norm_dx", b, t, i, at(dx, t, i), want,
                               tol(b, size, (double)n) + 1e-8 * size);
             }
         check_poison(b, dx);
@@ -79,13 +79,13 @@ static void rmsnorm_dx_case(struct bench *b)
     }
 }
 
-CASE(rmsnorm_dx_matches_finite_differences)
+CASE(norm_dx_matches_finite_differences)
 {
-    each_backend(rmsnorm_dx_case);
+    each_backend(norm_dx_case);
 }
 
 /* The formula, at every size. */
-static void rmsnorm_dx_wide_case(struct bench *b)
+static void norm_dx_wide_case(struct bench *b)
 {
     EACH_SHAPE(s)
     {
@@ -95,9 +95,9 @@ static void rmsnorm_dx_wide_case(struct bench *b)
         struct ft_tensor *y = empty_tensor(b, n), *rstd = empty_sums(b, 1);
         struct ft_tensor *dy = random_tensor(b, n, 3), *add = random_tensor(b, n, 4);
         struct ft_tensor *dx = empty_tensor(b, n);
-        run_op(b, FT_OP_rmsnorm, &(union ft_op_args){.rmsnorm = {x, w, y, rstd, 1e-5f, 1.f}});
-        run_op(b, FT_OP_rmsnorm_dx,
-               &(union ft_op_args){.rmsnorm_dx = {dy, x, w, rstd, add, dx, 1.f}});
+        run_op(b, FT_OP_norm, &(union ft_op_args){.norm = {x, w, NULL, y, rstd, NULL, 1e-5f, 1.f}});
+        run_op(b, FT_OP_norm_dx,
+               &(union ft_op_args){.norm_dx = {dy, x, w, rstd, NULL, add, dx, 1.f}});
         for (int64_t t = 0; t < b->live; t++) {
             double sum = 0, dot = 0;
             for (int64_t c = 0; c < n; c++) {
@@ -110,7 +110,7 @@ static void rmsnorm_dx_wide_case(struct bench *b)
                 double pull = at(x, t, c) * dot / (double)n * r * r;
                 double want = at(add, t, c) + r * (g - pull);
                 double size = fabs(at(add, t, c)) + r * (fabs(g) + fabs(pull)) + r;
-                check_element("rmsnorm_dx", b, t, c, at(dx, t, c), want, tol(b, size, (double)n));
+                check_element("norm_dx", b, t, c, at(dx, t, c), want, tol(b, size, (double)n));
             }
         }
         check_poison(b, dx);
@@ -118,9 +118,86 @@ static void rmsnorm_dx_wide_case(struct bench *b)
     }
 }
 
-CASE(rmsnorm_dx_matches_the_formula)
+CASE(norm_dx_matches_the_formula)
 {
-    each_backend(rmsnorm_dx_wide_case);
+    each_backend(norm_dx_wide_case);
+}
+
+/* Groups of a row, with weights of their own or one for all, centred or not, with a bias. */
+struct norm_kind {
+    int64_t groups, width;
+    bool own, centred, biased;
+};
+static const struct norm_kind norm_kinds[] = {
+    {1, 33, true, true, true},   {1, 640, true, true, false}, {3, 16, false, false, false},
+    {4, 24, true, true, false},  {2, 64, true, false, false}, {5, 7, false, true, true},
+    {1, 20000, true, true, true}};
+
+/* y in doubles; dx by the formula. */
+static void group_in_double(const struct norm_kind *k, const double *x, const double *g,
+                            const double *w, const double *bias, double *y, double *dx)
+{
+    const double n = (double)k->width;
+    double mean = 0, square = 0, level = 0, dot = 0;
+    for (int64_t c = 0; c < k->width && k->centred; c++)
+        mean += x[c] / n;
+    for (int64_t c = 0; c < k->width; c++)
+        square += (x[c] - mean) * (x[c] - mean) / n;
+    const double r = 1 / sqrt(square + (double)1e-5f);
+    for (int64_t c = 0; c < k->width; c++) {
+        y[c] = (x[c] - mean) * r * w[c] + bias[c];
+        level += k->centred ? g[c] * w[c] / n : 0;
+        dot += g[c] * w[c] * (x[c] - mean) * r / n;
+    }
+    for (int64_t c = 0; c < k->width; c++)
+        dx[c] = r * (g[c] * w[c] - level - (x[c] - mean) * r * dot);
+}
+
+static void norm_kind_case(struct bench *b, const struct norm_kind *k)
+{
+    const int64_t cols = k->groups * k->width;
+    static double v[6][20000];
+    b->live = 5;
+    struct ft_tensor *x = random_tensor(b, cols, 1), *dy = random_tensor(b, cols, 2);
+    struct ft_tensor *w = random_weight(k->own ? k->groups : 1, k->width, FT_BF16, 3);
+    struct ft_tensor *bias = k->biased ? random_weight(1, k->width, FT_F16, 4) : NULL;
+    struct ft_tensor *y = empty_tensor(b, cols), *dx = empty_tensor(b, cols);
+    struct ft_tensor *rstd = empty_sums(b, k->groups);
+    struct ft_tensor *mean = k->centred ? empty_sums(b, k->groups) : NULL;
+    run_op(b, FT_OP_norm, &(union ft_op_args){.norm = {x, w, bias, y, rstd, mean, 1e-5f, 0.5f}});
+    run_op(b, FT_OP_norm_dx,
+           &(union ft_op_args){.norm_dx = {dy, x, w, rstd, mean, NULL, dx, 0.5f}});
+    for (int64_t t = 0; t < b->live; t++)
+        for (int64_t g = 0; g < k->groups; g++) {
+            for (int64_t c = 0; c < k->width; c++) {
+                v[0][c] = at(x, t, g * k->width + c);
+                v[1][c] = at(dy, t, g * k->width + c);
+                v[2][c] = at(w, k->own ? g : 0, c) + 0.5;
+                v[3][c] = bias ? at(bias, 0, c) : 0;
+            }
+            group_in_double(k, v[0], v[1], v[2], v[3], v[4], v[5]);
+            for (int64_t c = 0; c < k->width; c++) {
+                const int64_t at_c = g * k->width + c;
+                check_element("norm y", b, t, at_c, at(y, t, at_c), v[4][c],
+                              tol(b, 4, (double)k->width));
+                check_element("norm dx", b, t, at_c, at(dx, t, at_c), v[5][c],
+                              tol(b, 8, (double)k->width));
+            }
+        }
+    check_poison(b, y);
+    check_poison(b, dx);
+    drop_tensors();
+}
+
+static void norm_kinds_case(struct bench *b)
+{
+    for (size_t i = 0; i < sizeof norm_kinds / sizeof *norm_kinds; i++)
+        norm_kind_case(b, &norm_kinds[i]);
+}
+
+CASE(norms_of_groups_with_mean_and_bias_match_doubles)
+{
+    each_backend(norm_kinds_case);
 }
 
 static void rope_case(struct bench *b)
@@ -137,7 +214,8 @@ static void rope_case(struct bench *b)
         int32_t *row = angles->data;
         for (int64_t t = 0; t < b->live; t++)
             row[t] = (int32_t)(t * 7 % 20);
-        run_op(b, FT_OP_rope, &(union ft_op_args){.rope = {x, co, si, angles, y, heads, d, 1.f}});
+        run_op(b, FT_OP_rope,
+               &(union ft_op_args){.rope = {x, co, si, angles, y, heads, d, 1.f, false}});
         for (int64_t t = 0; t < b->live; t++)
             for (int64_t c = 0; c < cols; c++) {
                 int64_t k = c % d, head = c - k, r = row[t];
@@ -153,7 +231,7 @@ static void rope_case(struct bench *b)
         /* backward is the transpose: <rope(x), z> = <x, rope_back(z)>; in place too */
         struct ft_tensor *z = random_tensor(b, cols, 4), *back = copy_tensor(z);
         run_op(b, FT_OP_rope,
-               &(union ft_op_args){.rope = {back, co, si, angles, back, heads, d, -1.f}});
+               &(union ft_op_args){.rope = {back, co, si, angles, back, heads, d, -1.f, false}});
         for (int64_t t = 0; t < b->live; t++) {
             double p = 0, q = 0;
             for (int64_t c = 0; c < cols; c++) {
@@ -171,45 +249,124 @@ CASE(rope_rotates_and_its_transpose_undoes)
     each_backend(rope_case);
 }
 
-static double silu(double x)
+static void interleaved_case(struct bench *b)
 {
-    return x / (1 + exp(-x));
-}
-
-static void swiglu_case(struct bench *b)
-{
-    EACH_SHAPE(s)
-    {
-        const int64_t n = shapes[s][1];
-        b->live = shapes[s][0];
-        struct ft_tensor *g = random_tensor(b, n, 1), *u = random_tensor(b, n, 2);
-        struct ft_tensor *dy = random_tensor(b, n, 3), *y = empty_tensor(b, n);
-        struct ft_tensor *dg = empty_tensor(b, n), *du = empty_tensor(b, n);
-        for (int64_t i = 0; i < b->live * n; i++) /* the range that matters, and far beyond */
-            put(g, i / n, i % n, at(g, i / n, i % n) * (i % 7 == 0 ? 120 : 6));
-        run_op(b, FT_OP_swiglu, &(union ft_op_args){.swiglu = {g, u, y}});
-        run_op(b, FT_OP_swiglu_dx, &(union ft_op_args){.swiglu_dx = {g, u, dy, dg, du}});
+    static const int dims[][3] = {{1, 2, 1}, {3, 6, 2}, {2, 64, 32}, {5, 16, 4}};
+    for (int i = 0; i < 4; i++) {
+        const int heads = dims[i][0], d = dims[i][1], half = dims[i][2];
+        const int cols = heads * d + i;
+        b->live = 9;
+        struct ft_tensor *x = random_tensor(b, cols, 1), *co = random_master(20, half, 2);
+        struct ft_tensor *si = random_master(20, half, 3), *y = empty_tensor(b, cols);
+        struct ft_tensor *angles = int_rows(b, 1);
         for (int64_t t = 0; t < b->live; t++)
-            for (int64_t c = 0; c < n; c++) {
-                double x = at(g, t, c), z = at(u, t, c), d = at(dy, t, c);
-                double slope = (silu(x + 1e-5) - silu(x - 1e-5)) / 2e-5;
-                check_element("swiglu", b, t, c, at(y, t, c), silu(x) * z,
-                              tol(b, fabs(x * z) + 1e-30, 4));
-                check_element("swiglu dup", b, t, c, at(du, t, c), d * silu(x),
-                              tol(b, fabs(x * d) + 1e-30, 4));
-                check_element("swiglu dgate", b, t, c, at(dg, t, c), d * z * slope,
-                              tol(b, (1 + fabs(x)) * fabs(d * z), 4) + 1e-9);
+            ((int32_t *)angles->data)[t] = (int32_t)(t * 7 % 20);
+        run_op(b, FT_OP_rope,
+               &(union ft_op_args){.rope = {x, co, si, angles, y, heads, d, -1.f, true}});
+        for (int64_t t = 0; t < b->live; t++)
+            for (int64_t c = 0; c < cols; c++) {
+                const int64_t k = c % d, r = t * 7 % 20;
+                const bool rotated = k < 2 * half && c < heads * d, second = k % 2;
+                const double other = rotated ? at(x, t, second ? c - 1 : c + 1) : 0;
+                double want = at(x, t, c);
+                if (rotated) /* the sign is -1 */
+                    want = want * at(co, r, k / 2) + (second ? -1 : 1) * other * at(si, r, k / 2);
+                check_element("rope", b, t, c, at(y, t, c), want, tol(b, 2, 1));
             }
         check_poison(b, y);
-        check_poison(b, dg);
-        check_poison(b, du);
         drop_tensors();
     }
 }
 
-CASE(swiglu_matches_doubles_and_finite_differences)
+CASE(rope_rotates_neighbours)
 {
-    each_backend(swiglu_case);
+    each_backend(interleaved_case);
+}
+
+static void regroup_case(struct bench *b)
+{
+    static const int shapes_of[][3] = {{1, 1, 4}, {3, 1, 8}, {2, 4, 16}, {5, 2, 3}};
+    for (int i = 0; i < 4; i++) {
+        const int groups = shapes_of[i][0], per = shapes_of[i][1], d = shapes_of[i][2];
+        const int cols = groups * (per + 2) * d;
+        b->live = 7;
+        struct ft_tensor *x = random_tensor(b, cols, 1), *y = empty_tensor(b, cols);
+        struct ft_tensor *z = empty_tensor(b, cols);
+        run_op(b, FT_OP_regroup, &(union ft_op_args){.regroup = {x, y, groups, per, d, false}});
+        run_op(b, FT_OP_regroup, &(union ft_op_args){.regroup = {y, z, groups, per, d, true}});
+        for (int64_t t = 0; t < b->live; t++)
+            for (int g = 0; g < groups; g++)
+                for (int h = 0; h < per + 2; h++)
+                    for (int c = 0; c < d; c++) {
+                        int to = h < per ? g * per + h : groups * per + (h - per) * groups + g;
+                        CHECK(at(y, t, to * d + c) == at(x, t, (g * (per + 2) + h) * d + c));
+                    }
+        CHECK(same_bits(b, x, z));
+        check_poison(b, y);
+        drop_tensors();
+    }
+}
+
+CASE(regroup_orders_heads_and_back)
+{
+    each_backend(regroup_case);
+}
+
+static double activation(enum ft_activation act, double x)
+{
+    switch (act) {
+    case FT_SILU:
+        return x / (1 + exp(-x));
+    case FT_GELU:
+        return x * erfc(-x / sqrt(2)) / 2;
+    case FT_GELU_TANH:
+        return x / 2 * (1 + tanh(sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+    case FT_GELU_QUICK:
+        return x / (1 + exp(-1.702 * x));
+    case FT_RELU:
+        return x > 0 ? x : 0;
+    case FT_RELU2:
+        return x > 0 ? x * x : 0;
+    }
+    return NAN;
+}
+
+static void activation_case(struct bench *b)
+{
+    for (int act = FT_SILU; act <= FT_RELU2; act++)
+        for (int both = 0; both < 2; both++) {
+            const int64_t n = 77;
+            b->live = 13;
+            struct ft_tensor *g = random_tensor(b, n, 1), *u = both ? random_tensor(b, n, 2) : NULL;
+            struct ft_tensor *dy = random_tensor(b, n, 3), *y = empty_tensor(b, n);
+            struct ft_tensor *dg = empty_tensor(b, n), *du = both ? empty_tensor(b, n) : NULL;
+            for (int64_t i = 0; i < b->live * n; i++)
+                put(g, i / n, i % n, at(g, i / n, i % n) * (i % 7 == 0 ? 60 : 5));
+            run_op(b, FT_OP_glu, &(union ft_op_args){.glu = {g, u, y, act}});
+            run_op(b, FT_OP_glu_dx, &(union ft_op_args){.glu_dx = {g, u, dy, dg, du, act}});
+            for (int64_t t = 0; t < b->live; t++)
+                for (int64_t c = 0; c < n; c++) {
+                    const double x = at(g, t, c), z = both ? at(u, t, c) : 1, d = at(dy, t, c);
+                    const double value = activation(act, x), size = fabs(x) + fabs(value);
+                    const double slope =
+                        (activation(act, x + 1e-5) - activation(act, x - 1e-5)) / 2e-5;
+                    check_element("glu", b, t, c, at(y, t, c), value * z,
+                                  tol(b, size * fabs(z) + 1e-30, 8));
+                    check_element("glu dgate", b, t, c, at(dg, t, c), d * z * slope,
+                                  tol(b, (1 + size) * fabs(d * z), 8) + 1e-8);
+                    if (both)
+                        check_element("glu dup", b, t, c, at(du, t, c), d * value,
+                                      tol(b, size * fabs(d) + 1e-30, 8));
+                }
+            check_poison(b, y);
+            check_poison(b, dg);
+            drop_tensors();
+        }
+}
+
+CASE(activations_match_doubles_and_finite_differences)
+{
+    each_backend(activation_case);
 }
 
 static void dropout_case(struct bench *b)
@@ -263,14 +420,19 @@ static void embed_case(struct bench *b)
     struct ft_tensor *w = random_weight(11, 37, FT_BF16, 1), *ids = int_rows(b, 1);
     struct ft_tensor *y = empty_tensor(b, 37), *z = empty_tensor(b, 37),
                      *x = random_tensor(b, 37, 2);
+    struct ft_tensor *both = empty_tensor(b, 37), *half = empty_tensor(b, 37);
     for (int i = 0; i < 5; i++)
         ((int32_t *)ids->data)[i] = i * 7 % 11;
-    run_op(b, FT_OP_embed, &(union ft_op_args){.embed = {ids, w, y, 2.f}});
-    run_op(b, FT_OP_add, &(union ft_op_args){.add = {x, y, z}});
+    run_op(b, FT_OP_embed, &(union ft_op_args){.embed = {ids, w, NULL, y, 2.f}});
+    run_op(b, FT_OP_add, &(union ft_op_args){.add = {x, y, z, 0.5f}});
+    run_op(b, FT_OP_embed, &(union ft_op_args){.embed = {ids, w, x, both, 2.f}});
+    run_op(b, FT_OP_add, &(union ft_op_args){.add = {NULL, x, half, 0.5f}});
     for (int64_t t = 0; t < 5; t++)
         for (int64_t c = 0; c < 37; c++) {
             CHECK_NEAR(at(y, t, c), 2 * at(w, t * 7 % 11, c), 0);
-            CHECK_NEAR(at(z, t, c), at(x, t, c) + at(y, t, c), tol(b, 3, 1));
+            CHECK_NEAR(at(z, t, c), at(x, t, c) + 0.5 * at(y, t, c), tol(b, 3, 1));
+            CHECK_NEAR(at(both, t, c), at(x, t, c) + 2 * at(w, t * 7 % 11, c), tol(b, 3, 1));
+            CHECK_NEAR(at(half, t, c), 0.5 * at(x, t, c), tol(b, 1, 1));
         }
     check_poison(b, y);
     check_poison(b, z);
