@@ -11,18 +11,18 @@ enum { MOST_WORDS = 64 };
 static void list_shapes_json(void)
 {
     for (int i = 0; i < ft_shape_count; i++) {
-        const struct ft_model_config *c = &ft_shapes[i].config;
-        printf(
-            "%s\"%s\": {\"vocab_size\": %lld, \"hidden_size\": %lld, \"num_hidden_layers\": %lld, "
-            "\"num_attention_heads\": %lld, \"num_key_value_heads\": %lld, \"head_dim\": %lld, "
-            "\"intermediate_size\": %lld, \"tie_word_embeddings\": %s, \"attention_bias\": %s, "
-            "\"rope_theta\": %.0f, \"rms_norm_eps\": 1e-05, \"max_position_embeddings\": %lld, "
-            "\"rows\": %lld}",
-            i ? ",\n " : "{", ft_shapes[i].name, (long long)c->vocab, (long long)c->hidden,
-            (long long)c->layers, (long long)c->heads, (long long)c->kv_heads,
-            (long long)c->head_dim, (long long)c->ffn, c->tied ? "true" : "false",
-            c->attention_bias ? "true" : "false", c->rope.theta, (long long)c->max_positions,
-            (long long)ft_shapes[i].rows);
+        const struct ft_shape *c = &ft_shapes[i];
+        printf("%s\"%s\": {\"architecture\": \"%s\", \"vocab_size\": %lld, \"hidden_size\": %lld, "
+               "\"num_hidden_layers\": %lld, "
+               "\"num_attention_heads\": %lld, \"num_key_value_heads\": %lld, \"head_dim\": %lld, "
+               "\"intermediate_size\": %lld, \"tie_word_embeddings\": %s, \"attention_bias\": %s, "
+               "\"rope_theta\": %.0f, \"rms_norm_eps\": 1e-05, \"max_position_embeddings\": %lld, "
+               "\"rows\": %lld}",
+               i ? ",\n " : "{", c->name, c->architecture, (long long)c->vocab,
+               (long long)c->hidden, (long long)c->layers, (long long)c->heads,
+               (long long)c->kv_heads, (long long)c->head_dim, (long long)c->ffn,
+               c->tied ? "true" : "false", strstr(c->architecture, "Qwen2") ? "true" : "false",
+               c->theta, 1LL << 17, (long long)ft_shapes[i].rows);
     }
     printf("}\n");
 }
@@ -36,7 +36,7 @@ static int list_shapes(bool json)
     printf("%-14s %8s %7s %6s %6s %9s %6s\n", "shape", "hidden", "layers", "heads", "ffn", "vocab",
            "rows");
     for (int i = 0; i < ft_shape_count; i++) {
-        const struct ft_model_config *c = &ft_shapes[i].config;
+        const struct ft_shape *c = &ft_shapes[i];
         printf("%-14s %8lld %7lld %3lld/%-3lld %6lld %9lld %6lld\n", ft_shapes[i].name,
                (long long)c->hidden, (long long)c->layers, (long long)c->heads,
                (long long)c->kv_heads, (long long)c->ffn, (long long)c->vocab,

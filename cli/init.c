@@ -673,7 +673,7 @@ static int find_context(int64_t *out, const char *folder)
 {
     struct ft_model *m;
     FT_TRY(ft_model_open(&m, folder));
-    *out = ft_model_config(m)->max_positions;
+    *out = ft_model_decoder(m)->max_positions;
     ft_model_close(m);
     return FT_OK;
 }

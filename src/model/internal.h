@@ -11,61 +11,146 @@
 /* Far above any model; a config that asks for more is hostile or broken. */
 #define FT_LAYERS_MAX 4096
 
-/* The linear modules of one layer, in the order they run. */
-enum ft_role { FT_Q, FT_K, FT_V, FT_O, FT_GATE, FT_UP, FT_DOWN, FT_ROLES };
+/* One field of config.json. null is the same as missing, but for the kinds that say otherwise. */
+struct ft_field {
+    const char *key; /* NULL ends a table */
+    enum {
+        FT_COUNT,         /* int64_t, 1..2^24 */
+        FT_COUNT_OR_NONE, /* null: 0 */
+        FT_REAL,          /* double */
+        FT_REAL_OR_NONE,  /* null: 0 */
+        FT_FLAG,          /* bool */
+        FT_BIAS,          /* place: the kinds of modules that have one */
+        FT_ACTIVATION,
+        FT_ONLY, /* place: the only value of this flag that is implemented */
+    } kind;
+    size_t place; /* of the member in struct ft_decoder, which holds the default */
+};
+#define FT_FIELD(key, kind, member)                                                                \
+    {                                                                                              \
+        key, kind, offsetof(struct ft_decoder, member)                                             \
+    }
+#define FT_BIASED(key, kinds)                                                                      \
+    {                                                                                              \
+        key, FT_BIAS, kinds                                                                        \
+    }
+#define FT_MUST_BE(key, value)                                                                     \
+    {                                                                                              \
+        key, FT_ONLY, value                                                                        \
+    }
+#define FT_NO_MORE                                                                                 \
+    {                                                                                              \
+        NULL, FT_COUNT, 0                                                                          \
+    }
+#define FT_BIT(kind)   (1u << (kind))
+#define FT_BITS_QKV    (FT_BIT(FT_Q) | FT_BIT(FT_K) | FT_BIT(FT_V) | FT_BIT(FT_QKV))
+#define FT_BITS_ATTEND (FT_BITS_QKV | FT_BIT(FT_O))
+#define FT_BITS_MLP    (FT_BIT(FT_GATE) | FT_BIT(FT_UP) | FT_BIT(FT_GATE_UP) | FT_BIT(FT_DOWN))
+
+/* How a family's config.json speaks of rotary positions. */
+struct ft_rope_keys {
+    double theta;          /* the default; 0: none is rotated */
+    const char *theta_key; /* beside rope_theta; or NULL */
+    double partial;        /* default share of a head that is rotated; 0: always all */
+    const char *partial_key;
+    double local_theta; /* > 0: sliding layers have a table of their own, with this default */
+    const char *local_key;
+    bool yarn_is_longrope; /* Phi-3's old name */
+    const char *fallback;  /* the parameters, as JSON, of a config that has none; or NULL */
+};
+/* rope_config.c: fills d->rope. */
+int ft_rope_read(const json_t *root, const char *file, const struct ft_rope_keys *k,
+                 struct ft_decoder *d);
+
+enum { FT_FIELD_TABLES = 3 };
+
+/* A model family: one row a transformers architecture. */
+struct ft_family {
+    const char *architecture; /* as in config.json's "architectures" */
+    const char *model_type;
+    const struct ft_field *fields[FT_FIELD_TABLES]; /* NULL ends */
+    struct ft_rope_keys rope;
+    bool layer_types; /* config.json may list them */
+    /* what tables cannot say; may be NULL. FT_EDATA */
+    int (*settle)(const json_t *root, const char *file, struct ft_decoder *d);
+    /* of a folder with a vision tower: the rows that text_config's model_type may name, the first
+     * where it names none; where the decoder's modules and tensors lie is this row's */
+    const struct ft_family *text[3];
+    struct ft_decoder decoder; /* its constants, and the defaults of its fields */
+};
+extern const struct ft_family *const ft_families[];
+extern const int ft_family_count;
+
+/* family/llama.c: what most families' config.json has, and the names of most families' tensors. */
+extern const struct ft_field ft_common_fields[], ft_bias_fields[];
+#define FT_LLAMA_LAYER                                                                             \
+    .layers = "layers", .embed = "embed_tokens", .norm = "norm", .head = "lm_head"
+#define FT_LLAMA_ATTENTION                                                                         \
+    [FT_Q] = "self_attn.q_proj", [FT_K] = "self_attn.k_proj", [FT_V] = "self_attn.v_proj",         \
+    [FT_O] = "self_attn.o_proj"
+#define FT_LLAMA_MLP                                                                               \
+    [FT_GATE] = "mlp.gate_proj", [FT_UP] = "mlp.up_proj", [FT_DOWN] = "mlp.down_proj"
+#define FT_LLAMA_NORMS                                                                             \
+    [FT_NORM_ATTENTION] = "input_layernorm", [FT_NORM_MLP] = "post_attention_layernorm"
 
 /* A tensor of the folder and where it goes. */
 struct ft_weight {
     const char *name;
     int64_t rows, cols; /* cols 0: a vector of `rows` */
+    bool transposed;    /* the file has (cols, rows) */
     struct ft_tensor **slot;
     enum ft_dtype dtype; /* as stored */
     struct ft_st *file;  /* found by ft_model_open; NULL: weights are made on the spot */
     const struct ft_st_entry *entry;
 };
 
-struct ft_layer {
-    struct ft_tensor *attn_norm, *mlp_norm;
+/* A norm's weight and, if it has one, bias. */
+struct ft_norm_weights {
+    struct ft_tensor *w, *bias;
 };
 
-/* A model family: one row a transformers architecture. */
-struct ft_family {
-    const char *architecture; /* as in config.json's "architectures" */
-    const char *model_type;
-    int (*config)(const json_t *root, const char *file, struct ft_model_config *c);
-    /* lists every weight of the folder by ft_model_want() and the modules */
-    int (*weights)(struct ft_model *m);
-    struct ft_tensor *(*build)(struct ft_model *m, struct ft_graph *g,
-                               const struct ft_model_inputs *in);
+struct ft_layer {
+    struct ft_norm_weights norm[FT_NORM_SITES];
+    int module[FT_KINDS]; /* indices of its modules; -1: none */
 };
-extern const struct ft_family ft_families[];
-extern const int ft_family_count;
 
 struct ft_model {
     struct ft_arena arena;
     char *folder;
     const struct ft_family *family;
-    struct ft_model_config config;
+    struct ft_decoder decoder;
     struct ft_st **files;
     int n_files;
     struct ft_weight *weights;
     int n_weights, room_weights;
-    struct ft_module *modules; /* layers x FT_ROLES */
-    struct ft_stack *stacks;   /* of groups, at their first module; w NULL: not stacked */
+    struct ft_module *modules;
+    struct ft_stack *stacks; /* of groups, at their first module; w NULL: not stacked */
     int n_modules;
-    struct ft_tensor *embed, *final_norm, *head;
+    struct ft_tensor *embed, *positions, *head;
+    struct ft_norm_weights final_norm;
     struct ft_layer *layers;
+    const char *in_file;                /* the prefix of its tensors in the files */
     const char *embed_name, *head_name; /* their tensors */
 };
 
-/* tie.c: whether the head is the embedding, by config.json and the open files; sets config.tied,
+/* config.c: fills m->decoder, which has the family's defaults. */
+int ft_config_to_decoder(const json_t *root, const char *file, const struct ft_family *f,
+                         struct ft_model *m);
+
+/* folder.c: opens the weight files. tensors.c: finds and checks every weight in them. */
+int ft_model_open_files(struct ft_model *m);
+int ft_model_find_tensors(struct ft_model *m);
+/* The file and entry of a tensor; entry NULL: none. */
+const struct ft_st_entry *ft_model_entry(const struct ft_model *m, const char *name,
+                                         struct ft_st **file);
+/* Chooses the prefix that the files' tensors have. */
+int ft_model_settle_prefix(struct ft_model *m);
+
+/* tie.c: whether the head is the embedding, by config.json and the open files; sets decoder.tied,
  * embed_name and head_name. Different weights under both names are two, as in transformers. */
 int ft_model_settle_tie(struct ft_model *m);
 
-/* Notes that the folder must hold this tensor; slot gets it when declared. */
-int ft_model_want(struct ft_model *m, struct ft_tensor **slot, int64_t rows, int64_t cols,
-                  const char *fmt, ...) __attribute__((format(printf, 5, 6)));
-
-int ft_llama_config(const json_t *root, const char *file, struct ft_model_config *c);
+/* decoder.c: lists every weight of the folder and the modules. */
+int ft_decoder_weights(struct ft_model *m);
 
 #endif

@@ -45,6 +45,23 @@ static size_t chunk_bytes(const struct ft_model *m)
     return most;
 }
 
+/* A weight that the file holds transposed is turned in memory of its own, as it lies and as it
+ * will.
+ */
+static size_t turning_bytes(const struct ft_weight *w)
+{
+    return (size_t)(w->rows * w->cols) * ft_dtype_size(w->dtype);
+}
+
+size_t ft_model_turning(const struct ft_model *m)
+{
+    size_t most = 0;
+    for (int i = 0; i < m->n_weights; i++)
+        if (m->weights[i].transposed && 2 * turning_bytes(&m->weights[i]) > most)
+            most = 2 * turning_bytes(&m->weights[i]);
+    return most;
+}
+
 size_t ft_model_staging(const struct ft_model *m)
 {
     return (size_t)2 * DEVICE_ROUND * chunk_bytes(m);
@@ -150,19 +167,17 @@ static int send_round(const struct load *l, const struct ft_backend *b, int64_t 
         const struct ft_tensor *t = *w->slot;
         const size_t size = ft_dtype_size(t->dtype), bytes = (size_t)t->cols * size;
         const size_t pitch = (size_t)ft_tensor_ld(t) * size;
-        if (b->dev->copy_in(b, (char *)t->data + (size_t)row * pitch, pitch, l->staging + i * CHUNK,
-                            bytes, bytes, (size_t)rows))
+        if (b->dev->copy_in(b, (char *)t->data + (size_t)row * pitch, pitch,
+                            l->staging + (size_t)i * l->slot, bytes, bytes, (size_t)rows))
             return -1;
     }
     return 0;
 }
 
-static int load_failed(const struct load *l)
+static int load_failed(const struct ft_weight *w, bool unread)
 {
-    int64_t row, rows, chunk = l->failed >= 0 ? l->failed : l->nonfinite;
-    const struct ft_weight *w = weight_of(l, chunk, &row, &rows);
     const struct ft_where at = {.file = ft_st_path(w->file)};
-    if (l->failed >= 0)
+    if (unread)
         return ft_fail_at(at, FT_ERESOURCE,
                           "tensor '%s' cannot be read: the file has changed or "
                           "the disk has failed",
@@ -186,14 +201,72 @@ static int load_rounds(struct load *l, struct ft_graph *g, struct ft_pool *pool,
                 return ft_graph_device_failed(g);
         }
         ft_pool_run(pool, n, load_piece, l);
-        if (l->failed >= 0 || l->nonfinite >= 0)
-            return load_failed(l);
+        if (l->failed >= 0 || l->nonfinite >= 0) {
+            int64_t row, rows, chunk = l->failed >= 0 ? l->failed : l->nonfinite;
+            return load_failed(weight_of(l, chunk, &row, &rows), l->failed >= 0);
+        }
         if (buffers && (send_round(l, b, n) || b->dev->mark(b, turn)))
             return ft_graph_device_failed(g);
         if (progress)
             progress(ctx, (uint64_t)(l->base + n) * CHUNK, (uint64_t)chunks * CHUNK);
     }
     return buffers && b->dev->sync(b) ? ft_graph_device_failed(g) : FT_OK;
+}
+
+/* to (rows, cols) from its transpose, elements of `size` bytes */
+static void turn(char *to, const char *from, int64_t rows, int64_t cols, size_t size)
+{
+    enum { BLOCK = 64 };
+    for (int64_t r0 = 0; r0 < rows; r0 += BLOCK)
+        for (int64_t c = 0; c < cols; c++)
+            for (int64_t r = r0; r < rows && r < r0 + BLOCK; r++)
+                memcpy(to + (size_t)(r * cols + c) * size, from + (size_t)(c * rows + r) * size,
+                       size);
+}
+
+/* A weight whose file has (cols, rows). */
+static int load_turned(const struct ft_weight *w, struct ft_graph *g, bool scan)
+{
+    const struct ft_backend *b = ft_graph_backend(g);
+    const struct ft_tensor *t = *w->slot;
+    const size_t bytes = turning_bytes(w), n = (size_t)(w->rows * w->cols);
+    char *from;
+    FT_TRY(ft_alloc(&from, 2 * bytes, 1));
+    char *to = from + bytes;
+    int rc = FT_OK;
+    if (ft_st_read(w->file, w->entry, 0, bytes, from))
+        rc = load_failed(w, true);
+    else if (scan && !all_finite(from, n, w->dtype))
+        rc = load_failed(w, false);
+    if (!rc) {
+        turn(to, from, w->rows, w->cols, ft_dtype_size(w->dtype));
+        if (t->dtype != w->dtype)
+            to_bf16(to, n, w->dtype);
+        const size_t row = (size_t)w->cols * ft_dtype_size(t->dtype);
+        const size_t pitch = (size_t)ft_tensor_ld(t) * ft_dtype_size(t->dtype);
+        for (int64_t r = 0; r < w->rows && !b->dev; r++)
+            memcpy((char *)t->data + (size_t)r * pitch, to + (size_t)r * row, row);
+        if (b->dev &&
+            (b->dev->copy_in(b, t->data, pitch, to, row, row, (size_t)w->rows) || b->dev->sync(b)))
+            rc = ft_graph_device_failed(g);
+    }
+    ft_free(from);
+    return rc;
+}
+
+static int load_all_turned(const struct ft_model *m, struct ft_graph *g, bool scan)
+{
+    for (int i = 0; i < m->n_weights; i++)
+        if (m->weights[i].transposed && m->weights[i].file)
+            FT_TRY(load_turned(&m->weights[i], g, scan));
+    return FT_OK;
+}
+
+/* Chunks of a weight; one that is turned has none, and is loaded whole. */
+static int64_t chunk_count(const struct ft_weight *w)
+{
+    const int64_t step = chunk_rows(w);
+    return w->transposed && w->file ? 0 : (row_count(w) + step - 1) / step;
 }
 
 int ft_model_load(struct ft_model *m, struct ft_graph *g, struct ft_pool *pool,
@@ -204,9 +277,8 @@ int ft_model_load(struct ft_model *m, struct ft_graph *g, struct ft_pool *pool,
     void *buffers = NULL;
     FT_TRY(ft_alloc(&first, (size_t)m->n_weights + 1, sizeof *first));
     for (int i = 0; i < m->n_weights; i++) {
-        const int64_t step = chunk_rows(&m->weights[i]);
         first[i] = at;
-        at += (row_count(&m->weights[i]) + step - 1) / step;
+        at += chunk_count(&m->weights[i]);
     }
     struct load l = {
         .m = m, .first_chunk = first, .scan = !allow_nonfinite, .slot = chunk_bytes(m)};
@@ -216,6 +288,8 @@ int ft_model_load(struct ft_model *m, struct ft_graph *g, struct ft_pool *pool,
         rc = ft_graph_device_failed(g);
     if (!rc)
         rc = load_rounds(&l, g, pool, buffers, at, progress, ctx);
+    if (!rc)
+        rc = load_all_turned(m, g, l.scan);
     if (buffers) {
         b->dev->sync(b); /* after a failure, copies may still be on their way */
         b->dev->host_free(b, buffers);

@@ -1,10 +1,9 @@
-/* Opens model folders: finds the family, the weight files and every tensor; loads weights. */
+/* Opens model folders: finds the family, reads config.json, declares weights in a graph. */
 #include "model/internal.h"
 
 #include "core/file.h"
 #include "core/text.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,20 +15,83 @@ static struct ft_where in_folder(const struct ft_model *m)
 
 /* --- config.json --- */
 
-static int unknown_family(const char *file, const char *name)
+static void list_families(char *out, size_t room)
+{
+    size_t at = 0;
+    out[0] = 0;
+    for (int i = 0; i < ft_family_count && at < room; i++)
+        at += (size_t)snprintf(out + at, room - at, "%s%s", i ? ", " : "",
+                               ft_families[i]->architecture);
+}
+
+static const struct ft_field *find_field(const struct ft_family *f, const char *key)
+{
+    for (int k = 0; k < FT_FIELD_TABLES && f->fields[k]; k++)
+        for (const struct ft_field *row = f->fields[k]; row->key; row++)
+            if (strcmp(row->key, key) == 0)
+                return row;
+    return NULL;
+}
+
+/* The fields of config.json that the nearest known family does not have, of those that a decoder's
+ * arithmetic could depend on. */
+static void differing_fields(const json_t *root, const struct ft_family *f, char *out, size_t room)
+{
+    static const char *const beside[] = {
+        "architectures",   "model_type",           "torch_dtype",
+        "dtype",           "transformers_version", "use_cache",
+        "_name_or_path",   "rope_scaling",         "auto_map",
+        "rope_parameters", "rope_theta",           "bos_token_id",
+        "eos_token_id",    "layer_types",          "initializer_range",
+        "pad_token_id",    "pretraining_tp",       "attention_dropout"};
+    const char *key;
+    json_t *value;
+    size_t at = 0;
+    out[0] = 0;
+    json_object_foreach((json_t *)(uintptr_t)root, key, value)
+    {
+        bool known = find_field(f, key) != NULL;
+        for (size_t i = 0; i < sizeof beside / sizeof *beside; i++)
+            known = known || strcmp(beside[i], key) == 0;
+        if (!known && at < room)
+            at += (size_t)snprintf(out + at, room - at, "%s%s", at ? ", " : "", key);
+    }
+}
+
+static const struct ft_family *nearest_family(const char *name)
 {
     const char *names[64] = {0};
     size_t n = 0;
-    for (int i = 0; i < ft_family_count && n < 64; i++)
-        names[n++] = ft_families[i].architecture;
+    for (; n < (size_t)ft_family_count && n < 64; n++)
+        names[n] = ft_families[n]->architecture;
     const char *near = ft_nearest(name, names, n);
+    for (size_t i = 0; i < n && near; i++)
+        if (names[i] == near)
+            return ft_families[i];
+    return ft_families[0];
+}
+
+static int unknown_family(const json_t *root, const char *file, const char *name)
+{
+    char list[1536], fields[512];
+    const struct ft_family *near = nearest_family(name);
+    list_families(list, sizeof list);
+    differing_fields(root, near, fields, sizeof fields);
     ft_fail_at((struct ft_where){.file = file}, FT_EDATA,
                "architecture '%s' is not one that ft knows", name);
-    char list[1024] = "";
-    for (size_t i = 0; i < n; i++)
-        snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s", i ? ", " : "", names[i]);
-    ft_hint("the nearest supported one is '%s'; all: %s", near ? near : names[0], list);
+    ft_hint("the nearest supported one is '%s'%s%s; all: %s", near->architecture,
+            fields[0] ? ", which does not have " : "", fields, list);
     return FT_EDATA;
+}
+
+/* The row by the architecture's name, or else by the type's. */
+static const struct ft_family *row_of(const char *name, const char *type)
+{
+    for (int i = 0; i < ft_family_count; i++)
+        if (name ? strcmp(ft_families[i]->architecture, name) == 0
+                 : type && strcmp(ft_families[i]->model_type, type) == 0)
+            return ft_families[i];
+    return NULL;
 }
 
 static int find_family(struct ft_model *m, const json_t *root, const char *file)
@@ -41,12 +103,9 @@ static int find_family(struct ft_model *m, const json_t *root, const char *file)
     if (!name && !type)
         return ft_fail_at((struct ft_where){.file = file}, FT_EDATA,
                           "has neither 'architectures' nor 'model_type'");
-    for (int i = 0; i < ft_family_count && !m->family; i++)
-        if (name ? strcmp(ft_families[i].architecture, name) == 0
-                 : strcmp(ft_families[i].model_type, type) == 0)
-            m->family = &ft_families[i];
+    m->family = row_of(name, type);
     if (!m->family)
-        return unknown_family(file, name ? name : type);
+        return unknown_family(root, file, name ? name : type);
     if (!type || strcmp(m->family->model_type, type) == 0)
         return FT_OK;
     ft_fail_at((struct ft_where){.file = file}, FT_EDATA,
@@ -54,6 +113,56 @@ static int find_family(struct ft_model *m, const json_t *root, const char *file)
                m->family->model_type);
     ft_hint("transformers goes by 'model_type'; one of the two is wrong");
     return FT_EDATA;
+}
+
+/* --- a folder whose decoder is the text part of more --- */
+
+/* Where modules and tensors lie, by the outer row. */
+static void place_names(struct ft_names *n, const struct ft_names *outer)
+{
+    n->prefix = outer->prefix;
+    memcpy(n->in_file, outer->in_file, sizeof n->in_file);
+    memcpy(n->head_in_file, outer->head_in_file, sizeof n->head_in_file);
+    memcpy(n->others, outer->others, sizeof n->others);
+}
+
+static int find_text(const struct ft_family *outer, const json_t *text, const char *file,
+                     const struct ft_family **out)
+{
+    const char *type = NULL;
+    if (!ft_json_str(text, file, "model_type", &type))
+        return FT_EDATA;
+    for (size_t i = 0; i < sizeof outer->text / sizeof *outer->text && outer->text[i]; i++)
+        if (!type || strcmp(type, outer->text[i]->model_type) == 0 ||
+            strcmp(type, outer->model_type) == 0) {
+            *out = outer->text[i];
+            return FT_OK;
+        }
+    ft_fail_at((struct ft_where){.file = file}, FT_EDATA,
+               "'text_config' is of the type '%s', which ft does not know in a '%s'", type,
+               outer->architecture);
+    ft_hint("ft knows '%s' there", outer->text[0]->model_type);
+    return FT_EDATA;
+}
+
+static int read_decoder(struct ft_model *m, const json_t *root, const char *file)
+{
+    const struct ft_family *f = m->family, *text = f;
+    const json_t *config = root;
+    if (f->text[0]) {
+        config = ft_json_get(root, "text_config") ? ft_json_get(root, "text_config") : root;
+        FT_TRY(find_text(f, config, file, &text));
+    }
+    m->decoder = text->decoder;
+    if (f->text[0]) {
+        place_names(&m->decoder.names, &f->decoder.names);
+        m->decoder.tied = f->decoder.tied;
+    }
+    FT_TRY(ft_config_to_decoder(config, file, text, m));
+    /* the outer config's word counts, where both speak */
+    if (config != root && !ft_json_bool(root, file, "tie_word_embeddings", &m->decoder.tied))
+        return FT_EDATA;
+    return FT_OK;
 }
 
 static int check_quantisation(const json_t *root, const char *file)
@@ -115,248 +224,9 @@ static int read_config(struct ft_model *m)
     if (!rc)
         rc = check_quantisation(root, path);
     if (!rc)
-        rc = m->family->config(root, path, &m->config);
+        rc = read_decoder(m, root, path);
     json_decref(root);
     ft_free(path);
-    return rc;
-}
-
-/* --- weight files --- */
-
-static int open_file(struct ft_model *m, const char *name)
-{
-    char *path = ft_path_join(m->folder, name);
-    struct ft_st *f = NULL;
-    int rc = path ? ft_st_open(&f, path) : FT_ERESOURCE;
-    if (!rc)
-        rc = ft_grow(&m->files, (size_t)m->n_files + 1, sizeof *m->files);
-    if (rc)
-        ft_st_close(f);
-    else
-        m->files[m->n_files++] = f;
-    ft_free(path);
-    return rc;
-}
-
-/* A shard's name may not lead out of the folder. */
-static bool is_plain_name(const char *name)
-{
-    return name[0] && !strchr(name, '/') && !strchr(name, '\\') && !strchr(name, ':') &&
-           strcmp(name, "..") != 0 && ft_ends_with(name, ".safetensors");
-}
-
-static int by_text(const void *a, const void *b)
-{
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
-/* What the index says must be so: each tensor in the file that it names, and no other. */
-static int check_index(const struct ft_model *m, const char *index, const json_t *root,
-                       const json_t *map)
-{
-    const struct ft_where at = {.file = index};
-    const json_t *said = json_object_get(ft_json_get(root, "metadata"), "total_size");
-    const char *tensor;
-    json_t *file;
-    int64_t total = 0;
-    json_object_foreach((json_t *)map, tensor, file)
-    {
-        for (int i = 0; i < m->n_files; i++)
-            if (ft_ends_with(ft_st_path(m->files[i]), json_string_value(file)) &&
-                !ft_st_find(m->files[i], tensor))
-                return ft_fail_at(at, FT_EDATA, "tensor '%s' should be in '%s' but is not", tensor,
-                                  json_string_value(file));
-    }
-    for (int i = 0; i < m->n_files; i++)
-        for (int k = 0; k < ft_st_count(m->files[i]); k++) {
-            const struct ft_st_entry *e = ft_st_at(m->files[i], k);
-            const char *where = json_string_value(json_object_get(map, e->name));
-            total += e->end - e->begin;
-            if (!where)
-                return ft_fail_at(at, FT_EDATA, "does not list tensor '%s', which is in '%s'",
-                                  e->name, ft_st_path(m->files[i]));
-            if (!ft_ends_with(ft_st_path(m->files[i]), where))
-                return ft_fail_at(at, FT_EDATA, "tensor '%s' is in '%s', and not only in '%s'",
-                                  e->name, ft_st_path(m->files[i]), where);
-        }
-    if (json_is_integer(said) && json_integer_value(said) != total)
-        ft_notice(at, "says that the weights have %lld bytes; they have %lld",
-                  (long long)json_integer_value(said), (long long)total);
-    return FT_OK;
-}
-
-static int open_shards(struct ft_model *m, const char *index, const json_t *root)
-{
-    const json_t *map = ft_json_get(root, "weight_map");
-    const char *tensor, **names;
-    json_t *file;
-    size_t n = 0;
-    if (!json_is_object(map) || json_object_size(map) == 0)
-        return ft_fail_at((struct ft_where){.file = index}, FT_EDATA,
-                          "has no 'weight_map' of tensors");
-    FT_TRY(ft_alloc(&names, json_object_size(map), sizeof *names));
-    int rc = FT_OK;
-    json_object_foreach((json_t *)map, tensor, file)
-    {
-        const char *name = json_string_value(file);
-        if (!name || !is_plain_name(name))
-            rc = ft_fail_at((struct ft_where){.file = index}, FT_EDATA,
-                            "tensor '%s' lies in '%s', which is not a .safetensors file of this "
-                            "folder",
-                            tensor, name ? name : "(not a string)");
-        else
-            names[n++] = name;
-        if (rc)
-            break;
-    }
-    qsort(names, n, sizeof *names, by_text);
-    for (size_t i = 0; i < n && !rc; i++)
-        if (i == 0 || strcmp(names[i], names[i - 1]) != 0)
-            rc = open_file(m, names[i]);
-    if (!rc)
-        rc = check_index(m, index, root, map);
-    ft_free(names);
-    return rc;
-}
-
-static int no_weights(const struct ft_model *m)
-{
-    static const char *const others[] = {"pytorch_model.bin", "pytorch_model.bin.index.json",
-                                         "consolidated.00.pth", "model.ckpt.index", "tf_model.h5"};
-    ft_fail_at(in_folder(m), FT_EDATA,
-               "has neither 'model.safetensors' nor 'model.safetensors.index.json'");
-    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
-        char *path = ft_path_join(m->folder, others[i]);
-        bool there = path && ft_file_exists(path);
-        ft_free(path);
-        if (!there)
-            continue;
-        ft_hint("it has '%s', which ft never reads, since unpickling runs code; convert it with "
-                "transformers' save_pretrained(..., safe_serialization=True)",
-                others[i]);
-        return FT_EDATA;
-    }
-    ft_hint("download the model's .safetensors files too");
-    return FT_EDATA;
-}
-
-static int open_files(struct ft_model *m)
-{
-    char *index = ft_path_join(m->folder, "model.safetensors.index.json");
-    char *single = ft_path_join(m->folder, "model.safetensors");
-    json_t *root = NULL;
-    int rc = index && single ? FT_OK : FT_ERESOURCE;
-    if (!rc && ft_file_exists(single)) {
-        rc = open_file(m, "model.safetensors");
-        if (ft_file_exists(index))
-            ft_notice(in_folder(m), "has 'model.safetensors' and an index of shards; the first is "
-                                    "read, as transformers does");
-    } else if (!rc && ft_file_exists(index)) {
-        rc = ft_json_file(index, FT_EDATA, &root);
-        if (!rc)
-            rc = open_shards(m, index, root);
-    } else if (!rc) {
-        rc = no_weights(m);
-    }
-    json_decref(root);
-    ft_free(index);
-    ft_free(single);
-    return rc;
-}
-
-/* --- tensors --- */
-
-int ft_model_want(struct ft_model *m, struct ft_tensor **slot, int64_t rows, int64_t cols,
-                  const char *fmt, ...)
-{
-    char name[256];
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(name, sizeof name, fmt, ap);
-    va_end(ap);
-    if (m->n_weights == m->room_weights) {
-        int room = m->room_weights ? 2 * m->room_weights : 256;
-        FT_TRY(ft_grow(&m->weights, (size_t)room, sizeof *m->weights));
-        m->room_weights = room;
-    }
-    char *copy = ft_arena_format(&m->arena, "%s", name);
-    if (!copy)
-        return FT_ERESOURCE;
-    m->weights[m->n_weights++] =
-        (struct ft_weight){.name = copy, .rows = rows, .cols = cols, .slot = slot};
-    return FT_OK;
-}
-
-static void shape_text(char *out, size_t room, int n, const int64_t *dims)
-{
-    int at = snprintf(out, room, "(");
-    for (int i = 0; i < n; i++)
-        at += snprintf(out + at, room - (size_t)at, "%s%lld", i ? ", " : "", (long long)dims[i]);
-    snprintf(out + at, room - (size_t)at, ")");
-}
-
-static int check_weight(const struct ft_weight *w)
-{
-    const struct ft_st_entry *e = w->entry;
-    const struct ft_where at = {.file = ft_st_path(w->file)};
-    int64_t dims[2] = {w->rows, w->cols};
-    int n = w->cols ? 2 : 1;
-    if (e->n_dims != n || e->dims[0] != dims[0] || (n == 2 && e->dims[1] != dims[1])) {
-        char got[128], want[64];
-        shape_text(got, sizeof got, e->n_dims, e->dims);
-        shape_text(want, sizeof want, n, dims);
-        return ft_fail_at(at, FT_EDATA, "tensor '%s' has shape %s, config.json implies %s", w->name,
-                          got, want);
-    }
-    if (e->dtype != FT_F32 && e->dtype != FT_BF16 && e->dtype != FT_F16)
-        return ft_fail_at(at, FT_EDATA, "tensor '%s' is %s; ft reads F32, F16 and BF16 weights",
-                          w->name, e->dtype_name);
-    return FT_OK;
-}
-
-static int weight_by_name(const void *a, const void *b)
-{
-    return strcmp(((const struct ft_weight *)a)->name, ((const struct ft_weight *)b)->name);
-}
-
-/* Buffers that old conversions stored, and a tied head's copy. */
-static bool is_harmless(const struct ft_model *m, const char *name)
-{
-    return ft_ends_with(name, ".rotary_emb.inv_freq") ||
-           (m->config.tied && strcmp(name, "lm_head.weight") == 0);
-}
-
-static int find_tensors(struct ft_model *m)
-{
-    int rc = FT_OK;
-    for (int i = 0; i < m->n_weights; i++) {
-        struct ft_weight *w = &m->weights[i];
-        for (int f = 0; f < m->n_files; f++) {
-            const struct ft_st_entry *e = ft_st_find(m->files[f], w->name);
-            if (e && w->entry)
-                rc = ft_fail_at(in_folder(m), FT_EDATA, "tensor '%s' is in two files", w->name);
-            else if (e) {
-                w->entry = e;
-                w->file = m->files[f];
-            }
-        }
-        if (!w->entry)
-            rc = ft_fail_at(in_folder(m), FT_EDATA, "tensor '%s' is missing", w->name);
-        else if (check_weight(w))
-            rc = FT_EDATA;
-        else
-            w->dtype = w->entry->dtype;
-    }
-    qsort(m->weights, (size_t)m->n_weights, sizeof *m->weights, weight_by_name);
-    for (int f = 0; f < m->n_files; f++)
-        for (int i = 0; i < ft_st_count(m->files[f]); i++) {
-            struct ft_weight key = {.name = ft_st_at(m->files[f], i)->name};
-            if (!is_harmless(m, key.name) &&
-                !bsearch(&key, m->weights, (size_t)m->n_weights, sizeof key, weight_by_name))
-                rc = ft_fail_at((struct ft_where){.file = ft_st_path(m->files[f])}, FT_EDATA,
-                                "tensor '%s' is not part of a '%s'", key.name,
-                                m->family->architecture);
-        }
     return rc;
 }
 
@@ -373,13 +243,15 @@ int ft_model_open(struct ft_model **out, const char *folder)
     if (!rc)
         rc = read_config(m);
     if (!rc)
-        rc = open_files(m);
+        rc = ft_model_open_files(m);
+    if (!rc)
+        rc = ft_model_settle_prefix(m);
     if (!rc)
         rc = ft_model_settle_tie(m);
     if (!rc)
-        rc = m->family->weights(m);
+        rc = ft_decoder_weights(m);
     if (!rc)
-        rc = find_tensors(m);
+        rc = ft_model_find_tensors(m);
     if (rc) {
         ft_model_close(m);
         return rc;
@@ -388,18 +260,41 @@ int ft_model_open(struct ft_model **out, const char *folder)
     return FT_OK;
 }
 
+/* The shape's numbers in its family's row. */
+static int make_decoder(struct ft_model *m, const struct ft_shape *shape)
+{
+    const unsigned since = ft_alloc_failures();
+    json_t *o = json_pack(
+        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:f, s:I}", "vocab_size",
+        (json_int_t)shape->vocab, "hidden_size", (json_int_t)shape->hidden, "num_hidden_layers",
+        (json_int_t)shape->layers, "num_attention_heads", (json_int_t)shape->heads,
+        "num_key_value_heads", (json_int_t)shape->kv_heads, "head_dim", (json_int_t)shape->head_dim,
+        "intermediate_size", (json_int_t)shape->ffn, "tie_word_embeddings", shape->tied,
+        "rope_theta", shape->theta, "max_position_embeddings", (json_int_t)1 << 17);
+    int rc = ft_alloc_check(since);
+    m->family = row_of(shape->architecture, NULL);
+    FT_ASSERT(m->family);
+    m->decoder = m->family->decoder;
+    if (!rc)
+        rc = ft_config_to_decoder(o, shape->name, m->family, m);
+    json_decref(o);
+    return rc;
+}
+
 int ft_model_make(struct ft_model **out, const struct ft_shape *shape)
 {
     struct ft_model *m;
     *out = NULL;
     FT_TRY(ft_alloc(&m, 1, sizeof *m));
-    m->family = &ft_families[0];
-    m->config = shape->config;
     int rc = (m->folder = ft_strdup(shape->name)) ? FT_OK : FT_ERESOURCE;
+    if (!rc)
+        rc = make_decoder(m, shape);
+    if (!rc)
+        rc = ft_model_settle_prefix(m);
     if (!rc)
         rc = ft_model_settle_tie(m);
     if (!rc)
-        rc = m->family->weights(m);
+        rc = ft_decoder_weights(m);
     if (rc) {
         ft_model_close(m);
         return rc;
@@ -426,9 +321,9 @@ void ft_model_close(struct ft_model *m)
     ft_free(m);
 }
 
-const struct ft_model_config *ft_model_config(const struct ft_model *m)
+const struct ft_decoder *ft_model_decoder(const struct ft_model *m)
 {
-    return &m->config;
+    return &m->decoder;
 }
 
 const char *ft_model_architecture(const struct ft_model *m)
@@ -519,11 +414,5 @@ const struct ft_stack *ft_model_stack(const struct ft_model *m, int first)
 
 struct ft_tensor *ft_model_head(const struct ft_model *m)
 {
-    return m->config.tied ? m->embed : m->head;
-}
-
-struct ft_tensor *ft_model_build(struct ft_model *m, struct ft_graph *g,
-                                 const struct ft_model_inputs *in)
-{
-    return m->family->build(m, g, in);
+    return m->decoder.tied ? m->embed : m->head;
 }

@@ -3,52 +3,15 @@
 #define FT_MODEL_MODEL_H
 
 #include "core/status.h"
-#include "graph/graph.h"
-
-enum ft_rope_type {
-    FT_ROPE_DEFAULT,
-    FT_ROPE_LINEAR,
-    FT_ROPE_DYNAMIC,
-    FT_ROPE_LLAMA3,
-    FT_ROPE_YARN,
-    FT_ROPE_LONGROPE,
-};
-
-enum { FT_ROPE_MAX_HALF = 128 }; /* head_dim at most 256 */
-
-/* Rotary positions, as transformers' modeling_rope_utils.py defines them. */
-struct ft_rope_spec {
-    enum ft_rope_type type;
-    int dim; /* rotated columns of a head */
-    double theta, factor;
-    double low_freq_factor, high_freq_factor; /* llama3 */
-    double attention_factor;                  /* yarn, longrope: multiplies cos and sin */
-    double beta_fast, beta_slow;              /* yarn */
-    bool truncate;                            /* yarn */
-    double max_positions, original_max_positions;
-    float short_factor[FT_ROPE_MAX_HALF], long_factor[FT_ROPE_MAX_HALF]; /* longrope */
-};
-
-/* inv_freq (dim/2) for a document of this length. */
-void ft_rope_frequencies(const struct ft_rope_spec *s, int64_t length, float *inv_freq);
-/* Whether a position's angles depend on its document's length. */
-bool ft_rope_by_length(const struct ft_rope_spec *s);
-/* cos, sin (length, dim/2) for the positions of a document of this length. */
-void ft_rope_fill(const struct ft_rope_spec *s, int64_t length, float *cos_out, float *sin_out);
-
-struct ft_model_config {
-    int64_t vocab, hidden, layers, heads, kv_heads, head_dim, ffn, max_positions;
-    double norm_eps;
-    bool tied, attention_bias, mlp_bias;
-    struct ft_rope_spec rope;
-    long long eos_id, bos_id; /* -1 if the config has none */
-};
+#include "model/decoder.h"
 
 /* A linear module: what adapters attach to. */
 struct ft_module {
-    const char *name; /* "model.layers.0.self_attn.q_proj" */
+    const char *name; /* its path in transformers: "model.layers.0.self_attn.q_proj" */
+    enum ft_kind kind;
     int64_t in, out;
     int layer;
+    int expert;                 /* -1: of no expert */
     int group;                  /* modules of one group follow each other and read the same input */
     struct ft_tensor *w, *bias; /* bias NULL: none; both NULL until declared */
 };
@@ -71,8 +34,11 @@ struct ft_model;
 /* A model that is no more than a shape, for benchmarks: its weights are made when they are loaded.
  */
 struct ft_shape {
-    const char *name; /* "llama-3-8b" */
-    struct ft_model_config config;
+    const char *name;         /* "llama-3-8b" */
+    const char *architecture; /* a row of the family table, with these numbers */
+    int64_t vocab, hidden, layers, heads, kv_heads, head_dim, ffn;
+    bool tied;
+    double theta;
     int64_t rows; /* of a micro-batch that a GPU of 80 GB or more works well with */
 };
 extern const struct ft_shape ft_shapes[];
@@ -85,7 +51,7 @@ int ft_model_make(struct ft_model **out, const struct ft_shape *shape);
 int ft_model_open(struct ft_model **out, const char *folder);
 void ft_model_close(struct ft_model *m);
 
-const struct ft_model_config *ft_model_config(const struct ft_model *m);
+const struct ft_decoder *ft_model_decoder(const struct ft_model *m);
 const char *ft_model_architecture(const struct ft_model *m);
 int ft_model_modules(const struct ft_model *m, const struct ft_module **out);
 int64_t ft_model_parameters(const struct ft_model *m);
@@ -111,22 +77,21 @@ typedef void ft_model_linear_fn(void *ctx, struct ft_graph *g, int first, int n,
                                 struct ft_tensor *x, struct ft_tensor *add, struct ft_tensor **out);
 
 struct ft_model_inputs {
-    struct ft_tensor *ids, *angles, *spans; /* I32 (T,1), (T,1), (T,2), see kernels/ops.h */
-    struct ft_tensor *cos, *sin;            /* (P, dim/2) */
-    struct ft_tensor *targets, *picked;     /* I32 (T,1) */
-    struct ft_tensor *scalars;              /* F64 */
-    ft_model_linear_fn *linear;             /* NULL: base products only */
+    struct ft_tensor *ids, *angles, *spans;          /* I32 (T,1), (T,1), (T,2): kernels/ops.h */
+    struct ft_tensor *cos[FT_ROPES], *sin[FT_ROPES]; /* (P, dim/2) */
+    ft_model_linear_fn *linear;                      /* NULL: base products only */
     void *linear_ctx;
 };
 
-/* The forward pass and the loss in the graph's current program. Returns the normed hidden states
- * that the head reads (for tests). */
+/* The forward pass in the graph's current program: the normed hidden states that the head reads. */
 struct ft_tensor *ft_model_build(struct ft_model *m, struct ft_graph *g,
                                  const struct ft_model_inputs *in);
 struct ft_tensor *ft_model_head(const struct ft_model *m); /* the head's weight, tied or not */
 
-/* Bytes of host memory that loading to a device goes through. */
+/* Bytes of host memory that loading to a device goes through; and those that turning a weight
+ * takes, which is stored transposed. */
 size_t ft_model_staging(const struct ft_model *m);
+size_t ft_model_turning(const struct ft_model *m);
 /* Reads all weights to where the graph has placed them, and looks for NaN and infinities on the way
  * unless allow_nonfinite. progress may be NULL; it is called from this thread. */
 typedef void ft_model_progress_fn(void *ctx, uint64_t done, uint64_t total);

@@ -1,5 +1,5 @@
 /* Rotary position frequencies of every type, in the float precision that transformers uses. */
-#include "model/model.h"
+#include "model/rope.h"
 
 #include <math.h>
 #include <string.h>
@@ -103,10 +103,15 @@ void ft_rope_fill(const struct ft_rope_spec *s, int64_t length, float *cos_out, 
     const int half = s->dim / 2;
     const float scale = (float)s->attention_factor;
     ft_rope_frequencies(s, length, inv);
-    for (int64_t p = 0; p < length; p++)
+    for (int64_t p = 0; p < length; p++) {
+        const float grown =
+            s->growth > 0 ? 1 + (float)s->growth *
+                                    logf(1 + floorf((float)p / (float)s->original_max_positions))
+                          : 1;
         for (int i = 0; i < half; i++) {
             float angle = (float)p * inv[i];
-            cos_out[p * half + i] = cosf(angle) * scale;
-            sin_out[p * half + i] = sinf(angle) * scale;
+            cos_out[p * half + i] = cosf(angle) * scale * grown;
+            sin_out[p * half + i] = sinf(angle) * scale * grown;
         }
+    }
 }

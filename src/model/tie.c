@@ -3,9 +3,6 @@
 
 #include <string.h>
 
-#define EMBED "model.embed_tokens.weight"
-#define HEAD  "lm_head.weight"
-
 struct place {
     const struct ft_st *f;
     const struct ft_st_entry *e;
@@ -13,10 +10,25 @@ struct place {
 
 static struct place find(const struct ft_model *m, const char *name)
 {
-    struct place p = {NULL, NULL};
-    for (int i = 0; i < m->n_files && !p.e; i++)
-        p = (struct place){m->files[i], ft_st_find(m->files[i], name)};
-    return p;
+    struct ft_st *f = NULL;
+    const struct ft_st_entry *e = ft_model_entry(m, name, &f);
+    return (struct place){f, e};
+}
+
+/* The head's tensor under the first name that the files have, or the first of all. */
+static int name_head(struct ft_model *m)
+{
+    const struct ft_names *n = &m->decoder.names;
+    const char *const own[] = {n->head, NULL};
+    const char *const *names = n->head_in_file[0] ? n->head_in_file : own;
+    for (m->head_name = NULL; *names && (!m->head_name || !find(m, m->head_name).e); names++) {
+        char *name = ft_arena_format(&m->arena, "%s.weight", *names);
+        if (!name)
+            return FT_ERESOURCE;
+        if (!m->head_name || find(m, name).e)
+            m->head_name = name;
+    }
+    return FT_OK;
 }
 
 static float widened(const void *data, size_t i, enum ft_dtype dtype)
@@ -67,22 +79,24 @@ static int compare(const struct place *a, const struct place *b, bool *same)
 
 int ft_model_settle_tie(struct ft_model *m)
 {
-    const struct place embed = find(m, EMBED), head = find(m, HEAD);
+    m->embed_name = ft_arena_format(&m->arena, "%s%s.weight", m->in_file, m->decoder.names.embed);
+    if (!m->embed_name)
+        return FT_ERESOURCE;
+    FT_TRY(name_head(m));
+    const struct place embed = find(m, m->embed_name), head = find(m, m->head_name);
     bool same = true;
-    m->embed_name = EMBED;
-    m->head_name = HEAD;
-    if (!m->config.tied || !head.e)
+    if (!m->decoder.tied || !head.e)
         return FT_OK;
     if (!embed.e) /* one matrix, under its other name */
-        m->embed_name = HEAD;
+        m->embed_name = m->head_name;
     else if (is_weight(embed.e) && is_weight(head.e))
         FT_TRY(compare(&embed, &head, &same));
     if (same)
         return FT_OK;
-    m->config.tied = false;
+    m->decoder.tied = false;
     ft_notice((struct ft_where){.file = ft_st_path(head.f)},
-              "config.json says that '" HEAD "' is '" EMBED
-              "' (tie_word_embeddings), but the file has two different ones: both are used, as "
-              "transformers does; set it to false to say so");
+              "config.json says that '%s' is '%s' (tie_word_embeddings), but the file has two "
+              "different ones: both are used, as transformers does; set it to false to say so",
+              m->head_name, m->embed_name);
     return FT_OK;
 }

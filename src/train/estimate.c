@@ -60,7 +60,7 @@ static int fill_block(const struct ft_backend *b, void *block, size_t bytes)
 /* One product and one elementwise op, of the model's own shapes. */
 int ft_rates_measure(struct ft_rates *r, const struct ft_job *j)
 {
-    const struct ft_model_config *c = ft_model_config(j->model);
+    const struct ft_decoder *c = ft_model_decoder(j->model);
     const struct ft_backend *b = j->backend;
     const int64_t most = b->dev ? 8192 : 512, t = j->capacity < most ? j->capacity : most;
     const size_t size = ft_dtype_size(b->act);

@@ -26,6 +26,11 @@ void ft_served_free(struct ft_served *v);
 int ft_served_write(const struct ft_served *v, const struct ft_config *c, const char *from,
                     const char *to);
 
+/* --- objective.c: what is done with the hidden states --- */
+
+/* Appends the loss to the current program. */
+void ft_objective_build(struct ft_job *j, struct ft_tensor *hidden);
+
 /* --- output.c: the run folder --- */
 
 struct ft_output {

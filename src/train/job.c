@@ -80,7 +80,7 @@ static int read_entry(struct ft_job *j, struct ft_dataset *d, const struct ft_da
             rc = ft_served_note(&j->served, &s, &data->audit);
     }
     for (char **file = s.files; file && *file && !rc; file++) {
-        rc = ft_dataset_read(d, prepared ? prepared : *file, ft_model_config(j->model)->vocab,
+        rc = ft_dataset_read(d, prepared ? prepared : *file, ft_model_decoder(j->model)->vocab,
                              &lengths);
         if (prepared)
             break; /* it has them all */
@@ -136,7 +136,7 @@ static int read_data(struct ft_job *j, const struct ft_job_hooks *hooks)
         rc = ft_served_settle(&j->served, &t);
     ft_texts_close(&t);
     if (!rc)
-        rc = ft_served_check(&j->served, c, j->model_path, ft_model_config(j->model)->vocab);
+        rc = ft_served_check(&j->served, c, j->model_path, ft_model_decoder(j->model)->vocab);
     if (text)
         malloc_trim(0); /* a tokenizer is many small pieces, and the heap would keep them */
     return rc;
@@ -160,10 +160,24 @@ static void report_left_out(const struct ft_dataset *d, const char *what)
                       (long long)counts[i].n, (long long)d->read, counts[i].why);
 }
 
+/* A learned table of positions has an end, which no document may pass. */
+static int check_positions(const struct ft_job *j)
+{
+    const struct ft_decoder *d = ft_model_decoder(j->model);
+    int64_t longest = j->train.longest > j->held.longest ? j->train.longest : j->held.longest;
+    if (!d->positions || longest <= d->positions - d->first_position)
+        return FT_OK;
+    ft_fail_at(ft_config_where(j->config, "sequence_len"), FT_EDATA,
+               "the longest document has %lld tokens, and the model has learned %lld positions",
+               (long long)longest, (long long)(d->positions - d->first_position));
+    ft_hint("set 'sequence_len' to %lld or less", (long long)(d->positions - d->first_position));
+    return FT_EDATA;
+}
+
 static void report_context(const struct ft_job *j)
 {
     int64_t longest = j->train.longest > j->held.longest ? j->train.longest : j->held.longest;
-    int64_t context = ft_model_config(j->model)->max_positions;
+    int64_t context = ft_model_decoder(j->model)->max_positions;
     if (longest > context)
         ft_notice((struct ft_where){0},
                   "the longest document has %lld tokens, more than the model's context of %lld",
@@ -237,6 +251,7 @@ static int open_data(struct ft_job *j, const struct ft_job_hooks *hooks)
         FT_TRY(ft_dataset_split(&j->train, &j->held, c->val_set_size, (uint64_t)c->seed));
         FT_TRY(check_enough(j));
     }
+    FT_TRY(check_positions(j));
     report_context(j);
     return open_batching(j);
 }
@@ -478,14 +493,17 @@ static int64_t stack_rank(void *ctx, int first, int n)
 
 static void declare_batch(struct ft_job *j)
 {
-    const int64_t t = j->capacity, half = ft_model_config(j->model)->rope.dim / 2;
+    const struct ft_decoder *d = ft_model_decoder(j->model);
+    const int64_t t = j->capacity;
     const int64_t longest = j->train.longest > j->held.longest ? j->train.longest : j->held.longest;
     struct ft_adapter_options o;
     struct ft_batch *b = &j->batch;
     struct ft_graph *g = j->graph;
     ft_adapter_config(j->adapter, &o);
     *b = (struct ft_batch){0};
-    j->rope_by_length = ft_rope_by_length(&ft_model_config(j->model)->rope);
+    j->rope_by_length = false;
+    for (int i = 0; i < d->n_ropes; i++)
+        j->rope_by_length |= ft_rope_by_length(&d->rope[i]);
     b->ids = ft_graph_input(g, "batch.ids", FT_I32, t, 1, FT_ROWS);
     b->targets = ft_graph_input(g, "batch.targets", FT_I32, t, 1, FT_ROWS);
     b->spans = ft_graph_input(g, "batch.spans", FT_I32, t, 2, FT_ROWS);
@@ -494,8 +512,11 @@ static void declare_batch(struct ft_job *j)
     if (o.dropout > 0)
         b->keys = ft_graph_input(g, "batch.keys", FT_I32, t, 3, FT_ROWS);
     enum ft_memory use = j->rope_by_length ? FT_M_BATCH : FT_M_WEIGHTS;
-    b->cos = ft_graph_value(g, use, "rope.cos", FT_F32, j->rope_by_length ? t : longest, half);
-    b->sin = ft_graph_value(g, use, "rope.sin", FT_F32, j->rope_by_length ? t : longest, half);
+    for (int i = 0; i < d->n_ropes; i++) {
+        const int64_t rows = j->rope_by_length ? t : longest, half = d->rope[i].dim / 2;
+        b->cos[i] = ft_graph_value(g, use, "rope.cos", FT_F32, rows, half);
+        b->sin[i] = ft_graph_value(g, use, "rope.sin", FT_F32, rows, half);
+    }
     b->scalars = ft_graph_value(g, FT_M_OPTIMIZER, "scalars", FT_F64, 1, FT_SCALARS);
 }
 
@@ -517,31 +538,40 @@ int ft_job_fill(struct ft_job *j, const struct ft_dataset *d, const int32_t *doc
         .counts = {[FT_ROWS] = c.rows, [FT_DOCUMENTS] = take, [FT_TRAINED] = c.trained}};
     if (!j->rope_by_length)
         return FT_OK;
-    const struct ft_rope_spec *rope = &ft_model_config(j->model)->rope;
-    float *cos_at = ft_graph_host(g, b->cos), *sin_at = ft_graph_host(g, b->sin);
-    for (int64_t row = 0; row < c.rows; row = a.spans[2 * row + 1])
-        ft_rope_fill(rope, a.spans[2 * row + 1] - row, cos_at + row * b->cos->cols,
-                     sin_at + row * b->cos->cols);
+    const struct ft_decoder *model = ft_model_decoder(j->model);
+    for (int i = 0; i < model->n_ropes; i++) {
+        float *cos_at = ft_graph_host(g, b->cos[i]), *sin_at = ft_graph_host(g, b->sin[i]);
+        const int64_t half = b->cos[i]->cols;
+        for (int64_t row = 0; row < c.rows; row = a.spans[2 * row + 1])
+            ft_rope_fill(&model->rope[i], a.spans[2 * row + 1] - row, cos_at + row * half,
+                         sin_at + row * half);
+    }
     for (int64_t row = 0; row < c.rows; row++)
         a.positions[row] = (int32_t)row;
     return FT_OK;
 }
 
-/* The tables of angles, where a position's angles are the same in every document. */
-static int write_rope(struct ft_job *j)
+/* One table of angles. */
+static int write_table(struct ft_job *j, int i)
 {
-    struct ft_tensor *c = j->batch.cos, *s = j->batch.sin;
-    float *tables;
-    if (j->rope_by_length)
-        return FT_OK;
+    struct ft_tensor *c = j->batch.cos[i], *s = j->batch.sin[i];
     const size_t n = (size_t)(c->rows * c->cols);
+    float *tables;
     FT_TRY(ft_alloc(&tables, 2 * n, sizeof *tables));
-    ft_rope_fill(&ft_model_config(j->model)->rope, c->rows, tables, tables + n);
+    ft_rope_fill(&ft_model_decoder(j->model)->rope[i], c->rows, tables, tables + n);
     int rc = ft_graph_write(j->graph, c, tables);
     if (!rc)
         rc = ft_graph_write(j->graph, s, tables + n);
     ft_free(tables);
     return rc;
+}
+
+/* The tables of angles, where a position's angles are the same in every document. */
+static int write_rope(struct ft_job *j)
+{
+    for (int i = 0; i < ft_model_decoder(j->model)->n_ropes && !j->rope_by_length; i++)
+        FT_TRY(write_table(j, i));
+    return FT_OK;
 }
 
 static int write_adapter(struct ft_job *j)
@@ -607,19 +637,16 @@ static int build_graph(struct ft_job *j, enum ft_recompute recompute)
     FT_TRY(ft_model_declare(j->model, j->graph, stack_rank, j->adapter));
     FT_TRY(ft_adapter_declare(j->adapter, j->graph));
     declare_batch(j);
-    const struct ft_model_inputs in = {.ids = j->batch.ids,
-                                       .angles = j->batch.positions,
-                                       .spans = j->batch.spans,
-                                       .cos = j->batch.cos,
-                                       .sin = j->batch.sin,
-                                       .targets = j->batch.targets,
-                                       .picked = j->batch.picked,
-                                       .scalars = j->batch.scalars,
-                                       .linear = adapted_linear,
-                                       .linear_ctx = &ctx};
+    struct ft_model_inputs in = {.ids = j->batch.ids,
+                                 .angles = j->batch.positions,
+                                 .spans = j->batch.spans,
+                                 .linear = adapted_linear,
+                                 .linear_ctx = &ctx};
+    memcpy(in.cos, j->batch.cos, sizeof in.cos);
+    memcpy(in.sin, j->batch.sin, sizeof in.sin);
     ctx.keys = j->batch.keys;
     ft_graph_begin(j->graph, FT_PASS);
-    ft_model_build(j->model, j->graph, &in);
+    ft_objective_build(j, ft_model_build(j->model, j->graph, &in));
     ft_graph_fuse(j->graph, FT_PASS);
     ft_graph_backward(j->graph, recompute);
     ft_graph_fuse(j->graph, FT_PASS);
@@ -627,6 +654,7 @@ static int build_graph(struct ft_job *j, enum ft_recompute recompute)
         ctx.keys = NULL; /* no dropout */
         ft_graph_begin(j->graph, FT_EVAL);
         j->hidden = ft_model_build(j->model, j->graph, &in);
+        ft_objective_build(j, j->hidden);
         ft_graph_fuse(j->graph, FT_EVAL);
     }
     build_update(j);
@@ -646,14 +674,14 @@ size_t ft_job_device_memory(const struct ft_job *j)
 size_t ft_job_staging(const struct ft_job *j)
 {
     if (!j->backend->dev)
-        return 0;
-    return 2 * j->plan.used[FT_M_BATCH] + ft_model_staging(j->model) +
+        return ft_model_turning(j->model);
+    return 2 * j->plan.used[FT_M_BATCH] + ft_model_staging(j->model) + ft_model_turning(j->model) +
            4 * (size_t)ft_adapter_parameters(j->adapter);
 }
 
 size_t ft_job_memory(const struct ft_job *j)
 {
-    const size_t here = j->backend->dev ? ft_job_staging(j) : j->plan.total;
+    const size_t here = ft_job_staging(j) + (j->backend->dev ? 0 : j->plan.total);
     return here + j->dataset_bytes + j->epoch_bytes + j->library_bytes +
            (size_t)ft_pool_size(j->pool) * FT_THREAD_SCRATCH;
 }
@@ -771,7 +799,7 @@ int ft_job_open(struct ft_job *j, const struct ft_config *c, const struct ft_job
                        c->folder));
     j->base_name = cached ? c->base_model : j->model_path;
     FT_TRY(ft_model_open(&j->model, j->model_path));
-    FT_TRY(ft_tokenizer_check(j->model_path, ft_model_config(j->model)->vocab));
+    FT_TRY(ft_tokenizer_check(j->model_path, ft_model_decoder(j->model)->vocab));
     FT_TRY(open_adapter(j));
     FT_TRY(open_pool(j));
     FT_TRY(open_data(j, hooks));
@@ -786,7 +814,7 @@ int ft_job_open_shape(struct ft_job *j, const struct ft_config *c, const struct 
     FT_TRY(open_adapter(j));
     int64_t docs = 4 * c->micro_batch_size * c->gradient_accumulation_steps;
     FT_TRY(
-        ft_dataset_make(&j->train, docs, c->sequence_len, shape->config.vocab, (uint64_t)c->seed));
+        ft_dataset_make(&j->train, docs, c->sequence_len, shape->vocab, (uint64_t)c->seed));
     set_batching(j);
     FT_TRY(open_batching(j));
     FT_TRY(open_pool(j));

@@ -1,0 +1,313 @@
+/* Walks a struct ft_decoder: lists its modules and weights, and builds its forward pass. */
+#include "model/internal.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+/* --- weights --- */
+
+/* Notes that the folder must hold this tensor; slot gets it when declared. */
+static int want(struct ft_model *m, struct ft_tensor **slot, int64_t rows, int64_t cols,
+                const char *fmt, ...) __attribute__((format(printf, 5, 6)));
+static int want(struct ft_model *m, struct ft_tensor **slot, int64_t rows, int64_t cols,
+                const char *fmt, ...)
+{
+    char name[256];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(name, sizeof name, fmt, ap);
+    va_end(ap);
+    if (m->n_weights == m->room_weights) {
+        int room = m->room_weights ? 2 * m->room_weights : 256;
+        FT_TRY(ft_grow(&m->weights, (size_t)room, sizeof *m->weights));
+        m->room_weights = room;
+    }
+    char *copy = ft_arena_format(&m->arena, "%s", name);
+    if (!copy)
+        return FT_ERESOURCE;
+    m->weights[m->n_weights++] =
+        (struct ft_weight){.name = copy, .rows = rows, .cols = cols, .slot = slot};
+    return FT_OK;
+}
+
+/* What a kind of module reads and gives, and which kinds read the same: those of a row. */
+static void module_shape(const struct ft_decoder *d, enum ft_kind kind, int64_t *in, int64_t *out)
+{
+    const int64_t q = d->heads * d->head_dim, kv = d->kv_heads * d->head_dim;
+    const int64_t outs[FT_KINDS] = {
+        [FT_Q] = q,           [FT_K] = kv,        [FT_V] = kv,      [FT_QKV] = q + 2 * kv,
+        [FT_O] = d->hidden,   [FT_GATE] = d->ffn, [FT_UP] = d->ffn, [FT_GATE_UP] = 2 * d->ffn,
+        [FT_DOWN] = d->hidden};
+    *out = outs[kind];
+    *in = kind == FT_O ? q : kind == FT_DOWN ? d->ffn : d->hidden;
+}
+
+/* The first kind of those that read the same input and follow each other. */
+static enum ft_kind group_of(enum ft_kind kind)
+{
+    return kind == FT_K || kind == FT_V ? FT_Q : kind == FT_UP ? FT_GATE : kind;
+}
+
+static int add_module(struct ft_model *m, int layer, enum ft_kind kind)
+{
+    const struct ft_decoder *d = &m->decoder;
+    const struct ft_names *n = &d->names;
+    struct ft_module *p = &m->modules[m->n_modules];
+    struct ft_layer *l = &m->layers[layer];
+    const int first = l->module[group_of(kind)];
+    l->module[kind] = m->n_modules;
+    *p = (struct ft_module){.kind = kind, .layer = layer, .expert = -1};
+    p->group = first >= 0 ? first : m->n_modules;
+    m->n_modules++;
+    module_shape(d, kind, &p->in, &p->out);
+    p->name =
+        ft_arena_format(&m->arena, "%s%s.%d.%s", n->prefix, n->layers, layer, n->module[kind]);
+    if (!p->name)
+        return FT_ERESOURCE;
+    FT_TRY(want(m, &p->w, p->out, p->in, "%s%s.%d.%s.weight", m->in_file, n->layers, layer,
+                n->module[kind]));
+    m->weights[m->n_weights - 1].transposed = d->conv1d;
+    if (d->biased & FT_BIT(kind))
+        FT_TRY(want(m, &p->bias, p->out, 0, "%s%s.%d.%s.bias", m->in_file, n->layers, layer,
+                    n->module[kind]));
+    return FT_OK;
+}
+
+static int want_norm(struct ft_model *m, struct ft_norm_weights *to, int64_t rows, int64_t cols,
+                     const char *name)
+{
+    FT_TRY(want(m, &to->w, rows, cols, "%s%s.weight", m->in_file, name));
+    if (m->decoder.norm_biased)
+        FT_TRY(want(m, &to->bias, rows, cols, "%s%s.bias", m->in_file, name));
+    return FT_OK;
+}
+
+static int add_norm(struct ft_model *m, int layer, enum ft_norm_site site)
+{
+    const struct ft_decoder *d = &m->decoder;
+    const int64_t heads = site == FT_NORM_Q ? d->heads : d->kv_heads;
+    int64_t rows = d->hidden, cols = 0;
+    char name[128];
+    if (site == FT_NORM_Q || site == FT_NORM_K) {
+        rows = d->qk_norm == FT_QK_WHOLE       ? heads * d->head_dim
+               : d->qk_norm == FT_QK_EACH_HEAD ? heads
+                                               : d->head_dim;
+        cols = d->qk_norm == FT_QK_EACH_HEAD ? d->head_dim : 0;
+    }
+    snprintf(name, sizeof name, "%s.%d.%s", d->names.layers, layer, d->names.layer_norm[site]);
+    return want_norm(m, &m->layers[layer].norm[site], rows, cols, name);
+}
+
+static int add_layer(struct ft_model *m, int layer)
+{
+    const struct ft_names *n = &m->decoder.names;
+    for (int k = 0; k < FT_KINDS; k++)
+        m->layers[layer].module[k] = -1;
+    for (int k = 0; k < FT_KINDS; k++)
+        if (n->module[k])
+            FT_TRY(add_module(m, layer, (enum ft_kind)k));
+    for (int s = 0; s < FT_NORM_SITES; s++)
+        if (n->layer_norm[s])
+            FT_TRY(add_norm(m, layer, (enum ft_norm_site)s));
+    return FT_OK;
+}
+
+int ft_decoder_weights(struct ft_model *m)
+{
+    const struct ft_decoder *d = &m->decoder;
+    const size_t layers = (size_t)d->layers;
+    FT_TRY(ft_alloc(&m->layers, layers, sizeof *m->layers));
+    FT_TRY(ft_alloc(&m->modules, layers * FT_KINDS, sizeof *m->modules));
+    FT_TRY(ft_alloc(&m->stacks, layers * FT_KINDS, sizeof *m->stacks));
+    FT_TRY(want(m, &m->embed, d->vocab, d->hidden, "%s", m->embed_name));
+    if (d->names.positions)
+        FT_TRY(want(m, &m->positions, d->positions, d->hidden, "%s%s.weight", m->in_file,
+                    d->names.positions));
+    for (int l = 0; l < d->layers; l++)
+        FT_TRY(add_layer(m, l));
+    if (d->names.norm)
+        FT_TRY(want_norm(m, &m->final_norm, d->hidden, 0, d->names.norm));
+    if (!d->tied)
+        FT_TRY(want(m, &m->head, d->vocab, d->hidden, "%s", m->head_name));
+    return FT_OK;
+}
+
+/* --- the forward pass --- */
+
+struct step {
+    struct ft_model *m;
+    struct ft_graph *g;
+    const struct ft_model_inputs *in;
+    const struct ft_decoder *d;
+    const struct ft_layer *layer;
+    const struct ft_decoder_layer *how;
+};
+
+static struct ft_tensor *norm(const struct step *s, struct ft_tensor *x,
+                              const struct ft_norm_weights *w, int64_t groups)
+{
+    const struct ft_norm_args a = {.x = x,
+                                   .w = w->w,
+                                   .bias = w->bias,
+                                   .eps = (float)s->d->norm_eps,
+                                   .offset = (float)s->d->norm_offset};
+    return ft_norm(s->g, a, groups, s->d->norm_centred);
+}
+
+/* The norm at a place of the layer, if it has one. */
+static struct ft_tensor *norm_at(const struct step *s, enum ft_norm_site site, struct ft_tensor *x)
+{
+    const struct ft_norm_weights *w = &s->layer->norm[site];
+    return w->w ? norm(s, x, w, 1) : x;
+}
+
+/* n modules from this kind on, one group, into out. */
+static void project(const struct step *s, enum ft_kind kind, int n, struct ft_tensor *x,
+                    struct ft_tensor *add, struct ft_tensor **out)
+{
+    const int first = s->layer->module[kind];
+    if (s->in->linear) {
+        s->in->linear(s->in->linear_ctx, s->g, first, n, x, add, out);
+        return;
+    }
+    for (int i = 0; i < n; i++) {
+        const struct ft_module *p = &s->m->modules[first + i];
+        out[i] = ft_linear(s->g, x, p->w, p->bias, add, 1.f);
+    }
+}
+
+/* h + residual_scale * norm(module(x)): by the module's own product where nothing is between. */
+static struct ft_tensor *residual(const struct step *s, enum ft_kind kind, enum ft_norm_site site,
+                                  struct ft_tensor *x, struct ft_tensor *h)
+{
+    struct ft_tensor *y;
+    const bool direct = !s->layer->norm[site].w && s->d->residual_scale == 1;
+    project(s, kind, 1, x, direct ? h : NULL, &y);
+    return direct ? y : ft_add(s->g, h, norm_at(s, site, y), (float)s->d->residual_scale);
+}
+
+/* Queries, keys and values as slices of one value, or each of its own. */
+static void project_qkv(const struct step *s, struct ft_tensor *x, struct ft_tensor *qkv[3])
+{
+    const struct ft_decoder *d = s->d;
+    const int64_t cols[3] = {d->heads * d->head_dim, d->kv_heads * d->head_dim,
+                             d->kv_heads * d->head_dim};
+    int64_t at = 0;
+    struct ft_tensor *whole;
+    if (!ft_decoder_has(d, FT_QKV)) {
+        project(s, FT_Q, 3, x, NULL, qkv);
+        return;
+    }
+    project(s, FT_QKV, 1, x, NULL, &whole);
+    if (d->qkv_by_group)
+        whole = ft_regroup(s->g, whole, (int)d->kv_heads, (int)(d->heads / d->kv_heads),
+                           (int)d->head_dim);
+    for (int i = 0; i < 3; at += cols[i++])
+        qkv[i] = ft_graph_columns(s->g, whole, whole->name, cols[i], at);
+}
+
+static void norm_qk(const struct step *s, struct ft_tensor *qkv[3])
+{
+    const int64_t heads[2] = {s->d->heads, s->d->kv_heads};
+    for (int i = 0; i < 2; i++) {
+        const struct ft_norm_weights *w = &s->layer->norm[i ? FT_NORM_K : FT_NORM_Q];
+        if (w->w)
+            qkv[i] = norm(s, qkv[i], w, s->d->qk_norm == FT_QK_WHOLE ? 1 : heads[i]);
+    }
+}
+
+static void rotate(const struct step *s, struct ft_tensor *qkv[3])
+{
+    const int tables[2] = {s->how->rope_q, s->how->rope};
+    struct ft_rope_args a = {
+        .angles = s->in->angles, .head_dim = (int)s->d->head_dim, .interleaved = s->d->interleaved};
+    if (s->how->rope < 0)
+        return;
+    if (tables[0] == tables[1]) {
+        a.cos = s->in->cos[tables[0]];
+        a.sin = s->in->sin[tables[0]];
+        ft_rope_qkv(s->g, qkv, a);
+        return;
+    }
+    for (int i = 0; i < 2; i++) {
+        a.x = qkv[i];
+        a.cos = s->in->cos[tables[i]];
+        a.sin = s->in->sin[tables[i]];
+        a.heads = (int)(i ? s->d->kv_heads : s->d->heads);
+        qkv[i] = ft_rope(s->g, a);
+    }
+}
+
+static struct ft_tensor *attend(const struct step *s, struct ft_tensor *x)
+{
+    const struct ft_decoder *d = s->d;
+    const double scale =
+        d->attention_scale > 0 ? d->attention_scale : 1 / sqrt((double)d->head_dim);
+    struct ft_tensor *qkv[3];
+    project_qkv(s, x, qkv);
+    norm_qk(s, qkv);
+    rotate(s, qkv);
+    return ft_attention(s->g, (struct ft_attention_args){.q = qkv[0],
+                                                         .k = qkv[1],
+                                                         .v = qkv[2],
+                                                         .spans = s->in->spans,
+                                                         .heads = (int)d->heads,
+                                                         .kv_heads = (int)d->kv_heads,
+                                                         .head_dim = (int)d->head_dim,
+                                                         .window = s->how->window,
+                                                         .scale = (float)scale,
+                                                         .softcap = (float)d->attention_softcap});
+}
+
+/* What the last product of the MLP reads. */
+static struct ft_tensor *activate(const struct step *s, struct ft_tensor *x)
+{
+    const struct ft_decoder *d = s->d;
+    struct ft_tensor *gate_up[2], *whole;
+    if (ft_decoder_has(d, FT_GATE_UP)) {
+        project(s, FT_GATE_UP, 1, x, NULL, &whole);
+        for (int i = 0; i < 2; i++)
+            gate_up[i] = ft_graph_columns(s->g, whole, whole->name, d->ffn, i * d->ffn);
+    } else if (ft_decoder_has(d, FT_GATE)) {
+        project(s, FT_GATE, 2, x, NULL, gate_up);
+    } else {
+        project(s, FT_UP, 1, x, NULL, gate_up);
+        gate_up[1] = NULL;
+    }
+    return ft_glu(s->g, gate_up[0], gate_up[1], d->act);
+}
+
+static struct ft_tensor *layer(const struct step *s, struct ft_tensor *h)
+{
+    struct ft_tensor *x = norm_at(s, FT_NORM_ATTENTION, h), *y = x;
+    if (s->d->parallel && s->layer->norm[FT_NORM_MLP].w)
+        y = norm_at(s, FT_NORM_MLP, h);
+    h = residual(s, FT_O, FT_NORM_ATTENTION_OUT, attend(s, x), h);
+    if (!s->d->parallel)
+        y = norm_at(s, FT_NORM_MLP, h);
+    return residual(s, FT_DOWN, FT_NORM_MLP_OUT, activate(s, y), h);
+}
+
+struct ft_tensor *ft_model_build(struct ft_model *m, struct ft_graph *g,
+                                 const struct ft_model_inputs *in)
+{
+    const struct ft_decoder *d = &m->decoder;
+    struct step s = {.m = m, .g = g, .in = in, .d = d};
+    struct ft_tensor *h = ft_embed(g, in->ids, m->embed, NULL, (float)d->embed_scale);
+    if (m->positions) {
+        struct ft_tensor *table =
+            ft_graph_view(g, m->positions, m->positions->name, d->positions - d->first_position,
+                          d->hidden, d->first_position * d->hidden);
+        h = ft_embed(g, in->angles, table, h, 1);
+    }
+    for (int l = 0; l < d->layers; l++) {
+        ft_graph_layer(g, l, h);
+        s.layer = &m->layers[l];
+        s.how = &d->layer[l];
+        h = layer(&s, h);
+    }
+    ft_graph_layer(g, -1, h);
+    return m->final_norm.w ? norm(&s, h, &m->final_norm, 1) : h;
+}

@@ -1,0 +1,101 @@
+/* A decoder-only transformer as data: what its family reads from config.json, and what one builder
+ * (decoder.c) walks. A layer is
+ *
+ *     x = norm(h);  a = attention(q, k, v of x);   h += residual_scale * norm(o(a))
+ *     x = norm(h);  m = down(act(gate(x)) * up(x)); h += residual_scale * norm(m)
+ *
+ * where each norm is there or not, and a parallel one computes both from the layer's input. */
+#ifndef FT_MODEL_DECODER_H
+#define FT_MODEL_DECODER_H
+
+#include "model/rope.h"
+
+#include "graph/graph.h"
+
+/* What a linear module of a layer is for. Fused ones hold their parts one behind the other. */
+enum ft_kind {
+    FT_Q,
+    FT_K,
+    FT_V,
+    FT_QKV,
+    FT_O,
+    FT_GATE,
+    FT_UP, /* also the first of an MLP that has no gate */
+    FT_GATE_UP,
+    FT_DOWN,
+    FT_KINDS
+};
+
+enum ft_norm_site {
+    FT_NORM_ATTENTION,     /* of what attention reads */
+    FT_NORM_ATTENTION_OUT, /* of what it adds */
+    FT_NORM_MLP,
+    FT_NORM_MLP_OUT,
+    FT_NORM_Q, /* of queries and keys, before they are rotated */
+    FT_NORM_K,
+    FT_NORM_SITES
+};
+
+/* Names of modules and tensors; NULL: the decoder has none such. */
+struct ft_names {
+    const char *prefix;     /* of module paths, as transformers and PEFT have them: "model." */
+    const char *in_file[4]; /* the same of tensors in files, the first that fits; NULL ends */
+    const char *layers;     /* "layers" */
+    const char *embed, *positions, *norm;
+    const char *head;            /* without the prefix */
+    const char *head_in_file[3]; /* NULL ends */
+    const char *module[FT_KINDS], *layer_norm[FT_NORM_SITES];
+    const char *others[6];  /* beginnings of tensors that are not the decoder's; NULL ends */
+    const char *buffers[4]; /* ends of tensors that old files have and nothing reads; NULL ends */
+};
+
+enum { FT_ROPES = 3 }; /* tables of rotary positions at most */
+
+struct ft_decoder_layer {
+    int window;       /* keys that a query sees; 0: all before it */
+    int rope, rope_q; /* tables for keys and for queries; -1: not rotated */
+};
+
+struct ft_decoder {
+    int64_t vocab, hidden, layers, heads, kv_heads, head_dim, ffn, max_positions;
+    bool tied;
+    long long bos_id, eos_id; /* -1: none */
+    struct ft_names names;
+    /* norms */
+    double norm_eps;
+    double norm_offset; /* added to the weights: 1 for Gemma */
+    bool norm_centred, norm_biased;
+    enum {
+        FT_QK_HEAD,
+        FT_QK_EACH_HEAD,
+        FT_QK_WHOLE
+    } qk_norm; /* one weight for all heads of D; a
+                  weight each; over all columns */
+    /* modules */
+    unsigned biased; /* bit kind: has a bias */
+    bool qkv_by_group, conv1d, parallel;
+    enum ft_activation act;
+    /* scales */
+    double embed_scale, residual_scale, logit_scale, attention_scale; /* the last 0: 1/sqrt(D) */
+    double attention_softcap, logit_softcap;                          /* 0: none */
+    /* positions */
+    bool interleaved;                  /* neighbours are rotated, not halves */
+    int64_t positions, first_position; /* rows of a learned table; the row of position 0 */
+    int n_ropes;
+    struct ft_rope_spec rope[FT_ROPES];
+    /* layers: which are of the sliding kind, and what that means */
+    int64_t window;
+    bool use_window;
+    int64_t sliding_every; /* layer i is sliding if (i + 1) % this is not 0; 0: by sliding_from */
+    int64_t sliding_from;
+    bool rope_sliding_only;
+    int64_t nope_every; /* layer i is not rotated if (i + 1) % this is 0; 0: all are */
+    struct ft_decoder_layer *layer;
+};
+
+static inline bool ft_decoder_has(const struct ft_decoder *d, enum ft_kind kind)
+{
+    return d->names.module[kind] != NULL;
+}
+
+#endif

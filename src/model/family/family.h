@@ -1,0 +1,14 @@
+/* Every family's row, by its model_type. */
+#ifndef FT_MODEL_FAMILY_FAMILY_H
+#define FT_MODEL_FAMILY_FAMILY_H
+
+#include "model/internal.h"
+
+extern const struct ft_family ft_family_llama, ft_family_mistral, ft_family_ministral3,
+    ft_family_qwen2, ft_family_qwen3, ft_family_phi3, ft_family_gemma, ft_family_gemma2,
+    ft_family_gemma3_text, ft_family_smollm3, ft_family_glm, ft_family_glm4, ft_family_olmo2,
+    ft_family_olmo3, ft_family_granite, ft_family_cohere, ft_family_cohere2, ft_family_starcoder2,
+    ft_family_gpt_neox, ft_family_gpt2, ft_family_opt, ft_family_falcon, ft_family_qwen2_5_vl,
+    ft_family_qwen3_vl, ft_family_gemma3, ft_family_mistral3;
+
+#endif

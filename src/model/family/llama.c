@@ -1,0 +1,155 @@
+/* Llama and what differs from it in numbers, biases and windows: Mistral, Ministral 3, SmolLM3,
+ * Granite. */
+#include "model/family/family.h"
+
+const struct ft_field ft_common_fields[] = {
+    FT_FIELD("vocab_size", FT_COUNT, vocab),
+    FT_FIELD("hidden_size", FT_COUNT, hidden),
+    FT_FIELD("intermediate_size", FT_COUNT, ffn),
+    FT_FIELD("num_hidden_layers", FT_COUNT, layers),
+    FT_FIELD("num_attention_heads", FT_COUNT, heads),
+    FT_FIELD("num_key_value_heads", FT_COUNT_OR_NONE, kv_heads), /* 0: as many as heads */
+    FT_FIELD("head_dim", FT_COUNT_OR_NONE, head_dim),            /* 0: hidden / heads */
+    FT_FIELD("max_position_embeddings", FT_COUNT, max_positions),
+    FT_FIELD("rms_norm_eps", FT_REAL, norm_eps),
+    FT_FIELD("tie_word_embeddings", FT_FLAG, tied),
+    FT_FIELD("hidden_act", FT_ACTIVATION, act),
+    FT_NO_MORE,
+};
+
+const struct ft_field ft_bias_fields[] = {
+    FT_BIASED("attention_bias", FT_BITS_ATTEND),
+    FT_BIASED("mlp_bias", FT_BITS_MLP),
+    FT_NO_MORE,
+};
+
+#define NAMES                                                                                      \
+    .names = {.prefix = "model.",                                                                  \
+              FT_LLAMA_LAYER,                                                                      \
+              .module = {FT_LLAMA_ATTENTION, FT_LLAMA_MLP},                                        \
+              .layer_norm = {FT_LLAMA_NORMS}}
+
+const struct ft_family ft_family_llama = {
+    .architecture = "LlamaForCausalLM",
+    .model_type = "llama",
+    .fields = {ft_common_fields, ft_bias_fields},
+    .rope = {.theta = 1e4},
+    .decoder = {.vocab = 32000,
+                .hidden = 4096,
+                .ffn = 11008,
+                .layers = 32,
+                .heads = 32,
+                .max_positions = 2048,
+                .norm_eps = 1e-6,
+                NAMES},
+};
+
+static const struct ft_field mistral_fields[] = {
+    FT_FIELD("sliding_window", FT_COUNT_OR_NONE, window),
+    FT_NO_MORE,
+};
+
+const struct ft_family ft_family_mistral = {
+    .architecture = "MistralForCausalLM",
+    .model_type = "mistral",
+    .fields = {ft_common_fields, mistral_fields},
+    .rope = {.theta = 1e4},
+    .decoder = {.vocab = 32000,
+                .hidden = 4096,
+                .ffn = 14336,
+                .layers = 32,
+                .heads = 32,
+                .kv_heads = 8,
+                .max_positions = 131072,
+                .norm_eps = 1e-6,
+                .window = 4096,
+                .use_window = true,
+                NAMES},
+};
+
+const struct ft_family ft_family_ministral3 = {
+    .architecture = "Ministral3ForCausalLM",
+    .model_type = "ministral3",
+    .fields = {ft_common_fields, mistral_fields},
+    .rope = {.theta = 1e4,
+             .fallback = "{\"type\": \"yarn\", \"rope_theta\": 1000000.0, \"factor\": 16.0, "
+                         "\"original_max_position_embeddings\": 16384, \"beta_fast\": 32.0, "
+                         "\"beta_slow\": 1.0, \"mscale_all_dim\": 1.0, \"mscale\": 1.0, "
+                         "\"llama_4_scaling_beta\": 0.1}"},
+    .decoder = {.vocab = 131072,
+                .hidden = 4096,
+                .ffn = 14336,
+                .layers = 34,
+                .heads = 32,
+                .kv_heads = 8,
+                .head_dim = 128,
+                .max_positions = 262144,
+                .norm_eps = 1e-5,
+                .use_window = true,
+                NAMES},
+};
+
+static const struct ft_field smollm3_fields[] = {
+    FT_FIELD("sliding_window", FT_COUNT_OR_NONE, window),
+    FT_FIELD("use_sliding_window", FT_FLAG, use_window),
+    FT_FIELD("no_rope_layer_interval", FT_COUNT, nope_every),
+    FT_NO_MORE,
+};
+
+const struct ft_family ft_family_smollm3 = {
+    .architecture = "SmolLM3ForCausalLM",
+    .model_type = "smollm3",
+    .fields = {ft_common_fields, ft_bias_fields, smollm3_fields},
+    .rope = {.theta = 2e6},
+    .layer_types = true,
+    .decoder = {.vocab = 128256,
+                .hidden = 2048,
+                .ffn = 11008,
+                .layers = 36,
+                .heads = 16,
+                .kv_heads = 4,
+                .max_positions = 32768,
+                .norm_eps = 1e-6,
+                .tied = true,
+                .nope_every = 4,
+                NAMES},
+};
+
+static const struct ft_field granite_fields[] = {
+    FT_FIELD("embedding_multiplier", FT_REAL, embed_scale),
+    FT_FIELD("residual_multiplier", FT_REAL, residual_scale),
+    FT_FIELD("attention_multiplier", FT_REAL, attention_scale),
+    FT_FIELD("logits_scaling", FT_REAL, logit_scale),
+    FT_NO_MORE,
+};
+
+/* Logits are divided. */
+static int granite_settle(const json_t *root, const char *file, struct ft_decoder *d)
+{
+    (void)root;
+    if (d->logit_scale == 0)
+        return ft_fail_at((struct ft_where){.file = file}, FT_EDATA,
+                          "'logits_scaling' is 0, by which logits would be divided");
+    d->logit_scale = 1 / d->logit_scale;
+    return FT_OK;
+}
+
+const struct ft_family ft_family_granite = {
+    .architecture = "GraniteForCausalLM",
+    .model_type = "granite",
+    .fields = {ft_common_fields, ft_bias_fields, granite_fields},
+    .rope = {.theta = 1e4},
+    .settle = granite_settle,
+    .decoder = {.vocab = 32000,
+                .hidden = 4096,
+                .ffn = 11008,
+                .layers = 32,
+                .heads = 32,
+                .max_positions = 2048,
+                .norm_eps = 1e-6,
+                .embed_scale = 1,
+                .residual_scale = 1,
+                .attention_scale = 1,
+                .logit_scale = 1,
+                NAMES},
+};
