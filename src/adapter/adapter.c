@@ -8,6 +8,7 @@ static int begin(struct ft_adapter **out, const struct ft_site *sites, int n_sit
     struct ft_adapter *a;
     FT_TRY(ft_alloc(&a, 1, sizeof *a));
     a->n_sites = n_sites;
+    a->conv1d = n_sites > 0 && sites[0].conv1d;
     int rc = ft_alloc(&a->slots, (size_t)n_sites, sizeof *a->slots);
     if (!rc)
         rc = ft_alloc(&a->slot_of_site, (size_t)n_sites, sizeof *a->slot_of_site);

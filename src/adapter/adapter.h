@@ -14,6 +14,7 @@ struct ft_site {
     int64_t in, out;
     int layer;
     int group; /* the first of the sites that read the same input and follow each other */
+    bool conv1d; /* its weight is stored as (in, out): PEFT's fan_in_fan_out */
 };
 
 /* An entry of rank_pattern or alpha_pattern. */

@@ -35,6 +35,7 @@ struct ft_adapter {
     double alpha;
     double dropout;
     bool rslora;
+    bool conv1d; /* the model's modules are */
     uint64_t seed;
     bool imported; /* from PEFT's files, whose patterns may match nothing */
     bool overlap;  /* patterns give a module two values: the first one counts */

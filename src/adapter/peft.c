@@ -66,7 +66,7 @@ int ft_adapter_describe(struct ft_adapter *a, const struct ft_adapter_options *o
                         " s:o, s:n, s:o, s:s, s:b, s:b}",
                         "base_model_name_or_path", "bias", "none", "alpha_pattern",
                         pattern_object(a, o->alpha_pattern, false), "exclude_modules",
-                        "fan_in_fan_out", 0, "inference_mode", 1, "init_lora_weights", 1,
+                        "fan_in_fan_out", a->conv1d, "inference_mode", 1, "init_lora_weights", 1,
                         "layers_to_transform", layers, "lora_alpha", number(a->alpha),
                         "lora_dropout", a->dropout, "layers_pattern", "modules_to_save",
                         "peft_type", a->method->peft_type, "r", (json_int_t)a->r, "rank_pattern",
@@ -146,7 +146,8 @@ static int refuse(const struct import *m, const char *key, const char *why)
 /* Keys that change what the adapter computes, and the value that ft supports. */
 static int check_features(const struct import *m)
 {
-    static const char *const flags[] = {"lora_bias", "fan_in_fan_out"};
+    static const char *const flags[] = {"lora_bias"};
+    bool fan_in = m->a->conv1d;
     static const char *const objects[] = {
         "modules_to_save", "trainable_token_indices", "target_parameters", "layer_replication",
         "arrow_config",    "alora_invocation_tokens", "kasa_config",       "monteclora_config",
@@ -172,6 +173,12 @@ static int check_features(const struct import *m)
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
         if (json_is_true(json_object_get(m->root, flags[i])))
             return refuse(m, flags[i], "is not supported");
+    if (!ft_json_bool(m->root, m->file, "fan_in_fan_out", &fan_in))
+        return FT_EDATA;
+    if (fan_in != m->a->conv1d) /* PEFT corrects it, with a warning */
+        ft_notice((struct ft_where){.file = m->file},
+                  "'fan_in_fan_out' is %s; this model's weights are stored %s, and that counts",
+                  fan_in ? "true" : "false", m->a->conv1d ? "so" : "otherwise");
     json_object_foreach((json_t *)(uintptr_t)m->root, key, value)
     {
         if (ft_starts_with(key, "use_") && strcmp(key, "use_rslora") != 0 &&

@@ -450,7 +450,8 @@ static int open_adapter(struct ft_job *j)
     FT_TRY(ft_alloc(&sites, (size_t)n, sizeof *sites));
     for (int i = 0; i < n; i++)
         sites[i] = (struct ft_site){modules[i].name, modules[i].in, modules[i].out,
-                                    modules[i].layer, modules[i].group};
+                                    modules[i].layer, modules[i].group,
+                                    ft_model_decoder(j->model)->conv1d};
     adapter_options(j->config, &o);
     int rc = j->config->lora_model_dir ? continue_adapter(j, sites, n)
                                        : ft_adapter_new(&j->adapter, sites, n, &o);

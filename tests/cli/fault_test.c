@@ -66,8 +66,8 @@ CASE(f09_unknown_architecture_rope_or_quantisation)
     set_model_config("rope_type", "\"spiral\"");
     EXPECT(3, "'rope_type' is 'spiral'", "@FT train @D/ok.yaml 2>&1");
     fresh_folder();
-    set_model_config("hidden_act", "\"gelu\"");
-    EXPECT(3, "'hidden_act' is 'gelu'", "@FT train @D/ok.yaml 2>&1");
+    set_model_config("hidden_act", "\"mish\"");
+    EXPECT(3, "'hidden_act' is 'mish'", "@FT train @D/ok.yaml 2>&1");
     fresh_folder();
     shell("sed -i 's|^{|{\"quantization_config\": {\"quant_method\": \"gptq\"},|' "
           "@D/model/config.json");

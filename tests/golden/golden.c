@@ -171,14 +171,14 @@ float *read_floats(struct ft_job *j, const struct ft_tensor *t)
     return out;
 }
 
-int golden_cases(char names[64][64])
+int golden_cases(char names[MAX_CASES][64])
 {
     struct dirent **list;
     int n = 0, found = scandir(FT_ROOT "/tests/golden", &list, NULL, alphasort);
     for (int i = 0; i < found; i++) {
         char path[512];
         snprintf(path, sizeof path, FT_ROOT "/tests/golden/%s/golden.safetensors", list[i]->d_name);
-        if (ft_file_exists(path) && n < 64 && strlen(list[i]->d_name) < 64)
+        if (ft_file_exists(path) && n < MAX_CASES && strlen(list[i]->d_name) < 64)
             strcpy(names[n++], list[i]->d_name);
         free(list[i]);
     }

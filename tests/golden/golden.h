@@ -43,6 +43,7 @@ void run_all(struct ft_job *j, enum ft_program p);
 float *read_floats(struct ft_job *j, const struct ft_tensor *t);
 
 /* The names of the golden cases. */
-int golden_cases(char names[64][64]);
+enum { MAX_CASES = 256 };
+int golden_cases(char names[MAX_CASES][64]);
 
 #endif

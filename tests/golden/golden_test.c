@@ -29,19 +29,23 @@ static double widened(const struct ft_tensor *w, int64_t i)
 static void check_logits(const char *name, struct ft_job *j, const struct ft_st *golden)
 {
     const struct ft_tensor *head = ft_model_head(j->model);
+    const struct ft_decoder *d = ft_model_decoder(j->model);
     const float *h = j->hidden->data;
     int64_t n, row = 0;
     double *want = read_values(golden, "logits", &n), largest = 0, worst = 0;
     for (int64_t i = 0; i < n; i++)
         largest = fmax(largest, fabs(want[i]));
     run_all(j, FT_EVAL);
-    for (int64_t d = 0; d < j->held.n_docs; d++) {
-        const struct ft_document *doc = &j->held.docs[d];
+    for (int64_t n_doc = 0; n_doc < j->held.n_docs; n_doc++) {
+        const struct ft_document *doc = &j->held.docs[n_doc];
         for (int64_t t = 0; t < doc->length; t++, row++)
             for (int64_t v = 0; v < head->rows; v++) {
                 double sum = 0;
                 for (int64_t c = 0; c < head->cols; c++)
                     sum += (double)h[row * head->cols + c] * widened(head, v * head->cols + c);
+                sum *= d->logit_scale;
+                if (d->logit_softcap > 0)
+                    sum = d->logit_softcap * tanh(sum / d->logit_softcap);
                 worst = fmax(worst, fabs(sum - want[(doc->start + t) * head->rows + v]));
             }
     }
@@ -172,7 +176,7 @@ static void check_trajectory(const char *name, const struct ft_st *golden)
 
 CASE(tiny_models_match_transformers_and_peft)
 {
-    char names[64][64];
+    char names[MAX_CASES][64];
     int n = golden_cases(names);
     CHECK(n >= 15);
     for (int i = 0; i < n; i++) {

@@ -74,7 +74,7 @@ static double distance(const float *a, const float *b, int64_t n)
 
 CASE(gradients_of_golden_models_follow_the_cpu)
 {
-    char names[64][64];
+    char names[MAX_CASES][64];
     int cases = golden_cases(names);
     if (!have_device())
         return;
