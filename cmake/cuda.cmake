@@ -44,7 +44,8 @@ foreach(source ${FT_CUDA_KERNELS} kernels/cuda/product.cu kernels/cuda/runtime.c
         OUTPUT ${object}
         COMMAND ${CMAKE_COMMAND} -E make_directory ${CMAKE_BINARY_DIR}/cuda
         COMMAND ${FT_NVCC} -std=c++17 -O3 ${codes} --Werror all-warnings -lineinfo
-                -Xcompiler=-fPIC,-Wall,-fvisibility=hidden -I${CMAKE_SOURCE_DIR}
+                -Xcompiler=-fPIC,-Wall,-fvisibility=hidden
+                "-DFT_VERSION=\"${PROJECT_VERSION}\"" -I${CMAKE_SOURCE_DIR}
                 -I${CMAKE_SOURCE_DIR}/src -c ${CMAKE_SOURCE_DIR}/${source} -o ${object}
         DEPENDS ${CMAKE_SOURCE_DIR}/${source} ${headers}
         COMMENT "nvcc ${source} (${archs})"

@@ -4,6 +4,8 @@
 
 #include "kernels/ops.h"
 
+#include <string.h>
+
 /* What a device adds to a backend: memory of its own, and a queue that runs behind the host's back.
  * Functions that return int give 0, or -1 with the reason in error(). Errors of queued work surface
  * in the next call that waits. */
@@ -75,11 +77,43 @@ const char *ft_cuda_products_file(void);
 int ft_backend_alloc(const struct ft_backend *b, void **out, size_t bytes);
 void ft_backend_close(const struct ft_backend *b); /* NULL and host backends: nothing */
 
-/* What the shared object exports as "ft_cuda_open": NULL with a reason in why. The struct's layout
- * is guarded by the version. */
-#define FT_CUDA_INTERFACE 1
-typedef const struct ft_backend *ft_cuda_open_fn(int interface, int device, char *why,
-                                                 size_t why_room);
+/* What a program and a shared object must have in common: worked out by the compiler on both sides,
+ * so that no number has to be raised by hand when a struct changes. */
+struct ft_interface {
+    size_t self, version, ops, backend, device_fns, ctx, tensor, args;
+};
+static inline struct ft_interface ft_interface_here(void)
+{
+    struct ft_interface i = {sizeof(struct ft_interface),
+                             0,
+                             FT_OP_COUNT,
+                             sizeof(struct ft_backend),
+                             sizeof(struct ft_device_fns),
+                             sizeof(struct ft_kernel_ctx),
+                             sizeof(struct ft_tensor),
+                             0};
+    for (const char *c = FT_VERSION; *c; c++)
+        i.version = 31 * i.version + (unsigned char)*c;
+        /* ops of the same size may have been renamed or moved */
+#define X(name, ins, outs)                                                                         \
+    i.args = 31 * i.args + sizeof(struct ft_##name##_args);                                        \
+    for (const char *c = #name; *c; c++)                                                           \
+        i.args = 31 * i.args + (unsigned char)*c;
+    FT_OPS(X)
+#undef X
+    return i;
+}
+
+/* What the shared object exports as "ft_cuda_open": NULL with a reason in why, also where the
+ * caller's interface is another. */
+typedef const struct ft_backend *ft_cuda_open_fn(const struct ft_interface *caller, int device,
+                                                 char *why, size_t why_room);
+
+static inline bool ft_interface_fits(const struct ft_interface *caller)
+{
+    const struct ft_interface here = ft_interface_here();
+    return caller->self == here.self && memcmp(caller, &here, sizeof here) == 0;
+}
 
 /* Rows of logits that head_loss holds at a time, for a buffer of at most `bytes` of f32. */
 static inline int64_t ft_head_chunk_rows(int64_t tokens, int64_t vocab, int64_t bytes)

@@ -64,6 +64,7 @@ static void *open_library(char *why, size_t room)
 int ft_cuda_backend(const struct ft_backend **out, int device)
 {
     char why[512];
+    const struct ft_interface here = ft_interface_here();
     *out = NULL;
     void *handle = open_library(why, sizeof why); /* stays open: its code may hold threads */
     ft_cuda_open_fn *open = NULL;
@@ -73,7 +74,7 @@ int ft_cuda_backend(const struct ft_backend **out, int device)
             snprintf(why, sizeof why, "%s is not ft's CUDA backend", library);
     }
     if (open)
-        *out = open(FT_CUDA_INTERFACE, device, why, sizeof why);
+        *out = open(&here, device, why, sizeof why);
     if (*out)
         return FT_OK;
     ft_fail(FT_ERESOURCE, "no CUDA device can be used: %s", why);

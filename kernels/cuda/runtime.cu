@@ -245,10 +245,10 @@ static int open_device(struct ft_cuda *c)
 }
 
 extern "C" __attribute__((visibility("default"))) const struct ft_backend *
-ft_cuda_open(int interface, int device, char *why, size_t why_room)
+ft_cuda_open(const struct ft_interface *caller, int device, char *why, size_t why_room)
 {
     struct ft_cuda *c = NULL;
-    if (interface != FT_CUDA_INTERFACE) {
+    if (!ft_interface_fits(caller)) {
         snprintf(why, why_room, "the CUDA backend beside ft is of another version");
         return NULL;
     }

@@ -174,6 +174,11 @@ int ft_graph_run(struct ft_graph *g, enum ft_program p, struct ft_pool *pool,
 struct ft_cost ft_graph_cost(const struct ft_graph *g, enum ft_program p, const struct ft_run *run,
                              double flops[FT_OP_COUNT]);
 
+/* Seconds of a program's run at these rates (FLOPs and bytes a second): each op takes the larger of
+ * what its FLOPs and its bytes take. */
+double ft_graph_seconds(const struct ft_graph *g, enum ft_program p, const struct ft_run *run,
+                        double flops, double bytes);
+
 /* FLOPs of one pass in products, without what recompute adds. */
 double ft_graph_useful_flops(const struct ft_graph *g, const struct ft_run *run);
 

@@ -57,6 +57,21 @@ struct ft_cost ft_graph_cost(const struct ft_graph *g, enum ft_program p, const 
     return sum;
 }
 
+double ft_graph_seconds(const struct ft_graph *g, enum ft_program p, const struct ft_run *run,
+                        double flops, double bytes)
+{
+    double seconds = 0;
+    for (int i = 0; i < g->programs[p].n; i++) {
+        const struct ft_node *n = &g->programs[p].v[i];
+        if (n->removed)
+            continue;
+        const struct ft_cost c = ft_op_cost(n->op, &n->args, run->counts);
+        const double compute = ft_op_is_product(n->op) ? c.flops / flops : 0;
+        seconds += compute > c.bytes / bytes ? compute : c.bytes / bytes;
+    }
+    return seconds;
+}
+
 double ft_graph_useful_flops(const struct ft_graph *g, const struct ft_run *run)
 {
     double sum = 0;

@@ -117,12 +117,8 @@ static struct ft_run full_pass(const struct ft_job *j)
 /* Seconds of one run of a program with all rows live. */
 static double program_seconds(const struct ft_job *j, enum ft_program p, const struct ft_rates *r)
 {
-    double flops[FT_OP_COUNT] = {0}, products = 0;
     const struct ft_run run = full_pass(j);
-    struct ft_cost all = ft_graph_cost(j->graph, p, &run, flops);
-    for (int i = 0; i < FT_OP_COUNT; i++)
-        products += ft_op_is_product((enum ft_op)i) ? flops[i] : 0;
-    return products / r->flops + (all.bytes / r->bytes) / 4; /* products stream most of the bytes */
+    return ft_graph_seconds(j->graph, p, &run, r->flops, r->bytes);
 }
 
 double ft_job_seconds(const struct ft_job *j, const struct ft_rates *r)

@@ -173,11 +173,11 @@ static size_t number(const char *name, size_t otherwise)
 }
 
 extern "C" __attribute__((visibility("default"))) const struct ft_backend *
-ft_cuda_open(int interface, int device, char *why, size_t why_room)
+ft_cuda_open(const struct ft_interface *caller, int device, char *why, size_t why_room)
 {
     (void)device;
     struct ft_cuda *c = (struct ft_cuda *)calloc(1, sizeof *c);
-    if (interface != FT_CUDA_INTERFACE || !c) {
+    if (!ft_interface_fits(caller) || !c) {
         snprintf(why, why_room, "the emulated device cannot be opened");
         free(c);
         return NULL;
