@@ -81,6 +81,10 @@ int ft_device_run(struct ft_graph *g, enum ft_program p, const struct ft_run *ru
 int ft_graph_walk(struct ft_graph *g, enum ft_program p, struct ft_kernel_ctx *ctx,
                   struct ft_profile *profile);
 
+/* place.c: offsets for values that live from `first` to `last`, of so many positions; *bytes is the
+ * end of the highest. Sorts the list. */
+int ft_place_values(struct ft_value **values, int n, int positions, size_t *bytes);
+
 static inline struct ft_value *ft_value_of(struct ft_tensor *t)
 {
     return (struct ft_value *)t; /* t is its first member */

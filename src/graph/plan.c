@@ -1,5 +1,5 @@
 /* Places every value in one block: persistent values as declared, pass values and scratch by
- * lifetime, largest first, each at the lowest place that is free while it lives. */
+ * lifetime (place.c). */
 #include "graph/internal.h"
 
 enum { ALIGN = 256 }; /* what the matrix products of a device read fastest */
@@ -114,86 +114,58 @@ static void share_places(struct ft_graph *g)
         }
 }
 
-static int by_size(const void *a, const void *b)
+static int count_positions(const struct ft_graph *g)
 {
-    const struct ft_value *x = *(struct ft_value *const *)a, *y = *(struct ft_value *const *)b;
-    if (x->bytes != y->bytes)
-        return x->bytes < y->bytes ? 1 : -1;
-    return x->t.id - y->t.id;
+    int n = 0;
+    for (int p = 0; p < FT_PROGRAMS; p++)
+        n += g->programs[p].n;
+    return n;
 }
 
-static int by_offset(const void *a, const void *b)
+/* Whether v has a place of its own, which it keeps from `first` to `last`. */
+static bool has_place(const struct ft_value *v)
 {
-    const struct ft_value *x = *(struct ft_value *const *)a, *y = *(struct ft_value *const *)b;
-    return x->offset < y->offset ? -1 : x->offset > y->offset;
-}
-
-/* The lowest offset for v among `placed`, sorted by offset. */
-static size_t lowest_gap(struct ft_value *const *placed, int n, const struct ft_value *v)
-{
-    size_t at = 0;
-    for (int i = 0; i < n; i++) {
-        const struct ft_value *o = placed[i];
-        if (o->last < v->first || o->first > v->last)
-            continue;
-        if (o->offset >= at + v->bytes)
-            break;
-        if (o->offset + o->bytes > at)
-            at = o->offset + o->bytes;
-    }
-    return at;
+    return is_placed_by_lifetime(v) && v->root == v && !v->parent && v->first >= 0;
 }
 
 static int place_by_lifetime(struct ft_graph *g)
 {
-    struct ft_value **todo, **placed;
-    int n = 0, done = 0;
-    FT_TRY(ft_alloc(&todo, (size_t)g->n_values * 2 + 1, sizeof *todo));
-    placed = todo + g->n_values;
-    for (int i = 0; i < g->n_values; i++) {
-        struct ft_value *v = g->values[i];
-        if (is_placed_by_lifetime(v) && v->root == v && !v->parent && v->first >= 0)
-            todo[n++] = v;
-    }
-    qsort(todo, (size_t)n, sizeof *todo, by_size);
-    g->pass_bytes = 0;
-    for (int i = 0; i < n; i++) {
-        struct ft_value *v = todo[i];
-        v->offset = lowest_gap(placed, done, v);
-        int at = done++;
-        for (; at > 0 && by_offset(&placed[at - 1], &v) > 0; at--)
-            placed[at] = placed[at - 1];
-        placed[at] = v;
-        if (v->offset + v->bytes > g->pass_bytes)
-            g->pass_bytes = v->offset + v->bytes;
-    }
+    struct ft_value **todo;
+    int n = 0;
+    FT_TRY(ft_alloc(&todo, (size_t)g->n_values + 1, sizeof *todo));
+    for (int i = 0; i < g->n_values; i++)
+        if (has_place(g->values[i]))
+            todo[n++] = g->values[i];
+    int rc = ft_place_values(todo, n, count_positions(g), &g->pass_bytes);
     ft_free(todo);
-    return FT_OK;
+    return rc;
 }
 
-static void find_peak(struct ft_graph *g, struct ft_plan *plan)
+/* The position at which most lives, and how much of that is scratch. */
+static int find_peak(struct ft_graph *g, struct ft_plan *plan)
 {
-    int positions = 0;
-    size_t best = 0;
-    for (int p = 0; p < FT_PROGRAMS; p++)
-        positions += g->programs[p].n;
-    for (int at = 0; at < positions; at++) {
-        size_t now = 0, scratch = 0;
-        for (int i = 0; i < g->n_values; i++) {
-            const struct ft_value *v = g->values[i];
-            if (is_placed_by_lifetime(v) && v->root == v && !v->parent && v->first <= at &&
-                v->last >= at) {
-                now += v->bytes;
-                scratch += v->use == FT_M_SCRATCH ? v->bytes : 0;
-            }
-        }
-        if (now > best) {
-            best = now;
-            g->peak = at;
-            plan->used[FT_M_SCRATCH] = scratch;
+    const int positions = count_positions(g);
+    int64_t *change, now[2] = {0}, best = 0; /* of all; of scratch */
+    FT_TRY(ft_alloc(&change, 2 * (size_t)positions + 2, sizeof *change));
+    for (int i = 0; i < g->n_values; i++) {
+        const struct ft_value *v = g->values[i];
+        for (int scratch = 0; has_place(v) && scratch <= (v->use == FT_M_SCRATCH); scratch++) {
+            change[2 * v->first + scratch] += (int64_t)v->bytes;
+            change[2 * v->last + 2 + scratch] -= (int64_t)v->bytes;
         }
     }
+    for (int at = 0; at < positions; at++) {
+        now[0] += change[2 * at];
+        now[1] += change[2 * at + 1];
+        if (now[0] > best) {
+            best = now[0];
+            g->peak = at;
+            plan->used[FT_M_SCRATCH] = (size_t)now[1];
+        }
+    }
+    ft_free(change);
     plan->used[FT_M_PASS] = g->pass_bytes - plan->used[FT_M_SCRATCH];
+    return FT_OK;
 }
 
 /* How far rows lie apart, once it is known what lies behind their columns. */
@@ -239,7 +211,7 @@ int ft_graph_plan(struct ft_graph *g, struct ft_plan *plan)
     FT_TRY(place_by_lifetime(g));
     g->pass_begin = at;
     g->block_bytes = at + g->pass_bytes;
-    find_peak(g, plan);
+    FT_TRY(find_peak(g, plan));
     plan->total = g->block_bytes;
     plan->values = g->n_values;
     for (int p = 0; p < FT_PROGRAMS; p++)
@@ -279,8 +251,7 @@ int ft_graph_peak_lines(const struct ft_graph *g, struct ft_plan_line *lines, in
     int n = 0;
     for (int i = 0; i < g->n_values; i++) {
         const struct ft_value *v = g->values[i];
-        if (!is_placed_by_lifetime(v) || v->root != v || v->parent || v->first > g->peak ||
-            v->last < g->peak)
+        if (!has_place(v) || v->first > g->peak || v->last < g->peak)
             continue;
         int k = 0;
         while (k < n && strcmp(all[k].name, v->t.name) != 0)

@@ -1,4 +1,5 @@
 /* The graph: fusing, recompute, the memory plan. */
+#include "core/clock.h"
 #include "core/mem.h"
 #include "graph/graph.h"
 #include "tests/check.h"
@@ -21,12 +22,8 @@ static struct ft_tensor *norm(const struct tiny *t, struct ft_tensor *x)
     return ft_norm(t->g, (struct ft_norm_args){.x = x, .w = t->norm, .eps = 1e-5f}, 1, false);
 }
 
-/* embed -> norm -> linear + LoRA -> (added to the input) -> norm -> head */
-static void build(struct tiny *t, enum ft_recompute policy, bool fuse)
+static void declare(struct tiny *t)
 {
-    const struct ft_backend *b;
-    FT_ASSERT(ft_cpu_backend(&b, "auto") == FT_OK);
-    FT_ASSERT(ft_graph_new(&t->g, b) == FT_OK);
     t->ids = ft_graph_input(t->g, "ids", FT_I32, T, 1, FT_ROWS);
     t->targets = ft_graph_input(t->g, "targets", FT_I32, T, 1, FT_ROWS);
     t->picked = ft_graph_input(t->g, "picked", FT_I32, T, 1, FT_ROWS);
@@ -40,9 +37,13 @@ static void build(struct tiny *t, enum ft_recompute policy, bool fuse)
     t->grad = ft_graph_value(t->g, FT_M_GRADIENT, "grad", FT_F32, 1, 2 * R * C);
     ft_graph_train(t->g, t->a, 0, 0, ft_graph_view(t->g, t->grad, "da", R, C, 0), 1);
     ft_graph_train(t->g, t->b, 0, 0, ft_graph_view(t->g, t->grad, "db", C, R, R * C), 1);
-    ft_graph_begin(t->g, FT_PASS);
+}
+
+/* embed -> layers of norm -> linear + LoRA -> (added to the input) -> norm -> head */
+static void forward(struct tiny *t, int layers)
+{
     struct ft_tensor *h = ft_embed(t->g, t->ids, t->embed, NULL, 1);
-    for (int l = 0; l < 2; l++) {
+    for (int l = 0; l < layers; l++) {
         ft_graph_layer(t->g, l, h);
         struct ft_tensor *x = norm(t, h);
         struct ft_tensor *gate = ft_linear(t->g, x, t->w1, NULL, NULL, 1);
@@ -58,6 +59,16 @@ static void build(struct tiny *t, enum ft_recompute policy, bool fuse)
                                                   .picked = t->picked,
                                                   .scalars = t->scalars,
                                                   .scale = 1});
+}
+
+static void build(struct tiny *t, enum ft_recompute policy, bool fuse)
+{
+    const struct ft_backend *b;
+    FT_ASSERT(ft_cpu_backend(&b, "auto") == FT_OK);
+    FT_ASSERT(ft_graph_new(&t->g, b) == FT_OK);
+    declare(t);
+    ft_graph_begin(t->g, FT_PASS);
+    forward(t, 2);
     t->fused = fuse ? ft_graph_fuse(t->g, FT_PASS) : 0;
     ft_graph_backward(t->g, policy);
     t->fused += fuse ? ft_graph_fuse(t->g, FT_PASS) : 0;
@@ -159,5 +170,30 @@ CASE(nothing_is_computed_below_the_first_adapter)
     ft_graph_cost(t.g, FT_PASS, &(struct ft_run){.counts = {[FT_ROWS] = T, [FT_DOCUMENTS] = 1}},
                   flops);
     CHECK(flops[FT_OP_norm_dx] == 9.0 * T * C * 2); /* the last norm's and the second layer's */
+    ft_graph_free(t.g);
+}
+
+/* As many values as the deepest models have: planned in a moment, in no more than what lives at the
+ * peak. */
+CASE(a_hundred_thousand_values_are_placed)
+{
+    enum { LAYERS = 3600 };
+    const struct ft_backend *b;
+    struct tiny t = {0};
+    FT_ASSERT(ft_cpu_backend(&b, "auto") == FT_OK);
+    FT_ASSERT(ft_graph_new(&t.g, b) == FT_OK);
+    declare(&t);
+    ft_graph_begin(t.g, FT_PASS);
+    forward(&t, LAYERS);
+    ft_graph_fuse(t.g, FT_PASS);
+    ft_graph_backward(t.g, FT_RECOMPUTE_CHEAP);
+    ft_graph_fuse(t.g, FT_PASS);
+    const double start = ft_now();
+    CHECK_INT(ft_graph_plan(t.g, &t.plan), FT_OK);
+    printf("  %d values placed in %.2f s\n", t.plan.values, ft_now() - start);
+    CHECK(t.plan.values >= 100000);
+    /* kept of a layer: its input, gate and up, and less of u and of the norm's sum */
+    const size_t kept = (size_t)LAYERS * 3 * T * C * sizeof(float);
+    CHECK(t.plan.used[FT_M_PASS] > kept && t.plan.used[FT_M_PASS] < 2 * kept);
     ft_graph_free(t.g);
 }
