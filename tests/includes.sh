@@ -9,15 +9,16 @@ declare -A may=(
     [kernels]="core"
     [graph]="kernels core"
     [io]="core"
-    [text]="core"
+    [jinja]="core"
+    [text]="jinja core"
     [config]="core"
     [model]="graph kernels io core"
     [adapter]="graph kernels io core"
-    [data]="io text core"
+    [data]="io text jinja core"
     [track]="core"
     [dist]="core"
-    [train]="adapter model data track dist graph kernels io text config core"
-    [cli]="train adapter model data track graph kernels io text config core"
+    [train]="adapter model data track dist graph kernels io text jinja config core"
+    [cli]="train adapter model data track graph kernels io text jinja config core"
 )
 
 bad=0 seen=0

@@ -2,7 +2,7 @@
 #ifndef FT_TEXT_CHAT_H
 #define FT_TEXT_CHAT_H
 
-#include "text/template.h"
+#include "jinja/template.h"
 
 struct ft_chat;
 

@@ -6,6 +6,23 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+int ft_ids_add(struct ft_ids *ids, int32_t id)
+{
+    if (ids->n == ids->room) {
+        size_t room = ids->room ? 2 * ids->room : 256;
+        FT_TRY(ft_grow(&ids->v, room, sizeof *ids->v));
+        ids->room = room;
+    }
+    ids->v[ids->n++] = id;
+    return FT_OK;
+}
+
+void ft_ids_free(struct ft_ids *ids)
+{
+    ft_free(ids->v);
+    *ids = (struct ft_ids){0};
+}
+
 struct ft_tokenizer {
     struct ft_arena arena;
     struct ft_text_model model;

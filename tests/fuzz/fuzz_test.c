@@ -7,7 +7,7 @@
 #include "core/mem.h"
 #include "io/records.h"
 #include "tests/check.h"
-#include "text/template.h"
+#include "jinja/template.h"
 #include "text/tokenizer.h"
 
 #include <dirent.h>

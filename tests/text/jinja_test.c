@@ -3,7 +3,7 @@
 #include "core/mem.h"
 #include "tests/check.h"
 #include "tests/failing.h"
-#include "text/template.h"
+#include "jinja/template.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -4,7 +4,7 @@
 #include "core/mem.h"
 #include "tests/check.h"
 #include "text/chat.h"
-#include "text/template.h"
+#include "jinja/template.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,8 +1,8 @@
 /* Chat templates: the Jinja that Hugging Face's templates are written in, as transformers renders
  * it (trim_blocks, lstrip_blocks, loop controls, raise_exception, strftime_now, tojson,
  * generation). What is not supported is an error with line and column. */
-#ifndef FT_TEXT_TEMPLATE_H
-#define FT_TEXT_TEMPLATE_H
+#ifndef FT_JINJA_TEMPLATE_H
+#define FT_JINJA_TEMPLATE_H
 
 #include "core/status.h"
 

@@ -1,9 +1,12 @@
 /* What the template's parser and its interpreter share: the tree and the values. */
-#ifndef FT_TEXT_JINJA_H
-#define FT_TEXT_JINJA_H
+#ifndef FT_JINJA_JINJA_H
+#define FT_JINJA_JINJA_H
 
-#include "text/internal.h"
-#include "text/template.h"
+#include "core/bytes.h"
+#include "core/json.h"
+#include "core/mem.h"
+#include "core/text.h"
+#include "jinja/template.h"
 
 enum jn_kind {
     /* expressions */

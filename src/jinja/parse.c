@@ -1,5 +1,5 @@
 /* Reads templates: text and tags, and in the tags Jinja's expressions. */
-#include "text/jinja_lex.h"
+#include "jinja/lex.h"
 
 #include <errno.h>
 #include <stdarg.h>

@@ -1,6 +1,6 @@
 /* Calls of what is built in, with Python's rules for arguments; functions, and the methods of
  * dicts, lists and loops. */
-#include "text/jinja_run.h"
+#include "jinja/run.h"
 
 #include <time.h>
 

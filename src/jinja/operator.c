@@ -1,6 +1,6 @@
 /* The operators of templates. */
 #define _GNU_SOURCE
-#include "text/jinja_run.h"
+#include "jinja/run.h"
 
 #include <math.h>
 #include <stdio.h>

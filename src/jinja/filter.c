@@ -1,6 +1,6 @@
 /* Filters. */
 #define _GNU_SOURCE
-#include "text/jinja_run.h"
+#include "jinja/run.h"
 
 #include <ctype.h>
 #include <math.h>

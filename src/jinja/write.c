@@ -1,5 +1,5 @@
 /* The values of templates as text: Python's str and repr. */
-#include "text/jinja_run.h"
+#include "jinja/run.h"
 
 #include <math.h>
 #include <stdio.h>

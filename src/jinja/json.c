@@ -1,5 +1,5 @@
 /* tojson: Python's json.dumps. */
-#include "text/jinja_run.h"
+#include "jinja/run.h"
 
 #include <math.h>
 #include <stdio.h>

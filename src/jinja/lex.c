@@ -1,5 +1,5 @@
 /* Cuts templates into words, and strips what Jinja strips around tags. */
-#include "text/jinja_lex.h"
+#include "jinja/lex.h"
 
 #include <ctype.h>
 #include <stdarg.h>

@@ -1,5 +1,5 @@
 /* Runs templates: variables, expressions, macros, statements. */
-#include "text/jinja_run.h"
+#include "jinja/run.h"
 
 enum { MOST_CALLS = 150, MOST_DEPTH = 1500, OF_STEP = 400 }; /* OF_STEP: the work of one */
 

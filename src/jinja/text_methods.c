@@ -1,6 +1,6 @@
 /* The methods of texts, as Python has them. */
 #define _GNU_SOURCE
-#include "text/jinja_run.h"
+#include "jinja/run.h"
 
 #include <oniguruma.h>
 #include <utf8proc.h>

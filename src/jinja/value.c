@@ -1,6 +1,6 @@
 /* The values of templates: making them, looking at them, as Python has them. */
 #define _GNU_SOURCE
-#include "text/jinja_run.h"
+#include "jinja/run.h"
 
 #include <math.h>
 #include <stdarg.h>

@@ -1,10 +1,10 @@
 /* What the parts of the templates' interpreter share: the run, making and looking at values, the
  * tables of filters, tests, methods and functions. Values live as long as the run. An error is kept
  * in the run (rc), and everything goes on, doing nothing, with values that may be looked at. */
-#ifndef FT_TEXT_JINJA_RUN_H
-#define FT_TEXT_JINJA_RUN_H
+#ifndef FT_JINJA_RUN_H
+#define FT_JINJA_RUN_H
 
-#include "text/jinja.h"
+#include "jinja/jinja.h"
 
 enum jr_flow { JR_GO_ON, JR_BREAK, JR_CONTINUE };
 

@@ -1,8 +1,8 @@
 /* The words of a template: text, and the names, numbers, texts and signs within its tags. */
-#ifndef FT_TEXT_JINJA_LEX_H
-#define FT_TEXT_JINJA_LEX_H
+#ifndef FT_JINJA_LEX_H
+#define FT_JINJA_LEX_H
 
-#include "text/jinja.h"
+#include "jinja/jinja.h"
 
 enum token_kind {
     T_END,

@@ -1,5 +1,5 @@
 /* Tests: x is name. */
-#include "text/jinja_run.h"
+#include "jinja/run.h"
 
 static struct jv *is_kind(const struct jv_call *c)
 {

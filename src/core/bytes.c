@@ -1,8 +1,11 @@
 /* Growing bytes and lists, code points and their properties. */
-#include "text/internal.h"
+#include "core/bytes.h"
 
-#include <stdarg.h>
-#include <stdio.h>
+#include "core/mem.h"
+#include "core/status.h"
+#include "core/text.h"
+
+#include <string.h>
 #include <utf8proc.h>
 
 int ft_bytes_add(struct ft_bytes *b, const char *p, size_t n)
@@ -62,23 +65,6 @@ int ft_ranges_add(struct ft_ranges *r, size_t begin, size_t end, bool match)
     return FT_OK;
 }
 
-int ft_ids_add(struct ft_ids *ids, int32_t id)
-{
-    if (ids->n == ids->room) {
-        size_t room = ids->room ? 2 * ids->room : 256;
-        FT_TRY(ft_grow(&ids->v, room, sizeof *ids->v));
-        ids->room = room;
-    }
-    ids->v[ids->n++] = id;
-    return FT_OK;
-}
-
-void ft_ids_free(struct ft_ids *ids)
-{
-    ft_free(ids->v);
-    *ids = (struct ft_ids){0};
-}
-
 int ft_put_code_point(char *p, int32_t c)
 {
     return (int)utf8proc_encode_char(c, (utf8proc_uint8_t *)p);
@@ -127,42 +113,4 @@ bool ft_is_punctuation(int32_t c)
     if (k >= UTF8PROC_CATEGORY_PC && k <= UTF8PROC_CATEGORY_PO)
         return !IN(later_punctuation, c);
     return IN(former_punctuation, c);
-}
-
-int ft_refuse(const struct ft_place *at, const char *fmt, ...)
-{
-    char text[512];
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(text, sizeof text, fmt, ap);
-    va_end(ap);
-    return ft_fail_at((struct ft_where){.file = at->file}, FT_EDATA, "'%s' %s", at->path, text);
-}
-
-/* --- the characters that byte-level vocabularies write bytes with (GPT-2's bytes_to_unicode) ---
- */
-
-static bool is_itself(int b)
-{
-    return (b >= '!' && b <= '~') || (b >= 0xa1 && b <= 0xac) || (b >= 0xae && b <= 0xff);
-}
-
-int32_t ft_byte_char(uint8_t byte)
-{
-    int32_t others = 0;
-    if (is_itself(byte))
-        return byte;
-    for (int b = 0; b < byte; b++)
-        others += !is_itself(b);
-    return 256 + others;
-}
-
-int ft_char_byte(int32_t c)
-{
-    if (c < 256)
-        return is_itself(c) ? c : -1;
-    for (int b = 0, next = 256; b < 256; b++)
-        if (!is_itself(b) && next++ == c)
-            return b;
-    return -1;
 }
