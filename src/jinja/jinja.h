@@ -6,6 +6,8 @@
 #include "core/json.h"
 #include "core/mem.h"
 #include "core/text.h"
+
+#include <string.h>
 #include "jinja/template.h"
 
 enum jn_kind {

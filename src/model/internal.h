@@ -133,6 +133,11 @@ struct ft_model {
     const char *embed_name, *head_name; /* their tensors */
 };
 
+/* recognise.c: the row of an architecture, or else of a type; NULL: none. And a folder's
+ * config.json into m->family and m->decoder. */
+const struct ft_family *ft_family_find(const char *architecture, const char *type);
+int ft_model_read_config(struct ft_model *m);
+
 /* config.c: fills m->decoder, which has the family's defaults. */
 int ft_config_to_decoder(const json_t *root, const char *file, const struct ft_family *f,
                          struct ft_model *m);

@@ -26,6 +26,15 @@ void ft_served_free(struct ft_served *v);
 int ft_served_write(const struct ft_served *v, const struct ft_config *c, const char *from,
                     const char *to);
 
+/* --- job_data.c, job_length.c, job_adapter.c, job_graph.c: the parts of ft_job_open --- */
+
+int ft_job_open_data(struct ft_job *j, const struct ft_job_hooks *hooks);
+void ft_job_set_batching(struct ft_job *j);
+int ft_job_open_batching(struct ft_job *j); /* after the data is there */
+void ft_job_find_length(struct ft_job *j);
+int ft_job_open_adapter(struct ft_job *j);
+int ft_job_open_graph(struct ft_job *j);
+
 /* --- objective.c: what is done with the hidden states --- */
 
 /* Appends the loss to the current program. */
