@@ -119,6 +119,13 @@ static struct ft_cost attention_dx_cost(const union ft_op_args *a, const int64_t
                             all_bytes(FT_OP_attention_dx, a, n)};
 }
 
+static struct ft_cost row_norms_cost(const union ft_op_args *a, const int64_t *n)
+{
+    const struct ft_row_norms_args *r = &a->row_norms;
+    return (struct ft_cost){2 * elements(r->w, n) * (double)(r->a->rows + 1),
+                            all_bytes(FT_OP_row_norms, a, n)};
+}
+
 /* Logits are written and read once or twice, a chunk at a time. */
 static struct ft_cost head_loss_cost(const union ft_op_args *a, const int64_t *n)
 {
@@ -239,6 +246,29 @@ static void regroup_check(const union ft_op_args *a)
               r->x->cols == (int64_t)r->groups * (r->per_group + 2) * r->head_dim);
 }
 
+static void row_norms_check(const union ft_op_args *a)
+{
+    const struct ft_row_norms_args *r = &a->row_norms;
+    FT_ASSERT(r->a->cols == r->w->cols && is(r->b, r->w->rows, r->a->rows));
+    FT_ASSERT(is(r->norm, 1, r->w->rows) && r->norm->dtype == FT_F32);
+    FT_ASSERT(r->w->cols <= FT_NORM_COLS_MAX);
+}
+
+static void scale_columns_check(const union ft_op_args *a)
+{
+    const struct ft_scale_columns_args *s = &a->scale_columns;
+    FT_ASSERT(same(s->x, s->y) && is(s->m, 1, s->x->cols) && same_or_none(s->norm, s->m));
+    FT_ASSERT(same_or_none(s->add, s->x) && (!s->bias || is(s->bias, 1, s->x->cols)));
+    FT_ASSERT(s->m->dtype == FT_F32);
+}
+
+static void columns_dw_check(const union ft_op_args *a)
+{
+    const struct ft_columns_dw_args *c = &a->columns_dw;
+    FT_ASSERT(same_or_none(c->x, c->dy) && is(c->dw, 1, c->dy->cols));
+    FT_ASSERT(same_or_none(c->norm, c->dw) && c->dw->dtype == FT_F32);
+}
+
 static void head_loss_check(const union ft_op_args *a)
 {
     const struct ft_head_loss_args *h = &a->head_loss;
@@ -333,6 +363,11 @@ const struct ft_op_row ft_op_rows[FT_OP_COUNT] = {
     ROW(dropout, FT_ROWWISE, AGAIN, SLOT(dropout, add), OVER({0, 0}, {0, 2}), 20, NULL),
     ROW(add, FT_ROWWISE, KEEP, SLOT(add, a), OVER({0, 0}, {0, 1}), 1, NULL),
     ROW(regroup, FT_ROWWISE, KEEP, 0, NONE, 0, NULL),
+    ROW(row_norms, FT_ROWWISE, KEEP, 0, NONE, 0, row_norms_cost),
+    ROW(scale_columns, FT_ROWWISE, KEEP,
+        SLOT(scale_columns, norm) | SLOT(scale_columns, bias) | SLOT(scale_columns, add),
+        OVER({0, 0}, {0, 4}), 3, NULL),
+    ROW(columns_dw, FT_ROWWISE, KEEP, SLOT(columns_dw, x) | SLOT(columns_dw, norm), NONE, 3, NULL),
     ROW(head_loss, FT_PRODUCT, KEEP, SLOT(head_loss, dh), NONE, 0, head_loss_cost),
     ROW(grad_norm, FT_PARAMETERS, KEEP, 0, NONE, 2, NULL),
     ROW(adamw, FT_PARAMETERS, KEEP, 0, NONE, 0, adamw_cost),

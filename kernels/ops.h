@@ -38,6 +38,9 @@
     X(dropout, 3, 1)                                                                               \
     X(add, 2, 1)                                                                                   \
     X(regroup, 1, 1)                                                                               \
+    X(row_norms, 3, 1)                                                                             \
+    X(scale_columns, 5, 1)                                                                         \
+    X(columns_dw, 3, 1)                                                                            \
     X(head_loss, 4, 2)                                                                             \
     X(grad_norm, 1, 1)                                                                             \
     X(adamw, 1, 4)                                                                                 \
@@ -175,6 +178,25 @@ struct ft_regroup_args {
     bool inverse;
 };
 
+/* norm[n] = |w[n] + scale b[n] a|, the lengths of the rows of an adapted weight; no gradient.
+ * w (N,K); a (R,K); b (N,R); norm (1,N) f32. */
+struct ft_row_norms_args {
+    struct ft_tensor *w, *a, *b, *norm;
+    float scale;
+};
+
+/* y = x * m / norm + bias + add, column by column; without norm, x * m + ...
+ * x, add, y (T,N); m, norm (1,N) f32; bias (1,N). y may overwrite x or add. */
+struct ft_scale_columns_args {
+    struct ft_tensor *x, *m, *norm /*?*/, *bias /*?*/, *add /*?*/, *y;
+};
+
+/* dw += sum_t dy * x / norm, column by column; without x, sum_t dy; without norm, undivided.
+ * dy, x (T,N); norm, dw (1,N) f32. */
+struct ft_columns_dw_args {
+    struct ft_tensor *dy, *x /*?*/, *norm /*?*/, *dw;
+};
+
 /* Cross-entropy of the output head, on trained rows only, in chunks of rows; `picked` lists them,
  * ascending, and FT_TRAINED counts them:
  *   logits = scale h w^T (never whole), or softcap tanh of that / softcap if softcap > 0;
@@ -220,6 +242,7 @@ struct ft_grad_norm_args {
 struct ft_adamw_args {
     struct ft_tensor *scalars, *grad, *p, *m, *v;
     float beta1, beta2, eps, weight_decay;
+    float rate; /* times the learning rate */
 };
 
 /* b = momentum b + g; p -= lr (b + decay p ...) as torch's SGD (no dampening, no Nesterov); mom may
@@ -227,6 +250,7 @@ struct ft_adamw_args {
 struct ft_sgd_args {
     struct ft_tensor *scalars, *grad, *p, *mom /*?*/;
     float momentum, weight_decay;
+    float rate; /* times the learning rate */
 };
 
 /* The copies that products read, from the f32 masters `values` (1,P): for each row of the table I64

@@ -57,12 +57,13 @@ static void adamw_piece(void *arg, int64_t piece, void *scratch)
 }
 
 /* True if the update is to be made; otherwise the gradient is dropped and nothing else changes. */
-static bool begin(struct job *j, const struct ft_tensor *scalars, const struct ft_tensor *grad)
+static bool begin(struct job *j, const struct ft_tensor *scalars, const struct ft_tensor *grad,
+                  float rate)
 {
     const double *s = scalars->data;
     j->n = grad->cols;
     j->factor = (float)s[FT_S_FACTOR];
-    j->lr = (float)s[FT_S_LR];
+    j->lr = (float)s[FT_S_LR] * rate;
     if (s[FT_S_FINITE] != 0)
         return true;
     memset(grad->data, 0, (size_t)j->n * sizeof(float));
@@ -74,10 +75,10 @@ void K(adamw)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
     const struct ft_adamw_args *a = &args->adamw;
     const double *s = a->scalars->data, step = s[FT_S_STEP];
     struct job j = {.args = args};
-    if (!begin(&j, a->scalars, a->grad))
+    if (!begin(&j, a->scalars, a->grad, a->rate))
         return;
     double bc1 = 1 - __builtin_pow((double)a->beta1, step);
-    j.step_size = (float)(s[FT_S_LR] / bc1);
+    j.step_size = (float)(s[FT_S_LR] * (double)a->rate / bc1);
     j.root_bc2 = (float)__builtin_sqrt(1 - __builtin_pow((double)a->beta2, step));
     ft_pool_run(ctx->pool, (j.n + PIECE - 1) / PIECE, adamw_piece, &j);
 }
@@ -101,7 +102,7 @@ static void sgd_piece(void *arg, int64_t piece, void *scratch)
 void K(sgd)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
 {
     struct job j = {.args = args};
-    if (begin(&j, args->sgd.scalars, args->sgd.grad))
+    if (begin(&j, args->sgd.scalars, args->sgd.grad, args->sgd.rate))
         ft_pool_run(ctx->pool, (j.n + PIECE - 1) / PIECE, sgd_piece, &j);
 }
 

@@ -73,15 +73,16 @@ size_t ft_cuda_update_scratch(const union ft_op_args *args)
 }
 
 FT_KERNEL(32)
-prepare(struct ft_mark mark, const double *s, double beta1, double beta2, struct common *out)
+prepare(struct ft_mark mark, const double *s, double beta1, double beta2, double rate,
+        struct common *out)
 {
     ft_begin(mark);
     if (ft_thread() != 0)
         return;
     const double bc1 = 1 - pow(beta1, s[FT_S_STEP]), bc2 = 1 - pow(beta2, s[FT_S_STEP]);
     out->factor = (float)s[FT_S_FACTOR];
-    out->lr = (float)s[FT_S_LR];
-    out->step_size = (float)(s[FT_S_LR] / bc1);
+    out->lr = (float)(s[FT_S_LR] * rate);
+    out->step_size = (float)(s[FT_S_LR] * rate / bc1);
     out->root_bc2 = (float)sqrt(bc2);
     out->apply = s[FT_S_FINITE] != 0;
 }
@@ -90,7 +91,7 @@ struct update_job {
     const struct common *common;
     float *g, *p, *m, *v; /* sgd: m is the momentum or NULL */
     int64_t n;
-    float beta1, beta2, eps, decay;
+    float beta1, beta2, eps, decay, rate;
 };
 
 FT_KERNEL(THREADS) adamw(struct ft_mark mark, struct update_job j)
@@ -134,7 +135,7 @@ static void update(const struct ft_kernel_ctx *ctx, void (*kernel)(struct ft_mar
     struct common *common = (struct common *)ctx->scratch;
     j.common = common;
     ft_launch(ctx, prepare, ft_grid{1, 1, 1}, 32, 0, (const double *)scalars->data, (double)j.beta1,
-              (double)j.beta2, common);
+              (double)j.beta2, (double)j.rate, common);
     ft_launch(ctx, kernel, ft_grid{(j.n + PIECE - 1) / PIECE, 1, 1}, THREADS, 0, j);
 }
 
@@ -151,6 +152,7 @@ void ft_cuda_adamw(const struct ft_kernel_ctx *ctx, const union ft_op_args *args
     j.beta2 = a->beta2;
     j.eps = a->eps;
     j.decay = a->weight_decay;
+    j.rate = a->rate;
     update(ctx, adamw, a->scalars, j);
 }
 
@@ -164,5 +166,6 @@ void ft_cuda_sgd(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
     j.n = a->grad->cols;
     j.beta1 = a->momentum;
     j.decay = a->weight_decay;
+    j.rate = a->rate;
     update(ctx, sgd, a->scalars, j);
 }

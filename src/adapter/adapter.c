@@ -8,6 +8,7 @@ static int begin(struct ft_adapter **out, const struct ft_site *sites, int n_sit
     struct ft_adapter *a;
     FT_TRY(ft_alloc(&a, 1, sizeof *a));
     a->n_sites = n_sites;
+    a->rate[FT_RATE_FIRST] = a->rate[FT_RATE_SECOND] = 1;
     a->conv1d = n_sites > 0 && sites[0].conv1d;
     int rc = ft_alloc(&a->slots, (size_t)n_sites, sizeof *a->slots);
     if (!rc)
@@ -26,7 +27,7 @@ static int begin(struct ft_adapter **out, const struct ft_site *sites, int n_sit
     return FT_OK;
 }
 
-static const struct ft_adapter_method *find_method(const char *name)
+const struct ft_adapter_method *ft_adapter_method(const char *name)
 {
     for (int i = 0; i < ft_adapter_method_count; i++)
         if (strcmp(ft_adapter_methods[i].name, name) == 0)
@@ -40,12 +41,14 @@ int ft_adapter_new(struct ft_adapter **out, const struct ft_site *sites, int n_s
     struct ft_adapter *a;
     *out = NULL;
     FT_TRY(begin(&a, sites, n_sites));
-    a->method = find_method(o->method);
+    a->method = ft_adapter_method(o->method);
     FT_ASSERT(a->method);
     a->r = o->r;
     a->alpha = o->alpha != 0 ? o->alpha : 2 * (double)o->r;
     a->dropout = o->dropout;
     a->rslora = o->rslora;
+    if (o->loraplus_ratio > 0)
+        a->rate[FT_RATE_SECOND] = o->loraplus_ratio;
     a->seed = o->seed;
     int rc = ft_adapter_match(a, sites, n_sites, o);
     if (!rc)
@@ -61,13 +64,14 @@ int ft_adapter_new(struct ft_adapter **out, const struct ft_site *sites, int n_s
 }
 
 int ft_adapter_open(struct ft_adapter **out, const struct ft_site *sites, int n_sites,
-                    const char *folder, uint64_t seed)
+                    const char *folder, uint64_t seed, double loraplus_ratio)
 {
     struct ft_adapter *a;
     *out = NULL;
     FT_TRY(begin(&a, sites, n_sites));
-    a->method = &ft_adapter_methods[0];
     a->seed = seed;
+    if (loraplus_ratio > 0)
+        a->rate[FT_RATE_SECOND] = loraplus_ratio;
     int rc = ft_adapter_import(a, sites, n_sites, folder);
     if (rc) {
         ft_adapter_free(a);
@@ -84,6 +88,7 @@ void ft_adapter_free(struct ft_adapter *a)
     json_decref(a->peft);
     ft_free(a->folder);
     ft_free(a->slots);
+    ft_free(a->parameters);
     ft_free(a->slot_of_site);
     ft_free(a->sites_out);
     ft_arena_fini(&a->arena);
@@ -92,7 +97,7 @@ void ft_adapter_free(struct ft_adapter *a)
 
 int64_t ft_adapter_parameters(const struct ft_adapter *a)
 {
-    return a->parameters;
+    return a->size;
 }
 
 int ft_adapter_modules(const struct ft_adapter *a)
@@ -158,37 +163,50 @@ int64_t ft_adapter_stack_rank(const struct ft_adapter *a, int first, int n)
     return can_stack(a) ? (rank + 7) / 8 * 8 : 0;
 }
 
-/* What a slot's products read, and where its gradients go. */
-static void declare_slot(struct ft_adapter *a, struct ft_graph *g, struct ft_slot *s,
-                         struct ft_tensor *from)
+struct ft_tensor *ft_parameter_gradient(const struct ft_adapter *a, struct ft_graph *g,
+                                        const struct ft_parameter *p)
 {
-    char name[320];
-    snprintf(name, sizeof name, "%s.lora_A", s->name);
-    s->a = ft_graph_view(g, from, name, s->r, s->in, s->a_at);
-    ft_graph_train(g, s->a, 0, 0, ft_graph_view(g, a->gradients, name, s->r, s->in, s->a_at), 1);
-    snprintf(name, sizeof name, "%s.lora_B", s->name);
-    s->b = ft_graph_view(g, from, name, s->out, s->r, s->b_at);
-    ft_graph_train(g, s->b, 0, 0, ft_graph_view(g, a->gradients, name, s->out, s->r, s->b_at), 1);
+    return p->n_dims == 1 ? ft_graph_view(g, a->gradients, p->name, 1, p->rows, p->at)
+                          : ft_graph_view(g, a->gradients, p->name, p->rows, p->cols, p->at);
+}
+
+/* What a slot's ops read, and where its gradients go. Vectors are rows in the graph. */
+static void declare_slot(struct ft_adapter *a, struct ft_graph *g, struct ft_slot *s, bool stacked)
+{
+    for (const struct ft_parameter_row *row = a->method->parameters; row->suffix; row++) {
+        struct ft_parameter *p = s->p[row->role];
+        struct ft_tensor *from = a->copies && !row->master ? a->copies : a->values;
+        p->value = NULL;
+        if (stacked)
+            continue;
+        p->value = p->n_dims == 1 ? ft_graph_view(g, from, p->name, 1, p->rows, p->at)
+                                  : ft_graph_view(g, from, p->name, p->rows, p->cols, p->at);
+        ft_graph_train(g, p->value, 0, 0, ft_parameter_gradient(a, g, p), 1);
+    }
 }
 
 int ft_adapter_declare(struct ft_adapter *a, struct ft_graph *g)
 {
     const bool narrow = ft_graph_backend(g)->act != FT_F32, stack = narrow && can_stack(a);
-    const int64_t p = a->parameters;
-    a->values = ft_graph_value(g, FT_M_ADAPTER, "adapter parameters", FT_F32, 1, p);
-    a->gradients = ft_graph_value(g, FT_M_GRADIENT, "adapter gradients", FT_F32, 1, p);
+    a->values = ft_graph_value(g, FT_M_ADAPTER, "adapter parameters", FT_F32, 1, a->size);
+    a->gradients = ft_graph_value(g, FT_M_GRADIENT, "adapter gradients", FT_F32, 1, a->size);
     a->copies = a->table = NULL;
     if (narrow && !stack)
-        a->copies = ft_graph_value(g, FT_M_ADAPTER, "adapter copies", FT_BF16, 1, p);
+        a->copies = ft_graph_value(g, FT_M_ADAPTER, "adapter copies", FT_BF16, 1, a->size);
     for (int i = 0; i < a->n_slots; i++) {
-        a->slots[i].a = a->slots[i].b = a->slots[i].stack = NULL;
-        if (!stack)
-            declare_slot(a, g, &a->slots[i], narrow ? a->copies : a->values);
+        a->slots[i].stack = a->slots[i].w = NULL;
+        declare_slot(a, g, &a->slots[i], stack);
     }
     if (narrow)
         a->table = ft_graph_value(g, FT_M_ADAPTER, "adapter copies", FT_I64,
                                   stack ? 2 * a->n_slots : 1, FT_SEGMENT);
     return FT_OK;
+}
+
+int ft_adapter_ranges(const struct ft_adapter *a, const struct ft_rates_range **out)
+{
+    *out = a->ranges;
+    return a->n_ranges;
 }
 
 struct ft_tensor *ft_adapter_values(const struct ft_adapter *a)
@@ -209,18 +227,26 @@ void ft_adapter_linears(struct ft_adapter *a, struct ft_graph *g, struct ft_line
         return;
     }
     for (int i = 0; i < l->n; i++) {
-        const struct ft_slot *s = ft_adapter_slot(a, l->first + i);
+        struct ft_slot *s = ft_adapter_slot(a, l->first + i);
+        if (s)
+            s->w = l->of[i].w;
         l->of[i].y = s ? a->method->linear(a, g, s, l, i)
                        : ft_linear(g, l->x, l->of[i].w, l->of[i].bias, l->add, 1.f);
     }
 }
 
-int ft_adapter_emit_refresh(struct ft_adapter *a, struct ft_graph *g)
+void ft_adapter_emit_refresh(struct ft_adapter *a, struct ft_graph *g)
 {
     if (a->table)
         ft_graph_emit(g, FT_OP_refresh,
                       &(union ft_op_args){.refresh = {.values = a->values, .table = a->table}});
-    return FT_OK;
+}
+
+void ft_adapter_emit_start(struct ft_adapter *a, struct ft_graph *g)
+{
+    ft_adapter_emit_refresh(a, g);
+    for (int i = 0; i < a->n_slots && a->method->start && !a->folder; i++)
+        a->method->start(a, g, &a->slots[i]);
 }
 
 static void segment(int64_t *row, int64_t first, char *to, int64_t rows, int64_t cols, int64_t ld,
@@ -242,13 +268,14 @@ int ft_adapter_place(struct ft_adapter *a, struct ft_graph *g)
         return FT_OK;
     FT_TRY(ft_alloc(&rows, (size_t)a->table->rows * FT_SEGMENT, sizeof *rows));
     if (a->copies)
-        segment(rows, 0, a->copies->data, 1, a->parameters, a->parameters, 1);
+        segment(rows, 0, a->copies->data, 1, a->size, a->size, 1);
     for (int i = 0; !a->copies && i < a->n_slots; i++) {
         const struct ft_slot *s = &a->slots[i];
         const int64_t ld = ft_tensor_ld(s->stack), row = s->stack_out + s->first_rank;
         char *base = s->stack->data;
-        segment(rows + (2 * i) * FT_SEGMENT, s->a_at, base + 2 * row * ld, s->r, s->in, ld, 1);
-        segment(rows + (2 * i + 1) * FT_SEGMENT, s->b_at,
+        segment(rows + (2 * i) * FT_SEGMENT, s->p[FT_LORA_A]->at, base + 2 * row * ld, s->r, s->in,
+                ld, 1);
+        segment(rows + (2 * i + 1) * FT_SEGMENT, s->p[FT_LORA_B]->at,
                 base + 2 * (s->first_out * ld + s->stack_in + s->first_rank), s->out, s->r, ld,
                 s->scale);
     }

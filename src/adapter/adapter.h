@@ -13,7 +13,7 @@ struct ft_site {
     const char *name; /* "model.layers.0.self_attn.q_proj" */
     int64_t in, out;
     int layer;
-    int group; /* the first of the sites that read the same input and follow each other */
+    int group;   /* the first of the sites that read the same input and follow each other */
     bool conv1d; /* its weight is stored as (in, out): PEFT's fan_in_fan_out */
 };
 
@@ -29,6 +29,7 @@ struct ft_adapter_options {
     double alpha;               /* 0 with no patterns: 2 r */
     double dropout;             /* on the way into A, training only */
     bool rslora;                /* alpha / sqrt(r) instead of alpha / r */
+    double loraplus_ratio;      /* B's learning rate over A's; 0: the same */
     const char *const *targets; /* names, or ".suffix" matches; NULL ends; NULL: none */
     const char *target_regex;   /* instead of targets: matched as a whole */
     bool target_linear;         /* every linear module but the output head */
@@ -44,9 +45,9 @@ struct ft_adapter;
 int ft_adapter_new(struct ft_adapter **out, const struct ft_site *sites, int n_sites,
                    const struct ft_adapter_options *options);
 /* Continues from a PEFT LoRA adapter: method, ranks, alphas and modules come from its files; what
- * the options ask besides seed is ignored here (train checks that it does not contradict). */
+ * the options ask besides these is ignored here (train checks that it does not contradict). */
 int ft_adapter_open(struct ft_adapter **out, const struct ft_site *sites, int n_sites,
-                    const char *folder, uint64_t seed);
+                    const char *folder, uint64_t seed, double loraplus_ratio);
 void ft_adapter_free(struct ft_adapter *a);
 
 int64_t ft_adapter_parameters(const struct ft_adapter *a);
@@ -73,6 +74,13 @@ int ft_adapter_declare(struct ft_adapter *a, struct ft_graph *g);
 struct ft_tensor *ft_adapter_values(const struct ft_adapter *a);
 struct ft_tensor *ft_adapter_gradients(const struct ft_adapter *a);
 
+/* Parts of the flat block, and what the learning rate is multiplied with there. */
+struct ft_rates_range {
+    int64_t first, n;
+    double rate;
+};
+int ft_adapter_ranges(const struct ft_adapter *a, const struct ft_rates_range **out);
+
 /* Linear modules that read the same input. */
 struct ft_linears {
     int first, n;              /* sites first..first+n-1 */
@@ -90,7 +98,9 @@ struct ft_linears {
 void ft_adapter_linears(struct ft_adapter *a, struct ft_graph *g, struct ft_linears *l);
 
 /* Ends FT_UPDATE: makes the copies that products read. Nothing where they read the masters. */
-int ft_adapter_emit_refresh(struct ft_adapter *a, struct ft_graph *g);
+void ft_adapter_emit_refresh(struct ft_adapter *a, struct ft_graph *g);
+/* FT_START: the copies, and the first values that follow from the weights. */
+void ft_adapter_emit_start(struct ft_adapter *a, struct ft_graph *g);
 /* After the graph is placed: where the copies lie. */
 int ft_adapter_place(struct ft_adapter *a, struct ft_graph *g);
 

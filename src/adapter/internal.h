@@ -8,6 +8,23 @@
 #include "core/mem.h"
 #include "io/safetensors.h"
 
+/* What a parameter of a module is. */
+enum ft_role { FT_LORA_A, FT_LORA_B, FT_MAGNITUDE, FT_ROLES };
+
+/* Which learning rate a parameter takes: LoRA+ gives the second kind one of its own. */
+enum ft_rate_kind { FT_RATE_FIRST, FT_RATE_SECOND, FT_RATE_KINDS };
+
+/* A tensor of PEFT's file, in the flat block of all that is trained. */
+struct ft_parameter {
+    const char *name; /* in the file */
+    int64_t rows, cols;
+    int n_dims; /* in the file: 1 where cols is 1 */
+    int64_t at; /* its first element in the block */
+    /* once declared: what products read, the master or a bf16 copy of it; NULL where several
+     * modules are stacked */
+    struct ft_tensor *value;
+};
+
 /* One adapted module. */
 struct ft_slot {
     int site;
@@ -16,8 +33,8 @@ struct ft_slot {
     double alpha;
     float scale;
     int group;
-    int64_t a_at, b_at;      /* where A (r,in) and B (out,r) begin in the flat block */
-    struct ft_tensor *a, *b; /* what products read: the masters, or bf16 copies; NULL: stacked */
+    struct ft_parameter *p[FT_ROLES]; /* NULL: the method has none such */
+    struct ft_tensor *w;              /* the frozen weight, once built */
     struct ft_tensor *stack; /* the matrix that holds the copies: see struct ft_linears; or NULL */
     int64_t stack_out, stack_in, first_out, first_rank;
 };
@@ -30,7 +47,12 @@ struct ft_adapter {
     int *slot_of_site;  /* -1: none */
     int64_t *sites_out; /* columns of every site's output */
     int n_sites;
-    int64_t parameters;
+    struct ft_parameter *parameters;
+    int n_parameters;
+    int64_t size; /* elements of all */
+    double rate[FT_RATE_KINDS];
+    struct ft_rates_range ranges[FT_RATE_KINDS];
+    int n_ranges;
     int64_t r; /* the config's own, before patterns; and so alpha */
     double alpha;
     double dropout;
@@ -46,25 +68,46 @@ struct ft_adapter {
     struct ft_tensor *table;  /* of the refresh op; or NULL */
 };
 
+/* A parameter that each module of a method has: its tensor's name behind the module's, and shape.
+ */
+struct ft_parameter_row {
+    const char *suffix; /* NULL ends */
+    enum ft_role role;
+    enum ft_size { FT_SIZE_R, FT_SIZE_IN, FT_SIZE_OUT, FT_SIZE_NONE } rows, cols;
+    enum ft_rate_kind rate;
+    bool master; /* ops read it as f32 on every backend */
+};
+
+enum { FT_PARAMETER_ROWS = 4 };
+
 /* An adapter method: one row. */
 struct ft_adapter_method {
-    const char *name;      /* config: adapter */
+    const char *name;
     const char *peft_type; /* adapter_config.json */
+    struct ft_parameter_row parameters[FT_PARAMETER_ROWS];
     /* module i of the group, which has slot s */
     struct ft_tensor *(*linear)(const struct ft_adapter *a, struct ft_graph *g,
                                 const struct ft_slot *s, const struct ft_linears *l, int i);
     /* all of the group at once, which its slots come in: products that they share; NULL: there is
      * no such form, and the modules are computed one by one */
     void (*stacked)(struct ft_adapter *a, struct ft_graph *g, struct ft_linears *l);
+    /* the first values of a fresh adapter, in the block `values`; what needs the weights follows in
+     * FT_START, by ops; NULL: nothing does */
     void (*init)(const struct ft_adapter *a, const struct ft_slot *s, float *values);
+    void (*start)(const struct ft_adapter *a, struct ft_graph *g, const struct ft_slot *s);
 };
 extern const struct ft_adapter_method ft_adapter_methods[];
 extern const int ft_adapter_method_count;
+const struct ft_adapter_method *ft_adapter_method(const char *name); /* NULL: none */
 
 static inline struct ft_slot *ft_adapter_slot(const struct ft_adapter *a, int site)
 {
     return a->slot_of_site[site] < 0 ? NULL : &a->slots[a->slot_of_site[site]];
 }
+
+/* Where the gradient of a parameter is summed; a vector is a row. */
+struct ft_tensor *ft_parameter_gradient(const struct ft_adapter *a, struct ft_graph *g,
+                                        const struct ft_parameter *p);
 
 /* Chooses modules: appends to a->slots (name, in, out, site). */
 int ft_adapter_match(struct ft_adapter *a, const struct ft_site *sites, int n,
@@ -72,7 +115,7 @@ int ft_adapter_match(struct ft_adapter *a, const struct ft_site *sites, int n,
 /* PEFT: the name itself, or a whole-component suffix of it. */
 bool ft_adapter_name_matches(const char *module, const char *target);
 int ft_adapter_add_slot(struct ft_adapter *a, const struct ft_site *sites, int site);
-/* Rank, alpha and scale of every slot. */
+/* Rank, alpha and scale of every slot, and the parameters. */
 int ft_adapter_resolve(struct ft_adapter *a, const struct ft_pattern *ranks,
                        const struct ft_pattern *alphas);
 /* The adapter_config.json of a fresh adapter. */

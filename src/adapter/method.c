@@ -13,8 +13,8 @@ static struct ft_tensor *lora_linear(const struct ft_adapter *a, struct ft_graph
     struct ft_tensor *base = ft_linear(g, l->x, w, l->of[i].bias, l->add, 1.f);
     if (a->dropout > 0 && l->keys)
         dropped = ft_dropout(g, l->x, l->keys, (float)a->dropout, (uint32_t)s->site, a->seed);
-    struct ft_tensor *u = ft_linear(g, dropped, s->a, NULL, NULL, 1.f);
-    return ft_graph_name(g, ft_linear(g, u, s->b, NULL, base, s->scale), w->name);
+    struct ft_tensor *u = ft_linear(g, dropped, s->p[FT_LORA_A]->value, NULL, NULL, 1.f);
+    return ft_graph_name(g, ft_linear(g, u, s->p[FT_LORA_B]->value, NULL, base, s->scale), w->name);
 }
 
 /* The A's of a group, which lie one above the other in the flat block, as one parameter; NULL if
@@ -31,8 +31,9 @@ static struct ft_tensor *lora_group(struct ft_adapter *a, struct ft_graph *g,
     }
     if (!first)
         return NULL;
-    *grad = ft_graph_view(g, a->gradients, first->name, rank, first->in, first->a_at);
-    return ft_graph_view(g, a->values, first->name, rank, first->in, first->a_at);
+    const int64_t at = first->p[FT_LORA_A]->at;
+    *grad = ft_graph_view(g, a->gradients, first->name, rank, first->in, at);
+    return ft_graph_view(g, a->values, first->name, rank, first->in, at);
 }
 
 /* On the host: u = x A^T for all modules at once; each module's product takes its columns of u. */
@@ -50,7 +51,7 @@ static void lora_beside(struct ft_adapter *a, struct ft_graph *g, struct ft_line
             .x = l->x, .w = l->of[i].w, .bias = l->of[i].bias, .add = l->add, .alpha = 1};
         if (s) {
             y.u = s->r == u->cols ? u : ft_graph_columns(g, u, "low rank", s->r, rank);
-            y.b = s->b;
+            y.b = s->p[FT_LORA_B]->value;
             y.beta = s->scale;
             rank += s->r;
         }
@@ -79,8 +80,7 @@ static void lora_folded(struct ft_adapter *a, struct ft_graph *g, struct ft_line
         struct ft_slot *s = ft_adapter_slot(a, l->first + i);
         if (!s)
             continue;
-        struct ft_tensor *to = ft_graph_view(g, a->gradients, s->name, s->out, s->r, s->b_at);
-        ft_graph_train(g, y.b, at, rank, to, s->scale);
+        ft_graph_train(g, y.b, at, rank, ft_parameter_gradient(a, g, s->p[FT_LORA_B]), s->scale);
         s->stack = m;
         s->stack_out = out;
         s->stack_in = in;
@@ -107,15 +107,64 @@ static void lora_stacked(struct ft_adapter *a, struct ft_graph *g, struct ft_lin
 static void lora_init(const struct ft_adapter *a, const struct ft_slot *s, float *values)
 {
     struct ft_rng rng = ft_rng_init(a->seed, FT_RNG_INIT, (uint32_t)s->site, 0);
-    float *p = values + s->a_at, bound = (float)(1 / sqrt((double)s->in));
+    float *p = values + s->p[FT_LORA_A]->at, bound = (float)(1 / sqrt((double)s->in));
     for (int64_t i = 0; i < s->r * s->in; i++)
         p[i] = (2 * ft_rng_f32(&rng) - 1) * bound;
-    float *q = values + s->b_at;
+    float *q = values + s->p[FT_LORA_B]->at;
     for (int64_t i = 0; i < s->out * s->r; i++)
         q[i] = 0;
 }
 
+/* y = x W^T + bias + add with each row of W' = W + scale B A brought to the length `magnitude`; the
+ * row norms of W' are constants to backward. Liu et al. 2024, arXiv 2402.09353, as PEFT computes
+ * it: with dropout, what is not dropped passes W alone. */
+static struct ft_tensor *dora_linear(const struct ft_adapter *a, struct ft_graph *g,
+                                     const struct ft_slot *s, const struct ft_linears *l, int i)
+{
+    struct ft_tensor *w = l->of[i].w, *x = l->x, *add = l->add, *bias = l->of[i].bias;
+    const bool drops = a->dropout > 0 && l->keys;
+    struct ft_scale_columns_args scale = {.m = s->p[FT_MAGNITUDE]->value};
+    if (drops)
+        x = ft_dropout(g, x, l->keys, (float)a->dropout, (uint32_t)s->site, a->seed);
+    struct ft_tensor *plain = ft_linear(g, x, w, NULL, NULL, 1);
+    struct ft_tensor *u = ft_linear(g, x, s->p[FT_LORA_A]->value, NULL, NULL, 1);
+    scale.x = ft_linear(g, u, s->p[FT_LORA_B]->value, NULL, plain, s->scale);
+    scale.norm = ft_row_norms(g, w, s->p[FT_LORA_A]->value, s->p[FT_LORA_B]->value, s->scale);
+    if (drops) {
+        add = ft_linear(g, l->x, w, bias, add, 1);
+        add = ft_add(g, add, plain, -1);
+        bias = NULL;
+    }
+    scale.bias = bias;
+    scale.add = add;
+    return ft_graph_name(g, ft_scale_columns(g, scale), w->name);
+}
+
+/* The rows' lengths as they are. */
+static void dora_start(const struct ft_adapter *a, struct ft_graph *g, const struct ft_slot *s)
+{
+    (void)a;
+    ft_graph_emit(
+        g, FT_OP_row_norms,
+        &(union ft_op_args){.row_norms = {s->w, s->p[FT_LORA_A]->value, s->p[FT_LORA_B]->value,
+                                          s->p[FT_MAGNITUDE]->value, s->scale}});
+}
+
+#define LORA                                                                                       \
+    {"lora_A.weight", FT_LORA_A, FT_SIZE_R, FT_SIZE_IN, FT_RATE_FIRST, false},                     \
+    {                                                                                              \
+        "lora_B.weight", FT_LORA_B, FT_SIZE_OUT, FT_SIZE_R, FT_RATE_SECOND, false                  \
+    }
+
 const struct ft_adapter_method ft_adapter_methods[] = {
-    {"lora", "LORA", lora_linear, lora_stacked, lora_init},
+    {"lora", "LORA", {LORA}, lora_linear, lora_stacked, lora_init, NULL},
+    {"dora",
+     "LORA",
+     {LORA,
+      {"lora_magnitude_vector", FT_MAGNITUDE, FT_SIZE_OUT, FT_SIZE_NONE, FT_RATE_SECOND, true}},
+     dora_linear,
+     NULL,
+     lora_init,
+     dora_start},
 };
 const int ft_adapter_method_count = sizeof ft_adapter_methods / sizeof *ft_adapter_methods;

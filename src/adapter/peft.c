@@ -51,6 +51,11 @@ static json_t *pattern_object(const struct ft_adapter *a, const struct ft_patter
     return o;
 }
 
+static bool is_dora(const struct ft_adapter *a)
+{
+    return strcmp(a->method->name, "dora") == 0;
+}
+
 int ft_adapter_describe(struct ft_adapter *a, const struct ft_adapter_options *o)
 {
     const unsigned since = ft_alloc_failures();
@@ -62,16 +67,16 @@ int ft_adapter_describe(struct ft_adapter *a, const struct ft_adapter_options *o
     }
     json_t *targets =
         o->target_regex && !o->target_linear ? json_string(o->target_regex) : target_names(a, o);
-    a->peft = json_pack("{s:n, s:s, s:o, s:n, s:b, s:b, s:b, s:o, s:o, s:f, s:n, s:n, s:s, s:I,"
-                        " s:o, s:n, s:o, s:s, s:b, s:b}",
-                        "base_model_name_or_path", "bias", "none", "alpha_pattern",
-                        pattern_object(a, o->alpha_pattern, false), "exclude_modules",
-                        "fan_in_fan_out", a->conv1d, "inference_mode", 1, "init_lora_weights", 1,
-                        "layers_to_transform", layers, "lora_alpha", number(a->alpha),
-                        "lora_dropout", a->dropout, "layers_pattern", "modules_to_save",
-                        "peft_type", a->method->peft_type, "r", (json_int_t)a->r, "rank_pattern",
-                        pattern_object(a, o->rank_pattern, true), "revision", "target_modules",
-                        targets, "task_type", "CAUSAL_LM", "use_dora", 0, "use_rslora", a->rslora);
+    a->peft = json_pack(
+        "{s:n, s:s, s:o, s:n, s:b, s:b, s:b, s:o, s:o, s:f, s:n, s:n, s:s, s:I,"
+        " s:o, s:n, s:o, s:s, s:b, s:b}",
+        "base_model_name_or_path", "bias", "none", "alpha_pattern",
+        pattern_object(a, o->alpha_pattern, false), "exclude_modules", "fan_in_fan_out", a->conv1d,
+        "inference_mode", 1, "init_lora_weights", 1, "layers_to_transform", layers, "lora_alpha",
+        number(a->alpha), "lora_dropout", a->dropout, "layers_pattern", "modules_to_save",
+        "peft_type", a->method->peft_type, "r", (json_int_t)a->r, "rank_pattern",
+        pattern_object(a, o->rank_pattern, true), "revision", "target_modules", targets,
+        "task_type", "CAUSAL_LM", "use_dora", is_dora(a), "use_rslora", a->rslora);
     FT_TRY(ft_alloc_check(since));
     FT_ASSERT(a->peft);
     return FT_OK;
@@ -92,7 +97,7 @@ static int write_config(const struct ft_adapter *a, const char *folder, const ch
 
 static int check_finite(const struct ft_adapter *a, const float *p)
 {
-    for (int64_t i = 0; i < a->parameters; i++)
+    for (int64_t i = 0; i < a->size; i++)
         if (!isfinite(p[i]))
             return ft_fail(FT_EDIVERGED,
                            "the adapter holds NaN or infinite values: it is not written");
@@ -105,21 +110,17 @@ int ft_adapter_save(const struct ft_adapter *a, const float *values, const char 
     FT_TRY(check_finite(a, values));
     static const char *const meta[][2] = {{"format", "pt"}};
     struct ft_arena arena = {0};
-    int n = 2 * a->n_slots;
+    const int n = a->n_parameters;
     struct ft_st_item *items = ft_arena_alloc(&arena, (size_t)n, sizeof *items);
     char *path = ft_path_join(folder, "adapter_model.safetensors");
     int rc = items && path ? FT_OK : FT_ERESOURCE;
     for (int i = 0; i < n && !rc; i++) {
-        const struct ft_slot *s = &a->slots[i / 2];
-        items[i] = (struct ft_st_item){
-            .name = ft_arena_format(&arena, "base_model.model.%s.lora_%c.weight", s->name,
-                                    i % 2 ? 'B' : 'A'),
-            .dtype = FT_F32,
-            .n_dims = 2,
-            .dims = {i % 2 ? s->out : s->r, i % 2 ? s->r : s->in},
-            .data = values + (i % 2 ? s->b_at : s->a_at),
-        };
-        rc = items[i].name ? FT_OK : FT_ERESOURCE;
+        const struct ft_parameter *p = &a->parameters[i];
+        items[i] = (struct ft_st_item){.name = p->name,
+                                       .dtype = FT_F32,
+                                       .n_dims = p->n_dims,
+                                       .dims = {p->rows, p->cols},
+                                       .data = values + p->at};
     }
     if (!rc)
         rc = ft_st_write(path, items, n, meta, 1);
@@ -182,7 +183,7 @@ static int check_features(const struct import *m)
     json_object_foreach((json_t *)(uintptr_t)m->root, key, value)
     {
         if (ft_starts_with(key, "use_") && strcmp(key, "use_rslora") != 0 &&
-            !json_is_false(value) && !json_is_null(value))
+            strcmp(key, "use_dora") != 0 && !json_is_false(value) && !json_is_null(value))
             return refuse(m, key, "is not supported");
     }
     for (size_t i = 0; i < sizeof objects / sizeof *objects; i++)
@@ -219,7 +220,6 @@ static int find_slots(struct import *m, const struct ft_site *sites, int n, cons
 {
     static const char prefix[] = "base_model.model.";
     struct ft_adapter *a = m->a;
-    int used = 0;
     for (int i = 0; i < n; i++) {
         char name[2][512];
         const struct ft_st_entry *e[2];
@@ -244,18 +244,6 @@ static int find_slots(struct import *m, const struct ft_site *sites, int n, cons
                 return ft_fail_at(at, FT_EDATA, "tensor '%s' is %s; ft reads F32, F16 and BF16",
                                   name[k], e[k]->dtype_name);
         FT_TRY(ft_adapter_add_slot(a, sites, i));
-        used += 2;
-    }
-    for (int i = 0; used != ft_st_count(f) && i < ft_st_count(f); i++) {
-        const char *name = ft_st_at(f, i)->name;
-        bool known = false;
-        for (int s = 0; s < a->n_slots && !known; s++)
-            known = ft_starts_with(name, prefix) &&
-                    ft_starts_with(name + sizeof prefix - 1, a->slots[s].name) &&
-                    (ft_ends_with(name, ".lora_A.weight") || ft_ends_with(name, ".lora_B.weight"));
-        if (!known)
-            return ft_fail_at((struct ft_where){.file = ft_st_path(f)}, FT_EDATA,
-                              "tensor '%s' belongs to no module of this model", name);
     }
     if (!a->n_slots)
         return ft_fail_at((struct ft_where){.file = ft_st_path(f)}, FT_EDATA,
@@ -263,16 +251,34 @@ static int find_slots(struct import *m, const struct ft_site *sites, int n, cons
     return FT_OK;
 }
 
-static int check_ranks(const struct ft_adapter *a, const struct ft_st *f)
+/* Each parameter's tensor is there, as large as the config says, and no other is. */
+static int check_tensors(const struct ft_adapter *a, const struct ft_st *f)
 {
-    char name[512];
-    for (int i = 0; i < a->n_slots; i++) {
-        snprintf(name, sizeof name, "base_model.model.%s.lora_A.weight", a->slots[i].name);
-        int64_t r = ft_st_find(f, name)->dims[0];
-        if (r != a->slots[i].r)
-            return ft_fail_at((struct ft_where){.file = ft_st_path(f)}, FT_EDATA,
-                              "'%s' has rank %lld, adapter_config.json says %lld", a->slots[i].name,
-                              (long long)r, (long long)a->slots[i].r);
+    const struct ft_where at = {.file = ft_st_path(f)};
+    for (int i = 0; i < a->n_parameters; i++) {
+        const struct ft_parameter *p = &a->parameters[i];
+        const struct ft_st_entry *e = ft_st_find(f, p->name);
+        if (!e)
+            return ft_fail_at(at, FT_EDATA, "tensor '%s' is missing", p->name);
+        if (e->dtype != FT_F32 && e->dtype != FT_BF16 && e->dtype != FT_F16)
+            return ft_fail_at(at, FT_EDATA, "tensor '%s' is %s; ft reads F32, F16 and BF16",
+                              p->name, e->dtype_name);
+        if (e->n_dims != p->n_dims || e->dims[0] != p->rows ||
+            (e->n_dims > 1 && e->dims[1] != p->cols))
+            return ft_fail_at(at, FT_EDATA,
+                              "tensor '%s' has %lld x %lld elements, adapter_config.json implies "
+                              "%lld x %lld",
+                              p->name, (long long)e->dims[0],
+                              e->n_dims > 1 ? (long long)e->dims[1] : 1LL, (long long)p->rows,
+                              (long long)p->cols);
+    }
+    for (int i = 0; i < ft_st_count(f); i++) {
+        bool known = false;
+        for (int k = 0; k < a->n_parameters && !known; k++)
+            known = strcmp(a->parameters[k].name, ft_st_at(f, i)->name) == 0;
+        if (!known)
+            return ft_fail_at(at, FT_EDATA, "tensor '%s' belongs to no module of this model",
+                              ft_st_at(f, i)->name);
     }
     return FT_OK;
 }
@@ -283,6 +289,10 @@ static int read_fields(struct import *m)
     double alpha = 8; /* PEFT's defaults */
     struct ft_adapter *a = m->a;
     FT_TRY(check_features(m));
+    bool dora = false;
+    if (!ft_json_bool(m->root, m->file, "use_dora", &dora))
+        return FT_EDATA;
+    a->method = ft_adapter_method(dora ? "dora" : "lora");
     if (!ft_json_int(m->root, m->file, "r", &r) ||
         !ft_json_real(m->root, m->file, "lora_alpha", &alpha) ||
         !ft_json_real(m->root, m->file, "lora_dropout", &a->dropout) ||
@@ -337,7 +347,7 @@ int ft_adapter_import(struct ft_adapter *a, const struct ft_site *sites, int n, 
     FT_GO(read_patterns(&m, "rank_pattern", &ranks));
     FT_GO(read_patterns(&m, "alpha_pattern", &alphas));
     FT_GO(ft_adapter_resolve(a, ranks, alphas));
-    FT_GO(check_ranks(a, f));
+    FT_GO(check_tensors(a, f));
     if (json_object_set_new(a->peft, "inference_mode", json_true()))
         rc = ft_short_of_memory();
 out:
@@ -347,10 +357,10 @@ out:
     return rc;
 }
 
-static int read_tensor(const struct ft_st *f, const char *module, char which, int64_t n, float *out)
+static int read_tensor(const struct ft_st *f, const struct ft_parameter *p, float *out)
 {
-    char name[512];
-    snprintf(name, sizeof name, "base_model.model.%s.lora_%c.weight", module, which);
+    const char *name = p->name;
+    const int64_t n = p->rows * p->cols;
     const struct ft_st_entry *e = ft_st_find(f, name);
     uint16_t *half;
     if (!e)
@@ -378,12 +388,8 @@ int ft_adapter_read_values(const struct ft_adapter *a, float *values)
     char *path = ft_path_join(a->folder, "adapter_model.safetensors");
     struct ft_st *f = NULL;
     int rc = path ? ft_st_open(&f, path) : FT_ERESOURCE;
-    for (int i = 0; i < a->n_slots && !rc; i++) {
-        const struct ft_slot *s = &a->slots[i];
-        rc = read_tensor(f, s->name, 'A', s->r * s->in, values + s->a_at);
-        if (!rc)
-            rc = read_tensor(f, s->name, 'B', s->out * s->r, values + s->b_at);
-    }
+    for (int i = 0; i < a->n_parameters && !rc; i++)
+        rc = read_tensor(f, &a->parameters[i], values + a->parameters[i].at);
     ft_st_close(f);
     ft_free(path);
     return rc;

@@ -162,20 +162,55 @@ static int apply_patterns(struct ft_adapter *a, const char *key, const struct ft
     return FT_OK;
 }
 
-/* Every group's A's, then its B's: so that a group's A's are one matrix. */
-static void lay_out(struct ft_adapter *a)
+static int64_t size_of(const struct ft_slot *s, enum ft_size size)
 {
-    int64_t at = 0;
+    const int64_t sizes[] = {
+        [FT_SIZE_R] = s->r, [FT_SIZE_IN] = s->in, [FT_SIZE_OUT] = s->out, [FT_SIZE_NONE] = 1};
+    return sizes[size];
+}
+
+static int add_parameter(struct ft_adapter *a, struct ft_slot *s,
+                         const struct ft_parameter_row *row)
+{
+    struct ft_parameter *p = &a->parameters[a->n_parameters++];
+    *p = (struct ft_parameter){.rows = size_of(s, row->rows),
+                               .cols = size_of(s, row->cols),
+                               .n_dims = row->cols == FT_SIZE_NONE ? 1 : 2,
+                               .at = a->size};
+    p->name = ft_arena_format(&a->arena, "base_model.model.%s.%s", s->name, row->suffix);
+    s->p[row->role] = p;
+    a->size += p->rows * p->cols;
+    return p->name ? FT_OK : FT_ERESOURCE;
+}
+
+/* The parameters of one kind of learning rate: every group's first ones, then its second ones, so
+ * that a group's A's are one matrix. */
+static int add_rate(struct ft_adapter *a, double rate)
+{
+    const int64_t first = a->size;
     for (int i = 0, end; i < a->n_slots; i = end) {
-        for (end = i; end < a->n_slots && a->slots[end].group == a->slots[i].group; end++) {
-            a->slots[end].a_at = at;
-            at += a->slots[end].r * a->slots[end].in;
-        }
-        for (int k = i; k < end; k++) {
-            a->slots[k].b_at = at;
-            at += a->slots[k].out * a->slots[k].r;
-        }
+        for (end = i; end < a->n_slots && a->slots[end].group == a->slots[i].group;)
+            end++;
+        for (const struct ft_parameter_row *row = a->method->parameters; row->suffix; row++)
+            for (int k = i; k < end && a->rate[row->rate] == rate; k++)
+                FT_TRY(add_parameter(a, &a->slots[k], row));
     }
+    if (a->size > first)
+        a->ranges[a->n_ranges++] = (struct ft_rates_range){first, a->size - first, rate};
+    return FT_OK;
+}
+
+static int lay_out(struct ft_adapter *a)
+{
+    FT_TRY(ft_alloc(&a->parameters, (size_t)a->n_slots * FT_PARAMETER_ROWS, sizeof *a->parameters));
+    for (int k = 0; k < FT_RATE_KINDS; k++) {
+        bool done = false;
+        for (int earlier = 0; earlier < k; earlier++)
+            done = done || a->rate[earlier] == a->rate[k];
+        if (!done)
+            FT_TRY(add_rate(a, a->rate[k]));
+    }
+    return FT_OK;
 }
 
 int ft_adapter_resolve(struct ft_adapter *a, const struct ft_pattern *ranks,
@@ -185,18 +220,16 @@ int ft_adapter_resolve(struct ft_adapter *a, const struct ft_pattern *ranks,
     FT_TRY(apply_patterns(a, "lora_alpha_pattern", alphas, false));
     const struct ft_slot *first = NULL;
     int above = 0;
-    a->parameters = 0;
     for (int i = 0; i < a->n_slots; i++) {
         struct ft_slot *s = &a->slots[i];
         s->r = s->r ? s->r : a->r;
         s->alpha = s->alpha != 0 ? s->alpha : a->alpha;
         s->scale = (float)(s->alpha / (a->rslora ? sqrt((double)s->r) : (double)s->r));
-        a->parameters += s->r * (s->in + s->out);
         bool is_above = s->r > s->in || s->r > s->out;
         above += is_above;
         first = !first && is_above ? s : first;
     }
-    lay_out(a);
+    FT_TRY(lay_out(a));
     if (first)
         ft_notice((struct ft_where){0},
                   "rank %lld is above the rank of the module itself for %d modules, such as '%s' "

@@ -115,6 +115,12 @@ const struct ft_option ft_options[] = {
     BOOL(peft_use_rslora, "false", "adapter",
          "Scale by lora_alpha / sqrt(lora_r) (rank-stabilised LoRA). SGLang and llama.cpp ignore "
          "it."),
+    BOOL(peft_use_dora, "false", "adapter",
+         "Train the length of each output's weights apart from their direction (DoRA). vLLM and "
+         "llama.cpp do not load it."),
+    {"loraplus_lr_ratio", FT_T_REAL, AT(loraplus_lr_ratio), 0, 1e6, true, false, NULL, NULL,
+     "adapter",
+     "LoRA+: the learning rate of B (and of DoRA's lengths) is this many times learning_rate."},
     PATH(lora_model_dir, "adapter",
          "Continue from this PEFT LoRA adapter folder. Its adapter_config.json gives method, rank, "
          "alpha, dropout, targets and patterns; a lora_* key that contradicts it is an error."),

@@ -75,8 +75,6 @@ const struct ft_other ft_others[] = {
     {FT_LATER, "load_in_4bit", "A 4-bit (NF4) base model. Not there yet.", NULL},
     {FT_LATER, "load_in_8bit",
      "An 8-bit base model. Not there yet: set it to false to train on the stored weights.", NULL},
-    {FT_LATER, "peft_use_dora", "DoRA. Not there yet.", NULL},
-    {FT_LATER, "loraplus_lr_ratio", "LoRA+. Not there yet.", NULL},
     {FT_LATER, "lora_modules_to_save", "Modules trained in full. Not there yet.", NULL},
     {FT_LATER, "lora_target_parameters", "Adapters on expert parameters. Not there yet.", NULL},
     {FT_NOTICE, "peft_init_lora_weights", "Adapters begin as PEFT's do.", check_init},

@@ -258,6 +258,27 @@ static void regroup_backward(struct backward *b, const struct ft_node *n, struct
     contribute(b, x, r.y);
 }
 
+static void scale_columns_backward(struct backward *b, const struct ft_node *n,
+                                   struct ft_tensor *dy)
+{
+    const struct ft_scale_columns_args *s = &n->args.scale_columns;
+    for (const struct ft_trained *t = ft_value_of(s->m)->trained; t; t = t->next)
+        emit(b, FT_OP_columns_dw,
+             (union ft_op_args){
+                 .columns_dw = {
+                     .dy = dy, .x = saved(b, s->x), .norm = saved(b, s->norm), .dw = t->grad}});
+    if (wants(s->x)) {
+        struct ft_tensor *dx = grad_like(b, s->x);
+        emit(b, FT_OP_scale_columns,
+             (union ft_op_args){
+                 .scale_columns = {
+                     .x = dy, .m = s->m, .norm = saved(b, s->norm), .add = so_far(s->x), .y = dx}});
+        set_grad(s->x, dx);
+    }
+    if (wants(s->add))
+        contribute(b, s->add, dy);
+}
+
 static void embed_backward(struct backward *b, const struct ft_node *n, struct ft_tensor *dy)
 {
     if (wants(n->args.embed.add))
@@ -301,6 +322,9 @@ static backward_fn *const table[FT_OP_COUNT] = {
     [FT_OP_dropout] = dropout_backward,
     [FT_OP_add] = add_backward,
     [FT_OP_regroup] = regroup_backward,
+    [FT_OP_row_norms] = no_backward, /* constants */
+    [FT_OP_scale_columns] = scale_columns_backward,
+    [FT_OP_columns_dw] = no_backward,
     [FT_OP_head_loss] = no_backward, /* leaves its gradient as an output */
     [FT_OP_grad_norm] = no_backward,
     [FT_OP_adamw] = no_backward,

@@ -369,6 +369,19 @@ struct ft_tensor *ft_add(struct ft_graph *g, struct ft_tensor *a, struct ft_tens
     return emit(g, FT_OP_add, &(union ft_op_args){.add = {a, b, y, beta}});
 }
 
+struct ft_tensor *ft_row_norms(struct ft_graph *g, struct ft_tensor *w, struct ft_tensor *a,
+                               struct ft_tensor *b, float scale)
+{
+    struct ft_tensor *y = ft_graph_value(g, FT_M_PASS, "row norms", FT_F32, 1, w->rows);
+    return emit(g, FT_OP_row_norms, &(union ft_op_args){.row_norms = {w, a, b, y, scale}});
+}
+
+struct ft_tensor *ft_scale_columns(struct ft_graph *g, struct ft_scale_columns_args a)
+{
+    a.y = ft_graph_plain(g, "scaled", a.x);
+    return emit(g, FT_OP_scale_columns, &(union ft_op_args){.scale_columns = a});
+}
+
 void ft_head_loss(struct ft_graph *g, struct ft_head_loss_args a)
 {
     a.dh = g->current == FT_PASS ? ft_graph_like(g, "head.dh", a.h) : NULL;

@@ -112,6 +112,11 @@ struct ft_tensor *ft_dropout(struct ft_graph *g, struct ft_tensor *x, struct ft_
                              float p, uint32_t site, uint64_t seed);
 /* a + beta b */
 struct ft_tensor *ft_add(struct ft_graph *g, struct ft_tensor *a, struct ft_tensor *b, float beta);
+/* The lengths of the rows of w + scale b a, (1,N) f32, which backward takes as constants. */
+struct ft_tensor *ft_row_norms(struct ft_graph *g, struct ft_tensor *w, struct ft_tensor *a,
+                               struct ft_tensor *b, float scale);
+/* y is made here. */
+struct ft_tensor *ft_scale_columns(struct ft_graph *g, struct ft_scale_columns_args args);
 /* In FT_PASS also the gradient of h, dh, which is made here; in FT_EVAL the loss only. */
 void ft_head_loss(struct ft_graph *g, struct ft_head_loss_args args);
 /* The optimizer's ops take their tensors as they are. */

@@ -40,6 +40,11 @@ int ft_job_open_graph(struct ft_job *j);
 /* Appends the loss to the current program. */
 void ft_objective_build(struct ft_job *j, struct ft_tensor *hidden);
 
+/* --- optimizer.c --- */
+
+/* FT_UPDATE: the window's end, and the optimizer's ops. */
+void ft_update_build(struct ft_job *j);
+
 /* --- output.c: the run folder --- */
 
 struct ft_output {

@@ -10,11 +10,12 @@ static void adapter_options(const struct ft_config *c, struct ft_adapter_options
 {
     _Static_assert(sizeof(struct ft_pattern) == sizeof(struct ft_pattern_config), "same layout");
     *o = (struct ft_adapter_options){
-        .method = c->adapter,
+        .method = c->peft_use_dora ? "dora" : c->adapter,
         .r = c->lora_r,
         .alpha = c->lora_alpha,
         .dropout = c->lora_dropout,
         .rslora = c->peft_use_rslora,
+        .loraplus_ratio = c->loraplus_lr_ratio,
         .targets = c->lora_target_modules,
         .target_regex = c->lora_target_regex,
         .target_linear = c->lora_target_linear,
@@ -35,7 +36,8 @@ static int check_numbers(const struct ft_job *j, const struct ft_adapter_options
     } same[] = {{"lora_r", (double)c->lora_r, (double)is->r},
                 {"lora_alpha", c->lora_alpha, is->alpha},
                 {"lora_dropout", c->lora_dropout, is->dropout},
-                {"peft_use_rslora", c->peft_use_rslora, is->rslora}};
+                {"peft_use_rslora", c->peft_use_rslora, is->rslora},
+                {"peft_use_dora", c->peft_use_dora, strcmp(is->method, "dora") == 0}};
     int rc = FT_OK;
     for (size_t i = 0; i < sizeof same / sizeof *same; i++)
         if (ft_config_is_set(c, same[i].key) && same[i].asked != same[i].is) {
@@ -95,7 +97,9 @@ static int continue_adapter(struct ft_job *j, const struct ft_site *sites, int n
     const struct ft_config *c = j->config;
     struct ft_adapter_options is;
     char *path = ft_config_path(c, c->lora_model_dir);
-    int rc = path ? ft_adapter_open(&j->adapter, sites, n, path, (uint64_t)c->seed) : FT_ERESOURCE;
+    int rc =
+        path ? ft_adapter_open(&j->adapter, sites, n, path, (uint64_t)c->seed, c->loraplus_lr_ratio)
+             : FT_ERESOURCE;
     ft_free(path);
     FT_TRY(rc);
     ft_adapter_config(j->adapter, &is);

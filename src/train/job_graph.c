@@ -153,33 +153,6 @@ int ft_job_place(struct ft_job *j, ft_model_progress_fn *progress, void *ctx)
     return write_adapter(j);
 }
 
-static void build_update(struct ft_job *j)
-{
-    const struct ft_config *c = j->config;
-    struct ft_tensor *p = ft_adapter_values(j->adapter), *g = ft_adapter_gradients(j->adapter);
-    struct ft_tensor *s = j->batch.scalars;
-    ft_graph_begin(j->graph, FT_UPDATE);
-    ft_graph_emit(j->graph, FT_OP_grad_norm,
-                  &(union ft_op_args){.grad_norm = {g, s, (float)c->max_grad_norm}});
-    if (c->optimizer == FT_SGD) {
-        struct ft_tensor *m = NULL;
-        if (c->momentum > 0)
-            m = ft_graph_value(j->graph, FT_M_OPTIMIZER, "momentum", FT_F32, 1, p->cols);
-        ft_graph_emit(
-            j->graph, FT_OP_sgd,
-            &(union ft_op_args){.sgd = {s, g, p, m, (float)c->momentum, (float)c->weight_decay}});
-        return;
-    }
-    struct ft_tensor *m =
-        ft_graph_value(j->graph, FT_M_OPTIMIZER, "adamw mean", FT_F32, 1, p->cols);
-    struct ft_tensor *v =
-        ft_graph_value(j->graph, FT_M_OPTIMIZER, "adamw mean square", FT_F32, 1, p->cols);
-    ft_graph_emit(
-        j->graph, FT_OP_adamw,
-        &(union ft_op_args){.adamw = {s, g, p, m, v, (float)c->adam_beta1, (float)c->adam_beta2,
-                                      (float)c->adam_epsilon, (float)c->weight_decay}});
-}
-
 static int build_graph(struct ft_job *j, enum ft_recompute recompute)
 {
     struct linear_ctx ctx = {.job = j};
@@ -209,10 +182,10 @@ static int build_graph(struct ft_job *j, enum ft_recompute recompute)
         ft_objective_build(j, j->hidden);
         ft_graph_fuse(j->graph, FT_EVAL);
     }
-    build_update(j);
-    FT_TRY(ft_adapter_emit_refresh(j->adapter, j->graph));
+    ft_update_build(j);
+    ft_adapter_emit_refresh(j->adapter, j->graph);
     ft_graph_begin(j->graph, FT_START);
-    FT_TRY(ft_adapter_emit_refresh(j->adapter, j->graph));
+    ft_adapter_emit_start(j->adapter, j->graph);
     return ft_graph_plan(j->graph, &j->plan);
 }
 

@@ -127,7 +127,7 @@ CASE(an_adapter_can_be_continued)
     EXPECT(0, "", "grep -q '\"r\": 3' @D/out2/adapter_config.json");
     EXPECT(2, "'lora_r' is 8, the adapter in 'lora_model_dir' has 3",
            "@FT train @D/ok.yaml lora_model_dir=@D/out output_dir=@D/out3 lora_r=8 2>&1");
-    EXPECT(3, "'use_dora' is not supported",
+    EXPECT(3, "lora_magnitude_vector' is missing",
            "sed -i 's/\"use_dora\": false/\"use_dora\": true/' @D/out/adapter_config.json; "
            "@FT train @D/ok.yaml lora_model_dir=@D/out output_dir=@D/out3 2>&1");
     EXPECT(3, "adapter_config.json",

@@ -21,6 +21,18 @@ void setup_add(struct setup *s, const char *fmt, ...)
     s->n++;
 }
 
+/* What the case asks of the config beside its adapter: a line each. */
+static void add_overrides(struct setup *s, const char *name)
+{
+    char path[512], line[256];
+    snprintf(path, sizeof path, FT_ROOT "/tests/golden/%s/overrides", name);
+    FILE *f = fopen(path, "r");
+    while (f && fgets(line, sizeof line, f))
+        setup_add(s, "%.*s", (int)strcspn(line, "\n"), line);
+    if (f)
+        fclose(f);
+}
+
 void setup_golden(struct setup *s, const char *name)
 {
     const char *dir = FT_ROOT "/tests/golden";
@@ -35,6 +47,7 @@ void setup_golden(struct setup *s, const char *name)
     setup_add(s, "weight_decay=0.01");
     setup_add(s, "lr_scheduler=constant");
     setup_add(s, "max_steps=20");
+    add_overrides(s, name);
 }
 
 bool open_setup(struct opened *o, const struct setup *s)

@@ -163,7 +163,7 @@ static void optimizer_case(struct bench *b)
         CHECK_INT(values[FT_S_TOKENS], 4);
         CHECK_INT(values[FT_S_TRAINED], 0);
         run_op(b, FT_OP_adamw,
-               &(union ft_op_args){.adamw = {sc, g, p, m, v, 0.9f, 0.99f, 1e-8f, 0.1f}});
+               &(union ft_op_args){.adamw = {sc, g, p, m, v, 0.9f, 0.99f, 1e-8f, 0.1f, 1}});
         const double b1 = (double)0.9f, b2 = (double)0.99f;
         for (int64_t i = 0; i < n; i++) {
             double gi = at(g0, 0, i) * factor, mi = b1 * at(m0, 0, i) + (1 - b1) * gi;
@@ -174,7 +174,7 @@ static void optimizer_case(struct bench *b)
             check_element("adamw grad", b, 0, i, at(g, 0, i), 0, 0);
         }
         struct ft_tensor *mom = copy_tensor(m0), *q = copy_tensor(p0), *h = copy_tensor(g0);
-        run_op(b, FT_OP_sgd, &(union ft_op_args){.sgd = {sc, h, q, mom, 0.5f, 0.1f}});
+        run_op(b, FT_OP_sgd, &(union ft_op_args){.sgd = {sc, h, q, mom, 0.5f, 0.1f, 1}});
         for (int64_t i = 0; i < n; i++) {
             double d = 0.5 * at(m0, 0, i) + at(g0, 0, i) * factor + (double)0.1f * at(p0, 0, i);
             check_element("sgd", b, 0, i, at(q, 0, i), at(p0, 0, i) - 1e-2 * d, tol_f32(2, 4));
@@ -189,7 +189,7 @@ static void optimizer_case(struct bench *b)
         CHECK_INT(values[FT_S_MOST_IN_ROW], 1);
         CHECK_INT(values[FT_S_STEP], 3);
         run_op(b, FT_OP_adamw,
-               &(union ft_op_args){.adamw = {sc, g, p, m, v, 0.9f, 0.99f, 1e-8f, 0.1f}});
+               &(union ft_op_args){.adamw = {sc, g, p, m, v, 0.9f, 0.99f, 1e-8f, 0.1f, 1}});
         CHECK(same_bits(b, p, before));
         CHECK_NEAR(at(g, 0, n / 2), 0, 0);
         drop_tensors();
