@@ -8,8 +8,13 @@ static int begin(struct ft_adapter **out, const struct ft_site *sites, int n_sit
     struct ft_adapter *a;
     FT_TRY(ft_alloc(&a, 1, sizeof *a));
     a->n_sites = n_sites;
+    a->n_layers = n_sites ? sites[n_sites - 1].layer + 1 : 0;
     a->rate[FT_RATE_FIRST] = a->rate[FT_RATE_SECOND] = 1;
     a->conv1d = n_sites > 0 && sites[0].conv1d;
+    if (n_sites > 0 && sites[0].scope && !(a->scope = ft_strdup(sites[0].scope))) {
+        ft_free(a);
+        return FT_ERESOURCE;
+    }
     int rc = ft_alloc(&a->slots, (size_t)n_sites, sizeof *a->slots);
     if (!rc)
         rc = ft_alloc(&a->slot_of_site, (size_t)n_sites, sizeof *a->slot_of_site);
@@ -87,6 +92,7 @@ void ft_adapter_free(struct ft_adapter *a)
         return;
     json_decref(a->peft);
     ft_free(a->folder);
+    ft_free(a->scope);
     ft_free(a->slots);
     ft_free(a->parameters);
     ft_free(a->slot_of_site);

@@ -15,6 +15,9 @@ struct ft_site {
     int layer;
     int group;   /* the first of the sites that read the same input and follow each other */
     bool conv1d; /* its weight is stored as (in, out): PEFT's fan_in_fan_out */
+    /* the beginning of all sites' names, where the model has other parts (a vision tower): what lies
+     * outside is nobody's here, but an adapter may have it; NULL: the sites are the whole model */
+    const char *scope;
 };
 
 /* An entry of rank_pattern or alpha_pattern. */

@@ -46,7 +46,7 @@ struct ft_adapter {
     int n_slots;
     int *slot_of_site;  /* -1: none */
     int64_t *sites_out; /* columns of every site's output */
-    int n_sites;
+    int n_sites, n_layers;
     struct ft_parameter *parameters;
     int n_parameters;
     int64_t size; /* elements of all */
@@ -58,6 +58,7 @@ struct ft_adapter {
     double dropout;
     bool rslora;
     bool conv1d; /* the model's modules are */
+    char *scope; /* see struct ft_site; or NULL */
     uint64_t seed;
     bool imported; /* from PEFT's files, whose patterns may match nothing */
     bool overlap;  /* patterns give a module two values: the first one counts */
@@ -126,6 +127,8 @@ int ft_adapter_import(struct ft_adapter *a, const struct ft_site *sites, int n, 
  * that have tensors. */
 int ft_adapter_check_claims(const struct ft_adapter *a, const char *file,
                             const struct ft_site *sites, int n);
+/* Whether a tensor of an adapter's file is of a part of the model that has no sites. */
+bool ft_adapter_is_outside(const struct ft_adapter *a, const char *tensor);
 int ft_adapter_read_values(const struct ft_adapter *a, float *values);
 
 #endif

@@ -1,6 +1,7 @@
 /* PEFT's adapter folder: adapter_config.json and adapter_model.safetensors, in and out. */
 #include "adapter/internal.h"
 
+#include "core/bytes.h"
 #include "core/file.h"
 #include "core/mem.h"
 #include "core/text.h"
@@ -25,6 +26,71 @@ static json_t *target_names(const struct ft_adapter *a, const struct ft_adapter_
             json_array_append_new(list, json_string(part));
     }
     return list;
+}
+
+/* "layers.N." of a module's name: what is behind it, and N; NULL if there is none. */
+static const char *behind_layer(const char *name, long *layer)
+{
+    char *end;
+    const char *at = strstr(name, "layers.");
+    *layer = at ? strtol(at + 7, &end, 10) : -1;
+    return at && *end == '.' ? end + 1 : NULL;
+}
+
+/* Whether module i's name, behind its layer's number, occurred before. */
+static bool seen_before(const struct ft_adapter *a, int i)
+{
+    long layer;
+    const char *tail = behind_layer(a->slots[i].name, &layer), *other;
+    for (int k = 0; k < i; k++)
+        if ((other = behind_layer(a->slots[k].name, &layer)) && strcmp(other, tail) == 0)
+            return true;
+    return false;
+}
+
+static void append_escaped(struct ft_bytes *b, const char *text)
+{
+    for (; *text; text++) {
+        if (*text == '.')
+            ft_bytes_add(b, "\\", 1);
+        ft_bytes_add(b, text, 1);
+    }
+}
+
+/* In a model that has other parts, plain names would reach into them: one expression for the
+ * decoder's modules, if every adapted layer has the same ones; else their whole names. */
+static json_t *scoped_targets(const struct ft_adapter *a, const struct ft_adapter_options *o)
+{
+    static const char any_layer[] = "layers\\.\\d+\\.(";
+    struct ft_bytes b = {0};
+    json_t *list = json_array();
+    int tails = 0;
+    long layer, last = -1, layers = 0;
+    for (int i = 0; i < a->n_slots; i++) {
+        json_array_append_new(list, json_string(a->slots[i].name));
+        if (!behind_layer(a->slots[i].name, &layer))
+            return list;
+        layers += layer != last;
+        last = layer;
+        if (!seen_before(a, i))
+            tails++;
+    }
+    if (o->layers || layers != a->n_layers || layers * tails != a->n_slots)
+        return list;
+    append_escaped(&b, a->scope);
+    ft_bytes_add(&b, any_layer, sizeof any_layer - 1);
+    for (int i = 0; i < a->n_slots; i++) {
+        if (seen_before(a, i))
+            continue;
+        if (b.n && b.p[b.n - 1] != '(')
+            ft_bytes_add(&b, "|", 1);
+        append_escaped(&b, behind_layer(a->slots[i].name, &layer));
+    }
+    ft_bytes_add(&b, ")", 2); /* and the end */
+    json_decref(list);
+    json_t *text = json_string(b.p ? b.p : "");
+    ft_bytes_free(&b);
+    return text;
 }
 
 /* Whole numbers as such. */
@@ -65,8 +131,13 @@ int ft_adapter_describe(struct ft_adapter *a, const struct ft_adapter_options *o
         for (const int64_t *l = o->layers; *l >= 0; l++)
             json_array_append_new(layers, json_integer(*l));
     }
-    json_t *targets =
-        o->target_regex && !o->target_linear ? json_string(o->target_regex) : target_names(a, o);
+    json_t *targets = o->target_regex && !o->target_linear ? json_string(o->target_regex)
+                      : a->scope                           ? scoped_targets(a, o)
+                                                           : target_names(a, o);
+    if (a->scope && o->layers) { /* whole names say it, and are not subject to it */
+        json_decref(layers);
+        layers = json_null();
+    }
     a->peft = json_pack(
         "{s:n, s:s, s:o, s:n, s:b, s:b, s:b, s:o, s:o, s:f, s:n, s:n, s:s, s:I,"
         " s:o, s:n, s:o, s:s, s:b, s:b}",
@@ -95,6 +166,35 @@ static int write_config(const struct ft_adapter *a, const char *folder, const ch
     return rc;
 }
 
+bool ft_adapter_is_outside(const struct ft_adapter *a, const char *tensor)
+{
+    static const char prefix[] = "base_model.model.";
+    return a->scope && ft_starts_with(tensor, prefix) &&
+           !ft_starts_with(tensor + sizeof prefix - 1, a->scope);
+}
+
+/* The tensors of the folder that the adapter was opened from that belong to other parts of the
+ * model: they are written again as they were. Memory is the arena's. */
+static int add_outside(const struct ft_adapter *a, const struct ft_st *f, struct ft_arena *arena,
+                       struct ft_st_item *items, int *n)
+{
+    for (int i = 0; i < ft_st_count(f); i++) {
+        const struct ft_st_entry *e = ft_st_at(f, i);
+        if (!ft_adapter_is_outside(a, e->name))
+            continue;
+        const size_t bytes = (size_t)(e->end - e->begin);
+        char *data = ft_arena_alloc(arena, bytes ? bytes : 1, 1);
+        if (!data)
+            return FT_ERESOURCE;
+        FT_TRY(ft_st_read(f, e, 0, bytes, data));
+        struct ft_st_item *item = &items[(*n)++];
+        *item = (struct ft_st_item){
+            .name = e->name, .dtype = e->dtype, .n_dims = e->n_dims, .data = data};
+        memcpy(item->dims, e->dims, sizeof item->dims);
+    }
+    return FT_OK;
+}
+
 static int check_finite(const struct ft_adapter *a, const float *p)
 {
     for (int64_t i = 0; i < a->size; i++)
@@ -110,10 +210,18 @@ int ft_adapter_save(const struct ft_adapter *a, const float *values, const char 
     FT_TRY(check_finite(a, values));
     static const char *const meta[][2] = {{"format", "pt"}};
     struct ft_arena arena = {0};
-    const int n = a->n_parameters;
-    struct ft_st_item *items = ft_arena_alloc(&arena, (size_t)n, sizeof *items);
+    struct ft_st *from = NULL;
+    int n = a->n_parameters;
     char *path = ft_path_join(folder, "adapter_model.safetensors");
-    int rc = items && path ? FT_OK : FT_ERESOURCE;
+    char *source =
+        a->folder && a->scope ? ft_path_join(a->folder, "adapter_model.safetensors") : NULL;
+    int rc = path && (source || !a->folder || !a->scope) ? FT_OK : FT_ERESOURCE;
+    if (!rc && source)
+        rc = ft_st_open(&from, source);
+    const size_t room = (size_t)n + (from ? (size_t)ft_st_count(from) : 0);
+    struct ft_st_item *items = ft_arena_alloc(&arena, room, sizeof *items);
+    if (!items)
+        rc = FT_ERESOURCE;
     for (int i = 0; i < n && !rc; i++) {
         const struct ft_parameter *p = &a->parameters[i];
         items[i] = (struct ft_st_item){.name = p->name,
@@ -122,10 +230,14 @@ int ft_adapter_save(const struct ft_adapter *a, const float *values, const char 
                                        .dims = {p->rows, p->cols},
                                        .data = values + p->at};
     }
+    if (!rc && from)
+        rc = add_outside(a, from, &arena, items, &n);
     if (!rc)
         rc = ft_st_write(path, items, n, meta, 1);
     if (!rc)
         rc = write_config(a, folder, base_model);
+    ft_st_close(from);
+    ft_free(source);
     ft_free(path);
     ft_arena_fini(&arena);
     return rc;
@@ -273,7 +385,7 @@ static int check_tensors(const struct ft_adapter *a, const struct ft_st *f)
                               (long long)p->cols);
     }
     for (int i = 0; i < ft_st_count(f); i++) {
-        bool known = false;
+        bool known = ft_adapter_is_outside(a, ft_st_at(f, i)->name);
         for (int k = 0; k < a->n_parameters && !known; k++)
             known = strcmp(a->parameters[k].name, ft_st_at(f, i)->name) == 0;
         if (!known)

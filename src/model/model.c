@@ -109,6 +109,11 @@ const struct ft_decoder *ft_model_decoder(const struct ft_model *m)
     return &m->decoder;
 }
 
+const char *ft_model_scope(const struct ft_model *m)
+{
+    return m->family->text[0] ? m->decoder.names.prefix : NULL;
+}
+
 const char *ft_model_architecture(const struct ft_model *m)
 {
     return m->family->architecture;

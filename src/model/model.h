@@ -52,6 +52,9 @@ int ft_model_open(struct ft_model **out, const char *folder);
 void ft_model_close(struct ft_model *m);
 
 const struct ft_decoder *ft_model_decoder(const struct ft_model *m);
+/* The beginning of the modules' names where the folder's model has other parts too; NULL: it has
+ * none. */
+const char *ft_model_scope(const struct ft_model *m);
 const char *ft_model_architecture(const struct ft_model *m);
 int ft_model_modules(const struct ft_model *m, const struct ft_module **out);
 int64_t ft_model_parameters(const struct ft_model *m);

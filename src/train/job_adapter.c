@@ -116,9 +116,13 @@ int ft_job_open_adapter(struct ft_job *j)
     int n = ft_model_modules(j->model, &modules);
     FT_TRY(ft_alloc(&sites, (size_t)n, sizeof *sites));
     for (int i = 0; i < n; i++)
-        sites[i] = (struct ft_site){modules[i].name,  modules[i].in,
-                                    modules[i].out,   modules[i].layer,
-                                    modules[i].group, ft_model_decoder(j->model)->conv1d};
+        sites[i] = (struct ft_site){.name = modules[i].name,
+                                    .in = modules[i].in,
+                                    .out = modules[i].out,
+                                    .layer = modules[i].layer,
+                                    .group = modules[i].group,
+                                    .conv1d = ft_model_decoder(j->model)->conv1d,
+                                    .scope = ft_model_scope(j->model)};
     adapter_options(j->config, &o);
     int rc = j->config->lora_model_dir ? continue_adapter(j, sites, n)
                                        : ft_adapter_new(&j->adapter, sites, n, &o);
