@@ -126,11 +126,19 @@ static struct ft_cost row_norms_cost(const union ft_op_args *a, const int64_t *n
                             all_bytes(FT_OP_row_norms, a, n)};
 }
 
+/* Only the rows that are written of the table. */
+static struct ft_cost embed_dw_cost(const union ft_op_args *a, const int64_t *n)
+{
+    const struct ft_tensor *dy = a->embed_dw.dy;
+    return (struct ft_cost){2 * elements(dy, n), bytes_of(dy, n) + 8 * elements(dy, n)};
+}
+
 /* Logits are written and read once or twice, a chunk at a time. */
 static struct ft_cost head_loss_cost(const union ft_op_args *a, const int64_t *n)
 {
     const struct ft_head_loss_args *h = &a->head_loss;
-    const double logits = (double)n[FT_TRAINED] * (double)h->w->rows, passes = h->dh ? 2 : 1;
+    const double logits = (double)n[FT_TRAINED] * (double)h->w->rows;
+    const double passes = 1 + !!h->dh + !!h->dw;
     return (struct ft_cost){passes * 2 * logits * (double)h->h->cols + 15 * logits,
                             passes * (bytes_of(h->w, n) + 8 * logits)};
 }
@@ -269,12 +277,29 @@ static void columns_dw_check(const union ft_op_args *a)
     FT_ASSERT(same_or_none(c->norm, c->dw) && c->dw->dtype == FT_F32);
 }
 
+static void norm_dw_check(const union ft_op_args *a)
+{
+    const struct ft_norm_dw_args *r = &a->norm_dw;
+    FT_ASSERT(same(r->x, r->dy) && r->rstd->rows == r->x->rows && same_or_none(r->mean, r->rstd));
+    if (r->dw)
+        FT_ASSERT(r->dw->cols * r->rstd->cols == r->x->cols && r->dw->dtype == FT_F32 &&
+                  (r->dw->rows == 1 || r->dw->rows == r->rstd->cols));
+    FT_ASSERT(!r->db || is(r->db, 1, r->x->cols / r->rstd->cols));
+}
+
+static void embed_dw_check(const union ft_op_args *a)
+{
+    const struct ft_embed_dw_args *e = &a->embed_dw;
+    FT_ASSERT(is(e->ids, e->dy->rows, 1) && e->dw->cols == e->dy->cols && e->dw->dtype == FT_F32);
+}
+
 static void head_loss_check(const union ft_op_args *a)
 {
     const struct ft_head_loss_args *h = &a->head_loss;
     FT_ASSERT(h->w->cols == h->h->cols && is(h->targets, h->h->rows, 1) &&
               is(h->picked, h->h->rows, 1));
     FT_ASSERT(same_or_none(h->dh, h->h) && h->scalars->cols == FT_SCALARS);
+    FT_ASSERT(!h->dw || (h->dh && is(h->dw, h->w->rows, h->w->cols) && h->dw->dtype == FT_F32));
 }
 
 static void grad_norm_check(const union ft_op_args *a)
@@ -368,7 +393,11 @@ const struct ft_op_row ft_op_rows[FT_OP_COUNT] = {
         SLOT(scale_columns, norm) | SLOT(scale_columns, bias) | SLOT(scale_columns, add),
         OVER({0, 0}, {0, 4}), 3, NULL),
     ROW(columns_dw, FT_ROWWISE, KEEP, SLOT(columns_dw, x) | SLOT(columns_dw, norm), NONE, 3, NULL),
-    ROW(head_loss, FT_PRODUCT, KEEP, SLOT(head_loss, dh), NONE, 0, head_loss_cost),
+    ROW(norm_dw, FT_ROWWISE, KEEP, SLOT(norm_dw, mean) | SLOT(norm_dw, dw) | SLOT(norm_dw, db),
+        NONE, 5, NULL),
+    ROW(embed_dw, FT_ROWWISE, KEEP, 0, NONE, 0, embed_dw_cost),
+    ROW(head_loss, FT_PRODUCT, KEEP, SLOT(head_loss, dh) | SLOT(head_loss, dw), NONE, 0,
+        head_loss_cost),
     ROW(grad_norm, FT_PARAMETERS, KEEP, 0, NONE, 2, NULL),
     ROW(adamw, FT_PARAMETERS, KEEP, 0, NONE, 0, adamw_cost),
     ROW(sgd, FT_PARAMETERS, KEEP, SLOT(sgd, mom), NONE, 0, sgd_cost),

@@ -41,7 +41,9 @@
     X(row_norms, 3, 1)                                                                             \
     X(scale_columns, 5, 1)                                                                         \
     X(columns_dw, 3, 1)                                                                            \
-    X(head_loss, 4, 2)                                                                             \
+    X(norm_dw, 4, 2)                                                                               \
+    X(embed_dw, 2, 1)                                                                              \
+    X(head_loss, 4, 3)                                                                             \
     X(grad_norm, 1, 1)                                                                             \
     X(adamw, 1, 4)                                                                                 \
     X(sgd, 1, 3)                                                                                   \
@@ -197,15 +199,29 @@ struct ft_columns_dw_args {
     struct ft_tensor *dy, *x /*?*/, *norm /*?*/, *dw;
 };
 
+/* dw += sum_t dy * xhat, db += sum_t dy, xhat as in struct ft_norm_args; over all groups where they
+ * share one weight.
+ * dy, x (T,G*D); rstd, mean (T,G) f32; dw (1,D) or (G,D) f32; db (1,D) f32. */
+struct ft_norm_dw_args {
+    struct ft_tensor *dy, *x, *rstd, *mean /*?*/, *dw /*?*/, *db /*?*/;
+};
+
+/* dw[ids[t]] += scale * dy[t], row after row.      ids I32 (T,1); dy (T,C); dw (V,C) f32 */
+struct ft_embed_dw_args {
+    struct ft_tensor *dy, *ids, *dw;
+    float scale;
+};
+
 /* Cross-entropy of the output head, on trained rows only, in chunks of rows; `picked` lists them,
  * ascending, and FT_TRAINED counts them:
  *   logits = scale h w^T (never whole), or softcap tanh of that / softcap if softcap > 0;
  * scalars[LOSS_SUM] += sum_t -log softmax(logits[t])[targets[t]]; scalars[TRAINED] += number of
  * trained rows;  dh = d LOSS_SUM / d h (0 on other rows). h, dh (T,C); w (V,C); targets, picked I32
- * (T,1). dh NULL: forward only, into EVAL_SUM and EVAL_COUNT. Chunking as Liger's fused linear
+ * (T,1). dh NULL: forward only, into EVAL_SUM and EVAL_COUNT. dw (V,C) f32, if there: += d LOSS_SUM
+ * / d w. Chunking as Liger's fused linear
  * cross-entropy, arXiv 2410.10989. */
 struct ft_head_loss_args {
-    struct ft_tensor *h, *w, *targets, *picked, *dh /*?*/, *scalars;
+    struct ft_tensor *h, *w, *targets, *picked, *dh /*?*/, *scalars, *dw /*?*/;
     float scale, softcap;
     int64_t logit_bytes; /* room for logits at a time; 0: what suits the backend */
 };

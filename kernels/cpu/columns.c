@@ -1,4 +1,5 @@
-/* The ops that look at columns: row_norms of a weight, scale_columns, columns_dw. */
+/* The ops that look at columns: row_norms of a weight, scale_columns; columns_dw, norm_dw and
+ * embed_dw, whose pieces are columns, so that each sum has one order. */
 #include "kernels/cpu/cpu.h"
 
 struct job {
@@ -97,4 +98,67 @@ void K(columns_dw)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args
     const struct ft_tensor *dy = args->columns_dw.dy;
     struct job j = {.args = args, .rows = ft_live_rows(ctx, dy)};
     ft_pool_run(ctx->pool, (dy->cols + COLUMNS - 1) / COLUMNS, sum_piece, &j);
+}
+
+static void norm_piece(void *arg, int64_t piece, void *scratch)
+{
+    (void)scratch;
+    const struct job *j = arg;
+    const struct ft_norm_dw_args *a = &j->args->norm_dw;
+    const int64_t groups = a->rstd->cols, width = a->x->cols / groups;
+    const int64_t c0 = piece * COLUMNS, left = width - c0, n = left < COLUMNS ? left : COLUMNS;
+    const bool own = a->dw && a->dw->rows > 1;
+    float sum[COLUMNS] = {0}, plain[COLUMNS] = {0};
+    for (int64_t g = 0; g < groups; g++) {
+        for (int64_t t = 0; t < j->rows; t++) {
+            const float *dy = (const float *)a->dy->data + t * ft_tensor_ld(a->dy) + g * width + c0;
+            const float *x = (const float *)a->x->data + t * ft_tensor_ld(a->x) + g * width + c0;
+            const float rstd = ((const float *)a->rstd->data)[t * groups + g];
+            const float mean = a->mean ? ((const float *)a->mean->data)[t * groups + g] : 0;
+            for (int64_t c = 0; c < n; c++) {
+                sum[c] += dy[c] * ((x[c] - mean) * rstd);
+                plain[c] += dy[c];
+            }
+        }
+        if (!own && g + 1 < groups)
+            continue;
+        float *dw = a->dw ? (float *)a->dw->data + (own ? g : 0) * ft_tensor_ld(a->dw) + c0 : NULL;
+        for (int64_t c = 0; c < n && dw; c++) {
+            dw[c] += sum[c];
+            sum[c] = 0;
+        }
+    }
+    for (int64_t c = 0; c < n && a->db; c++)
+        ((float *)a->db->data)[c0 + c] += plain[c];
+}
+
+void K(norm_dw)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
+{
+    const struct ft_norm_dw_args *a = &args->norm_dw;
+    struct job j = {.args = args, .rows = ft_live_rows(ctx, a->x)};
+    const int64_t width = a->x->cols / a->rstd->cols;
+    ft_pool_run(ctx->pool, (width + COLUMNS - 1) / COLUMNS, norm_piece, &j);
+}
+
+static void embed_piece(void *arg, int64_t piece, void *scratch)
+{
+    (void)scratch;
+    const struct job *j = arg;
+    const struct ft_embed_dw_args *a = &j->args->embed_dw;
+    const int64_t c0 = piece * COLUMNS, left = a->dy->cols - c0,
+                  n = left < COLUMNS ? left : COLUMNS;
+    for (int64_t t = 0; t < j->rows; t++) {
+        const int64_t row = ((const int32_t *)a->ids->data)[t];
+        const float *dy = (const float *)a->dy->data + t * ft_tensor_ld(a->dy) + c0;
+        float *dw = (float *)a->dw->data + row * ft_tensor_ld(a->dw) + c0;
+        for (int64_t c = 0; c < n; c++)
+            dw[c] += a->scale * dy[c];
+    }
+}
+
+void K(embed_dw)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
+{
+    const struct ft_tensor *dy = args->embed_dw.dy;
+    struct job j = {.args = args, .rows = ft_live_rows(ctx, dy)};
+    ft_pool_run(ctx->pool, (dy->cols + COLUMNS - 1) / COLUMNS, embed_piece, &j);
 }

@@ -128,7 +128,21 @@ static void chunk(const struct ft_kernel_ctx *ctx, struct job *j)
     };
     ft_pool_run(ctx->pool, n, gather, j);
     K(gemm)(ctx->pool, ctx->scratch, &up);
+    struct ft_gemm weight = {
+        .m = vocab,
+        .n = cols,
+        .k = {n},
+        .a = {j->logits},
+        .a_rs = {1},
+        .a_cs = {vocab},
+        .b = {{j->h, FT_F32, cols, false, a->scale}},
+    };
     ft_pool_run(ctx->pool, n, softmax_loss, j);
+    if (a->dw) { /* before the hidden states are written over */
+        weight.add = weight.c = a->dw->data;
+        weight.ldadd = weight.ldc = ft_tensor_ld(a->dw);
+        K(gemm)(ctx->pool, ctx->scratch, &weight);
+    }
     if (a->dh) {
         K(gemm)(ctx->pool, ctx->scratch, &down);
         ft_pool_run(ctx->pool, n, scatter, j);

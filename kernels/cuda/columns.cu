@@ -1,4 +1,6 @@
-/* The ops that look at columns: row_norms of a weight, scale_columns, columns_dw. */
+/* The ops that look at columns: row_norms of a weight, scale_columns; columns_dw, norm_dw and
+ * embed_dw, where a thread has a column and goes through all rows, so that each sum has one order.
+ */
 #include "kernels/cuda/device.cuh"
 
 enum { THREADS = 128 };
@@ -118,4 +120,88 @@ void ft_cuda_columns_dw(const struct ft_kernel_ctx *ctx, const union ft_op_args 
     j.rows = ft_launch_rows(ctx, a->dy);
     j.cols = a->dy->cols;
     ft_launch(ctx, columns_dw, ft_grid{(j.cols + THREADS - 1) / THREADS, 1, 1}, THREADS, 0, j);
+}
+
+struct norm_sum_job {
+    struct ft_rows dy, x;
+    const float *rstd, *mean;
+    float *dw, *db;
+    int64_t rows, width, ld;
+    int groups;
+    bool own; /* a weight for each group */
+};
+
+FT_KERNEL(THREADS) norm_dw(struct ft_mark mark, struct norm_sum_job j)
+{
+    ft_begin(mark);
+    const int64_t c = ft_block_x() * THREADS + ft_thread();
+    float sum = 0, plain = 0;
+    if (c >= j.width)
+        return;
+    for (int g = 0; g < j.groups; g++) {
+        for (int64_t t = 0; t < j.rows; t++) {
+            const int64_t at = g * j.width + c, n = t * j.groups + g;
+            const float d = ft_to_float(j.dy.p[t * j.dy.ld + at]);
+            const float x = ft_to_float(j.x.p[t * j.x.ld + at]) - (j.mean ? j.mean[n] : 0);
+            sum += d * (x * j.rstd[n]);
+            plain += d;
+        }
+        if (j.dw && (j.own || g + 1 == j.groups)) {
+            j.dw[(j.own ? g : 0) * j.ld + c] += sum;
+            sum = 0;
+        }
+    }
+    if (j.db)
+        j.db[c] += plain;
+}
+
+void ft_cuda_norm_dw(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
+{
+    const struct ft_norm_dw_args *a = &args->norm_dw;
+    struct norm_sum_job j = {};
+    j.dy = ft_rows_of(a->dy);
+    j.x = ft_rows_of(a->x);
+    j.rstd = (const float *)a->rstd->data;
+    j.mean = a->mean ? (const float *)a->mean->data : NULL;
+    j.dw = a->dw ? (float *)a->dw->data : NULL;
+    j.db = a->db ? (float *)a->db->data : NULL;
+    j.rows = ft_launch_rows(ctx, a->x);
+    j.groups = (int)a->rstd->cols;
+    j.width = a->x->cols / j.groups;
+    j.ld = a->dw ? ft_tensor_ld(a->dw) : 0;
+    j.own = a->dw && a->dw->rows > 1;
+    ft_launch(ctx, norm_dw, ft_grid{(j.width + THREADS - 1) / THREADS, 1, 1}, THREADS, 0, j);
+}
+
+struct embed_job {
+    const int32_t *live, *ids;
+    struct ft_rows dy;
+    float *dw;
+    int64_t rows, cols, ld;
+    float scale;
+};
+
+FT_KERNEL(THREADS) embed_dw(struct ft_mark mark, struct embed_job j)
+{
+    ft_begin(mark);
+    const int64_t c = ft_block_x() * THREADS + ft_thread();
+    if (c >= j.cols)
+        return;
+    for (int64_t t = 0; t < j.rows && t < j.live[FT_ROWS]; t++)
+        j.dw[j.ids[t] * j.ld + c] += j.scale * ft_to_float(j.dy.p[t * j.dy.ld + c]);
+}
+
+void ft_cuda_embed_dw(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
+{
+    const struct ft_embed_dw_args *a = &args->embed_dw;
+    struct embed_job j = {};
+    j.live = ctx->live;
+    j.ids = (const int32_t *)a->ids->data;
+    j.dy = ft_rows_of(a->dy);
+    j.dw = (float *)a->dw->data;
+    j.rows = ft_launch_rows(ctx, a->dy);
+    j.cols = a->dy->cols;
+    j.ld = ft_tensor_ld(a->dw);
+    j.scale = a->scale;
+    ft_launch(ctx, embed_dw, ft_grid{(j.cols + THREADS - 1) / THREADS, 1, 1}, THREADS, 0, j);
 }

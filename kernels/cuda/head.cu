@@ -210,6 +210,27 @@ static void products(const struct ft_kernel_ctx *ctx, const struct ft_head_loss_
     ft_cuda_product(ctx, &p, ctx->scratch);
 }
 
+/* dw += logits' gradient^T h, of a chunk of n rows. */
+static void weight_product(const struct ft_kernel_ctx *ctx, const struct ft_head_loss_args *a,
+                           const struct chunk &j, int64_t n)
+{
+    struct ft_product p = {};
+    p.m = j.vocab;
+    p.n = j.cols;
+    p.k = n;
+    p.a = j.logits;
+    p.lda = 2 * j.ld;
+    p.a_trans = true;
+    p.b = j.rows.p;
+    p.ldb = j.rows.ld;
+    p.alpha = a->scale;
+    p.c = p.d = a->dw->data;
+    p.ldc = p.ldd = ft_tensor_ld(a->dw);
+    p.beta = 1;
+    p.out = FT_F32;
+    ft_cuda_product(ctx, &p, ctx->scratch);
+}
+
 void ft_cuda_head_loss(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
 {
     const struct ft_head_loss_args *a = &args->head_loss;
@@ -244,6 +265,8 @@ void ft_cuda_head_loss(const struct ft_kernel_ctx *ctx, const union ft_op_args *
         ft_launch(ctx, softmax_loss, ft_grid{n, 1, 1}, ROW_THREADS, 64 * sizeof(float), j);
         if (!a->dh)
             continue;
+        if (a->dw)
+            weight_product(ctx, a, j, n);
         products(ctx, a, j, n, true);
         ft_launch(ctx, wide ? scatter<8> : scatter<1>, ft_grid{n, items, 1}, COPY_THREADS, 0, j);
     }

@@ -164,6 +164,16 @@ static void no_backward(struct backward *b, const struct ft_node *n, struct ft_t
     FT_ASSERT(!"this op has no backward");
 }
 
+/* grad(bias) += sum_t dy, block by block. */
+static void columns_gradient(struct backward *b, struct ft_tensor *bias, struct ft_tensor *dy)
+{
+    const struct ft_trained *t = bias ? ft_value_of(bias)->trained : NULL;
+    for (; t && !b->g->rc; t = t->next)
+        emit(b, FT_OP_columns_dw,
+             (union ft_op_args){
+                 .columns_dw = {.dy = columns(b, dy, t->col, t->grad->cols), .dw = t->grad}});
+}
+
 static void linear_backward(struct backward *b, const struct ft_node *n, struct ft_tensor *dy)
 {
     const struct ft_linear_args *l = &n->args.linear;
@@ -175,15 +185,31 @@ static void linear_backward(struct backward *b, const struct ft_node *n, struct 
     }
     if (wants(l->w))
         product_dw(b, l->w, dy, l->x, l->alpha);
+    columns_gradient(b, l->bias, dy);
     if (wants(l->x))
         product_dx(b, l->x, grad_like(b, l->x), dy, l->w, l->alpha);
     if (wants(l->add))
         contribute(b, l->add, dy);
 }
 
+/* Where the gradient of a weight that is trained in one piece is summed; NULL: it is frozen. */
+static struct ft_tensor *whole_gradient(struct ft_tensor *w)
+{
+    const struct ft_trained *t = w ? ft_value_of(w)->trained : NULL;
+    FT_ASSERT(!t || (!t->next && t->scale == 1));
+    return t ? t->grad : NULL;
+}
+
 static void norm_backward(struct backward *b, const struct ft_node *n, struct ft_tensor *dy)
 {
     const struct ft_norm_args *r = &n->args.norm;
+    struct ft_tensor *dw = whole_gradient(r->w), *db = whole_gradient(r->bias);
+    if (dw || db)
+        emit(b, FT_OP_norm_dw,
+             (union ft_op_args){
+                 .norm_dw = {dy, saved(b, r->x), saved(b, r->rstd), saved(b, r->mean), dw, db}});
+    if (!wants(r->x))
+        return;
     struct ft_tensor *dx = grad_like(b, r->x);
     emit(b, FT_OP_norm_dx,
          (union ft_op_args){.norm_dx = {.dy = dy,
@@ -281,8 +307,12 @@ static void scale_columns_backward(struct backward *b, const struct ft_node *n,
 
 static void embed_backward(struct backward *b, const struct ft_node *n, struct ft_tensor *dy)
 {
-    if (wants(n->args.embed.add))
-        contribute(b, n->args.embed.add, dy);
+    const struct ft_embed_args *e = &n->args.embed;
+    struct ft_tensor *dw = whole_gradient(e->w);
+    if (dw)
+        emit(b, FT_OP_embed_dw, (union ft_op_args){.embed_dw = {dy, e->ids, dw, e->scale}});
+    if (wants(e->add))
+        contribute(b, e->add, dy);
 }
 
 static void dropout_backward(struct backward *b, const struct ft_node *n, struct ft_tensor *dy)
@@ -325,6 +355,8 @@ static backward_fn *const table[FT_OP_COUNT] = {
     [FT_OP_row_norms] = no_backward, /* constants */
     [FT_OP_scale_columns] = scale_columns_backward,
     [FT_OP_columns_dw] = no_backward,
+    [FT_OP_norm_dw] = no_backward,
+    [FT_OP_embed_dw] = no_backward,
     [FT_OP_head_loss] = no_backward, /* leaves its gradient as an output */
     [FT_OP_grad_norm] = no_backward,
     [FT_OP_adamw] = no_backward,

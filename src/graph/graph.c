@@ -384,6 +384,9 @@ struct ft_tensor *ft_scale_columns(struct ft_graph *g, struct ft_scale_columns_a
 
 void ft_head_loss(struct ft_graph *g, struct ft_head_loss_args a)
 {
+    const struct ft_trained *t = ft_value_of(a.w)->trained;
     a.dh = g->current == FT_PASS ? ft_graph_like(g, "head.dh", a.h) : NULL;
+    a.dw = t && a.dh ? t->grad : NULL;
+    FT_ASSERT(!t || (!t->next && t->scale == 1)); /* in one piece */
     ft_graph_emit(g, FT_OP_head_loss, &(union ft_op_args){.head_loss = a});
 }

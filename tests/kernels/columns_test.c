@@ -1,4 +1,4 @@
-/* row_norms, scale_columns, columns_dw against doubles. */
+/* row_norms, scale_columns, columns_dw, norm_dw, embed_dw against doubles. */
 #include "tests/kernels/ops.h"
 
 static void row_norms_case(struct bench *b)
@@ -90,4 +90,75 @@ static void columns_dw_case(struct bench *b)
 CASE(columns_dw_matches_doubles)
 {
     each_backend(columns_dw_case);
+}
+
+static void norm_dw_case(struct bench *b)
+{
+    static const int shapes[][4] = {/* groups, width, own weights, centred */
+                                    {1, 33, 0, 0},
+                                    {1, 200, 0, 1},
+                                    {4, 16, 0, 0},
+                                    {3, 70, 1, 1}};
+    for (int i = 0; i < 4; i++) {
+        const int64_t groups = shapes[i][0], width = shapes[i][1];
+        const bool own = shapes[i][2], centred = shapes[i][3];
+        b->live = 23;
+        struct ft_tensor *dy = random_tensor(b, groups * width, 1);
+        struct ft_tensor *x = random_tensor(b, groups * width, 2), *rstd = empty_sums(b, groups);
+        struct ft_tensor *mean = centred ? empty_sums(b, groups) : NULL;
+        struct ft_tensor *dw = random_master(own ? groups : 1, width, 3), *was = copy_tensor(dw);
+        struct ft_tensor *db = centred && !own ? random_master(1, width, 4) : NULL;
+        struct ft_tensor *before = db ? copy_tensor(db) : NULL;
+        for (int64_t t = 0; t < b->live + 3 && t < rstd->rows; t++)
+            for (int64_t g = 0; g < groups; g++) {
+                put(rstd, t, g, 0.5 + (double)((t + g) % 3));
+                if (mean)
+                    put(mean, t, g, 0.1 * (double)g);
+            }
+        run_op(b, FT_OP_norm_dw, &(union ft_op_args){.norm_dw = {dy, x, rstd, mean, dw, db}});
+        for (int64_t row = 0; row < dw->rows; row++)
+            for (int64_t c = 0; c < width; c++) {
+                double sum = at(was, row, c), plain = 0;
+                for (int64_t g = own ? row : 0; g < (own ? row + 1 : groups); g++)
+                    for (int64_t t = 0; t < b->live; t++) {
+                        const double d = at(dy, t, g * width + c);
+                        const double v = at(x, t, g * width + c) - (mean ? at(mean, t, g) : 0);
+                        sum += d * v * at(rstd, t, g);
+                        plain += d;
+                    }
+                check_element("norm_dw", b, row, c, at(dw, row, c), sum, tol_f32(200, 100));
+                if (db)
+                    check_element("norm_db", b, 0, c, at(db, 0, c), at(before, 0, c) + plain,
+                                  tol_f32(100, 100));
+            }
+        drop_tensors();
+    }
+}
+
+CASE(norm_dw_matches_doubles)
+{
+    each_backend(norm_dw_case);
+}
+
+static void embed_dw_case(struct bench *b)
+{
+    b->live = 31;
+    struct ft_tensor *dy = random_tensor(b, 130, 1), *ids = int_rows(b, 1);
+    struct ft_tensor *dw = random_master(7, 130, 2), *want = copy_tensor(dw);
+    for (int64_t t = 0; t < b->live; t++) {
+        const int id = (int)(t * 5 % 7);
+        ((int32_t *)ids->data)[t] = id;
+        for (int64_t c = 0; c < 130; c++)
+            put(want, id, c, at(want, id, c) + 0.5 * at(dy, t, c));
+    }
+    run_op(b, FT_OP_embed_dw, &(union ft_op_args){.embed_dw = {dy, ids, dw, 0.5f}});
+    for (int64_t i = 0; i < 7 * 130; i++)
+        check_element("embed_dw", b, i / 130, i % 130, at(dw, i / 130, i % 130),
+                      at(want, i / 130, i % 130), tol_f32(10, 10));
+    drop_tensors();
+}
+
+CASE(embed_dw_matches_doubles)
+{
+    each_backend(embed_dw_case);
 }

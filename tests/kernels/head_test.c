@@ -43,7 +43,8 @@ static void head_shape(struct bench *b, int64_t n, int64_t c, int64_t v, int eve
     b->live = n;
     struct ft_tensor *h = random_tensor(b, c, 1), *w = random_weight(v, c, FT_BF16, 2);
     struct ft_tensor *targets = int_rows(b, 1), *dh = empty_tensor(b, c);
-    struct ft_tensor *picked = int_rows(b, 1);
+    struct ft_tensor *picked = int_rows(b, 1), *dw = random_master(v, c, 3), *was = copy_tensor(dw);
+    double *sums = calloc((size_t)(v * c), sizeof *sums);
     int32_t *target = targets->data;
     int trained = 0;
     for (int64_t t = 0; t < b->live; t++) {
@@ -53,11 +54,13 @@ static void head_shape(struct bench *b, int64_t n, int64_t c, int64_t v, int eve
     }
     b->trained = trained;
     run_op(b, FT_OP_head_loss,
-           &(union ft_op_args){.head_loss = {h, w, targets, picked, dh, scalars_tensor(values),
+           &(union ft_op_args){.head_loss = {h, w, targets, picked, dh, scalars_tensor(values), dw,
                                              l->scale, l->softcap, l->bytes}});
     for (int64_t t = 0; t < b->live; t++) {
         if (target[t] >= 0)
             loss += row_in_double(h, w, t, target[t], l, p);
+        for (int64_t i = 0; i < v * c && target[t] >= 0; i++)
+            sums[i] += p[i / c] * at(h, t, i % c);
         for (int64_t k = 0; k < c; k++) {
             double want = 0;
             for (int64_t i = 0; i < v && target[t] >= 0; i++)
@@ -67,12 +70,18 @@ static void head_shape(struct bench *b, int64_t n, int64_t c, int64_t v, int eve
                               (4 * tol_f32(2, (double)(v + c)) + tol(b, 1, 1)));
         }
     }
+    for (int64_t i = 0; i < v * c; i++)
+        check_element("head_loss dw", b, i / c, i % c, at(dw, i / c, i % c),
+                      at(was, i / c, i % c) + sums[i],
+                      (double)fmaxf(1, l->scale) * (4 * tol_f32(2, (double)(n + c)) +
+                                                    tol(b, 1 + 0.05 * (double)trained, 1)));
+    free(sums);
     CHECK_NEAR(values[FT_S_LOSS_SUM], loss, 4 * tol_f32(loss, (double)(v + c)));
     CHECK_INT(values[FT_S_TRAINED], 2 + trained);
     check_poison(b, dh);
     run_op(b, FT_OP_head_loss,
            &(union ft_op_args){.head_loss = {h, w, targets, picked, NULL, scalars_tensor(values),
-                                             l->scale, l->softcap, l->bytes}});
+                                             NULL, l->scale, l->softcap, l->bytes}});
     CHECK_NEAR(values[FT_S_EVAL_SUM], loss - 10, 4 * tol_f32(loss, (double)(v + c)));
     CHECK_INT(values[FT_S_EVAL_COUNT], trained);
     drop_tensors();
@@ -128,7 +137,7 @@ static void nonfinite_case(struct bench *b)
     put(h, 1, 1, INFINITY);
     run_op(b, FT_OP_head_loss,
            &(union ft_op_args){
-               .head_loss = {h, w, targets, picked, dh, scalars_tensor(values), 1, 0, 0}});
+               .head_loss = {h, w, targets, picked, dh, scalars_tensor(values), NULL, 1, 0, 0}});
     CHECK(!isfinite(values[FT_S_LOSS_SUM]));
 }
 
