@@ -11,11 +11,16 @@ static void print_start(FILE *out, const struct ft_job *j)
 {
     char a[32];
     const struct ft_run_length *l = &j->length;
-    fprintf(out, "%s: %.1f M parameters, adapter on %d modules with %.2f M (%.2f %%)\n",
-            j->base_name, (double)ft_model_parameters(j->model) / 1e6,
-            ft_adapter_modules(j->adapter), (double)ft_adapter_parameters(j->adapter) / 1e6,
-            100.0 * (double)ft_adapter_parameters(j->adapter) /
-                (double)ft_model_parameters(j->model));
+    if (ft_job_trains_model(j))
+        fprintf(out, "%s: %.1f M parameters, of which %.1f M are trained\n", j->model_path,
+                (double)ft_model_parameters(j->model) / 1e6,
+                (double)ft_adapter_parameters(j->adapter) / 1e6);
+    else
+        fprintf(out, "%s: %.1f M parameters, adapter on %d modules with %.2f M (%.2f %%)\n",
+                j->base_name, (double)ft_model_parameters(j->model) / 1e6,
+                ft_adapter_modules(j->adapter), (double)ft_adapter_parameters(j->adapter) / 1e6,
+                100.0 * (double)ft_adapter_parameters(j->adapter) /
+                    (double)ft_model_parameters(j->model));
     fprintf(out, "%lld documents, %lld tokens to train on; %lld steps of %.1f documents\n",
             (long long)j->train.n_docs, (long long)j->train.trained_tokens, (long long)l->steps,
             l->docs_per_step);
@@ -51,8 +56,20 @@ static void print_end(FILE *out, const struct ft_job *j, const struct ft_train_r
     fprintf(out, "loss %.4f -> %.4f", r->first_loss, r->last_loss);
     if (!isnan(r->first_eval))
         fprintf(out, ", eval loss %.4f -> %.4f", r->first_eval, r->last_eval);
+    if (ft_job_trains_model(j)) {
+        fprintf(out, "\nmodel in %s, losses in %s/metrics.jsonl\n\n", dir, dir);
+        fprintf(out, "  transformers  AutoModelForCausalLM.from_pretrained(\"%s\")\n", dir);
+        fprintf(out, "  vLLM          vllm serve %s\n", dir);
+        fprintf(out, "  llama.cpp     convert_hf_to_gguf.py %s\n", dir);
+        return;
+    }
     fprintf(out, "\nadapter in %s, losses in %s/metrics.jsonl\n\n", dir, dir);
     fprintf(out, "  PEFT       PeftModel.from_pretrained(model, \"%s\")\n", dir);
+    if (strcmp(is.method, "dora") == 0) {
+        fprintf(out, "  vLLM       does not load DoRA: merge the adapter first\n");
+        fprintf(out, "  llama.cpp  does not load DoRA: merge the adapter first\n");
+        return;
+    }
     if (ft_adapter_is_uneven(j->adapter))
         fprintf(out, "  vLLM       ignores rank and alpha patterns: merge the adapter first\n");
     else if (rank)

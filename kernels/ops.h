@@ -56,10 +56,13 @@ enum ft_op {
         FT_OP_COUNT
 };
 
-/* y[t] = w[ids[t]] * scale + add[t]      ids I32 (T,1); w (V,C); add, y (T,C); 0 <= ids < V */
+/* y[t] = w[first + ids[t]] * scale + add[t]
+ * ids I32 (T,1); w (V,C); add, y (T,C); 0 <= first + ids < V */
 struct ft_embed_args {
     struct ft_tensor *ids, *w, *add /*?*/, *y;
     float scale;
+    int first;
+    int pad; /* the id whose row gets no gradient, as torch's padding_idx; -1: none */
 };
 
 /* Each row is cut into G groups of D columns, G = 1 but for norms of heads:
@@ -206,10 +209,12 @@ struct ft_norm_dw_args {
     struct ft_tensor *dy, *x, *rstd, *mean /*?*/, *dw /*?*/, *db /*?*/;
 };
 
-/* dw[ids[t]] += scale * dy[t], row after row.      ids I32 (T,1); dy (T,C); dw (V,C) f32 */
+/* dw[first + ids[t]] += scale * dy[t], row after row, but for ids[t] = pad.   ids I32 (T,1); dy
+ * (T,C); dw (V,C) f32 */
 struct ft_embed_dw_args {
     struct ft_tensor *dy, *ids, *dw;
     float scale;
+    int first, pad;
 };
 
 /* Cross-entropy of the output head, on trained rows only, in chunks of rows; `picked` lists them,

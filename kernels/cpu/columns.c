@@ -148,7 +148,10 @@ static void embed_piece(void *arg, int64_t piece, void *scratch)
     const int64_t c0 = piece * COLUMNS, left = a->dy->cols - c0,
                   n = left < COLUMNS ? left : COLUMNS;
     for (int64_t t = 0; t < j->rows; t++) {
-        const int64_t row = ((const int32_t *)a->ids->data)[t];
+        const int32_t id = ((const int32_t *)a->ids->data)[t];
+        const int64_t row = a->first + id;
+        if (id == a->pad)
+            continue;
         const float *dy = (const float *)a->dy->data + t * ft_tensor_ld(a->dy) + c0;
         float *dw = (float *)a->dw->data + row * ft_tensor_ld(a->dw) + c0;
         for (int64_t c = 0; c < n; c++)

@@ -177,7 +177,8 @@ struct embed_job {
     const int32_t *live, *ids;
     struct ft_rows dy;
     float *dw;
-    int64_t rows, cols, ld;
+    int64_t rows, cols, ld, first;
+    int pad;
     float scale;
 };
 
@@ -188,7 +189,8 @@ FT_KERNEL(THREADS) embed_dw(struct ft_mark mark, struct embed_job j)
     if (c >= j.cols)
         return;
     for (int64_t t = 0; t < j.rows && t < j.live[FT_ROWS]; t++)
-        j.dw[j.ids[t] * j.ld + c] += j.scale * ft_to_float(j.dy.p[t * j.dy.ld + c]);
+        if (j.ids[t] != j.pad)
+            j.dw[(j.first + j.ids[t]) * j.ld + c] += j.scale * ft_to_float(j.dy.p[t * j.dy.ld + c]);
 }
 
 void ft_cuda_embed_dw(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
@@ -202,6 +204,8 @@ void ft_cuda_embed_dw(const struct ft_kernel_ctx *ctx, const union ft_op_args *a
     j.rows = ft_launch_rows(ctx, a->dy);
     j.cols = a->dy->cols;
     j.ld = ft_tensor_ld(a->dw);
+    j.first = a->first;
+    j.pad = a->pad;
     j.scale = a->scale;
     ft_launch(ctx, embed_dw, ft_grid{(j.cols + THREADS - 1) / THREADS, 1, 1}, THREADS, 0, j);
 }

@@ -39,7 +39,7 @@ FT_DEVICE int64_t my_item(void)
 template <int V>
 FT_KERNEL(THREADS)
 embed(struct ft_mark mark, const int32_t *live, const int32_t *ids, struct ft_rows w, float scale,
-      struct ft_rows add, struct ft_rows y, int64_t cols)
+      struct ft_rows add, struct ft_rows y, int64_t cols, int64_t first)
 {
     ft_begin(mark);
     const int64_t t = ft_block_x(), c = my_item() * V;
@@ -47,7 +47,7 @@ embed(struct ft_mark mark, const int32_t *live, const int32_t *ids, struct ft_ro
     if (c >= cols)
         return;
     if (t < live[FT_ROWS]) {
-        ft_load<V>(v, w.p + ids[t] * w.ld + c);
+        ft_load<V>(v, w.p + (first + ids[t]) * w.ld + c);
         if (add.p)
             ft_load<V>(a, add.p + t * add.ld + c);
         FT_UNROLL
@@ -62,7 +62,7 @@ void ft_cuda_embed(const struct ft_kernel_ctx *ctx, const union ft_op_args *args
     const struct ft_embed_args *a = &args->embed;
     BY_COLUMNS(ctx, a->y, embed, ft_is_wide(a->w, a->add, a->y), ctx->live,
                (const int32_t *)a->ids->data, ft_rows_of(a->w), a->scale, ft_rows_of(a->add),
-               ft_rows_of(a->y), a->y->cols);
+               ft_rows_of(a->y), a->y->cols, (int64_t)a->first);
 }
 
 struct rope_job {

@@ -55,10 +55,10 @@ int ft_adapter_new(struct ft_adapter **out, const struct ft_site *sites, int n_s
     if (o->loraplus_ratio > 0)
         a->rate[FT_RATE_SECOND] = o->loraplus_ratio;
     a->seed = o->seed;
-    int rc = ft_adapter_match(a, sites, n_sites, o);
+    int rc = a->method->peft_type ? ft_adapter_match(a, sites, n_sites, o) : FT_OK;
     if (!rc)
-        rc = ft_adapter_resolve(a, o->rank_pattern, o->alpha_pattern);
-    if (!rc)
+        rc = ft_adapter_resolve(a, o->rank_pattern, o->alpha_pattern, o->wholes, o->n_wholes);
+    if (!rc && a->method->peft_type)
         rc = ft_adapter_describe(a, o);
     if (rc) {
         ft_adapter_free(a);
@@ -95,6 +95,8 @@ void ft_adapter_free(struct ft_adapter *a)
     ft_free(a->scope);
     ft_free(a->slots);
     ft_free(a->parameters);
+    ft_free(a->wholes);
+    ft_free(a->whole_copies);
     ft_free(a->slot_of_site);
     ft_free(a->sites_out);
     ft_arena_fini(&a->arena);
@@ -121,7 +123,7 @@ int64_t ft_adapter_max_rank(const struct ft_adapter *a)
 
 const char *ft_adapter_base(const struct ft_adapter *a)
 {
-    return json_string_value(json_object_get(a->peft, "base_model_name_or_path"));
+    return a->peft ? json_string_value(json_object_get(a->peft, "base_model_name_or_path")) : NULL;
 }
 
 void ft_adapter_config(const struct ft_adapter *a, struct ft_adapter_options *out)
@@ -197,16 +199,37 @@ int ft_adapter_declare(struct ft_adapter *a, struct ft_graph *g)
     a->values = ft_graph_value(g, FT_M_ADAPTER, "adapter parameters", FT_F32, 1, a->size);
     a->gradients = ft_graph_value(g, FT_M_GRADIENT, "adapter gradients", FT_F32, 1, a->size);
     a->copies = a->table = NULL;
-    if (narrow && !stack)
-        a->copies = ft_graph_value(g, FT_M_ADAPTER, "adapter copies", FT_BF16, 1, a->size);
+    if (narrow && !stack && a->slot_size)
+        a->copies = ft_graph_value(g, FT_M_ADAPTER, "adapter copies", FT_BF16, 1, a->slot_size);
     for (int i = 0; i < a->n_slots; i++) {
         a->slots[i].stack = a->slots[i].w = NULL;
         declare_slot(a, g, &a->slots[i], stack);
     }
     if (narrow)
-        a->table = ft_graph_value(g, FT_M_ADAPTER, "adapter copies", FT_I64,
-                                  stack ? 2 * a->n_slots : 1, FT_SEGMENT);
+        a->table =
+            ft_graph_value(g, FT_M_ADAPTER, "adapter copies", FT_I64,
+                           (stack ? 2 * a->n_slots : a->copies != NULL) + a->n_wholes, FT_SEGMENT);
     return FT_OK;
+}
+
+void ft_adapter_whole(const struct ft_adapter *a, int i, struct ft_graph *g,
+                      struct ft_tensor **value, struct ft_tensor **grad)
+{
+    const struct ft_parameter *p = a->wholes[i];
+    *grad = ft_parameter_gradient(a, g, p);
+    *value = NULL;
+    if (ft_graph_backend(g)->act == FT_F32)
+        *value = ft_graph_view(g, a->values, p->name, (*grad)->rows, (*grad)->cols, p->at);
+}
+
+int64_t ft_adapter_whole_at(const struct ft_adapter *a, int i)
+{
+    return a->wholes[i]->at;
+}
+
+void ft_adapter_copy(struct ft_adapter *a, int i, struct ft_tensor *weight)
+{
+    a->whole_copies[i] = weight;
 }
 
 int ft_adapter_ranges(const struct ft_adapter *a, const struct ft_rates_range **out)
@@ -273,8 +296,13 @@ int ft_adapter_place(struct ft_adapter *a, struct ft_graph *g)
     if (!a->table)
         return FT_OK;
     FT_TRY(ft_alloc(&rows, (size_t)a->table->rows * FT_SEGMENT, sizeof *rows));
-    if (a->copies)
-        segment(rows, 0, a->copies->data, 1, a->size, a->size, 1);
+    if (a->copies) /* then none is stacked */
+        segment(rows, 0, a->copies->data, 1, a->slot_size, a->slot_size, 1);
+    int64_t *next = rows + (a->copies ? 1 : 2 * a->n_slots) * FT_SEGMENT;
+    for (int i = 0; i < a->n_wholes; i++, next += FT_SEGMENT) {
+        const struct ft_tensor *w = a->whole_copies[i];
+        segment(next, a->wholes[i]->at, w->data, w->rows, w->cols, ft_tensor_ld(w), 1);
+    }
     for (int i = 0; !a->copies && i < a->n_slots; i++) {
         const struct ft_slot *s = &a->slots[i];
         const int64_t ld = ft_tensor_ld(s->stack), row = s->stack_out + s->first_rank;
@@ -290,11 +318,13 @@ int ft_adapter_place(struct ft_adapter *a, struct ft_graph *g)
     return rc;
 }
 
-int ft_adapter_fill(const struct ft_adapter *a, float *values)
+int ft_adapter_fill(const struct ft_adapter *a, float *values, ft_whole_read_fn *read, void *ctx)
 {
     if (a->folder)
         return ft_adapter_read_values(a, values);
     for (int i = 0; i < a->n_slots; i++)
         a->method->init(a, &a->slots[i], values);
+    for (int i = 0; i < a->n_wholes; i++)
+        FT_TRY(read(ctx, i, values + a->wholes[i]->at));
     return FT_OK;
 }

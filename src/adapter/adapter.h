@@ -15,8 +15,9 @@ struct ft_site {
     int layer;
     int group;   /* the first of the sites that read the same input and follow each other */
     bool conv1d; /* its weight is stored as (in, out): PEFT's fan_in_fan_out */
-    /* the beginning of all sites' names, where the model has other parts (a vision tower): what lies
-     * outside is nobody's here, but an adapter may have it; NULL: the sites are the whole model */
+    /* the beginning of all sites' names, where the model has other parts (a vision tower): what
+     * lies outside is nobody's here, but an adapter may have it; NULL: the sites are the whole
+     * model */
     const char *scope;
 };
 
@@ -26,8 +27,20 @@ struct ft_pattern {
     double value;    /* a rank is whole */
 };
 
+/* A weight of the model that is trained whole, beside the modules' adapters or instead of them. */
+struct ft_whole {
+    const char *name; /* its path in transformers: "lm_head.weight" */
+    int64_t rows, cols;
+    int n_dims;  /* in files: 1 where cols is 1 */
+    bool decays; /* takes weight decay: norms and biases do not */
+};
+/* Its values, as f32 (rows, cols). */
+typedef int ft_whole_read_fn(void *ctx, int whole, float *out);
+
 struct ft_adapter_options {
     const char *method; /* a row of the method table: "lora" */
+    const struct ft_whole *wholes;
+    int n_wholes;
     int64_t r;
     double alpha;               /* 0 with no patterns: 2 r */
     double dropout;             /* on the way into A, training only */
@@ -81,8 +94,17 @@ struct ft_tensor *ft_adapter_gradients(const struct ft_adapter *a);
 struct ft_rates_range {
     int64_t first, n;
     double rate;
+    bool decays;
 };
 int ft_adapter_ranges(const struct ft_adapter *a, const struct ft_rates_range **out);
+
+/* Weight i of the options' wholes, after ft_adapter_declare: its gradient, and on the host its
+ * value, which is the model's weight then (on a device NULL: the weight is a copy, see
+ * ft_adapter_copy). */
+void ft_adapter_whole(const struct ft_adapter *a, int i, struct ft_graph *g,
+                      struct ft_tensor **value, struct ft_tensor **grad);
+/* On a device: the weight that is to be the bf16 copy of whole i. */
+void ft_adapter_copy(struct ft_adapter *a, int i, struct ft_tensor *weight);
 
 /* Linear modules that read the same input. */
 struct ft_linears {
@@ -108,8 +130,13 @@ void ft_adapter_emit_start(struct ft_adapter *a, struct ft_graph *g);
 int ft_adapter_place(struct ft_adapter *a, struct ft_graph *g);
 
 /* Fresh values for ft_adapter_values (A Kaiming-uniform with a = sqrt 5, B zero, as PEFT), or those
- * of the folder it was opened from, into P floats. */
-int ft_adapter_fill(const struct ft_adapter *a, float *values);
+ * of the folder it was opened from, into P floats; those of wholes by `read`. */
+int ft_adapter_fill(const struct ft_adapter *a, float *values, ft_whole_read_fn *read, void *ctx);
+
+int64_t ft_adapter_whole_at(const struct ft_adapter *a, int i); /* its first element in the block */
+
+/* FT_EDIVERGED, reported, if one of the P values is not finite. */
+int ft_adapter_check_finite(const struct ft_adapter *a, const float *values);
 
 /* Writes adapter_model.safetensors and adapter_config.json into folder, each atomically.
  * FT_EDIVERGED, and nothing written, if one of the P values is not finite. */

@@ -47,11 +47,14 @@ struct ft_adapter {
     int *slot_of_site;  /* -1: none */
     int64_t *sites_out; /* columns of every site's output */
     int n_sites, n_layers;
-    struct ft_parameter *parameters;
+    struct ft_parameter *parameters; /* those of the slots, then the wholes */
     int n_parameters;
-    int64_t size; /* elements of all */
+    struct ft_parameter **wholes; /* in the order of the options */
+    struct ft_tensor **whole_copies;
+    int n_wholes;
+    int64_t size, slot_size; /* elements of all; of the slots' */
     double rate[FT_RATE_KINDS];
-    struct ft_rates_range ranges[FT_RATE_KINDS];
+    struct ft_rates_range ranges[FT_RATE_KINDS + 2];
     int n_ranges;
     int64_t r; /* the config's own, before patterns; and so alpha */
     double alpha;
@@ -84,7 +87,7 @@ enum { FT_PARAMETER_ROWS = 4 };
 /* An adapter method: one row. */
 struct ft_adapter_method {
     const char *name;
-    const char *peft_type; /* adapter_config.json */
+    const char *peft_type; /* adapter_config.json; NULL: no adapter, the model itself is trained */
     struct ft_parameter_row parameters[FT_PARAMETER_ROWS];
     /* module i of the group, which has slot s */
     struct ft_tensor *(*linear)(const struct ft_adapter *a, struct ft_graph *g,
@@ -118,7 +121,8 @@ bool ft_adapter_name_matches(const char *module, const char *target);
 int ft_adapter_add_slot(struct ft_adapter *a, const struct ft_site *sites, int site);
 /* Rank, alpha and scale of every slot, and the parameters. */
 int ft_adapter_resolve(struct ft_adapter *a, const struct ft_pattern *ranks,
-                       const struct ft_pattern *alphas);
+                       const struct ft_pattern *alphas, const struct ft_whole *wholes,
+                       int n_wholes);
 /* The adapter_config.json of a fresh adapter. */
 int ft_adapter_describe(struct ft_adapter *a, const struct ft_adapter_options *o);
 /* From PEFT's files: everything but the values. */

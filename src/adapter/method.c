@@ -166,5 +166,7 @@ const struct ft_adapter_method ft_adapter_methods[] = {
      NULL,
      lora_init,
      dora_start},
+    /* no adapter: every weight is trained whole */
+    {"full", NULL, {{NULL}}, NULL, NULL, NULL, NULL},
 };
 const int ft_adapter_method_count = sizeof ft_adapter_methods / sizeof *ft_adapter_methods;

@@ -195,19 +195,19 @@ static int add_outside(const struct ft_adapter *a, const struct ft_st *f, struct
     return FT_OK;
 }
 
-static int check_finite(const struct ft_adapter *a, const float *p)
+int ft_adapter_check_finite(const struct ft_adapter *a, const float *p)
 {
     for (int64_t i = 0; i < a->size; i++)
         if (!isfinite(p[i]))
             return ft_fail(FT_EDIVERGED,
-                           "the adapter holds NaN or infinite values: it is not written");
+                           "what was trained holds NaN or infinite values: it is not written");
     return FT_OK;
 }
 
 int ft_adapter_save(const struct ft_adapter *a, const float *values, const char *folder,
                     const char *base_model)
 {
-    FT_TRY(check_finite(a, values));
+    FT_TRY(ft_adapter_check_finite(a, values));
     static const char *const meta[][2] = {{"format", "pt"}};
     struct ft_arena arena = {0};
     struct ft_st *from = NULL;
@@ -458,7 +458,7 @@ int ft_adapter_import(struct ft_adapter *a, const struct ft_site *sites, int n, 
     FT_GO(ft_adapter_check_claims(a, config, sites, n));
     FT_GO(read_patterns(&m, "rank_pattern", &ranks));
     FT_GO(read_patterns(&m, "alpha_pattern", &alphas));
-    FT_GO(ft_adapter_resolve(a, ranks, alphas));
+    FT_GO(ft_adapter_resolve(a, ranks, alphas, NULL, 0));
     FT_GO(check_tensors(a, f));
     if (json_object_set_new(a->peft, "inference_mode", json_true()))
         rc = ft_short_of_memory();

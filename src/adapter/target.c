@@ -196,13 +196,40 @@ static int add_rate(struct ft_adapter *a, double rate)
                 FT_TRY(add_parameter(a, &a->slots[k], row));
     }
     if (a->size > first)
-        a->ranges[a->n_ranges++] = (struct ft_rates_range){first, a->size - first, rate};
+        a->ranges[a->n_ranges++] = (struct ft_rates_range){first, a->size - first, rate, true};
     return FT_OK;
 }
 
-static int lay_out(struct ft_adapter *a)
+/* Wholes that take weight decay, or those that do not. */
+static int add_wholes(struct ft_adapter *a, const struct ft_whole *wholes, int n, bool decay)
 {
-    FT_TRY(ft_alloc(&a->parameters, (size_t)a->n_slots * FT_PARAMETER_ROWS, sizeof *a->parameters));
+    const int64_t first = a->size;
+    for (int i = 0; i < n; i++) {
+        const struct ft_whole *w = &wholes[i];
+        struct ft_parameter *p = &a->parameters[a->n_parameters];
+        if (w->decays != decay)
+            continue;
+        *p = (struct ft_parameter){
+            .rows = w->rows, .cols = w->cols, .n_dims = w->n_dims, .at = a->size};
+        p->name = ft_arena_format(&a->arena, "base_model.model.%s", w->name);
+        if (!p->name)
+            return FT_ERESOURCE;
+        a->wholes[i] = p;
+        a->n_parameters++;
+        a->size += p->rows * p->cols;
+    }
+    if (a->size > first)
+        a->ranges[a->n_ranges++] = (struct ft_rates_range){first, a->size - first, 1, decay};
+    return FT_OK;
+}
+
+static int lay_out(struct ft_adapter *a, const struct ft_whole *wholes, int n)
+{
+    const size_t most = (size_t)a->n_slots * FT_PARAMETER_ROWS + (size_t)n;
+    FT_TRY(ft_alloc(&a->parameters, most, sizeof *a->parameters));
+    FT_TRY(ft_alloc(&a->wholes, (size_t)n + 1, sizeof *a->wholes));
+    FT_TRY(ft_alloc(&a->whole_copies, (size_t)n + 1, sizeof *a->whole_copies));
+    a->n_wholes = n;
     for (int k = 0; k < FT_RATE_KINDS; k++) {
         bool done = false;
         for (int earlier = 0; earlier < k; earlier++)
@@ -210,11 +237,13 @@ static int lay_out(struct ft_adapter *a)
         if (!done)
             FT_TRY(add_rate(a, a->rate[k]));
     }
-    return FT_OK;
+    a->slot_size = a->size;
+    FT_TRY(add_wholes(a, wholes, n, true));
+    return add_wholes(a, wholes, n, false);
 }
 
 int ft_adapter_resolve(struct ft_adapter *a, const struct ft_pattern *ranks,
-                       const struct ft_pattern *alphas)
+                       const struct ft_pattern *alphas, const struct ft_whole *wholes, int n_wholes)
 {
     FT_TRY(apply_patterns(a, "lora_rank_pattern", ranks, true));
     FT_TRY(apply_patterns(a, "lora_alpha_pattern", alphas, false));
@@ -229,7 +258,7 @@ int ft_adapter_resolve(struct ft_adapter *a, const struct ft_pattern *ranks,
         above += is_above;
         first = !first && is_above ? s : first;
     }
-    FT_TRY(lay_out(a));
+    FT_TRY(lay_out(a, wholes, n_wholes));
     if (first)
         ft_notice((struct ft_where){0},
                   "rank %lld is above the rank of the module itself for %d modules, such as '%s' "

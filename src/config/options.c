@@ -23,7 +23,8 @@ static const struct ft_choice bf16s[] = {{"false", FT_FALSE, NULL},
 static const struct ft_choice strategies[] = {
     {"no", FT_EVAL_NO, NULL},       {"false", FT_EVAL_NO, NULL},    {"steps", FT_EVAL_STEPS, NULL},
     {"epoch", FT_EVAL_EPOCH, NULL}, {"unset", FT_EVAL_UNSET, NULL}, {NULL, 0, NULL}};
-static const struct ft_choice adapters[] = {{"lora", 0, NULL}, {"qlora", 1, NULL}, {NULL, 0, NULL}};
+static const struct ft_choice adapters[] = {
+    {"lora", 0, NULL}, {"qlora", 1, NULL}, {"full", 2, NULL}, {NULL, 0, NULL}};
 static const struct ft_choice isas[] = {{"auto", 0, NULL}, {"generic", 1, NULL},
                                         {"avx2", 2, NULL}, {"avx512", 3, NULL},
                                         {"amx", 4, NULL},  {NULL, 0, NULL}};

@@ -70,3 +70,42 @@ float ft_f16_to_f32(uint16_t h)
     memcpy(&f, &u, sizeof f);
     return f;
 }
+
+uint16_t ft_f32_to_f16(float f)
+{
+    uint32_t u;
+    memcpy(&u, &f, sizeof u);
+    const uint16_t sign = (uint16_t)(u >> 16 & 0x8000);
+    const uint32_t magnitude = u & 0x7fffffff;
+    if (magnitude > 0x7f800000)
+        return sign | 0x7e00; /* NaN */
+    if (magnitude >= 0x477ff000)
+        return sign | 0x7c00;     /* 65520 and more round to infinity */
+    if (magnitude < 0x38800000) { /* subnormal: in units of 2^-24, rounded by the addition */
+        float units;
+        memcpy(&units, &magnitude, sizeof units);
+        units = units * 0x1p24f + 0x1.8p23f;
+        memcpy(&u, &units, sizeof u);
+        return (uint16_t)(sign | (u & 0x7ff));
+    }
+    const uint32_t rounded = magnitude + 0xfff + (magnitude >> 13 & 1);
+    return (uint16_t)(sign | ((rounded - 0x38000000) >> 13));
+}
+
+float ft_element_get(const void *data, size_t i, enum ft_dtype dtype)
+{
+    float f;
+    if (dtype != FT_F32)
+        return dtype == FT_BF16 ? ft_bf16_to_f32(((const uint16_t *)data)[i])
+                                : ft_f16_to_f32(((const uint16_t *)data)[i]);
+    memcpy(&f, (const char *)data + i * sizeof f, sizeof f);
+    return f;
+}
+
+void ft_element_put(void *data, size_t i, enum ft_dtype dtype, float v)
+{
+    if (dtype == FT_F32)
+        memcpy((char *)data + i * sizeof v, &v, sizeof v);
+    else
+        ((uint16_t *)data)[i] = dtype == FT_BF16 ? ft_f32_to_bf16(v) : ft_f32_to_f16(v);
+}

@@ -64,5 +64,9 @@ size_t ft_tensor_bytes(const struct ft_tensor *t);
 float ft_bf16_to_f32(uint16_t h);
 uint16_t ft_f32_to_bf16(float f);
 float ft_f16_to_f32(uint16_t h);
+uint16_t ft_f32_to_f16(float f); /* too large becomes infinite */
+/* Element i of data, widened; and v, narrowed to its place. F32, BF16 and F16. */
+float ft_element_get(const void *data, size_t i, enum ft_dtype dtype);
+void ft_element_put(void *data, size_t i, enum ft_dtype dtype, float v);
 
 #endif

@@ -310,7 +310,8 @@ static void embed_backward(struct backward *b, const struct ft_node *n, struct f
     const struct ft_embed_args *e = &n->args.embed;
     struct ft_tensor *dw = whole_gradient(e->w);
     if (dw)
-        emit(b, FT_OP_embed_dw, (union ft_op_args){.embed_dw = {dy, e->ids, dw, e->scale}});
+        emit(b, FT_OP_embed_dw,
+             (union ft_op_args){.embed_dw = {dy, e->ids, dw, e->scale, e->first, e->pad}});
     if (wants(e->add))
         contribute(b, e->add, dy);
 }

@@ -271,11 +271,10 @@ static struct ft_tensor *emit(struct ft_graph *g, enum ft_op op, const union ft_
     return g->rc ? &g->standin.t : args->slots[ft_op_rows[op].n_in];
 }
 
-struct ft_tensor *ft_embed(struct ft_graph *g, struct ft_tensor *ids, struct ft_tensor *w,
-                           struct ft_tensor *add, float scale)
+struct ft_tensor *ft_embed(struct ft_graph *g, struct ft_embed_args a)
 {
-    struct ft_tensor *y = ft_graph_temp(g, "embedding", ids->rows, w->cols);
-    return emit(g, FT_OP_embed, &(union ft_op_args){.embed = {ids, w, add, y, scale}});
+    a.y = ft_graph_temp(g, "embedding", a.ids->rows, a.w->cols);
+    return emit(g, FT_OP_embed, &(union ft_op_args){.embed = a});
 }
 
 struct ft_tensor *ft_norm(struct ft_graph *g, struct ft_norm_args a, int64_t groups, bool centred)

@@ -84,9 +84,8 @@ void ft_graph_layer(struct ft_graph *g, int layer, struct ft_tensor *h);
 /* Names the value for profiles and the memory table. */
 struct ft_tensor *ft_graph_name(struct ft_graph *g, struct ft_tensor *t, const char *name);
 
-/* add may be NULL */
-struct ft_tensor *ft_embed(struct ft_graph *g, struct ft_tensor *ids, struct ft_tensor *w,
-                           struct ft_tensor *add, float scale);
+/* y is made here. */
+struct ft_tensor *ft_embed(struct ft_graph *g, struct ft_embed_args args);
 /* Give x, w, bias (NULL: none), eps and offset; each row in `groups` groups. centred: LayerNorm. */
 struct ft_tensor *ft_norm(struct ft_graph *g, struct ft_norm_args args, int64_t groups,
                           bool centred);

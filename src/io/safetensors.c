@@ -361,3 +361,46 @@ int ft_st_write(const char *path, struct ft_st_item *items, int n, const char *c
     }
     return ft_writer_commit(&w);
 }
+
+/* Everything before the first tensor's bytes. */
+static int copy_header(const struct ft_st *f, struct ft_writer *w, char *buffer, size_t room)
+{
+    const int64_t end = f->n ? f->entries[0].begin : 0;
+    int rc = FT_OK;
+    for (int64_t at = 0; at < end && !rc; at += (int64_t)room) {
+        const size_t n = end - at < (int64_t)room ? (size_t)(end - at) : room;
+        rc = ft_pread(f->fd, f->path, buffer, n, at);
+        if (!rc)
+            rc = ft_writer_put(w, buffer, n);
+    }
+    return rc;
+}
+
+int ft_st_rewrite(const struct ft_st *f, const char *path, ft_st_source_fn *source, void *ctx)
+{
+    enum { CHUNK = 1 << 22 };
+    struct ft_writer w;
+    char *buffer;
+    FT_TRY(ft_alloc(&buffer, CHUNK, 1));
+    int rc = ft_writer_open(&w, path);
+    if (rc) {
+        ft_free(buffer);
+        return rc;
+    }
+    rc = copy_header(f, &w, buffer, CHUNK);
+    for (int i = 0; i < f->n && !rc; i++) {
+        const int64_t size = f->entries[i].end - f->entries[i].begin;
+        for (int64_t at = 0; at < size && !rc; at += CHUNK) {
+            const size_t n = size - at < CHUNK ? (size_t)(size - at) : CHUNK;
+            rc = source(ctx, i, at, n, buffer);
+            if (!rc)
+                rc = ft_writer_put(&w, buffer, n);
+        }
+    }
+    ft_free(buffer);
+    if (rc) {
+        ft_writer_abort(&w);
+        return rc;
+    }
+    return ft_writer_commit(&w);
+}

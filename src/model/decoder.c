@@ -1,6 +1,8 @@
 /* Walks a struct ft_decoder: lists its modules and weights, and builds its forward pass. */
 #include "model/internal.h"
 
+#include "core/text.h"
+
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -8,11 +10,22 @@
 
 /* --- weights --- */
 
+/* A tensor's path in transformers, from its name in the files. */
+static const char *path_of(struct ft_model *m, const char *name)
+{
+    if (strcmp(name, m->head_name) == 0 && !m->decoder.tied)
+        return ft_arena_format(&m->arena, "%s.weight", m->decoder.names.head);
+    if (!ft_starts_with(name, m->in_file)) /* a tied head in the embedding's place */
+        return ft_arena_format(&m->arena, "%s%s.weight", m->decoder.names.prefix,
+                               m->decoder.names.embed);
+    return ft_arena_format(&m->arena, "%s%s", m->decoder.names.prefix, name + strlen(m->in_file));
+}
+
 /* Notes that the folder must hold this tensor; slot gets it when declared. */
-static int want(struct ft_model *m, struct ft_tensor **slot, int64_t rows, int64_t cols,
-                const char *fmt, ...) __attribute__((format(printf, 5, 6)));
-static int want(struct ft_model *m, struct ft_tensor **slot, int64_t rows, int64_t cols,
-                const char *fmt, ...)
+static int want(struct ft_model *m, enum ft_weight_kind kind, struct ft_tensor **slot, int64_t rows,
+                int64_t cols, const char *fmt, ...) __attribute__((format(printf, 6, 7)));
+static int want(struct ft_model *m, enum ft_weight_kind kind, struct ft_tensor **slot, int64_t rows,
+                int64_t cols, const char *fmt, ...)
 {
     char name[256];
     va_list ap;
@@ -25,10 +38,11 @@ static int want(struct ft_model *m, struct ft_tensor **slot, int64_t rows, int64
         m->room_weights = room;
     }
     char *copy = ft_arena_format(&m->arena, "%s", name);
-    if (!copy)
+    const char *path = copy ? path_of(m, copy) : NULL;
+    if (!path)
         return FT_ERESOURCE;
-    m->weights[m->n_weights++] =
-        (struct ft_weight){.name = copy, .rows = rows, .cols = cols, .slot = slot};
+    m->weights[m->n_weights++] = (struct ft_weight){
+        .name = copy, .path = path, .kind = kind, .rows = rows, .cols = cols, .slot = slot};
     return FT_OK;
 }
 
@@ -66,21 +80,21 @@ static int add_module(struct ft_model *m, int layer, enum ft_kind kind)
         ft_arena_format(&m->arena, "%s%s.%d.%s", n->prefix, n->layers, layer, n->module[kind]);
     if (!p->name)
         return FT_ERESOURCE;
-    FT_TRY(want(m, &p->w, p->out, p->in, "%s%s.%d.%s.weight", m->in_file, n->layers, layer,
-                n->module[kind]));
+    FT_TRY(want(m, FT_W_LINEAR, &p->w, p->out, p->in, "%s%s.%d.%s.weight", m->in_file, n->layers,
+                layer, n->module[kind]));
     m->weights[m->n_weights - 1].transposed = d->conv1d;
     if (d->biased & FT_BIT(kind))
-        FT_TRY(want(m, &p->bias, p->out, 0, "%s%s.%d.%s.bias", m->in_file, n->layers, layer,
-                    n->module[kind]));
+        FT_TRY(want(m, FT_W_BIAS, &p->bias, p->out, 0, "%s%s.%d.%s.bias", m->in_file, n->layers,
+                    layer, n->module[kind]));
     return FT_OK;
 }
 
 static int want_norm(struct ft_model *m, struct ft_norm_weights *to, int64_t rows, int64_t cols,
                      const char *name)
 {
-    FT_TRY(want(m, &to->w, rows, cols, "%s%s.weight", m->in_file, name));
+    FT_TRY(want(m, FT_W_NORM, &to->w, rows, cols, "%s%s.weight", m->in_file, name));
     if (m->decoder.norm_biased)
-        FT_TRY(want(m, &to->bias, rows, cols, "%s%s.bias", m->in_file, name));
+        FT_TRY(want(m, FT_W_BIAS, &to->bias, rows, cols, "%s%s.bias", m->in_file, name));
     return FT_OK;
 }
 
@@ -121,16 +135,16 @@ int ft_decoder_weights(struct ft_model *m)
     FT_TRY(ft_alloc(&m->layers, layers, sizeof *m->layers));
     FT_TRY(ft_alloc(&m->modules, layers * FT_KINDS, sizeof *m->modules));
     FT_TRY(ft_alloc(&m->stacks, layers * FT_KINDS, sizeof *m->stacks));
-    FT_TRY(want(m, &m->embed, d->vocab, d->hidden, "%s", m->embed_name));
+    FT_TRY(want(m, FT_W_EMBED, &m->embed, d->vocab, d->hidden, "%s", m->embed_name));
     if (d->names.positions)
-        FT_TRY(want(m, &m->positions, d->positions, d->hidden, "%s%s.weight", m->in_file,
-                    d->names.positions));
+        FT_TRY(want(m, FT_W_EMBED, &m->positions, d->positions, d->hidden, "%s%s.weight",
+                    m->in_file, d->names.positions));
     for (int l = 0; l < d->layers; l++)
         FT_TRY(add_layer(m, l));
     if (d->names.norm)
         FT_TRY(want_norm(m, &m->final_norm, d->hidden, 0, d->names.norm));
     if (!d->tied)
-        FT_TRY(want(m, &m->head, d->vocab, d->hidden, "%s", m->head_name));
+        FT_TRY(want(m, FT_W_HEAD, &m->head, d->vocab, d->hidden, "%s", m->head_name));
     return FT_OK;
 }
 
@@ -295,13 +309,17 @@ struct ft_tensor *ft_model_build(struct ft_model *m, struct ft_graph *g,
 {
     const struct ft_decoder *d = &m->decoder;
     struct step s = {.m = m, .g = g, .in = in, .d = d};
-    struct ft_tensor *h = ft_embed(g, in->ids, m->embed, NULL, (float)d->embed_scale);
-    if (m->positions) {
-        struct ft_tensor *table =
-            ft_graph_view(g, m->positions, m->positions->name, d->positions - d->first_position,
-                          d->hidden, d->first_position * d->hidden);
-        h = ft_embed(g, in->angles, table, h, 1);
-    }
+    struct ft_tensor *h = ft_embed(g, (struct ft_embed_args){.ids = in->ids,
+                                                             .w = m->embed,
+                                                             .scale = (float)d->embed_scale,
+                                                             .pad = (int)d->pad_id});
+    if (m->positions)
+        h = ft_embed(g, (struct ft_embed_args){.ids = in->angles,
+                                               .w = m->positions,
+                                               .add = h,
+                                               .scale = 1,
+                                               .first = (int)d->first_position,
+                                               .pad = -1});
     for (int l = 0; l < d->layers; l++) {
         ft_graph_layer(g, l, h);
         s.layer = &m->layers[l];

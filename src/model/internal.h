@@ -95,8 +95,11 @@ extern const struct ft_field ft_common_fields[], ft_bias_fields[];
 
 /* A tensor of the folder and where it goes. */
 struct ft_weight {
-    const char *name;
+    const char *name; /* in the files */
+    const char *path; /* in transformers */
+    enum ft_weight_kind kind;
     int64_t rows, cols; /* cols 0: a vector of `rows` */
+    bool elsewhere;     /* its value is not the model's: nothing is loaded into it */
     bool transposed;    /* the file has (cols, rows) */
     struct ft_tensor **slot;
     enum ft_dtype dtype; /* as stored */

@@ -257,7 +257,7 @@ static int load_turned(const struct ft_weight *w, struct ft_graph *g, bool scan)
 static int load_all_turned(const struct ft_model *m, struct ft_graph *g, bool scan)
 {
     for (int i = 0; i < m->n_weights; i++)
-        if (m->weights[i].transposed && m->weights[i].file)
+        if (m->weights[i].transposed && m->weights[i].file && !m->weights[i].elsewhere)
             FT_TRY(load_turned(&m->weights[i], g, scan));
     return FT_OK;
 }
@@ -266,7 +266,28 @@ static int load_all_turned(const struct ft_model *m, struct ft_graph *g, bool sc
 static int64_t chunk_count(const struct ft_weight *w)
 {
     const int64_t step = chunk_rows(w);
-    return w->transposed && w->file ? 0 : (row_count(w) + step - 1) / step;
+    return (w->transposed && w->file) || w->elsewhere ? 0 : (row_count(w) + step - 1) / step;
+}
+
+int ft_model_weight_read(const struct ft_model *m, int i, bool allow_nonfinite, float *out)
+{
+    const struct ft_weight *w = &m->weights[i];
+    const size_t n = (size_t)(row_count(w) * row_elements(w)), size = ft_dtype_size(w->dtype);
+    const size_t rows = (size_t)w->rows, cols = (size_t)(w->cols ? w->cols : 1);
+    char *data;
+    FT_TRY(ft_alloc(&data, n, size));
+    int rc = FT_OK;
+    if (!w->file)
+        make_rows(w, 0, row_count(w), (uint16_t *)data);
+    else if (ft_st_read(w->file, w->entry, 0, n * size, data))
+        rc = load_failed(w, true);
+    else if (!allow_nonfinite && !all_finite(data, n, w->dtype))
+        rc = load_failed(w, false);
+    for (size_t k = 0; k < n && !rc; k++)
+        out[w->transposed && w->file ? k % rows * cols + k / rows : k] =
+            ft_element_get(data, k, w->dtype);
+    ft_free(data);
+    return rc;
 }
 
 int ft_model_load(struct ft_model *m, struct ft_graph *g, struct ft_pool *pool,

@@ -133,6 +133,22 @@ int64_t ft_model_parameters(const struct ft_model *m)
     return n;
 }
 
+int ft_model_weights(const struct ft_model *m)
+{
+    return m->n_weights;
+}
+
+struct ft_model_weight ft_model_weight(const struct ft_model *m, int i)
+{
+    const struct ft_weight *w = &m->weights[i];
+    return (struct ft_model_weight){w->path, w->kind, w->rows, w->cols};
+}
+
+struct ft_tensor *ft_model_weight_value(const struct ft_model *m, int i)
+{
+    return *m->weights[i].slot;
+}
+
 int ft_model_files(const struct ft_model *m)
 {
     return m->n_files;
@@ -176,7 +192,8 @@ static int group_size(const struct ft_model *m, int first)
     return n;
 }
 
-int ft_model_declare(struct ft_model *m, struct ft_graph *g, ft_model_rank_fn *rank, void *ctx)
+int ft_model_declare(struct ft_model *m, struct ft_graph *g, ft_model_rank_fn *rank, void *ctx,
+                     ft_model_place_fn *place, void *place_ctx)
 {
     static struct ft_tensor wanted; /* a place that stands for "to be declared" */
     const bool stacked = ft_graph_backend(g)->act == FT_BF16;
@@ -187,7 +204,11 @@ int ft_model_declare(struct ft_model *m, struct ft_graph *g, ft_model_rank_fn *r
         declare_group(m, g, i, n, rank ? rank(ctx, i, n) : 0);
     }
     for (int i = 0; i < m->n_weights; i++) {
-        const struct ft_weight *w = &m->weights[i];
+        struct ft_weight *w = &m->weights[i];
+        struct ft_tensor *own = place && *w->slot == &wanted ? place(place_ctx, g, i) : NULL;
+        w->elsewhere = own != NULL;
+        if (own)
+            *w->slot = own;
         if (*w->slot == &wanted)
             *w->slot = ft_graph_value(g, FT_M_WEIGHTS, w->name, stacked ? FT_BF16 : w->dtype,
                                       w->cols ? w->rows : 1, w->cols ? w->cols : w->rows);

@@ -66,10 +66,31 @@ const char *ft_model_file(const struct ft_model *m, int i);
  * of their ranks, rounded up to 8. */
 typedef int64_t ft_model_rank_fn(void *ctx, int first, int n);
 
+/* The folder's weights, as far as they are the decoder's. */
+struct ft_model_weight {
+    const char *path; /* in transformers: "model.norm.weight" */
+    enum ft_weight_kind { FT_W_LINEAR, FT_W_BIAS, FT_W_NORM, FT_W_EMBED, FT_W_HEAD } kind;
+    int64_t rows, cols; /* cols 0: a vector of `rows` */
+};
+int ft_model_weights(const struct ft_model *m);
+struct ft_model_weight ft_model_weight(const struct ft_model *m, int i);
+/* Its value in the graph, after ft_model_declare. */
+struct ft_tensor *ft_model_weight_value(const struct ft_model *m, int i);
+/* Its values as f32, as the modules multiply with it; FT_EDATA if one is not finite. */
+int ft_model_weight_read(const struct ft_model *m, int i, bool allow_nonfinite, float *out);
+/* Writes the folder's weight files to another folder, those of `trained` (by ctx's answer: their
+ * f32 values, or NULL for a weight that is as it was) with new values, in the dtype of before. */
+typedef const float *ft_model_trained_fn(void *ctx, int weight);
+int ft_model_save(const struct ft_model *m, const char *folder, ft_model_trained_fn *trained,
+                  void *ctx);
+
 /* Declares the weights as values of the graph, once per graph. On a backend with bf16 activations
  * all are bf16, and a group's weights lie in one matrix (struct ft_stack) with room for `rank`
- * (NULL: none), which ft_model_stack gives. */
-int ft_model_declare(struct ft_model *m, struct ft_graph *g, ft_model_rank_fn *rank, void *ctx);
+ * (NULL: none), which ft_model_stack gives. place (NULL: none) gives the value of a weight that
+ * belongs to somebody else, who fills it; NULL for the others. */
+typedef struct ft_tensor *ft_model_place_fn(void *ctx, struct ft_graph *g, int weight);
+int ft_model_declare(struct ft_model *m, struct ft_graph *g, ft_model_rank_fn *rank, void *rank_ctx,
+                     ft_model_place_fn *place, void *place_ctx);
 /* The stack of the group that starts at module `first`, its weights only; NULL if groups are not
  * stacked. */
 const struct ft_stack *ft_model_stack(const struct ft_model *m, int first);

@@ -31,22 +31,12 @@ static int name_head(struct ft_model *m)
     return FT_OK;
 }
 
-static float widened(const void *data, size_t i, enum ft_dtype dtype)
-{
-    float f;
-    if (dtype != FT_F32)
-        return dtype == FT_BF16 ? ft_bf16_to_f32(((const uint16_t *)data)[i])
-                                : ft_f16_to_f32(((const uint16_t *)data)[i]);
-    memcpy(&f, (const char *)data + i * sizeof f, sizeof f);
-    return f;
-}
-
 static bool same_values(const void *a, enum ft_dtype x, const void *b, enum ft_dtype y, size_t n)
 {
     if (x == y)
         return memcmp(a, b, n * ft_dtype_size(x)) == 0;
     for (size_t i = 0; i < n; i++)
-        if (widened(a, i, x) != widened(b, i, y))
+        if (ft_element_get(a, i, x) != ft_element_get(b, i, y))
             return false;
     return true;
 }

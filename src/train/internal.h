@@ -35,6 +35,15 @@ void ft_job_find_length(struct ft_job *j);
 int ft_job_open_adapter(struct ft_job *j);
 int ft_job_open_graph(struct ft_job *j);
 
+/* --- wholes.c: weights that are trained whole --- */
+
+int ft_wholes_choose(struct ft_job *j); /* after the model is open */
+struct ft_tensor *ft_wholes_place(void *ctx, struct ft_graph *g, int weight); /* ctx: the job */
+void ft_wholes_train(struct ft_job *j);               /* after both are declared */
+int ft_wholes_read(void *ctx, int whole, float *out); /* ctx: the job */
+/* The model folder with what was trained. FT_EDIVERGED if it is not finite. */
+int ft_wholes_save(const struct ft_job *j, const float *values, const char *folder);
+
 /* --- objective.c: what is done with the hidden states --- */
 
 /* Appends the loss to the current program. */

@@ -45,6 +45,8 @@ struct ft_job {
     const char *base_name; /* as the adapter records it: the path, or the id in the cache */
     struct ft_model *model;
     struct ft_adapter *adapter;
+    struct ft_whole *wholes; /* weights that are trained whole */
+    int n_wholes, *whole_of; /* of each of the model's weights; -1: frozen */
     struct ft_dataset train, held;
     struct ft_job_data { /* each entry of datasets and test_datasets: its files and audit */
         char **files;    /* NULL ends */
@@ -84,6 +86,8 @@ int ft_job_open(struct ft_job *j, const struct ft_config *config, const struct f
 int ft_job_open_shape(struct ft_job *j, const struct ft_config *config,
                       const struct ft_shape *shape);
 void ft_job_close(struct ft_job *j);
+/* Whether the model itself is trained, without an adapter. */
+bool ft_job_trains_model(const struct ft_job *j);
 
 /* After opening: takes the memory, reads the weights, and writes the adapter's first values.
  * progress may be NULL. */

@@ -6,8 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 
-static void adapter_options(const struct ft_config *c, struct ft_adapter_options *o)
+static void adapter_options(const struct ft_job *j, struct ft_adapter_options *o)
 {
+    const struct ft_config *c = j->config;
     _Static_assert(sizeof(struct ft_pattern) == sizeof(struct ft_pattern_config), "same layout");
     *o = (struct ft_adapter_options){
         .method = c->peft_use_dora ? "dora" : c->adapter,
@@ -23,6 +24,8 @@ static void adapter_options(const struct ft_config *c, struct ft_adapter_options
         .alpha_pattern = (const struct ft_pattern *)c->lora_alpha_pattern,
         .layers = c->peft_layers_to_transform,
         .seed = (uint64_t)c->seed,
+        .wholes = j->wholes,
+        .n_wholes = j->n_wholes,
     };
 }
 
@@ -62,7 +65,7 @@ static int check_modules(const struct ft_job *j, const struct ft_site *sites, in
     struct ft_adapter *wanted;
     if (!targets)
         return FT_OK;
-    adapter_options(c, &o);
+    adapter_options(j, &o);
     o.r = is->r;
     o.alpha = is->alpha;
     FT_TRY(ft_adapter_new(&wanted, sites, n, &o));
@@ -114,6 +117,7 @@ int ft_job_open_adapter(struct ft_job *j)
     struct ft_adapter_options o;
     struct ft_site *sites;
     int n = ft_model_modules(j->model, &modules);
+    FT_TRY(ft_wholes_choose(j));
     FT_TRY(ft_alloc(&sites, (size_t)n, sizeof *sites));
     for (int i = 0; i < n; i++)
         sites[i] = (struct ft_site){.name = modules[i].name,
@@ -123,7 +127,7 @@ int ft_job_open_adapter(struct ft_job *j)
                                     .group = modules[i].group,
                                     .conv1d = ft_model_decoder(j->model)->conv1d,
                                     .scope = ft_model_scope(j->model)};
-    adapter_options(j->config, &o);
+    adapter_options(j, &o);
     int rc = j->config->lora_model_dir ? continue_adapter(j, sites, n)
                                        : ft_adapter_new(&j->adapter, sites, n, &o);
     ft_free(sites);

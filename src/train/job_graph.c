@@ -132,7 +132,7 @@ static int write_adapter(struct ft_job *j)
     float *host = values->data;
     if (j->backend->dev)
         FT_TRY(ft_alloc(&host, (size_t)values->cols, sizeof *host));
-    int rc = ft_adapter_fill(j->adapter, host);
+    int rc = ft_adapter_fill(j->adapter, host, ft_wholes_read, j);
     if (!rc)
         rc = ft_graph_write(j->graph, values, host);
     if (j->backend->dev)
@@ -159,8 +159,9 @@ static int build_graph(struct ft_job *j, enum ft_recompute recompute)
     ft_graph_free(j->graph);
     FT_TRY(ft_graph_new(&j->graph, j->backend));
     j->recompute = recompute;
-    FT_TRY(ft_model_declare(j->model, j->graph, stack_rank, j->adapter));
     FT_TRY(ft_adapter_declare(j->adapter, j->graph));
+    FT_TRY(ft_model_declare(j->model, j->graph, stack_rank, j->adapter, ft_wholes_place, j));
+    ft_wholes_train(j);
     declare_batch(j);
     struct ft_model_inputs in = {.ids = j->batch.ids,
                                  .angles = j->batch.positions,

@@ -4,7 +4,7 @@
 /* A part of the flat block with one learning rate; its states are the same part of theirs. */
 struct part {
     struct ft_tensor *scalars, *grad, *p, *state[2];
-    float rate;
+    float rate, decay;
 };
 
 static void adamw(const struct ft_config *c, struct ft_graph *g, const struct part *t)
@@ -17,7 +17,7 @@ static void adamw(const struct ft_config *c, struct ft_graph *g, const struct pa
                                     .beta1 = (float)c->adam_beta1,
                                     .beta2 = (float)c->adam_beta2,
                                     .eps = (float)c->adam_epsilon,
-                                    .weight_decay = (float)c->weight_decay,
+                                    .weight_decay = t->decay,
                                     .rate = t->rate};
     ft_graph_emit(g, FT_OP_adamw, &(union ft_op_args){.adamw = a});
 }
@@ -29,7 +29,7 @@ static void sgd(const struct ft_config *c, struct ft_graph *g, const struct part
                                   .p = t->p,
                                   .mom = t->state[0],
                                   .momentum = (float)c->momentum,
-                                  .weight_decay = (float)c->weight_decay,
+                                  .weight_decay = t->decay,
                                   .rate = t->rate};
     ft_graph_emit(g, FT_OP_sgd, &(union ft_op_args){.sgd = a});
 }
@@ -69,7 +69,9 @@ void ft_update_build(struct ft_job *j)
         states[k] = ft_graph_value(j->graph, FT_M_OPTIMIZER, o->states[k], FT_F32, 1, p->cols);
     for (int i = 0; i < n; i++) {
         const int64_t first = ranges[i].first, cols = ranges[i].n;
-        struct part t = {.scalars = j->batch.scalars, .rate = (float)ranges[i].rate};
+        struct part t = {.scalars = j->batch.scalars,
+                         .rate = (float)ranges[i].rate,
+                         .decay = ranges[i].decays ? (float)c->weight_decay : 0};
         t.grad = ft_graph_view(j->graph, g, g->name, 1, cols, first);
         t.p = ft_graph_view(j->graph, p, p->name, 1, cols, first);
         for (int k = 0; k < 2 && states[k]; k++)

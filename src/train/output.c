@@ -223,24 +223,48 @@ static int base_licence(const struct ft_job *j, char out[128])
     return rc;
 }
 
+/* The card of a model that was trained whole. */
+static char *model_card(const struct ft_output *o, const struct ft_job *j, const char *licence)
+{
+    return ft_format("---\nbase_model: %s\nlibrary_name: transformers\n%s%s%s---\n\n"
+                     "`%s`, trained further with ft " FT_VERSION ": all of its weights.\n\n"
+                     "`run.json` has the config and the hashes of everything it was trained from, "
+                     "`metrics.jsonl` the losses.\n\n```python\n"
+                     "from transformers import AutoModelForCausalLM\n"
+                     "model = AutoModelForCausalLM.from_pretrained(\"%s\")\n```\n",
+                     j->base_name, licence[0] ? "license: " : "", licence, licence[0] ? "\n" : "",
+                     j->base_name, o->folder);
+}
+
 static int write_card(const struct ft_output *o, const struct ft_job *j)
 {
     char licence[128];
     FT_TRY(base_licence(j, licence));
     char *path = ft_path_join(o->folder, "README.md");
-    char *text = ft_format(
-        "---\nbase_model: %s\nlibrary_name: peft\n%s%s%stags:\n- lora\n---\n\n"
-        "A LoRA adapter for `%s`, trained with ft " FT_VERSION
-        ": rank %lld on %d modules.\n\n`run.json` has the config and the hashes "
-        "of everything it was trained from, `metrics.jsonl` the losses.\n\n"
-        "```python\nfrom peft import AutoPeftModelForCausalLM\n"
-        "model = AutoPeftModelForCausalLM.from_pretrained(\"%s\")\n```\n",
-        j->base_name, licence[0] ? "license: " : "", licence, licence[0] ? "\n" : "", j->base_name,
-        (long long)ft_adapter_max_rank(j->adapter), ft_adapter_modules(j->adapter), o->folder);
+    char *text =
+        ft_job_trains_model(j)
+            ? model_card(o, j, licence)
+            : ft_format("---\nbase_model: %s\nlibrary_name: peft\n%s%s%stags:\n- lora\n---\n\n"
+                        "A LoRA adapter for `%s`, trained with ft " FT_VERSION
+                        ": rank %lld on %d modules.\n\n`run.json` has the config and the hashes "
+                        "of everything it was trained from, `metrics.jsonl` the losses.\n\n"
+                        "```python\nfrom peft import AutoPeftModelForCausalLM\n"
+                        "model = AutoPeftModelForCausalLM.from_pretrained(\"%s\")\n```\n",
+                        j->base_name, licence[0] ? "license: " : "", licence,
+                        licence[0] ? "\n" : "", j->base_name,
+                        (long long)ft_adapter_max_rank(j->adapter), ft_adapter_modules(j->adapter),
+                        o->folder);
     int rc = path && text ? ft_file_write(path, text, strlen(text)) : FT_ERESOURCE;
     ft_free(text);
     ft_free(path);
     return rc;
+}
+
+static int write_values(const struct ft_output *o, const struct ft_job *j, const float *values)
+{
+    if (ft_job_trains_model(j))
+        return ft_wholes_save(j, values, o->folder);
+    return ft_adapter_save(j->adapter, values, o->folder, j->base_name);
 }
 
 static int write_adapter(const struct ft_output *o, const struct ft_job *j)
@@ -248,11 +272,11 @@ static int write_adapter(const struct ft_output *o, const struct ft_job *j)
     const struct ft_tensor *t = ft_adapter_values(j->adapter);
     float *host;
     if (!j->backend->dev)
-        return ft_adapter_save(j->adapter, t->data, o->folder, j->base_name);
+        return write_values(o, j, t->data);
     FT_TRY(ft_alloc(&host, (size_t)t->cols, sizeof *host));
     int rc = ft_graph_read(j->graph, t, host);
     if (!rc)
-        rc = ft_adapter_save(j->adapter, host, o->folder, j->base_name);
+        rc = write_values(o, j, host);
     ft_free(host);
     return rc;
 }
@@ -307,7 +331,7 @@ int ft_output_run_json(const struct ft_output *o, const struct ft_job *j,
     }
     int rc = base_licence(j, licence);
     json_t *hashes = ft_hashes_json(h);
-    if (ft_sha256_file(adapter, hex, NULL))
+    if (!ft_job_trains_model(j) && ft_sha256_file(adapter, hex, NULL))
         json_object_set_new(hashes, "adapter", json_pack("{ss}", "adapter_model.safetensors", hex));
     json_t *root = json_pack(
         "{ss ss ss ss si s{ss ss so} so so so so sI sI}", "ft_version", FT_VERSION, "device",

@@ -21,6 +21,13 @@ void setup_add(struct setup *s, const char *fmt, ...)
     s->n++;
 }
 
+bool golden_is_full(const char *name)
+{
+    char path[512];
+    snprintf(path, sizeof path, FT_ROOT "/tests/golden/%s/adapter_config.json", name);
+    return !ft_file_exists(path);
+}
+
 /* What the case asks of the config beside its adapter: a line each. */
 static void add_overrides(struct setup *s, const char *name)
 {
@@ -38,7 +45,10 @@ void setup_golden(struct setup *s, const char *name)
     const char *dir = FT_ROOT "/tests/golden";
     setup_add(s, "base_model=%s/%s", dir, name);
     setup_add(s, "device=cpu");
-    setup_add(s, "lora_model_dir=%s/%s", dir, name);
+    if (golden_is_full(name))
+        setup_add(s, "adapter=full");
+    else
+        setup_add(s, "lora_model_dir=%s/%s", dir, name);
     setup_add(s, "datasets.0.path=%s/%s/data.safetensors", dir, name);
     setup_add(s, "output_dir=unused");
     setup_add(s, "curriculum_sampling=true");

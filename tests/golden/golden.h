@@ -44,6 +44,8 @@ float *read_floats(struct ft_job *j, const struct ft_tensor *t);
 
 /* The names of the golden cases. */
 enum { MAX_CASES = 256 };
+/* Whether the case trains the model itself. */
+bool golden_is_full(const char *name);
 int golden_cases(char names[MAX_CASES][64]);
 
 #endif

@@ -42,7 +42,8 @@ static void declare(struct tiny *t)
 /* embed -> layers of norm -> linear + LoRA -> (added to the input) -> norm -> head */
 static void forward(struct tiny *t, int layers)
 {
-    struct ft_tensor *h = ft_embed(t->g, t->ids, t->embed, NULL, 1);
+    struct ft_tensor *h =
+        ft_embed(t->g, (struct ft_embed_args){.ids = t->ids, .w = t->embed, .scale = 1, .pad = -1});
     for (int l = 0; l < layers; l++) {
         ft_graph_layer(t->g, l, h);
         struct ft_tensor *x = norm(t, h);
