@@ -70,6 +70,11 @@ static void print_end(FILE *out, const struct ft_job *j, const struct ft_train_r
         fprintf(out, "  llama.cpp  does not load DoRA: merge the adapter first\n");
         return;
     }
+    if (ft_adapter_saves_modules(j->adapter)) {
+        fprintf(out, "  vLLM       does not load modules_to_save: merge the adapter first\n");
+        fprintf(out, "  llama.cpp  does not load modules_to_save: merge the adapter first\n");
+        return;
+    }
     if (ft_adapter_is_uneven(j->adapter))
         fprintf(out, "  vLLM       ignores rank and alpha patterns: merge the adapter first\n");
     else if (rank)

@@ -69,15 +69,15 @@ int ft_adapter_new(struct ft_adapter **out, const struct ft_site *sites, int n_s
 }
 
 int ft_adapter_open(struct ft_adapter **out, const struct ft_site *sites, int n_sites,
-                    const char *folder, uint64_t seed, double loraplus_ratio)
+                    const char *folder, const struct ft_adapter_options *o)
 {
     struct ft_adapter *a;
     *out = NULL;
     FT_TRY(begin(&a, sites, n_sites));
-    a->seed = seed;
-    if (loraplus_ratio > 0)
-        a->rate[FT_RATE_SECOND] = loraplus_ratio;
-    int rc = ft_adapter_import(a, sites, n_sites, folder);
+    a->seed = o->seed;
+    if (o->loraplus_ratio > 0)
+        a->rate[FT_RATE_SECOND] = o->loraplus_ratio;
+    int rc = ft_adapter_import(a, sites, n_sites, folder, o);
     if (rc) {
         ft_adapter_free(a);
         return rc;
@@ -147,6 +147,11 @@ const char *ft_adapter_difference(const struct ft_adapter *a, const struct ft_ad
             return s->name;
     }
     return NULL;
+}
+
+bool ft_adapter_saves_modules(const struct ft_adapter *a)
+{
+    return a->n_wholes > 0;
 }
 
 bool ft_adapter_is_uneven(const struct ft_adapter *a)

@@ -41,6 +41,7 @@ struct ft_adapter_options {
     const char *method; /* a row of the method table: "lora" */
     const struct ft_whole *wholes;
     int n_wholes;
+    const char *const *saved_modules; /* the modules that the wholes are of; NULL ends */
     int64_t r;
     double alpha;               /* 0 with no patterns: 2 r */
     double dropout;             /* on the way into A, training only */
@@ -60,10 +61,12 @@ struct ft_adapter;
  * into the options or sites. */
 int ft_adapter_new(struct ft_adapter **out, const struct ft_site *sites, int n_sites,
                    const struct ft_adapter_options *options);
-/* Continues from a PEFT LoRA adapter: method, ranks, alphas and modules come from its files; what
- * the options ask besides these is ignored here (train checks that it does not contradict). */
+/* Continues from a PEFT LoRA adapter: method, ranks, alphas and modules come from its files. Of the
+ * options seed, loraplus_ratio and the wholes count; train checks that the others do not
+ * contradict.
+ */
 int ft_adapter_open(struct ft_adapter **out, const struct ft_site *sites, int n_sites,
-                    const char *folder, uint64_t seed, double loraplus_ratio);
+                    const char *folder, const struct ft_adapter_options *options);
 void ft_adapter_free(struct ft_adapter *a);
 
 int64_t ft_adapter_parameters(const struct ft_adapter *a);
@@ -78,6 +81,7 @@ void ft_adapter_config(const struct ft_adapter *a, struct ft_adapter_options *ou
 const char *ft_adapter_difference(const struct ft_adapter *a, const struct ft_adapter *b,
                                   bool ranks);
 /* Whether patterns make ranks or alphas differ between modules, which vLLM and others ignore. */
+bool ft_adapter_saves_modules(const struct ft_adapter *a); /* whole ones beside the adapters */
 bool ft_adapter_is_uneven(const struct ft_adapter *a);
 
 /* The modules first..first+n-1 read the same input: the sum of their ranks, rounded up to 8; 0 if

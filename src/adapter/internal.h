@@ -126,7 +126,8 @@ int ft_adapter_resolve(struct ft_adapter *a, const struct ft_pattern *ranks,
 /* The adapter_config.json of a fresh adapter. */
 int ft_adapter_describe(struct ft_adapter *a, const struct ft_adapter_options *o);
 /* From PEFT's files: everything but the values. */
-int ft_adapter_import(struct ft_adapter *a, const struct ft_site *sites, int n, const char *folder);
+int ft_adapter_import(struct ft_adapter *a, const struct ft_site *sites, int n, const char *folder,
+                      const struct ft_adapter_options *o);
 /* claims.c: FT_EDATA if the modules that the opened adapter's config (`file`) names are not those
  * that have tensors. */
 int ft_adapter_check_claims(const struct ft_adapter *a, const char *file,

@@ -125,7 +125,11 @@ static bool is_dora(const struct ft_adapter *a)
 int ft_adapter_describe(struct ft_adapter *a, const struct ft_adapter_options *o)
 {
     const unsigned since = ft_alloc_failures();
-    json_t *layers = json_null();
+    json_t *layers = json_null(), *saved = json_null();
+    for (const char *const *name = o->saved_modules; name && *name; name++) {
+        saved = json_is_array(saved) ? saved : json_array();
+        json_array_append_new(saved, json_string(*name));
+    }
     if (o->layers) {
         layers = json_array();
         for (const int64_t *l = o->layers; *l >= 0; l++)
@@ -139,12 +143,12 @@ int ft_adapter_describe(struct ft_adapter *a, const struct ft_adapter_options *o
         layers = json_null();
     }
     a->peft = json_pack(
-        "{s:n, s:s, s:o, s:n, s:b, s:b, s:b, s:o, s:o, s:f, s:n, s:n, s:s, s:I,"
+        "{s:n, s:s, s:o, s:n, s:b, s:b, s:b, s:o, s:o, s:f, s:n, s:o, s:s, s:I,"
         " s:o, s:n, s:o, s:s, s:b, s:b}",
         "base_model_name_or_path", "bias", "none", "alpha_pattern",
         pattern_object(a, o->alpha_pattern, false), "exclude_modules", "fan_in_fan_out", a->conv1d,
         "inference_mode", 1, "init_lora_weights", 1, "layers_to_transform", layers, "lora_alpha",
-        number(a->alpha), "lora_dropout", a->dropout, "layers_pattern", "modules_to_save",
+        number(a->alpha), "lora_dropout", a->dropout, "layers_pattern", "modules_to_save", saved,
         "peft_type", a->method->peft_type, "r", (json_int_t)a->r, "rank_pattern",
         pattern_object(a, o->rank_pattern, true), "revision", "target_modules", targets,
         "task_type", "CAUSAL_LM", "use_dora", is_dora(a), "use_rslora", a->rslora);
@@ -262,9 +266,9 @@ static int check_features(const struct import *m)
     static const char *const flags[] = {"lora_bias"};
     bool fan_in = m->a->conv1d;
     static const char *const objects[] = {
-        "modules_to_save", "trainable_token_indices", "target_parameters", "layer_replication",
-        "arrow_config",    "alora_invocation_tokens", "kasa_config",       "monteclora_config",
-        "velora_config",   "megatron_config"};
+        "trainable_token_indices", "target_parameters", "layer_replication", "arrow_config",
+        "alora_invocation_tokens", "kasa_config",       "monteclora_config", "velora_config",
+        "megatron_config"};
     const char *key;
     json_t *value;
     const char *type = "", *bias = "none";
@@ -436,7 +440,8 @@ static int refuse_folder(const char *folder)
     return FT_EDATA;
 }
 
-int ft_adapter_import(struct ft_adapter *a, const struct ft_site *sites, int n, const char *folder)
+int ft_adapter_import(struct ft_adapter *a, const struct ft_site *sites, int n, const char *folder,
+                      const struct ft_adapter_options *o)
 {
     char *config = ft_path_join(folder, "adapter_config.json");
     char *tensors = ft_path_join(folder, "adapter_model.safetensors");
@@ -458,7 +463,7 @@ int ft_adapter_import(struct ft_adapter *a, const struct ft_site *sites, int n, 
     FT_GO(ft_adapter_check_claims(a, config, sites, n));
     FT_GO(read_patterns(&m, "rank_pattern", &ranks));
     FT_GO(read_patterns(&m, "alpha_pattern", &alphas));
-    FT_GO(ft_adapter_resolve(a, ranks, alphas, NULL, 0));
+    FT_GO(ft_adapter_resolve(a, ranks, alphas, o->wholes, o->n_wholes));
     FT_GO(check_tensors(a, f));
     if (json_object_set_new(a->peft, "inference_mode", json_true()))
         rc = ft_short_of_memory();

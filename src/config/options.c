@@ -122,6 +122,12 @@ const struct ft_option ft_options[] = {
     {"loraplus_lr_ratio", FT_T_REAL, AT(loraplus_lr_ratio), 0, 1e6, true, false, NULL, NULL,
      "adapter",
      "LoRA+: the learning rate of B (and of DoRA's lengths) is this many times learning_rate."},
+    OTHER(lora_modules_to_save, FT_T_TEXTS, "adapter",
+          "Modules that are trained whole beside the adapter and saved with it: names such as "
+          "embed_tokens, lm_head or norm. vLLM and llama.cpp do not load such adapters."),
+    OTHER(unfrozen_parameters, FT_T_TEXTS, "adapter",
+          "With adapter: full, the weights that are trained, the others being frozen: expressions "
+          "for the beginnings of their names ('model.layers.3[0-9]', 'lm_head')."),
     PATH(lora_model_dir, "adapter",
          "Continue from this PEFT LoRA adapter folder. Its adapter_config.json gives method, rank, "
          "alpha, dropout, targets and patterns; a lora_* key that contradicts it is an error."),

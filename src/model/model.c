@@ -144,6 +144,27 @@ struct ft_model_weight ft_model_weight(const struct ft_model *m, int i)
     return (struct ft_model_weight){w->path, w->kind, w->rows, w->cols};
 }
 
+int ft_model_untie(struct ft_model *m)
+{
+    const struct ft_decoder *d = &m->decoder;
+    const struct ft_weight *embed = m->weights;
+    if (!d->tied)
+        return FT_OK;
+    while (embed->slot != &m->embed)
+        embed++;
+    struct ft_weight head = *embed;
+    head.path = ft_arena_format(&m->arena, "%s.weight", d->names.head);
+    head.kind = FT_W_HEAD;
+    head.slot = &m->head;
+    if (!head.path)
+        return FT_ERESOURCE;
+    FT_TRY(ft_grow(&m->weights, (size_t)m->n_weights + 1, sizeof *m->weights));
+    m->weights[m->n_weights++] = head;
+    m->room_weights = m->n_weights;
+    m->decoder.tied = false;
+    return FT_OK;
+}
+
 struct ft_tensor *ft_model_weight_value(const struct ft_model *m, int i)
 {
     return *m->weights[i].slot;

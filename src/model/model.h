@@ -74,6 +74,9 @@ struct ft_model_weight {
 };
 int ft_model_weights(const struct ft_model *m);
 struct ft_model_weight ft_model_weight(const struct ft_model *m, int i);
+/* From now on a head that is the embedding is a weight of its own, which begins with the same
+ * values; before ft_model_declare. */
+int ft_model_untie(struct ft_model *m);
 /* Its value in the graph, after ft_model_declare. */
 struct ft_tensor *ft_model_weight_value(const struct ft_model *m, int i);
 /* Its values as f32, as the modules multiply with it; FT_EDATA if one is not finite. */

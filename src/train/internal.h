@@ -37,6 +37,7 @@ int ft_job_open_graph(struct ft_job *j);
 
 /* --- wholes.c: weights that are trained whole --- */
 
+void ft_wholes_free(struct ft_job *j);
 int ft_wholes_choose(struct ft_job *j); /* after the model is open */
 struct ft_tensor *ft_wholes_place(void *ctx, struct ft_graph *g, int weight); /* ctx: the job */
 void ft_wholes_train(struct ft_job *j);               /* after both are declared */

@@ -96,8 +96,7 @@ void ft_job_close(struct ft_job *j)
     ft_free(j->data);
     ft_served_free(&j->served);
     ft_adapter_free(j->adapter);
-    ft_free(j->wholes);
-    ft_free(j->whole_of);
+    ft_wholes_free(j);
     ft_model_close(j->model);
     ft_backend_close(j->backend);
     ft_free(j->model_path);

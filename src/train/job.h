@@ -45,6 +45,7 @@ struct ft_job {
     const char *base_name; /* as the adapter records it: the path, or the id in the cache */
     struct ft_model *model;
     struct ft_adapter *adapter;
+    char **saved_modules;    /* named to be trained whole beside the adapter; NULL ends */
     struct ft_whole *wholes; /* weights that are trained whole */
     int n_wholes, *whole_of; /* of each of the model's weights; -1: frozen */
     struct ft_dataset train, held;

@@ -26,6 +26,7 @@ static void adapter_options(const struct ft_job *j, struct ft_adapter_options *o
         .seed = (uint64_t)c->seed,
         .wholes = j->wholes,
         .n_wholes = j->n_wholes,
+        .saved_modules = (const char *const *)j->saved_modules,
     };
 }
 
@@ -95,14 +96,19 @@ static void compare_base(const struct ft_job *j)
                   "the adapter was trained on '%s', 'base_model' is '%s'", said, own);
 }
 
+static int open_folder(struct ft_job *j, const struct ft_site *sites, int n, const char *path)
+{
+    struct ft_adapter_options o;
+    adapter_options(j, &o);
+    return ft_adapter_open(&j->adapter, sites, n, path, &o);
+}
+
 static int continue_adapter(struct ft_job *j, const struct ft_site *sites, int n)
 {
     const struct ft_config *c = j->config;
     struct ft_adapter_options is;
     char *path = ft_config_path(c, c->lora_model_dir);
-    int rc =
-        path ? ft_adapter_open(&j->adapter, sites, n, path, (uint64_t)c->seed, c->loraplus_lr_ratio)
-             : FT_ERESOURCE;
+    int rc = path ? open_folder(j, sites, n, path) : FT_ERESOURCE;
     ft_free(path);
     FT_TRY(rc);
     ft_adapter_config(j->adapter, &is);

@@ -2,29 +2,181 @@
  * trained. */
 #include "train/internal.h"
 
+#include "core/bytes.h"
+#include "core/file.h"
+#include "core/json.h"
 #include "core/mem.h"
+#include "core/regex.h"
 
 #include <string.h>
 
+/* An expression of unfrozen_parameters as Axolotl reads it: a dot is a dot unless '+' follows, and
+ * what it names begins with it. */
+static int open_pattern(const struct ft_job *j, const char *text, struct ft_regex **out)
+{
+    struct ft_bytes b = {0};
+    const char *range = strrchr(text, '[');
+    int rc = FT_OK;
+    if (range && strchr(range, ':'))
+        return ft_fail_at(ft_config_where(j->config, "unfrozen_parameters"), FT_ECONFIG,
+                          "'%s': a range of rows is not supported", text);
+    for (const char *c = text; *c && !rc; c++) {
+        if (*c == '.' && c[1] != '+')
+            rc = ft_bytes_add(&b, "\\", 1);
+        if (!rc)
+            rc = ft_bytes_add(&b, c, 1);
+    }
+    if (!rc)
+        rc = ft_bytes_add(&b, ".*", 3);
+    if (!rc)
+        rc = ft_regex_new(out, FT_ECONFIG, "", b.p, "");
+    ft_bytes_free(&b);
+    return rc;
+}
+
+/* Those that unfrozen_parameters names; all without it. */
+static int choose_of_model(struct ft_job *j, bool *chosen, int n)
+{
+    const char **list = j->config->unfrozen_parameters;
+    for (int i = 0; i < n; i++)
+        chosen[i] = !list;
+    for (; list && *list; list++) {
+        struct ft_regex *re = NULL;
+        bool any = false, hit = false;
+        int rc = open_pattern(j, *list, &re);
+        for (int i = 0; i < n && !rc; i++) {
+            rc = ft_regex_matches_all(re, ft_model_weight(j->model, i).path, &hit);
+            chosen[i] = chosen[i] || hit;
+            any = any || hit;
+        }
+        ft_regex_free(re);
+        FT_TRY(rc);
+        if (!any)
+            return ft_fail_at(ft_config_where(j->config, "unfrozen_parameters"), FT_ECONFIG,
+                              "'%s' matches no weight of the model", *list);
+    }
+    return FT_OK;
+}
+
+/* As PEFT: the end of the module's name, whatever is before it ("norm" is input_layernorm too). */
+static bool names_module(const char *name, const char *path)
+{
+    const size_t n = strlen(name), length = (size_t)(strrchr(path, '.') - path);
+    return length >= n && strncmp(path + length - n, name, n) == 0;
+}
+
+static int choose_saved(struct ft_job *j, bool *chosen, int n)
+{
+    const struct ft_where at = ft_config_where(j->config, "lora_modules_to_save");
+    for (char **name = j->saved_modules; name && *name; name++) {
+        bool any = false;
+        for (int i = 0; i < n; i++) {
+            const struct ft_model_weight w = ft_model_weight(j->model, i);
+            if (!names_module(*name, w.path))
+                continue;
+            if (w.kind == FT_W_LINEAR)
+                return ft_fail_at(
+                    at, FT_ECONFIG,
+                    "'%s' is a linear module of the layers: it can have an adapter, or "
+                    "be trained with 'adapter: full' and 'unfrozen_parameters'",
+                    *name);
+            chosen[i] = any = true;
+        }
+        if (!any)
+            return ft_fail_at(at, FT_ECONFIG, "'%s' matches no module that can be trained whole",
+                              *name);
+    }
+    return FT_OK;
+}
+
+/* An adapter that is continued says itself what it has beside its modules. */
+static int read_saved(struct ft_job *j)
+{
+    const struct ft_config *c = j->config;
+    char *folder = ft_config_path(c, c->lora_model_dir), *path = NULL;
+    json_t *root = NULL;
+    int rc = folder && (path = ft_path_join(folder, "adapter_config.json")) ? FT_OK : FT_ERESOURCE;
+    if (!rc && ft_file_exists(path))
+        rc = ft_json_file(path, FT_EDATA, &root);
+    const json_t *list = json_object_get(root, "modules_to_save");
+    const size_t n = json_is_array(list) ? json_array_size(list) : 0;
+    if (!rc)
+        rc = ft_alloc(&j->saved_modules, n + 1, sizeof *j->saved_modules);
+    for (size_t i = 0; i < n && !rc; i++) {
+        const char *name = json_string_value(json_array_get(list, i));
+        if (!name || !(j->saved_modules[i] = ft_strdup(name)))
+            rc = name ? FT_ERESOURCE
+                      : ft_fail_at((struct ft_where){.file = path}, FT_EDATA,
+                                   "'modules_to_save' has an entry that is no name");
+    }
+    json_decref(root);
+    ft_free(folder);
+    ft_free(path);
+    return rc;
+}
+
+static int copy_saved(struct ft_job *j)
+{
+    const char **list = j->config->lora_modules_to_save;
+    size_t n = 0;
+    while (list && list[n])
+        n++;
+    FT_TRY(ft_alloc(&j->saved_modules, n + 1, sizeof *j->saved_modules));
+    for (size_t i = 0; i < n; i++)
+        if (!(j->saved_modules[i] = ft_strdup(list[i])))
+            return FT_ERESOURCE;
+    return FT_OK;
+}
+
+void ft_wholes_free(struct ft_job *j)
+{
+    for (char **name = j->saved_modules; name && *name; name++)
+        ft_free(*name);
+    ft_free(j->saved_modules);
+    ft_free(j->wholes);
+    ft_free(j->whole_of);
+}
+
+/* A head or an embedding that is saved beside an adapter is a copy of its own, as in PEFT. */
+static int untie(struct ft_job *j)
+{
+    bool asked = false;
+    for (char **name = j->saved_modules; name && *name; name++)
+        asked = asked || names_module(*name, "lm_head.weight") ||
+                names_module(*name, "model.embed_tokens.weight");
+    return asked ? ft_model_untie(j->model) : FT_OK;
+}
+
 int ft_wholes_choose(struct ft_job *j)
 {
+    const bool full = ft_job_trains_model(j);
+    bool *chosen;
+    FT_TRY(j->config->lora_model_dir ? read_saved(j) : copy_saved(j));
+    if (full && j->saved_modules[0])
+        return ft_fail_at(ft_config_where(j->config, "lora_modules_to_save"), FT_ECONFIG,
+                          "'lora_modules_to_save' goes with an adapter; 'adapter' is 'full'");
+    if (!full && j->config->unfrozen_parameters)
+        return ft_fail_at(ft_config_where(j->config, "unfrozen_parameters"), FT_ECONFIG,
+                          "'unfrozen_parameters' goes with 'adapter: full'");
+    FT_TRY(untie(j));
     const int n = ft_model_weights(j->model);
     FT_TRY(ft_alloc(&j->wholes, (size_t)n + 1, sizeof *j->wholes));
     FT_TRY(ft_alloc(&j->whole_of, (size_t)n + 1, sizeof *j->whole_of));
+    FT_TRY(ft_alloc(&chosen, (size_t)n + 1, sizeof *chosen));
+    int rc = full ? choose_of_model(j, chosen, n) : choose_saved(j, chosen, n);
     for (int i = 0; i < n; i++) {
         const struct ft_model_weight w = ft_model_weight(j->model, i);
-        j->whole_of[i] = -1;
-        if (strcmp(j->config->adapter, "full") != 0)
-            continue;
-        j->whole_of[i] = j->n_wholes;
-        j->wholes[j->n_wholes++] =
-            (struct ft_whole){.name = w.path,
-                              .rows = w.rows,
-                              .cols = w.cols ? w.cols : 1,
-                              .n_dims = w.cols ? 2 : 1,
-                              .decays = w.kind != FT_W_NORM && w.kind != FT_W_BIAS};
+        j->whole_of[i] = chosen[i] ? j->n_wholes : -1;
+        if (chosen[i])
+            j->wholes[j->n_wholes++] =
+                (struct ft_whole){.name = w.path,
+                                  .rows = w.rows,
+                                  .cols = w.cols ? w.cols : 1,
+                                  .n_dims = w.cols ? 2 : 1,
+                                  .decays = w.kind != FT_W_NORM && w.kind != FT_W_BIAS};
     }
-    return FT_OK;
+    ft_free(chosen);
+    return rc;
 }
 
 /* On the host a weight that is trained lies in the block. */
