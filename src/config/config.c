@@ -547,49 +547,36 @@ static void resolve(struct ft_config *c)
         c->lora_target_linear = true;
     if (c->batch_size > 0 && !ft_config_is_set(c, "gradient_accumulation_steps"))
         c->gradient_accumulation_steps = c->batch_size / c->micro_batch_size;
+    if (strcmp(c->adapter, "full") == 0 && !ft_config_is_set(c, "learning_rate"))
+        c->learning_rate = 2e-5; /* what adapters need is too much for all weights */
     if (!ft_config_is_set(c, "lora_alpha") && ft_config_is_set(c, "lora_r"))
         c->lora_alpha = 2 * (double)c->lora_r;
 }
 
-/* Keys that no other program's file has. */
-static bool is_own_key(const char *key)
+/* Unset means what it means in Axolotl's files: the model itself is trained. A config that speaks
+ * of a LoRA all the same gets one. Either is said. */
+static int check_adapter(struct ft_config *c)
 {
-    static const char *const own[] = {"device",
-                                      "threads",
-                                      "cpu_isa",
-                                      "skip_bad_records",
-                                      "allow_data_problems",
-                                      "allow_nonfinite_weights"};
-    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
-        if (strcmp(key, own[i]) == 0)
-            return true;
-    return false;
-}
-
-/* Without 'adapter' Axolotl trains all weights, and looks at no lora_ key. A file that is Axolotl's
- * by its other keys must not become a LoRA without a word. */
-static int check_adapter(const struct ft_config *c)
-{
-    bool others = false, own = false, lora = c->lora_model_dir != NULL;
-    for (const struct ft_yaml *n = c->root->first; n; n = n->next) {
-        const bool in_file = n->key_at.line > 0;
-        others = others || (in_file && ft_option_find(n->key) < 0);
-        own = own || (in_file && is_own_key(n->key));
-        lora =
-            lora || (ft_starts_with(n->key, "lora_") && !ft_yaml_is_null(n) && !ft_value_is_off(n));
-    }
-    if (ft_config_is_set(c, "adapter") || !c->folder)
-        return FT_OK;
-    if (!lora && others && !own) {
-        ft_fail_at(
-            (struct ft_where){.file = c->file}, FT_ECONFIG,
-            "'adapter' is not set: in Axolotl's files that is full fine-tuning, which ft does "
-            "not do yet");
-        ft_hint("'adapter: lora' trains a LoRA");
+    bool lora = c->lora_model_dir != NULL;
+    for (const struct ft_yaml *n = c->root->first; n; n = n->next)
+        lora = lora || ((ft_starts_with(n->key, "lora") || ft_starts_with(n->key, "peft_")) &&
+                        ft_option_find(n->key) >= 0 && !ft_yaml_is_null(n) && !ft_value_is_off(n));
+    if (ft_config_is_set(c, "adapter") && lora && strcmp(c->adapter, "full") == 0) {
+        ft_fail_at(ft_config_where(c, "adapter"), FT_ECONFIG,
+                   "'adapter' is 'full', and other keys speak of a LoRA");
+        ft_hint("'adapter: lora' trains one; without it remove the keys that begin with 'lora' and "
+                "'peft_'");
         return FT_ECONFIG;
     }
-    ft_notice((struct ft_where){.file = c->file}, "'adapter' is not set: a LoRA is trained%s",
-              lora ? "" : " (rank 16, all linear modules)");
+    if (ft_config_is_set(c, "adapter"))
+        return FT_OK;
+    c->adapter = lora ? "lora" : "full";
+    if (lora && c->folder)
+        ft_notice((struct ft_where){.file = c->file}, "'adapter' is not set: a LoRA is trained");
+    if (!lora)
+        ft_notice((struct ft_where){.file = c->file},
+                  "'adapter' is not set: all weights of the model are trained, as in Axolotl; "
+                  "'adapter: lora' trains a LoRA");
     return FT_OK;
 }
 

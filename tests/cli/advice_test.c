@@ -103,12 +103,9 @@ CASE(runs_that_go_wrong_say_so)
 CASE(axolotls_files)
 {
     fresh_text("completion", "{\"text\": \"a b c\"}");
-    EXPECT(2, "in Axolotl's files that is full fine-tuning",
-           "sed -i 's/^sequence_len.*/&\\nflash_attention: true\\nwandb_project:/' @D/c.yaml; @FT "
-           "train @D/c.yaml 2>&1");
-    CHECK_HAS(shell_output, "'adapter: lora' trains a LoRA");
     EXPECT(0, "these keys change nothing here: flash_attention, wandb_project",
-           "@FT train @D/c.yaml adapter=lora 2>&1");
+           "sed -i 's/^sequence_len.*/&\\nflash_attention: true\\nwandb_project:/' @D/c.yaml; @FT "
+           "train @D/c.yaml adapter=lora 2>&1");
     CHECK_INT(shell("@FT plan @D/c.yaml adapter=lora 2>&1 | grep -c notice:.*flash"), 0);
     CHECK_HAS(shell_output, "1\n");
     EXPECT(0, "adapter in",
@@ -121,7 +118,24 @@ CASE(axolotls_files)
            "@FT train @D/c.yaml datasets.0.train_on_eot=turn datasets.0.train_on_eos=all 2>&1");
     EXPECT(2, "'rl' is not supported: Preference training", "@FT train @D/c.yaml rl=dpo 2>&1");
     fresh_text("completion", "{\"text\": \"a b c\"}");
-    EXPECT(0, "'adapter' is not set: a LoRA is trained", "@FT train @D/c.yaml 2>&1");
+    EXPECT(0, "'adapter' is not set: all weights of the model are trained",
+           "sed -i /^adapter/d @D/c.yaml && @FT train @D/c.yaml output_dir=@D/whole 2>&1");
+    CHECK_HAS(shell_output, "vllm serve");
+    EXPECT(0, "1e-0",
+           "@FT train base_model=@D/whole datasets.0.path=@D/data.jsonl adapter=full "
+           "datasets.0.type=completion learning_rate=0.5e-5 output_dir=@D/again "
+           "max_steps=1 && cat @D/again/metrics.jsonl && ls @D/again/model.safetensors "
+           "&& echo 1e-0");
+    EXPECT(0, "'adapter' is not set: a LoRA is trained",
+           "@FT train @D/c.yaml lora_r=4 output_dir=@D/o3 2>&1");
+    EXPECT(2, "'adapter' is 'full', and other keys speak of a LoRA",
+           "@FT train @D/c.yaml adapter=full lora_r=4 2>&1");
+    EXPECT(2, "'xyz' matches no weight of the model",
+           "@FT train @D/c.yaml adapter=full unfrozen_parameters=[xyz] 2>&1");
+    EXPECT(2, "'q_proj' is a linear module of the layers",
+           "@FT train @D/c.yaml adapter=lora lora_modules_to_save=[q_proj] 2>&1");
+    EXPECT(2, "'unfrozen_parameters' goes with 'adapter: full'",
+           "@FT train @D/c.yaml adapter=lora unfrozen_parameters=[lm_head] 2>&1");
     EXPECT(
         0, "0 taken\n",
         "mkdir @D/a && printf 'base_model: m\\nrl: dpo\\n' > @D/a/1.yaml && printf 'base_model: "
