@@ -175,6 +175,11 @@ static void norm_dx_check(const union ft_op_args *a)
     check_norm(r->x, r->w, r->rstd, r->mean);
 }
 
+static void check_mask(const struct ft_tensor *mask, const struct ft_tensor *x)
+{
+    FT_ASSERT(!mask || (is(mask, x->rows, (x->cols + 7) / 8) && mask->dtype == FT_U8));
+}
+
 static void linear_check(const union ft_op_args *a)
 {
     const struct ft_linear_args *l = &a->linear;
@@ -182,6 +187,7 @@ static void linear_check(const union ft_op_args *a)
     FT_ASSERT(!l->bias || is(l->bias, 1, l->y->cols));
     FT_ASSERT(same_or_none(l->add, l->y) && !l->u == !l->b);
     FT_ASSERT(!l->u || (is(l->b, l->y->cols, l->u->cols) && l->u->rows == l->y->rows));
+    check_mask(l->mask, l->x);
 }
 
 static void linear_dx_check(const union ft_op_args *a)
@@ -190,6 +196,7 @@ static void linear_dx_check(const union ft_op_args *a)
     FT_ASSERT(is(l->w, l->dy->cols, l->dx->cols) && l->dx->rows == l->dy->rows);
     FT_ASSERT(same_or_none(l->add, l->dx) && !l->du == !l->a);
     FT_ASSERT(!l->du || (is(l->a, l->du->cols, l->dx->cols) && l->du->rows == l->dx->rows));
+    check_mask(l->mask, l->dx);
 }
 
 static void linear_dw_check(const union ft_op_args *a)
@@ -197,6 +204,7 @@ static void linear_dw_check(const union ft_op_args *a)
     const struct ft_linear_dw_args *l = &a->linear_dw;
     FT_ASSERT(is(l->dw, l->dy->cols, l->x->cols) && l->x->rows == l->dy->rows);
     FT_ASSERT(l->dw->dtype == FT_F32);
+    check_mask(l->mask, l->x);
 }
 
 static void rope_check(const union ft_op_args *a)
@@ -234,6 +242,12 @@ static void glu_dx_check(const union ft_op_args *a)
     const struct ft_glu_dx_args *s = &a->glu_dx;
     FT_ASSERT(same(s->gate, s->dy) && same(s->gate, s->dgate) && !s->up == !s->dup);
     FT_ASSERT(same_or_none(s->up, s->gate) && same_or_none(s->dup, s->gate));
+}
+
+static void dropout_mask_check(const union ft_op_args *a)
+{
+    const struct ft_dropout_mask_args *d = &a->dropout_mask;
+    FT_ASSERT(is(d->keys, d->mask->rows, 3) && d->mask->dtype == FT_U8);
 }
 
 static void dropout_check(const union ft_op_args *a)
@@ -373,18 +387,20 @@ const struct ft_op_row ft_op_rows[FT_OP_COUNT] = {
     ROW(norm_dx, FT_ROWWISE, KEEP, SLOT(norm_dx, mean) | SLOT(norm_dx, add), OVER({0, 5}, {0, 0}),
         9, NULL),
     ROW(linear, FT_PRODUCT, KEEP,
-        SLOT(linear, bias) | SLOT(linear, add) | SLOT(linear, u) | SLOT(linear, b), OVER({0, 3}), 0,
-        linear_cost),
+        SLOT(linear, bias) | SLOT(linear, add) | SLOT(linear, u) | SLOT(linear, b) |
+            SLOT(linear, mask),
+        OVER({0, 3}), 0, linear_cost),
     ROW(linear_dx, FT_PRODUCT, KEEP,
-        SLOT(linear_dx, add) | SLOT(linear_dx, du) | SLOT(linear_dx, a), OVER({0, 2}), 0,
-        linear_dx_cost),
-    ROW(linear_dw, FT_PRODUCT, KEEP, 0, NONE, 0, linear_dw_cost),
+        SLOT(linear_dx, add) | SLOT(linear_dx, du) | SLOT(linear_dx, a) | SLOT(linear_dx, mask),
+        OVER({0, 2}), 0, linear_dx_cost),
+    ROW(linear_dw, FT_PRODUCT, KEEP, SLOT(linear_dw, mask), NONE, 0, linear_dw_cost),
     ROW(rope, FT_ROWWISE, KEEP, 0, OVER({0, 0}), 3, NULL),
     ROW(attention, FT_PRODUCT, KEEP, 0, NONE, 0, attention_cost),
     ROW(attention_dx, FT_PRODUCT, KEEP, 0, NONE, 0, attention_dx_cost),
     ROW(glu, FT_ROWWISE, AGAIN, SLOT(glu, up), OVER({0, 0}, {0, 1}), 12, NULL),
     ROW(glu_dx, FT_ROWWISE, KEEP, SLOT(glu_dx, up) | SLOT(glu_dx, dup), OVER({0, 0}, {1, 1}), 20,
         NULL),
+    ROW(dropout_mask, FT_ROWWISE, KEEP, 0, NONE, 0, NULL),
     ROW(dropout, FT_ROWWISE, AGAIN, SLOT(dropout, add), OVER({0, 0}, {0, 2}), 20, NULL),
     ROW(add, FT_ROWWISE, KEEP, SLOT(add, a), OVER({0, 0}, {0, 1}), 1, NULL),
     ROW(regroup, FT_ROWWISE, KEEP, 0, NONE, 0, NULL),

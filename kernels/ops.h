@@ -27,14 +27,15 @@
     X(embed, 3, 1)                                                                                 \
     X(norm, 3, 3)                                                                                  \
     X(norm_dx, 6, 1)                                                                               \
-    X(linear, 6, 1)                                                                                \
-    X(linear_dx, 5, 1)                                                                             \
-    X(linear_dw, 2, 1)                                                                             \
+    X(linear, 7, 1)                                                                                \
+    X(linear_dx, 6, 1)                                                                             \
+    X(linear_dw, 3, 1)                                                                             \
     X(rope, 4, 1)                                                                                  \
     X(attention, 4, 2)                                                                             \
     X(attention_dx, 7, 3)                                                                          \
     X(glu, 2, 1)                                                                                   \
     X(glu_dx, 3, 2)                                                                                \
+    X(dropout_mask, 1, 1)                                                                          \
     X(dropout, 3, 1)                                                                               \
     X(add, 2, 1)                                                                                   \
     X(regroup, 1, 1)                                                                               \
@@ -88,22 +89,24 @@ struct ft_norm_dx_args {
  * x (T,K); w (N,K); bias (1,N); add, y (T,N); u (T,R); b (N,R). The low-rank pair u, b comes
  * together; on the host it is summed behind the K products of w, so that fusing it changes no bit.
  * On a device, where u lies behind the columns of x and b behind those of w, both are one product;
- * likewise du behind dy, and a below w. y may overwrite add. */
+ * likewise du behind dy, and a below w. y may overwrite add.
+ * mask U8 (T,ceil(K/8)), on the host only: bit c%8 of byte c/8 is 0 where x counts as 0. */
 struct ft_linear_args {
-    struct ft_tensor *x, *w, *bias /*?*/, *add /*?*/, *u /*?*/, *b /*?*/, *y;
+    struct ft_tensor *x, *w, *bias /*?*/, *add /*?*/, *u /*?*/, *b /*?*/, *mask /*?*/, *y;
     float alpha, beta;
 };
 
 /* dx = add + alpha dy w + beta du a
- * dy (T,N); w (N,K); add, dx (T,K); du (T,R); a (R,K). dx may overwrite add. */
+ * dy (T,N); w (N,K); add, dx (T,K); du (T,R); a (R,K). dx may overwrite add. mask: as in
+ * ft_linear_args, for what is added of du a, or of dy w where there is no du. */
 struct ft_linear_dx_args {
-    struct ft_tensor *dy, *w, *add /*?*/, *du /*?*/, *a /*?*/, *dx;
+    struct ft_tensor *dy, *w, *add /*?*/, *du /*?*/, *a /*?*/, *mask /*?*/, *dx;
     float alpha, beta;
 };
 
-/* dw += alpha dy^T x      dy (T,N); x (T,K); dw (N,K) f32 */
+/* dw += alpha dy^T x      dy (T,N); x (T,K); dw (N,K) f32; mask: as in ft_linear_args, of x */
 struct ft_linear_dw_args {
-    struct ft_tensor *dy, *x, *dw;
+    struct ft_tensor *dy, *x, *mask /*?*/, *dw;
     float alpha;
 };
 
@@ -158,9 +161,25 @@ struct ft_glu_dx_args {
     enum ft_activation act;
 };
 
-/* y = add + x * m / (1-p), m = 0 with probability p, from the Philox counter
- * (column/4, document, position, site) and the key (seed, epoch): keys I32 (T,3) = epoch, document,
- * position. Its own backward. y may overwrite x or add. */
+/* Which columns of a row are kept: each with probability 1 - p, rounded to 2^-16, from the Philox
+ * counter (column/8, document, position, site) and the key (seed, epoch): column c takes the lower
+ * (c even) or upper half of word c%8/2. keys I32 (T,3) = epoch, document, position; mask U8
+ * (T,ceil(K/8)) as in ft_linear_args. */
+struct ft_dropout_mask_args {
+    struct ft_tensor *keys, *mask;
+    float p;
+    uint32_t site;
+    uint64_t seed;
+};
+
+/* Of 2^16: a number below is dropped. */
+static inline uint32_t ft_dropout_least(float p)
+{
+    return (uint32_t)((double)p * 65536 + 0.5);
+}
+
+/* y = add + x * m / (1-p), m = 0 where struct ft_dropout_mask_args drops. Its own backward. y may
+ * overwrite x or add. */
 struct ft_dropout_args {
     struct ft_tensor *x, *keys, *add /*?*/, *y;
     float p;

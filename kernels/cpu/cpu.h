@@ -190,6 +190,11 @@ struct ft_gemm {
     const float *bias; /* (n); NULL: zero */
     float *c;
     int64_t ldc;
+    /* bits, mask_ld bytes a row, or NULL: where a bit is 0, a[0] counts as 0 (the rows of the mask
+     * are those of the activation: of A, or of its transpose where rs is 1), or what A2 B2 adds is
+     * not added */
+    const uint8_t *a_mask, *c_mask;
+    int64_t mask_ld;
 };
 
 /* Bytes of shared scratch that a product needs for its packed weight panel. */

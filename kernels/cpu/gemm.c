@@ -299,15 +299,63 @@ static void begin_rows(const struct ft_gemm *g, int64_t i0, int64_t rows, int64_
     }
 }
 
+FT_INLINE bool is_kept(const uint8_t *mask, int64_t at)
+{
+    return mask[at / 8] >> (at % 8) & 1;
+}
+
+/* n values, those whose bit is 0 as 0; added to what stands there, or in its place. */
+FT_INLINE void copy_kept(float *to, const float *from, const uint8_t *mask, int64_t at, int64_t n,
+                         bool adds)
+{
+    typedef float v8 __attribute__((vector_size(32), aligned(4)));
+    typedef int32_t v8i __attribute__((vector_size(32)));
+    const v8i bit = {1, 2, 4, 8, 16, 32, 64, 128};
+    int64_t i = 0;
+    for (; at % 8 == 0 && i + 8 <= n; i += 8) {
+        const v8i kept = ((int32_t)mask[(size_t)(at + i) / 8] & bit) != 0;
+        const v8 value = (v8)((v8i) * (const v8 *)(from + i) & kept);
+        *(v8 *)(to + i) = adds ? *(v8 *)(to + i) + value : value;
+    }
+    for (; i < n; i++) {
+        const float value = is_kept(mask, at + i) ? from[i] : 0;
+        to[i] = adds ? to[i] + value : value;
+    }
+}
+
+/* A block of A, rows i0.. and products k0.., through its mask into `to`, laid out alike with the
+ * smallest strides. */
+static void mask_block(const struct ft_gemm *g, float *to, int64_t i0, int64_t rows, int64_t k0,
+                       int64_t depth)
+{
+    const bool by_col = g->a_cs[0] != 1;
+    for (int64_t i = 0; i < (by_col ? depth : rows); i++) {
+        const int64_t row = (by_col ? k0 : i0) + i, first = by_col ? i0 : k0;
+        const float *from =
+            g->a[0] + (by_col ? row * g->a_cs[0] + first : row * g->a_rs[0] + first);
+        copy_kept(to + i * (by_col ? TILE_ROWS : KC), from, g->a_mask + row * g->mask_ld, first,
+                  by_col ? rows : depth, false);
+    }
+}
+
+/* C += what is kept of a tile. */
+static void add_kept(const struct ft_gemm *g, const float *tile, int64_t i0, int64_t rows,
+                     int64_t j, int64_t w)
+{
+    for (int64_t i = i0; i < i0 + rows; i++)
+        copy_kept(g->c + i * g->ldc + j, tile + (i - i0) * NR, g->c_mask + i * g->mask_ld, j, w,
+                  true);
+}
+
 static void mul_piece(void *arg, int64_t piece, void *scratch)
 {
-    (void)scratch;
     const struct block *b = arg;
     const struct ft_gemm *g = b->g;
     const int64_t i0 = piece % b->row_pieces * TILE_ROWS;
     const int64_t rows = g->m - i0 < TILE_ROWS ? g->m - i0 : TILE_ROWS;
     const int64_t p0 = piece / b->row_pieces * b->group, depth = b->k1 - b->k0;
-    bool started = b->k0 > 0 || g->add || g->bias;
+    bool started = b->k0 > 0 || g->add || g->bias || (g->c_mask && g->k[0] == 0);
+    float *block = scratch, *tile = block + TILE_ROWS * KC;
     if (b->k0 == 0 && started) {
         int64_t j = b->j0 + p0 * NR, w = b->group * NR;
         begin_rows(g, i0, rows, j, b->j1 - j < w ? b->j1 - j : w);
@@ -318,11 +366,22 @@ static void mul_piece(void *arg, int64_t piece, void *scratch)
         next = k + KC < end ? k + KC : end;
         if (next > b->k1)
             next = b->k1;
-        const int64_t rs = g->a_rs[part], cs = g->a_cs[part];
+        int64_t rs = g->a_rs[part], cs = g->a_cs[part];
         const float *a = g->a[part] + i0 * rs + (k - (part ? g->k[0] : 0)) * cs;
+        if (!part && g->a_mask) {
+            mask_block(g, block, i0, rows, k, next - k);
+            a = block;
+            rs = cs == 1 ? KC : 1;
+            cs = cs == 1 ? 1 : TILE_ROWS;
+        }
         for (int64_t p = p0; p < p0 + b->group && b->j0 + p * NR < b->j1; p++) {
             int64_t j = b->j0 + p * NR, w = b->j1 - j < NR ? b->j1 - j : NR;
             const float *packed = b->packed + p * NR * depth + (k - b->k0) * K(gemm_padded)(w);
+            if (part && g->c_mask) {
+                panel_mul(rows, w, next - k, a, rs, cs, packed, tile, NR, false);
+                add_kept(g, tile, i0, rows, j, w);
+                continue;
+            }
             panel_mul(rows, w, next - k, a, rs, cs, packed, g->c + i0 * g->ldc + j, g->ldc,
                       started);
         }

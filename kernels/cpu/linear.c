@@ -36,6 +36,10 @@ void K(linear)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
     };
     if (low)
         g.b[1] = operand(l->b, true, l->beta);
+    if (l->mask) {
+        g.a_mask = l->mask->data;
+        g.mask_ld = ft_tensor_ld(l->mask);
+    }
     K(gemm)(ctx->pool, ctx->scratch, &g);
 }
 
@@ -58,6 +62,17 @@ void K(linear_dx)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
     };
     if (low)
         g.b[1] = operand(l->a, false, l->beta);
+    if (l->mask) {
+        g.c_mask = l->mask->data;
+        g.mask_ld = ft_tensor_ld(l->mask);
+    }
+    if (l->mask && !low) { /* what is masked is the second product */
+        g.k[1] = g.k[0];
+        g.a[1] = g.a[0];
+        g.a_rs[1] = g.a_rs[0];
+        g.b[1] = g.b[0];
+        g.k[0] = 0;
+    }
     K(gemm)(ctx->pool, ctx->scratch, &g);
 }
 
@@ -65,7 +80,7 @@ void K(linear_dx)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
 void K(linear_dw)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
 {
     const struct ft_linear_dw_args *l = &args->linear_dw;
-    const bool flip = l->dw->cols > l->dw->rows;
+    const bool flip = l->mask || l->dw->cols > l->dw->rows;
     const struct ft_tensor *rows = flip ? l->x : l->dy, *cols = flip ? l->dy : l->x;
     const int64_t ld = ft_tensor_ld(l->dw);
     float *dw = l->dw->data, *aside = (float *)((char *)ctx->scratch + FT_GEMM_SCRATCH);
@@ -82,6 +97,10 @@ void K(linear_dw)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
         .c = flip ? aside : dw,
         .ldc = flip ? cols->cols : ld,
     };
+    if (l->mask) { /* x is the rows then */
+        g.a_mask = l->mask->data;
+        g.mask_ld = ft_tensor_ld(l->mask);
+    }
     K(gemm)(ctx->pool, ctx->scratch, &g);
     for (int64_t n = 0; flip && g.k[0] > 0 && n < l->dw->rows; n++)
         for (int64_t k = 0; k < l->dw->cols; k++)

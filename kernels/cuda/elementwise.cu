@@ -290,30 +290,30 @@ struct dropout_job {
     uint64_t seed;
 };
 
-/* The numbers of a group of four columns are drawn together, as on the CPU. */
+/* The numbers of a group of eight columns are drawn together, as on the CPU. */
 template <int V> FT_KERNEL(THREADS) dropout(struct ft_mark mark, struct dropout_job j)
 {
     ft_begin(mark);
     const int64_t t = ft_block_x(), c = my_item() * V;
     float x[V], add[V] = {};
-    uint32_t bits[V < 4 ? 4 : V];
+    uint32_t words[4];
     if (c >= j.cols)
         return;
     const bool mine = t < j.live[FT_ROWS];
     const int32_t *key = j.keys + 3 * t;
     const uint64_t seed = j.seed + ((uint64_t)(uint32_t)(mine ? key[0] : 0) << 32 | FT_RNG_DROPOUT);
-    FT_UNROLL
-    for (int i = 0; i < V; i += 4) {
-        const uint32_t at[4] = {(uint32_t)((c + i) / 4), (uint32_t)(mine ? key[1] : 0),
-                                (uint32_t)(mine ? key[2] : 0), j.site};
-        ft_philox(at, seed, bits + i);
-    }
+    const uint32_t at[4] = {(uint32_t)(c / 8), (uint32_t)(mine ? key[1] : 0),
+                            (uint32_t)(mine ? key[2] : 0), j.site};
+    ft_philox(at, seed, words);
     ft_load<V>(x, j.x.p + t * j.x.ld + c);
     if (j.add.p)
         ft_load<V>(add, j.add.p + t * j.add.ld + c);
     FT_UNROLL
-    for (int i = 0; i < V; i++)
-        x[i] = add[i] + (bits[V == 1 ? c % 4 : i] >= j.least ? x[i] * j.scale : 0);
+    for (int i = 0; i < V; i++) {
+        const int n = V == 1 ? (int)(c % 8) : i;
+        const uint32_t number = words[n / 2] >> (n % 2 * 16) & 0xffff;
+        x[i] = add[i] + (number >= j.least ? x[i] * j.scale : 0);
+    }
     ft_store<V>(j.y.p + t * j.y.ld + c, x);
 }
 
@@ -328,10 +328,39 @@ void ft_cuda_dropout(const struct ft_kernel_ctx *ctx, const union ft_op_args *ar
     j.y = ft_rows_of(a->y);
     j.cols = a->x->cols;
     j.scale = 1.f / (1.f - a->p);
-    j.least = (uint32_t)((double)a->p * 4294967296.0);
+    j.least = ft_dropout_least(a->p);
     j.site = a->site;
     j.seed = a->seed;
     BY_COLUMNS(ctx, a->y, dropout, ft_is_wide(a->x, a->add, a->y), j);
+}
+
+/* A thread a byte of the mask. */
+FT_KERNEL(THREADS)
+dropout_mask(struct ft_mark mark, const int32_t *live, const int32_t *keys, uint8_t *mask,
+             int64_t cols, int64_t ld, uint32_t least, uint32_t site, uint64_t seed)
+{
+    ft_begin(mark);
+    const int64_t t = ft_block_x(), c = my_item();
+    uint32_t words[4], byte = 0;
+    if (c >= cols)
+        return;
+    const int32_t *key = keys + 3 * t;
+    const bool mine = t < live[FT_ROWS];
+    const uint32_t at[4] = {(uint32_t)c, (uint32_t)(mine ? key[1] : 0),
+                            (uint32_t)(mine ? key[2] : 0), site};
+    ft_philox(at, seed + ((uint64_t)(uint32_t)(mine ? key[0] : 0) << 32 | FT_RNG_DROPOUT), words);
+    for (int i = 0; i < 8; i++)
+        byte |= (uint32_t)((words[i / 2] >> (i % 2 * 16) & 0xffff) >= least) << i;
+    mask[t * ld + c] = (uint8_t)byte;
+}
+
+void ft_cuda_dropout_mask(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
+{
+    const struct ft_dropout_mask_args *a = &args->dropout_mask;
+    const int64_t cols = a->mask->cols;
+    ft_launch(ctx, dropout_mask, grid_of(ft_launch_rows(ctx, a->mask), cols), threads_for(cols), 0,
+              (const int32_t *)ctx->live, (const int32_t *)a->keys->data, (uint8_t *)a->mask->data,
+              cols, ft_tensor_ld(a->mask), ft_dropout_least(a->p), a->site, a->seed);
 }
 
 template <int V>

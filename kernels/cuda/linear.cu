@@ -2,6 +2,14 @@
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/product.h"
 
+/* Only the host's products read through a mask. */
+static bool refuses(const struct ft_kernel_ctx *ctx, const struct ft_tensor *mask)
+{
+    if (mask)
+        ft_cuda_fail(ft_cuda_of(ctx), "a product", "it has a mask, which is for the host");
+    return mask != NULL;
+}
+
 /* Whether b's columns lie right behind a's, row by row: then both are one operand. */
 static bool is_beside(const struct ft_tensor *a, const struct ft_tensor *b)
 {
@@ -20,6 +28,8 @@ void ft_cuda_linear(const struct ft_kernel_ctx *ctx, const union ft_op_args *arg
 {
     const struct ft_linear_args *l = &args->linear;
     struct ft_product p = {};
+    if (refuses(ctx, l->mask))
+        return;
     p.m = ft_launch_rows(ctx, l->y);
     p.n = l->y->cols;
     p.k = l->x->cols;
@@ -60,6 +70,8 @@ void ft_cuda_linear_dx(const struct ft_kernel_ctx *ctx, const union ft_op_args *
 {
     const struct ft_linear_dx_args *l = &args->linear_dx;
     struct ft_product p = {};
+    if (refuses(ctx, l->mask))
+        return;
     p.m = ft_launch_rows(ctx, l->dx);
     p.n = l->dx->cols;
     p.k = l->dy->cols;
@@ -99,6 +111,8 @@ void ft_cuda_linear_dw(const struct ft_kernel_ctx *ctx, const union ft_op_args *
 {
     const struct ft_linear_dw_args *l = &args->linear_dw;
     struct ft_product p = {};
+    if (refuses(ctx, l->mask))
+        return;
     p.m = l->dw->rows;
     p.n = l->dw->cols;
     p.k = ft_launch_rows(ctx, l->x);

@@ -9,12 +9,25 @@
 static struct ft_tensor *lora_linear(const struct ft_adapter *a, struct ft_graph *g,
                                      const struct ft_slot *s, const struct ft_linears *l, int i)
 {
-    struct ft_tensor *w = l->of[i].w, *dropped = l->x;
-    struct ft_tensor *base = ft_linear(g, l->x, w, l->of[i].bias, l->add, 1.f);
-    if (a->dropout > 0 && l->keys)
-        dropped = ft_dropout(g, l->x, l->keys, (float)a->dropout, (uint32_t)s->site, a->seed);
-    struct ft_tensor *u = ft_linear(g, dropped, s->p[FT_LORA_A]->value, NULL, NULL, 1.f);
-    return ft_graph_name(g, ft_linear(g, u, s->p[FT_LORA_B]->value, NULL, base, s->scale), w->name);
+    struct ft_tensor *w = l->of[i].w;
+    const bool drops = a->dropout > 0 && l->keys, host = !ft_graph_backend(g)->dev;
+    struct ft_linear_args down = {.x = l->x, .w = s->p[FT_LORA_A]->value, .alpha = 1};
+    if (drops && host) { /* where it is read */
+        down.mask =
+            ft_dropout_mask(g, l->keys, l->x->cols, (float)a->dropout, (uint32_t)s->site, a->seed);
+        down.alpha = 1 / (1 - (float)a->dropout);
+    } else if (drops) {
+        down.x = ft_dropout(g, l->x, l->keys, (float)a->dropout, (uint32_t)s->site, a->seed);
+    }
+    struct ft_tensor *u = ft_graph_name(g, ft_linear_low_rank(g, down), "low rank");
+    return ft_linear_low_rank(g, (struct ft_linear_args){.x = l->x,
+                                                         .w = w,
+                                                         .bias = l->of[i].bias,
+                                                         .add = l->add,
+                                                         .u = u,
+                                                         .b = s->p[FT_LORA_B]->value,
+                                                         .alpha = 1,
+                                                         .beta = s->scale});
 }
 
 /* The A's of a group, which lie one above the other in the flat block, as one parameter; NULL if

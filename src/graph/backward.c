@@ -126,12 +126,16 @@ static void emit(struct backward *b, enum ft_op op, union ft_op_args args)
 
 /* grad(x) += alpha dy w, in dx */
 static void product_dx(struct backward *b, struct ft_tensor *x, struct ft_tensor *dx,
-                       struct ft_tensor *dy, struct ft_tensor *w, float alpha)
+                       struct ft_tensor *dy, struct ft_tensor *w, struct ft_tensor *mask,
+                       float alpha)
 {
-    emit(
-        b, FT_OP_linear_dx,
-        (union ft_op_args){
-            .linear_dx = {.dy = dy, .w = saved(b, w), .add = so_far(x), .dx = dx, .alpha = alpha}});
+    emit(b, FT_OP_linear_dx,
+         (union ft_op_args){.linear_dx = {.dy = dy,
+                                          .w = saved(b, w),
+                                          .add = so_far(x),
+                                          .mask = saved(b, mask),
+                                          .dx = dx,
+                                          .alpha = alpha}});
     set_grad(x, dx);
 }
 
@@ -143,13 +147,15 @@ static struct ft_tensor *columns(struct backward *b, struct ft_tensor *x, int64_
 
 /* grad(w) += alpha dy^T x, block by block */
 static void product_dw(struct backward *b, struct ft_tensor *w, struct ft_tensor *dy,
-                       struct ft_tensor *x, float alpha)
+                       struct ft_tensor *x, struct ft_tensor *mask, float alpha)
 {
     x = saved(b, x);
+    mask = saved(b, mask);
     for (const struct ft_trained *t = ft_value_of(w)->trained; t && !b->g->rc; t = t->next)
         emit(b, FT_OP_linear_dw,
              (union ft_op_args){.linear_dw = {.dy = columns(b, dy, t->row, t->grad->rows),
                                               .x = columns(b, x, t->col, t->grad->cols),
+                                              .mask = mask,
                                               .dw = t->grad,
                                               .alpha = alpha * t->scale}});
 }
@@ -179,15 +185,15 @@ static void linear_backward(struct backward *b, const struct ft_node *n, struct 
     const struct ft_linear_args *l = &n->args.linear;
     if (l->u) {
         if (wants(l->b))
-            product_dw(b, l->b, dy, l->u, l->beta);
+            product_dw(b, l->b, dy, l->u, NULL, l->beta);
         if (wants(l->u)) /* behind dy, so that both are one input of what follows */
-            product_dx(b, l->u, gradient_beside(b, l->u, dy), dy, l->b, l->beta);
+            product_dx(b, l->u, gradient_beside(b, l->u, dy), dy, l->b, NULL, l->beta);
     }
     if (wants(l->w))
-        product_dw(b, l->w, dy, l->x, l->alpha);
+        product_dw(b, l->w, dy, l->x, l->mask, l->alpha);
     columns_gradient(b, l->bias, dy);
     if (wants(l->x))
-        product_dx(b, l->x, grad_like(b, l->x), dy, l->w, l->alpha);
+        product_dx(b, l->x, grad_like(b, l->x), dy, l->w, l->mask, l->alpha);
     if (wants(l->add))
         contribute(b, l->add, dy);
 }
@@ -350,6 +356,7 @@ static backward_fn *const table[FT_OP_COUNT] = {
     [FT_OP_attention_dx] = no_backward,
     [FT_OP_glu] = glu_backward,
     [FT_OP_glu_dx] = no_backward,
+    [FT_OP_dropout_mask] = no_backward,
     [FT_OP_dropout] = dropout_backward,
     [FT_OP_add] = add_backward,
     [FT_OP_regroup] = regroup_backward,

@@ -27,10 +27,11 @@ static struct ft_node *only_writer(struct ft_nodes *list, const struct ft_tensor
 static bool fuse_linear(struct ft_nodes *list, struct ft_node *n, const int *uses)
 {
     struct ft_linear_args *low = &n->args.linear;
-    if (low->u || low->bias || low->x->cols > low->w->rows)
+    if (low->u || low->bias || low->mask || low->x->cols > low->w->rows)
         return false;
     struct ft_node *first = only_writer(list, low->add, uses, FT_OP_linear);
-    if (!first || first->args.linear.u || low->x->cols > first->args.linear.x->cols)
+    if (!first || first->args.linear.u || first->args.linear.mask ||
+        low->x->cols > first->args.linear.x->cols)
         return false;
     struct ft_linear_args base = first->args.linear;
     base.u = low->x;
@@ -49,11 +50,13 @@ static bool fuse_linear_dx(struct ft_nodes *list, struct ft_node *n, const int *
     if (low->du || low->dy->cols > low->w->cols)
         return false;
     struct ft_node *first = only_writer(list, low->add, uses, FT_OP_linear_dx);
-    if (!first || first->args.linear_dx.du || low->dy->cols > first->args.linear_dx.dy->cols)
+    if (!first || first->args.linear_dx.du || first->args.linear_dx.mask ||
+        low->dy->cols > first->args.linear_dx.dy->cols)
         return false;
     struct ft_linear_dx_args base = first->args.linear_dx;
     base.du = low->dy;
     base.a = low->w;
+    base.mask = low->mask;
     base.beta = low->alpha;
     base.dx = low->dx;
     *low = base;

@@ -21,7 +21,7 @@ static void linear_case(struct bench *b)
         struct ft_tensor *u = random_tensor(b, n[3], 5), *lb = random_weight(n[2], n[3], FT_F32, 6);
         struct ft_tensor *y = empty_tensor(b, n[2]);
         run_op(b, FT_OP_linear,
-               &(union ft_op_args){.linear = {x, w, bias, add, u, lb, y, 0.75f, -2.f}});
+               &(union ft_op_args){.linear = {x, w, bias, add, u, lb, NULL, y, 0.75f, -2.f}});
         for (int64_t t = 0; t < n[0]; t++)
             for (int64_t o = 0; o < n[2]; o++) {
                 double sum = at(bias, 0, o) + at(add, t, o), size = fabs(sum);
@@ -57,7 +57,7 @@ static void linear_dx_case(struct bench *b)
         struct ft_tensor *add = random_tensor(b, n[1], 3), *du = random_tensor(b, n[3], 4);
         struct ft_tensor *a = random_weight(n[3], n[1], FT_F32, 5), *dx = empty_tensor(b, n[1]);
         run_op(b, FT_OP_linear_dx,
-               &(union ft_op_args){.linear_dx = {dy, w, add, du, a, dx, 1.f, 0.5f}});
+               &(union ft_op_args){.linear_dx = {dy, w, add, du, a, NULL, dx, 1.f, 0.5f}});
         for (int64_t t = 0; t < n[0]; t++)
             for (int64_t i = 0; i < n[1]; i++) {
                 double sum = at(add, t, i), size = fabs(sum);
@@ -90,7 +90,7 @@ static void linear_dw_case(struct bench *b)
         b->live = n[0];
         struct ft_tensor *dy = random_tensor(b, n[2], 1), *x = random_tensor(b, n[1], 2);
         struct ft_tensor *dw = random_master(n[2], n[1], 3), *was = copy_tensor(dw);
-        run_op(b, FT_OP_linear_dw, &(union ft_op_args){.linear_dw = {dy, x, dw, 2.f}});
+        run_op(b, FT_OP_linear_dw, &(union ft_op_args){.linear_dw = {dy, x, NULL, dw, 2.f}});
         for (int64_t o = 0; o < n[2]; o++)
             for (int64_t i = 0; i < n[1]; i++) {
                 double sum = at(was, o, i), size = fabs(sum);
@@ -119,11 +119,11 @@ static void fused_case(struct bench *b)
         struct ft_tensor *u = random_tensor(b, n[3], 5), *lb = random_weight(n[2], n[3], FT_F32, 6);
         struct ft_tensor *y = empty_tensor(b, n[2]), *z = empty_tensor(b, n[2]);
         run_op(b, FT_OP_linear,
-               &(union ft_op_args){.linear = {x, w, NULL, NULL, u, lb, y, 1.f, 0.3f}});
+               &(union ft_op_args){.linear = {x, w, NULL, NULL, u, lb, NULL, y, 1.f, 0.3f}});
         run_op(b, FT_OP_linear,
-               &(union ft_op_args){.linear = {x, w, NULL, NULL, NULL, NULL, z, 1.f, 0}});
+               &(union ft_op_args){.linear = {x, w, NULL, NULL, NULL, NULL, NULL, z, 1.f, 0}});
         run_op(b, FT_OP_linear, /* in place: y may overwrite add */
-               &(union ft_op_args){.linear = {u, lb, NULL, z, NULL, NULL, z, 0.3f, 0}});
+               &(union ft_op_args){.linear = {u, lb, NULL, z, NULL, NULL, NULL, z, 0.3f, 0}});
         CHECK(same_bits(b, y, z));
         drop_tensors();
     }
@@ -142,7 +142,7 @@ static void long_case(struct bench *b)
     struct ft_tensor *x = random_tensor(b, k, 1), *w = random_weight(n, k, FT_BF16, 2);
     struct ft_tensor *y = empty_tensor(b, n);
     run_op(b, FT_OP_linear,
-           &(union ft_op_args){.linear = {x, w, NULL, NULL, NULL, NULL, y, 1.f, 0}});
+           &(union ft_op_args){.linear = {x, w, NULL, NULL, NULL, NULL, NULL, y, 1.f, 0}});
     for (int64_t t = 0; t < b->live; t++)
         for (int64_t o = 0; o < n; o++) {
             double sum = 0, size = 0;
@@ -157,4 +157,94 @@ static void long_case(struct bench *b)
 CASE(linear_sums_across_blocks)
 {
     each_backend(long_case);
+}
+
+/* A random mask, and whether it keeps column c of row t. */
+static struct ft_tensor *random_mask(const struct bench *b, int64_t cols)
+{
+    struct ft_tensor *mask = byte_rows(b, (cols + 7) / 8);
+    struct ft_rng rng = ft_rng_init(3, FT_RNG_TEST, (uint32_t)cols, 0);
+    for (int64_t i = 0; i < mask->rows * mask->cols; i++)
+        ((uint8_t *)mask->data)[i] = (uint8_t)ft_rng_u32(&rng);
+    return mask;
+}
+
+static double kept(const struct ft_tensor *mask, int64_t t, int64_t c)
+{
+    return ((const uint8_t *)mask->data)[t * mask->cols + c / 8] >> (c % 8) & 1;
+}
+
+/* What the mask keeps of x: the input that an unmasked product of the same value reads. */
+static struct ft_tensor *masked_copy(const struct bench *b, const struct ft_tensor *x,
+                                     const struct ft_tensor *mask)
+{
+    struct ft_tensor *masked = copy_tensor(x);
+    for (int64_t t = 0; t < b->live; t++)
+        for (int64_t c = 0; c < x->cols; c++)
+            put(masked, t, c, at(x, t, c) * kept(mask, t, c));
+    return masked;
+}
+
+static void masked_inputs(struct bench *b, int64_t k, int64_t r)
+{
+    struct ft_tensor *x = random_tensor(b, k, 1), *mask = random_mask(b, k);
+    struct ft_tensor *masked = masked_copy(b, x, mask), *a = random_weight(r, k, FT_F32, 3);
+    struct ft_tensor *u = empty_tensor(b, r), *want = empty_tensor(b, r);
+    run_op(b, FT_OP_linear,
+           &(union ft_op_args){.linear = {.x = x, .w = a, .mask = mask, .y = u, .alpha = 2}});
+    run_op(b, FT_OP_linear,
+           &(union ft_op_args){.linear = {.x = masked, .w = a, .y = want, .alpha = 2}});
+    CHECK(same_bits(b, u, want));
+
+    struct ft_tensor *du = random_tensor(b, r, 5);
+    struct ft_tensor *dw = random_master(r, k, 6), *other = copy_tensor(dw);
+    run_op(b, FT_OP_linear_dw, &(union ft_op_args){.linear_dw = {du, x, mask, dw, 2}});
+    run_op(b, FT_OP_linear_dw, &(union ft_op_args){.linear_dw = {du, masked, NULL, other, 2}});
+    for (int64_t c = 0; c < r * k; c++)
+        check_element("masked dw", b, c / k, c % k, at(dw, c / k, c % k), at(other, c / k, c % k),
+                      tol_f32(2 * (double)b->live, (double)b->live));
+    drop_tensors();
+}
+
+/* dx of W and of A through the mask in one product, and of A alone, added to that of W. */
+static void masked_gradient(struct bench *b, int64_t k, int64_t n, int64_t r)
+{
+    struct ft_tensor *dy = random_tensor(b, n, 2), *w = random_weight(n, k, FT_BF16, 4);
+    struct ft_tensor *du = random_tensor(b, r, 5), *a = random_weight(r, k, FT_F32, 3);
+    struct ft_tensor *mask = random_mask(b, k), *both = empty_tensor(b, k);
+    struct ft_tensor *plain = empty_tensor(b, k), *low = empty_tensor(b, k);
+    struct ft_tensor *dx = empty_tensor(b, k);
+    const struct ft_linear_dx_args calls[] = {
+        {.dy = dy, .w = w, .du = du, .a = a, .mask = mask, .dx = both, .alpha = 1, .beta = 2},
+        {.dy = dy, .w = w, .dx = plain, .alpha = 1},
+        {.dy = du, .w = a, .dx = low, .alpha = 2},
+        {.dy = du, .w = a, .add = plain, .mask = mask, .dx = dx, .alpha = 2}};
+    for (int i = 0; i < 4; i++)
+        run_op(b, FT_OP_linear_dx, &(union ft_op_args){.linear_dx = calls[i]});
+    for (int64_t t = 0; t < b->live; t++)
+        for (int64_t c = 0; c < k; c++) {
+            const double v = at(plain, t, c) + kept(mask, t, c) * at(low, t, c);
+            const double limit = tol(b, (double)n, (double)n);
+            check_element("masked dx", b, t, c, at(both, t, c), v, limit);
+            check_element("masked dx alone", b, t, c, at(dx, t, c), v, limit);
+        }
+    check_poison(b, dx);
+    drop_tensors();
+}
+
+static void masked_case(struct bench *b)
+{
+    static const struct {
+        int64_t rows, k, n, r;
+    } cases[] = {{1, 3, 2, 1}, {70, 33, 20, 5}, {130, 576, 100, 16}, {513, 900, 64, 8}};
+    for (int i = 0; i < 4; i++) {
+        b->live = cases[i].rows;
+        masked_inputs(b, cases[i].k, cases[i].r);
+        masked_gradient(b, cases[i].k, cases[i].n, cases[i].r);
+    }
+}
+
+CASE(products_through_a_mask_are_those_of_what_it_keeps)
+{
+    each_host_backend(masked_case);
 }

@@ -141,6 +141,11 @@ struct ft_tensor *int_rows(const struct bench *b, int64_t cols)
     return activation(b, cols, FT_I32, false);
 }
 
+struct ft_tensor *byte_rows(const struct bench *b, int64_t cols)
+{
+    return activation(b, cols, FT_U8, false);
+}
+
 struct ft_tensor *scalars_tensor(double *values)
 {
     static struct ft_tensor t;

@@ -38,6 +38,7 @@ struct ft_tensor *copy_tensor(const struct ft_tensor *t);
 struct ft_tensor *int_tensor(int64_t rows, int64_t cols, enum ft_extent extent);
 /* int_tensor with a row for each row of an activation */
 struct ft_tensor *int_rows(const struct bench *b, int64_t cols);
+struct ft_tensor *byte_rows(const struct bench *b, int64_t cols); /* U8 */
 struct ft_tensor *scalars_tensor(double *values);
 void drop_tensors(void); /* all of the above */
 
