@@ -57,6 +57,15 @@ static int fill_block(const struct ft_backend *b, void *block, size_t bytes)
     return rc ? device_failed(b) : FT_OK;
 }
 
+/* Columns of the product that is measured: the model's own, on the host no more than a tenth of a
+ * second's worth. */
+static int64_t measured_width(const struct ft_job *j, int64_t rows)
+{
+    const struct ft_decoder *c = ft_model_decoder(j->model);
+    const int64_t most = (INT64_C(1) << 33) / (rows * c->hidden);
+    return j->backend->dev || c->ffn <= most ? c->ffn : most < 64 ? 64 : most;
+}
+
 /* One product and one elementwise op, of the model's own shapes. */
 int ft_rates_measure(struct ft_rates *r, const struct ft_job *j)
 {
@@ -64,15 +73,16 @@ int ft_rates_measure(struct ft_rates *r, const struct ft_job *j)
     const struct ft_backend *b = j->backend;
     const int64_t most = b->dev ? 8192 : 512, t = j->capacity < most ? j->capacity : most;
     const size_t size = ft_dtype_size(b->act);
+    const int64_t width = measured_width(j, t);
     struct ft_tensor x = {NULL, t, c->hidden, b->act, FT_ROWS, -1, "x", 0}, gate = x;
-    gate.cols = c->ffn;
+    gate.cols = width;
     struct ft_tensor up = gate, y = gate,
-                     w = {NULL, c->ffn, c->hidden, FT_BF16, FT_FIXED, -1, "w", 0};
+                     w = {NULL, width, c->hidden, FT_BF16, FT_FIXED, -1, "w", 0};
     union ft_op_args product = {.linear = {.x = &x, .w = &w, .y = &gate, .alpha = 1}};
     union ft_op_args glu = {.glu = {&gate, &up, &y, FT_SILU}};
     const size_t scratch = b->scratch[FT_OP_linear] ? b->scratch[FT_OP_linear](&product) : 0;
-    const size_t wide = (size_t)t * (size_t)c->ffn * size, narrow = (size_t)t * (size_t)c->hidden;
-    const size_t weight = (size_t)(c->hidden * c->ffn) * 2;
+    const size_t wide = (size_t)t * (size_t)width * size, narrow = (size_t)t * (size_t)c->hidden;
+    const size_t weight = (size_t)(c->hidden * width) * 2;
     const size_t bytes = scratch + 3 * wide + narrow * size + weight;
     void *block;
     FT_TRY(ft_backend_alloc(b, &block, bytes));
