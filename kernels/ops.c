@@ -68,6 +68,11 @@ static struct ft_cost sgd_cost(const union ft_op_args *a, const int64_t *n)
     return update_cost(FT_OP_sgd, a->sgd.p, 6, a, n);
 }
 
+static struct ft_cost lion_cost(const union ft_op_args *a, const int64_t *n)
+{
+    return update_cost(FT_OP_lion, a->lion.p, 10, a, n);
+}
+
 /* Only the rows that are read of the table. */
 static struct ft_cost embed_cost(const union ft_op_args *a, const int64_t *n)
 {
@@ -332,6 +337,11 @@ static void sgd_check(const union ft_op_args *a)
     FT_ASSERT(same(a->sgd.p, a->sgd.grad) && same_or_none(a->sgd.mom, a->sgd.p));
 }
 
+static void lion_check(const union ft_op_args *a)
+{
+    FT_ASSERT(same(a->lion.p, a->lion.grad) && same(a->lion.p, a->lion.m));
+}
+
 static void refresh_check(const union ft_op_args *a)
 {
     FT_ASSERT(a->refresh.values->dtype == FT_F32 && a->refresh.table->cols == FT_SEGMENT);
@@ -417,5 +427,6 @@ const struct ft_op_row ft_op_rows[FT_OP_COUNT] = {
     ROW(grad_norm, FT_PARAMETERS, KEEP, 0, NONE, 2, NULL),
     ROW(adamw, FT_PARAMETERS, KEEP, 0, NONE, 0, adamw_cost),
     ROW(sgd, FT_PARAMETERS, KEEP, SLOT(sgd, mom), NONE, 0, sgd_cost),
+    ROW(lion, FT_PARAMETERS, KEEP, 0, NONE, 0, lion_cost),
     ROW(refresh, FT_PARAMETERS, KEEP, 0, NONE, 0, NULL),
 };

@@ -48,6 +48,7 @@
     X(grad_norm, 1, 1)                                                                             \
     X(adamw, 1, 4)                                                                                 \
     X(sgd, 1, 3)                                                                                   \
+    X(lion, 1, 3)                                                                                  \
     X(refresh, 2, 0)
 
 enum ft_op {
@@ -290,6 +291,14 @@ struct ft_adamw_args {
 struct ft_sgd_args {
     struct ft_tensor *scalars, *grad, *p, *mom /*?*/;
     float momentum, weight_decay;
+    float rate; /* times the learning rate */
+};
+
+/* Chen et al., arXiv 2302.06675, as bitsandbytes takes it: p decays, then p -= lr sign(beta1 m + (1
+ * - beta1) g), then m = beta2 m + (1 - beta2) g. grad is zeroed after use. p, m (1,P). */
+struct ft_lion_args {
+    struct ft_tensor *scalars, *grad, *p, *m;
+    float beta1, beta2, weight_decay;
     float rate; /* times the learning rate */
 };
 

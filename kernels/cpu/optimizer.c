@@ -1,4 +1,4 @@
-/* grad_norm, adamw, sgd: over the flat block of all trained parameters. */
+/* grad_norm, adamw, sgd, lion: over the flat block of all trained parameters. */
 #include "kernels/cpu/cpu.h"
 #include "kernels/window.h"
 
@@ -104,6 +104,30 @@ void K(sgd)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
     struct job j = {.args = args};
     if (begin(&j, args->sgd.scalars, args->sgd.grad, args->sgd.rate))
         ft_pool_run(ctx->pool, (j.n + PIECE - 1) / PIECE, sgd_piece, &j);
+}
+
+static void lion_piece(void *arg, int64_t piece, void *scratch)
+{
+    (void)scratch;
+    const struct job *j = arg;
+    const struct ft_lion_args *a = &j->args->lion;
+    float *g = a->grad->data, *p = a->p->data, *m = a->m->data;
+    const float keep = 1.f - j->lr * a->weight_decay, b1 = 1.f - a->beta1, b2 = 1.f - a->beta2;
+    int64_t end = (piece + 1) * PIECE < j->n ? (piece + 1) * PIECE : j->n;
+    for (int64_t i = piece * PIECE; i < end; i++) {
+        const float gi = g[i] * j->factor, towards = m[i] * a->beta1 + gi * b1;
+        const float sign = (float)((towards > 0) - (towards < 0));
+        p[i] = p[i] * keep - j->lr * sign;
+        m[i] = m[i] * a->beta2 + gi * b2;
+        g[i] = 0;
+    }
+}
+
+void K(lion)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
+{
+    struct job j = {.args = args};
+    if (begin(&j, args->lion.scalars, args->lion.grad, args->lion.rate))
+        ft_pool_run(ctx->pool, (j.n + PIECE - 1) / PIECE, lion_piece, &j);
 }
 
 static void refresh_segment(void *arg, int64_t i, void *scratch)

@@ -1,4 +1,4 @@
-/* grad_norm, adamw, sgd: over the flat block of all trained parameters. */
+/* grad_norm, adamw, sgd, lion: over the flat block of all trained parameters. */
 #include "kernels/cuda/device.cuh"
 #include "kernels/window.h"
 
@@ -129,6 +129,22 @@ FT_KERNEL(THREADS) sgd(struct ft_mark mark, struct update_job j)
     }
 }
 
+FT_KERNEL(THREADS) lion(struct ft_mark mark, struct update_job j)
+{
+    ft_begin(mark);
+    const struct common c = *j.common;
+    const float keep = 1.f - c.lr * j.decay, b1 = 1.f - j.beta1, b2 = 1.f - j.beta2;
+    for (int64_t i = ft_block_x() * PIECE + ft_thread(); i < (ft_block_x() + 1) * PIECE && i < j.n;
+         i += THREADS) {
+        if (c.apply) {
+            const float g = j.g[i] * c.factor, towards = j.m[i] * j.beta1 + g * b1;
+            j.p[i] = j.p[i] * keep - c.lr * (float)((towards > 0) - (towards < 0));
+            j.m[i] = j.m[i] * j.beta2 + g * b2;
+        }
+        j.g[i] = 0;
+    }
+}
+
 static void update(const struct ft_kernel_ctx *ctx, void (*kernel)(struct ft_mark, update_job),
                    const struct ft_tensor *scalars, struct update_job j)
 {
@@ -168,4 +184,19 @@ void ft_cuda_sgd(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
     j.decay = a->weight_decay;
     j.rate = a->rate;
     update(ctx, sgd, a->scalars, j);
+}
+
+void ft_cuda_lion(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
+{
+    const struct ft_lion_args *a = &args->lion;
+    struct update_job j = {};
+    j.g = (float *)a->grad->data;
+    j.p = (float *)a->p->data;
+    j.m = (float *)a->m->data;
+    j.n = a->grad->cols;
+    j.beta1 = a->beta1;
+    j.beta2 = a->beta2;
+    j.decay = a->weight_decay;
+    j.rate = a->rate;
+    update(ctx, lion, a->scalars, j);
 }

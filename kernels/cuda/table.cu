@@ -25,4 +25,5 @@ void ft_cuda_fill_table(struct ft_cuda *c)
     c->base.scratch[FT_OP_grad_norm] = ft_cuda_grad_norm_scratch;
     c->base.scratch[FT_OP_adamw] = ft_cuda_update_scratch;
     c->base.scratch[FT_OP_sgd] = ft_cuda_update_scratch;
+    c->base.scratch[FT_OP_lion] = ft_cuda_update_scratch;
 }

@@ -369,6 +369,7 @@ static backward_fn *const table[FT_OP_COUNT] = {
     [FT_OP_grad_norm] = no_backward,
     [FT_OP_adamw] = no_backward,
     [FT_OP_sgd] = no_backward,
+    [FT_OP_lion] = no_backward,
     [FT_OP_refresh] = no_backward,
 };
 

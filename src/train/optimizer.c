@@ -34,6 +34,19 @@ static void sgd(const struct ft_config *c, struct ft_graph *g, const struct part
     ft_graph_emit(g, FT_OP_sgd, &(union ft_op_args){.sgd = a});
 }
 
+static void lion(const struct ft_config *c, struct ft_graph *g, const struct part *t)
+{
+    const struct ft_lion_args a = {.scalars = t->scalars,
+                                   .grad = t->grad,
+                                   .p = t->p,
+                                   .m = t->state[0],
+                                   .beta1 = (float)c->adam_beta1,
+                                   .beta2 = (float)c->adam_beta2,
+                                   .weight_decay = t->decay,
+                                   .rate = t->rate};
+    ft_graph_emit(g, FT_OP_lion, &(union ft_op_args){.lion = a});
+}
+
 static int adamw_states(const struct ft_config *c)
 {
     (void)c;
@@ -45,6 +58,12 @@ static int sgd_states(const struct ft_config *c)
     return c->momentum > 0;
 }
 
+static int lion_states(const struct ft_config *c)
+{
+    (void)c;
+    return 1;
+}
+
 static const struct optimizer {
     const char *states[2]; /* for the memory table */
     int (*n_states)(const struct ft_config *c);
@@ -52,6 +71,7 @@ static const struct optimizer {
 } optimizers[] = {
     [FT_ADAMW] = {{"adamw mean", "adamw mean square"}, adamw_states, adamw},
     [FT_SGD] = {{"momentum"}, sgd_states, sgd},
+    [FT_LION] = {{"lion momentum"}, lion_states, lion},
 };
 
 void ft_update_build(struct ft_job *j)

@@ -1,4 +1,4 @@
-/* head_loss, grad_norm, adamw, sgd against doubles. */
+/* head_loss, grad_norm, adamw, sgd, lion against doubles. */
 #include "tests/kernels/ops.h"
 
 enum { MOST_VOCAB = 300000 };
@@ -146,6 +146,29 @@ CASE(infinite_logits_reach_the_loss)
     each_backend(nonfinite_case);
 }
 
+/* Lion from p0 and m0, on a gradient g0 that is still to be scaled. */
+static void lion_step(struct bench *b, struct ft_tensor *sc, const struct ft_tensor *g0,
+                      const struct ft_tensor *p0, const struct ft_tensor *m0, double factor)
+{
+    struct ft_tensor *g = copy_tensor(g0), *p = copy_tensor(p0), *m = copy_tensor(m0);
+    const double b1 = (double)0.9f, b2 = (double)0.99f, keep = 1 - 1e-2 * (double)0.1f;
+    run_op(b, FT_OP_lion, &(union ft_op_args){.lion = {sc, g, p, m, 0.9f, 0.99f, 0.1f, 1}});
+    for (int64_t i = 0; i < g->cols; i++) {
+        const double gi = at(g0, 0, i) * factor, mi = at(m0, 0, i);
+        const double towards = b1 * mi + (1 - b1) * gi, sign = (towards > 0) - (towards < 0);
+        if (fabs(towards) > 1e-6) /* below, the sign is one of rounding */
+            check_element("lion", b, 0, i, at(p, 0, i), at(p0, 0, i) * keep - 1e-2 * sign,
+                          tol_f32(2, 4));
+        check_element("lion mean", b, 0, i, at(m, 0, i), b2 * mi + (1 - b2) * gi, tol_f32(2, 4));
+        check_element("lion grad", b, 0, i, at(g, 0, i), 0, 0);
+    }
+    /* where all is 0 nothing moves */
+    memset(p->data, 0, (size_t)p->cols * sizeof(float));
+    memset(m->data, 0, (size_t)m->cols * sizeof(float));
+    run_op(b, FT_OP_lion, &(union ft_op_args){.lion = {sc, g, p, m, 0.9f, 0.99f, 0.1f, 1}});
+    CHECK_NEAR(at(p, 0, 0), 0, 0);
+}
+
 static void optimizer_case(struct bench *b)
 {
     static const int64_t sizes[] = {1, 17, 40000};
@@ -188,6 +211,7 @@ static void optimizer_case(struct bench *b)
             double d = 0.5 * at(m0, 0, i) + at(g0, 0, i) * factor + (double)0.1f * at(p0, 0, i);
             check_element("sgd", b, 0, i, at(q, 0, i), at(p0, 0, i) - 1e-2 * d, tol_f32(2, 4));
         }
+        lion_step(b, sc, g0, p0, m0, factor);
         /* a gradient that is not finite: nothing moves, the gradient is dropped */
         struct ft_tensor *before = copy_tensor(p);
         ((float *)g->data)[n / 2] = NAN;
