@@ -155,48 +155,45 @@ static void update(const struct ft_kernel_ctx *ctx, void (*kernel)(struct ft_mar
     ft_launch(ctx, kernel, ft_grid{(j.n + PIECE - 1) / PIECE, 1, 1}, THREADS, 0, j);
 }
 
-void ft_cuda_adamw(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
+/* What every optimizer takes. */
+template <class Args> static struct update_job job_of(const Args *a)
 {
-    const struct ft_adamw_args *a = &args->adamw;
     struct update_job j = {};
     j.g = (float *)a->grad->data;
     j.p = (float *)a->p->data;
+    j.n = a->grad->cols;
+    j.decay = a->weight_decay;
+    j.rate = a->rate;
+    return j;
+}
+
+void ft_cuda_adamw(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
+{
+    const struct ft_adamw_args *a = &args->adamw;
+    struct update_job j = job_of(a);
     j.m = (float *)a->m->data;
     j.v = (float *)a->v->data;
-    j.n = a->grad->cols;
     j.beta1 = a->beta1;
     j.beta2 = a->beta2;
     j.eps = a->eps;
-    j.decay = a->weight_decay;
-    j.rate = a->rate;
     update(ctx, adamw, a->scalars, j);
 }
 
 void ft_cuda_sgd(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
 {
     const struct ft_sgd_args *a = &args->sgd;
-    struct update_job j = {};
-    j.g = (float *)a->grad->data;
-    j.p = (float *)a->p->data;
+    struct update_job j = job_of(a);
     j.m = a->mom ? (float *)a->mom->data : NULL;
-    j.n = a->grad->cols;
     j.beta1 = a->momentum;
-    j.decay = a->weight_decay;
-    j.rate = a->rate;
     update(ctx, sgd, a->scalars, j);
 }
 
 void ft_cuda_lion(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
 {
     const struct ft_lion_args *a = &args->lion;
-    struct update_job j = {};
-    j.g = (float *)a->grad->data;
-    j.p = (float *)a->p->data;
+    struct update_job j = job_of(a);
     j.m = (float *)a->m->data;
-    j.n = a->grad->cols;
     j.beta1 = a->beta1;
     j.beta2 = a->beta2;
-    j.decay = a->weight_decay;
-    j.rate = a->rate;
     update(ctx, lion, a->scalars, j);
 }

@@ -174,6 +174,28 @@ static __global__ void probe(void)
 {
 }
 
+/* The queue and its marks. */
+static int open_queue(struct ft_cuda *c)
+{
+    void *mapped = NULL, *host = NULL;
+    if (check(c, cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking), "opening the GPU") ||
+        check(c, cudaHostAlloc(&host, sizeof(uint32_t), cudaHostAllocMapped), "opening the GPU"))
+        return -1;
+    c->mark = (volatile uint32_t *)host;
+    *c->mark = UINT32_MAX; /* nothing has begun */
+    if (check(c, cudaHostGetDevicePointer(&mapped, host, 0), "opening the GPU"))
+        return -1;
+    const char *marks = getenv("FT_CUDA_MARKS"); /* 0: to measure what they cost */
+    c->mark_device = marks && strcmp(marks, "0") == 0 ? NULL : (volatile uint32_t *)mapped;
+    for (int i = 0; i < FT_DEVICE_MARKS; i++) {
+        cudaEvent_t event = NULL;
+        if (check(c, cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "opening the GPU"))
+            return -1;
+        c->events[i] = event;
+    }
+    return 0;
+}
+
 static int open_device(struct ft_cuda *c)
 {
     struct cudaDeviceProp p;
@@ -225,23 +247,7 @@ static int open_device(struct ft_cuda *c)
         ft_cuda_fail(c, "opening the GPU", why);
         return -1;
     }
-    void *mapped = NULL, *host = NULL;
-    if (check(c, cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking), "opening the GPU") ||
-        check(c, cudaHostAlloc(&host, sizeof(uint32_t), cudaHostAllocMapped), "opening the GPU"))
-        return -1;
-    c->mark = (volatile uint32_t *)host;
-    *c->mark = UINT32_MAX; /* nothing has begun */
-    if (check(c, cudaHostGetDevicePointer(&mapped, host, 0), "opening the GPU"))
-        return -1;
-    const char *marks = getenv("FT_CUDA_MARKS"); /* 0: to measure what they cost */
-    c->mark_device = marks && strcmp(marks, "0") == 0 ? NULL : (volatile uint32_t *)mapped;
-    for (int i = 0; i < FT_DEVICE_MARKS; i++) {
-        cudaEvent_t event = NULL;
-        if (check(c, cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "opening the GPU"))
-            return -1;
-        c->events[i] = event;
-    }
-    return ft_products_open(c);
+    return open_queue(c) ? -1 : ft_products_open(c);
 }
 
 extern "C" __attribute__((visibility("default"))) const struct ft_backend *

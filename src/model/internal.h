@@ -82,7 +82,7 @@ extern const struct ft_family *const ft_families[];
 extern const int ft_family_count;
 
 /* family/llama.c: what most families' config.json has, and the names of most families' tensors. */
-extern const struct ft_field ft_common_fields[], ft_bias_fields[];
+extern const struct ft_field ft_size_fields[], ft_common_fields[], ft_bias_fields[];
 #define FT_LLAMA_LAYER                                                                             \
     .layers = "layers", .embed = "embed_tokens", .norm = "norm", .head = "lm_head"
 #define FT_LLAMA_ATTENTION                                                                         \
@@ -92,6 +92,12 @@ extern const struct ft_field ft_common_fields[], ft_bias_fields[];
     [FT_GATE] = "mlp.gate_proj", [FT_UP] = "mlp.up_proj", [FT_DOWN] = "mlp.down_proj"
 #define FT_LLAMA_NORMS                                                                             \
     [FT_NORM_ATTENTION] = "input_layernorm", [FT_NORM_MLP] = "post_attention_layernorm"
+/* All of Llama's names. */
+#define FT_LLAMA_NAMES                                                                             \
+    .names = {.prefix = "model.",                                                                  \
+              FT_LLAMA_LAYER,                                                                      \
+              .module = {FT_LLAMA_ATTENTION, FT_LLAMA_MLP},                                        \
+              .layer_norm = {FT_LLAMA_NORMS}}
 
 /* A tensor of the folder and where it goes. */
 struct ft_weight {

@@ -21,20 +21,6 @@ static const struct ft_field later_fields[] = {
     FT_NO_MORE,
 };
 
-static const struct ft_field size_fields[] = {
-    FT_FIELD("vocab_size", FT_COUNT, vocab),
-    FT_FIELD("hidden_size", FT_COUNT, hidden),
-    FT_FIELD("intermediate_size", FT_COUNT, ffn),
-    FT_FIELD("num_hidden_layers", FT_COUNT, layers),
-    FT_FIELD("num_attention_heads", FT_COUNT, heads),
-    FT_FIELD("num_key_value_heads", FT_COUNT_OR_NONE, kv_heads),
-    FT_FIELD("head_dim", FT_COUNT_OR_NONE, head_dim),
-    FT_FIELD("max_position_embeddings", FT_COUNT, max_positions),
-    FT_FIELD("rms_norm_eps", FT_REAL, norm_eps),
-    FT_FIELD("tie_word_embeddings", FT_FLAG, tied),
-    FT_NO_MORE,
-};
-
 static int settle(const json_t *root, const char *file, struct ft_decoder *d)
 {
     (void)root;
@@ -92,7 +78,7 @@ const struct ft_family ft_family_gemma = {
 const struct ft_family ft_family_gemma2 = {
     .architecture = "Gemma2ForCausalLM",
     .model_type = "gemma2",
-    .fields = {size_fields, bias_fields, later_fields},
+    .fields = {ft_size_fields, bias_fields, later_fields},
     .rope = {.theta = 1e4},
     .layer_types = true,
     .settle = settle_later,
@@ -111,7 +97,7 @@ const struct ft_family ft_family_gemma2 = {
 const struct ft_family ft_family_gemma3_text = {
     .architecture = "Gemma3ForCausalLM",
     .model_type = "gemma3_text",
-    .fields = {size_fields, bias_fields, later_fields},
+    .fields = {ft_size_fields, bias_fields, later_fields},
     .rope = {.theta = 1e6, .local_theta = 1e4, .local_key = "rope_local_base_freq"},
     .layer_types = true,
     .settle = settle_later,

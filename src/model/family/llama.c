@@ -2,32 +2,28 @@
  * Granite. */
 #include "model/family/family.h"
 
-const struct ft_field ft_common_fields[] = {
-    FT_FIELD("vocab_size", FT_COUNT, vocab),
-    FT_FIELD("hidden_size", FT_COUNT, hidden),
-    FT_FIELD("intermediate_size", FT_COUNT, ffn),
-    FT_FIELD("num_hidden_layers", FT_COUNT, layers),
-    FT_FIELD("num_attention_heads", FT_COUNT, heads),
-    FT_FIELD("num_key_value_heads", FT_COUNT_OR_NONE, kv_heads), /* 0: as many as heads */
-    FT_FIELD("head_dim", FT_COUNT_OR_NONE, head_dim),            /* 0: hidden / heads */
-    FT_FIELD("max_position_embeddings", FT_COUNT, max_positions),
-    FT_FIELD("rms_norm_eps", FT_REAL, norm_eps),
-    FT_FIELD("tie_word_embeddings", FT_FLAG, tied),
-    FT_FIELD("hidden_act", FT_ACTIVATION, act),
-    FT_NO_MORE,
-};
+/* kv_heads 0: as many as heads; head_dim 0: hidden / heads */
+#define SIZES                                                                                      \
+    FT_FIELD("vocab_size", FT_COUNT, vocab), FT_FIELD("hidden_size", FT_COUNT, hidden),            \
+        FT_FIELD("intermediate_size", FT_COUNT, ffn),                                              \
+        FT_FIELD("num_hidden_layers", FT_COUNT, layers),                                           \
+        FT_FIELD("num_attention_heads", FT_COUNT, heads),                                          \
+        FT_FIELD("num_key_value_heads", FT_COUNT_OR_NONE, kv_heads),                               \
+        FT_FIELD("head_dim", FT_COUNT_OR_NONE, head_dim),                                          \
+        FT_FIELD("max_position_embeddings", FT_COUNT, max_positions),                              \
+        FT_FIELD("rms_norm_eps", FT_REAL, norm_eps),                                               \
+        FT_FIELD("tie_word_embeddings", FT_FLAG, tied)
+
+const struct ft_field ft_size_fields[] = {SIZES, FT_NO_MORE};
+
+const struct ft_field ft_common_fields[] = {SIZES, FT_FIELD("hidden_act", FT_ACTIVATION, act),
+                                            FT_NO_MORE};
 
 const struct ft_field ft_bias_fields[] = {
     FT_BIASED("attention_bias", FT_BITS_ATTEND),
     FT_BIASED("mlp_bias", FT_BITS_MLP),
     FT_NO_MORE,
 };
-
-#define NAMES                                                                                      \
-    .names = {.prefix = "model.",                                                                  \
-              FT_LLAMA_LAYER,                                                                      \
-              .module = {FT_LLAMA_ATTENTION, FT_LLAMA_MLP},                                        \
-              .layer_norm = {FT_LLAMA_NORMS}}
 
 const struct ft_family ft_family_llama = {
     .architecture = "LlamaForCausalLM",
@@ -41,7 +37,7 @@ const struct ft_family ft_family_llama = {
                 .heads = 32,
                 .max_positions = 2048,
                 .norm_eps = 1e-6,
-                NAMES},
+                FT_LLAMA_NAMES},
 };
 
 static const struct ft_field mistral_fields[] = {
@@ -64,7 +60,7 @@ const struct ft_family ft_family_mistral = {
                 .norm_eps = 1e-6,
                 .window = 4096,
                 .use_window = true,
-                NAMES},
+                FT_LLAMA_NAMES},
 };
 
 const struct ft_family ft_family_ministral3 = {
@@ -86,7 +82,7 @@ const struct ft_family ft_family_ministral3 = {
                 .max_positions = 262144,
                 .norm_eps = 1e-5,
                 .use_window = true,
-                NAMES},
+                FT_LLAMA_NAMES},
 };
 
 static const struct ft_field smollm3_fields[] = {
@@ -112,7 +108,7 @@ const struct ft_family ft_family_smollm3 = {
                 .norm_eps = 1e-6,
                 .tied = true,
                 .nope_every = 4,
-                NAMES},
+                FT_LLAMA_NAMES},
 };
 
 static const struct ft_field granite_fields[] = {
@@ -151,5 +147,5 @@ const struct ft_family ft_family_granite = {
                 .residual_scale = 1,
                 .attention_scale = 1,
                 .logit_scale = 1,
-                NAMES},
+                FT_LLAMA_NAMES},
 };

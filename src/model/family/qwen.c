@@ -13,11 +13,6 @@ static const struct ft_field bias_fields[] = {
     FT_NO_MORE,
 };
 
-#define NAMES                                                                                      \
-    .names = {.prefix = "model.",                                                                  \
-              FT_LLAMA_LAYER,                                                                      \
-              .module = {FT_LLAMA_ATTENTION, FT_LLAMA_MLP},                                        \
-              .layer_norm = {FT_LLAMA_NORMS}}
 /* Queries and keys are normed by head. */
 #define NAMES3                                                                                     \
     .names = {                                                                                     \
@@ -44,7 +39,7 @@ const struct ft_family ft_family_qwen2 = {
                 .biased = FT_BITS_QKV,
                 .window = 4096,
                 .sliding_from = 28,
-                NAMES},
+                FT_LLAMA_NAMES},
 };
 
 const struct ft_family ft_family_qwen3 = {
@@ -83,7 +78,7 @@ static const struct ft_family qwen2_5_vl_text = {
                 .biased = FT_BITS_QKV,
                 .window = 4096,
                 .sliding_from = 80,
-                NAMES},
+                FT_LLAMA_NAMES},
 };
 
 const struct ft_family ft_family_qwen2_5_vl = {
