@@ -143,8 +143,8 @@ static struct ft_cost head_loss_cost(const union ft_op_args *a, const int64_t *n
 {
     const struct ft_head_loss_args *h = &a->head_loss;
     const double logits = (double)n[FT_TRAINED] * (double)h->w->rows;
-    const double passes = 1 + !!h->dh + !!h->dw;
-    return (struct ft_cost){passes * 2 * logits * (double)h->h->cols + 15 * logits,
+    const double passes = 1 + !!h->dh + !!h->dw, low = h->u ? (double)h->u->cols : 0;
+    return (struct ft_cost){passes * 2 * logits * ((double)h->h->cols + low) + 15 * logits,
                             passes * (bytes_of(h->w, n) + 8 * logits)};
 }
 
@@ -319,6 +319,9 @@ static void head_loss_check(const union ft_op_args *a)
               is(h->picked, h->h->rows, 1));
     FT_ASSERT(same_or_none(h->dh, h->h) && h->scalars->cols == FT_SCALARS);
     FT_ASSERT(!h->dw || (h->dh && is(h->dw, h->w->rows, h->w->cols) && h->dw->dtype == FT_F32));
+    FT_ASSERT(!h->u == !h->b && !h->du == !(h->u && h->dh) && same_or_none(h->du, h->u));
+    FT_ASSERT(!h->u || is(h->b, h->w->rows, h->u->cols));
+    FT_ASSERT(!h->db || (h->du && is(h->db, h->b->rows, h->b->cols) && h->db->dtype == FT_F32));
 }
 
 static void grad_norm_check(const union ft_op_args *a)
@@ -422,8 +425,10 @@ const struct ft_op_row ft_op_rows[FT_OP_COUNT] = {
     ROW(norm_dw, FT_ROWWISE, KEEP, SLOT(norm_dw, mean) | SLOT(norm_dw, dw) | SLOT(norm_dw, db),
         NONE, 5, NULL),
     ROW(embed_dw, FT_ROWWISE, KEEP, 0, NONE, 0, embed_dw_cost),
-    ROW(head_loss, FT_PRODUCT, KEEP, SLOT(head_loss, dh) | SLOT(head_loss, dw), NONE, 0,
-        head_loss_cost),
+    ROW(head_loss, FT_PRODUCT, KEEP,
+        SLOT(head_loss, u) | SLOT(head_loss, b) | SLOT(head_loss, dh) | SLOT(head_loss, dw) |
+            SLOT(head_loss, du) | SLOT(head_loss, db),
+        NONE, 0, head_loss_cost),
     ROW(grad_norm, FT_PARAMETERS, KEEP, 0, NONE, 2, NULL),
     ROW(adamw, FT_PARAMETERS, KEEP, 0, NONE, 0, adamw_cost),
     ROW(sgd, FT_PARAMETERS, KEEP, SLOT(sgd, mom), NONE, 0, sgd_cost),

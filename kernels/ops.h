@@ -44,7 +44,7 @@
     X(columns_dw, 3, 1)                                                                            \
     X(norm_dw, 4, 2)                                                                               \
     X(embed_dw, 2, 1)                                                                              \
-    X(head_loss, 4, 3)                                                                             \
+    X(head_loss, 6, 5)                                                                             \
     X(grad_norm, 1, 1)                                                                             \
     X(adamw, 1, 4)                                                                                 \
     X(sgd, 1, 3)                                                                                   \
@@ -58,8 +58,8 @@ enum ft_op {
         FT_OP_COUNT
 };
 
-/* y[t] = w[first + ids[t]] * scale + add[t]
- * ids I32 (T,1); w (V,C); add, y (T,C); 0 <= first + ids < V */
+/* y[t] = w[first + ids[t]] * scale + add[t], or add[t] alone where ids[t] < 0
+ * ids I32 (T,1); w (V,C); add, y (T,C); first + ids < V */
 struct ft_embed_args {
     struct ft_tensor *ids, *w, *add /*?*/, *y;
     float scale;
@@ -229,8 +229,8 @@ struct ft_norm_dw_args {
     struct ft_tensor *dy, *x, *rstd, *mean /*?*/, *dw /*?*/, *db /*?*/;
 };
 
-/* dw[first + ids[t]] += scale * dy[t], row after row, but for ids[t] = pad.   ids I32 (T,1); dy
- * (T,C); dw (V,C) f32 */
+/* dw[first + ids[t]] += scale * dy[t], row after row, but for ids[t] < 0 or = pad.   ids I32 (T,1);
+ * dy (T,C); dw (V,C) f32 */
 struct ft_embed_dw_args {
     struct ft_tensor *dy, *ids, *dw;
     float scale;
@@ -239,15 +239,17 @@ struct ft_embed_dw_args {
 
 /* Cross-entropy of the output head, on trained rows only, in chunks of rows; `picked` lists them,
  * ascending, and FT_TRAINED counts them:
- *   logits = scale h w^T (never whole), or softcap tanh of that / softcap if softcap > 0;
+ *   logits = scale h w^T + beta u b^T (never whole), or softcap tanh of that / softcap if softcap
+ *   > 0;
  * scalars[LOSS_SUM] += sum_t -log softmax(logits[t])[targets[t]]; scalars[TRAINED] += number of
- * trained rows;  dh = d LOSS_SUM / d h (0 on other rows). h, dh (T,C); w (V,C); targets, picked I32
- * (T,1). dh NULL: forward only, into EVAL_SUM and EVAL_COUNT. dw (V,C) f32, if there: += d LOSS_SUM
- * / d w. Chunking as Liger's fused linear
- * cross-entropy, arXiv 2410.10989. */
+ * trained rows;  dh = d LOSS_SUM / d h and du = d LOSS_SUM / d u (0 on other rows). h, dh (T,C);
+ * w (V,C); targets, picked I32 (T,1); the low-rank pair u (T,R), b (V,R) comes together, du with it
+ * and dh. dh NULL: forward only, into EVAL_SUM and EVAL_COUNT. dw (V,C), db (V,R) f32, if there: +=
+ * d LOSS_SUM / d w, / d b. Chunking as Liger's fused linear cross-entropy, arXiv 2410.10989. */
 struct ft_head_loss_args {
-    struct ft_tensor *h, *w, *targets, *picked, *dh /*?*/, *scalars, *dw /*?*/;
-    float scale, softcap;
+    struct ft_tensor *h, *w, *targets, *picked, *u /*?*/, *b /*?*/;
+    struct ft_tensor *dh /*?*/, *scalars, *dw /*?*/, *du /*?*/, *db /*?*/;
+    float scale, softcap, beta;
     int64_t logit_bytes; /* room for logits at a time; 0: what suits the backend */
 };
 

@@ -150,7 +150,7 @@ static void embed_piece(void *arg, int64_t piece, void *scratch)
     for (int64_t t = 0; t < j->rows; t++) {
         const int32_t id = ((const int32_t *)a->ids->data)[t];
         const int64_t row = a->first + id;
-        if (id == a->pad)
+        if (id < 0 || id == a->pad)
             continue;
         const float *dy = (const float *)a->dy->data + t * ft_tensor_ld(a->dy) + c0;
         float *dw = (float *)a->dw->data + row * ft_tensor_ld(a->dw) + c0;

@@ -39,7 +39,11 @@ static void embed_rows(const union ft_op_args *args, int64_t t0, int64_t t1)
     const int64_t cols = a->y->cols;
     for (int64_t t = t0; t < t1; t++) {
         float *y = row_of(a->y, t);
-        K(widen_row)(y, a->w, a->first + ((const int32_t *)a->ids->data)[t]);
+        const int32_t id = ((const int32_t *)a->ids->data)[t];
+        if (id < 0)
+            memset(y, 0, (size_t)cols * sizeof *y);
+        else
+            K(widen_row)(y, a->w, a->first + id);
         for (int64_t c = 0; c < cols && a->scale != 1.f; c++)
             y[c] *= a->scale;
         for (int64_t c = 0; c < cols && a->add; c++)

@@ -5,27 +5,36 @@ struct job {
     const struct ft_head_loss_args *a;
     const int32_t *rows; /* the trained rows, ascending */
     int64_t r0, r1;      /* this chunk of them */
-    float *h, *logits;   /* (chunk, C), (chunk, V) */
+    float *h, *u;        /* (chunk, C), (chunk, R) */
+    float *logits;       /* (chunk, V) */
     double *loss;        /* (chunk) */
 };
+
+static float *row_of(const struct ft_tensor *t, int64_t row)
+{
+    return (float *)t->data + row * ft_tensor_ld(t);
+}
 
 static void gather(void *arg, int64_t i, void *scratch)
 {
     (void)scratch;
     const struct job *j = arg;
-    int64_t cols = j->a->h->cols;
-    memcpy(j->h + i * cols,
-           (const float *)j->a->h->data + j->rows[j->r0 + i] * ft_tensor_ld(j->a->h),
-           (size_t)cols * sizeof(float));
+    const struct ft_tensor *h = j->a->h, *u = j->a->u;
+    const int64_t row = j->rows[j->r0 + i];
+    memcpy(j->h + i * h->cols, row_of(h, row), (size_t)h->cols * sizeof(float));
+    if (u)
+        memcpy(j->u + i * u->cols, row_of(u, row), (size_t)u->cols * sizeof(float));
 }
 
 static void scatter(void *arg, int64_t i, void *scratch)
 {
     (void)scratch;
     const struct job *j = arg;
-    int64_t cols = j->a->h->cols;
-    memcpy((float *)j->a->dh->data + j->rows[j->r0 + i] * ft_tensor_ld(j->a->dh), j->h + i * cols,
-           (size_t)cols * sizeof(float));
+    const struct ft_tensor *dh = j->a->dh, *du = j->a->du;
+    const int64_t row = j->rows[j->r0 + i];
+    memcpy(row_of(dh, row), j->h + i * dh->cols, (size_t)dh->cols * sizeof(float));
+    if (du)
+        memcpy(row_of(du, row), j->u + i * du->cols, (size_t)du->cols * sizeof(float));
 }
 
 static void cap_logits(float *x, int64_t n, float cap)
@@ -100,53 +109,94 @@ static void softmax_loss(void *arg, int64_t i, void *scratch)
     x[target] -= 1.f;
 }
 
+static struct ft_operand operand(const struct ft_tensor *w, bool trans, float alpha)
+{
+    return (struct ft_operand){w->data, w->dtype, ft_tensor_ld(w), trans, alpha};
+}
+
+static void logits(const struct ft_kernel_ctx *ctx, struct job *j)
+{
+    const struct ft_head_loss_args *a = j->a;
+    const int64_t low = a->u ? a->u->cols : 0;
+    struct ft_gemm g = {
+        .m = j->r1 - j->r0,
+        .n = a->w->rows,
+        .k = {a->h->cols, low},
+        .a = {j->h, j->u},
+        .a_rs = {a->h->cols, low},
+        .a_cs = {1, 1},
+        .b = {operand(a->w, true, a->scale)},
+        .c = j->logits,
+        .ldc = a->w->rows,
+    };
+    if (low)
+        g.b[1] = operand(a->b, true, a->beta);
+    K(gemm)(ctx->pool, ctx->scratch, &g);
+}
+
+/* x = alpha dlogits w, over what x was. */
+static void down(const struct ft_kernel_ctx *ctx, const struct job *j, const struct ft_tensor *w,
+                 float *x, float alpha)
+{
+    K(gemm)
+    (ctx->pool, ctx->scratch,
+     &(struct ft_gemm){
+         .m = j->r1 - j->r0,
+         .n = w->cols,
+         .k = {w->rows},
+         .a = {j->logits},
+         .a_rs = {w->rows},
+         .a_cs = {1},
+         .b = {operand(w, false, alpha)},
+         .c = x,
+         .ldc = w->cols,
+     });
+}
+
+/* dw += alpha dlogits^T x */
+static void weight(const struct ft_kernel_ctx *ctx, const struct job *j, const float *x,
+                   struct ft_tensor *dw, float alpha)
+{
+    K(gemm)
+    (ctx->pool, ctx->scratch,
+     &(struct ft_gemm){
+         .m = dw->rows,
+         .n = dw->cols,
+         .k = {j->r1 - j->r0},
+         .a = {j->logits},
+         .a_rs = {1},
+         .a_cs = {dw->rows},
+         .b = {{x, FT_F32, dw->cols, false, alpha}},
+         .add = dw->data,
+         .ldadd = ft_tensor_ld(dw),
+         .c = dw->data,
+         .ldc = ft_tensor_ld(dw),
+     });
+}
+
 static void chunk(const struct ft_kernel_ctx *ctx, struct job *j)
 {
     const struct ft_head_loss_args *a = j->a;
-    const int64_t n = j->r1 - j->r0, cols = a->h->cols, vocab = a->w->rows;
-    struct ft_gemm up = {
-        .m = n,
-        .n = vocab,
-        .k = {cols},
-        .a = {j->h},
-        .a_rs = {cols},
-        .a_cs = {1},
-        .b = {{a->w->data, a->w->dtype, ft_tensor_ld(a->w), true, a->scale}},
-        .c = j->logits,
-        .ldc = vocab,
-    };
-    struct ft_gemm down = {
-        .m = n,
-        .n = cols,
-        .k = {vocab},
-        .a = {j->logits},
-        .a_rs = {vocab},
-        .a_cs = {1},
-        .b = {{a->w->data, a->w->dtype, ft_tensor_ld(a->w), false, a->scale}},
-        .c = j->h,
-        .ldc = cols,
-    };
+    const int64_t n = j->r1 - j->r0;
     ft_pool_run(ctx->pool, n, gather, j);
-    K(gemm)(ctx->pool, ctx->scratch, &up);
-    struct ft_gemm weight = {
-        .m = vocab,
-        .n = cols,
-        .k = {n},
-        .a = {j->logits},
-        .a_rs = {1},
-        .a_cs = {vocab},
-        .b = {{j->h, FT_F32, cols, false, a->scale}},
-    };
+    logits(ctx, j);
     ft_pool_run(ctx->pool, n, softmax_loss, j);
-    if (a->dw) { /* before the hidden states are written over */
-        weight.add = weight.c = a->dw->data;
-        weight.ldadd = weight.ldc = ft_tensor_ld(a->dw);
-        K(gemm)(ctx->pool, ctx->scratch, &weight);
-    }
+    if (a->dw) /* before the hidden states are written over */
+        weight(ctx, j, j->h, a->dw, a->scale);
+    if (a->db)
+        weight(ctx, j, j->u, a->db, a->beta);
+    if (a->du)
+        down(ctx, j, a->b, j->u, a->beta);
     if (a->dh) {
-        K(gemm)(ctx->pool, ctx->scratch, &down);
+        down(ctx, j, a->w, j->h, a->scale);
         ft_pool_run(ctx->pool, n, scatter, j);
     }
+}
+
+static void clear_rows(const struct ft_tensor *t, int64_t rows)
+{
+    for (int64_t row = 0; t && row < rows; row++)
+        memset(row_of(t, row), 0, (size_t)t->cols * sizeof(float));
 }
 
 void K(head_loss)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
@@ -156,13 +206,13 @@ void K(head_loss)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
     const int64_t n = ctx->counts[FT_TRAINED];
     double *scalars = a->scalars->data, loss = 0;
     struct job j = {.a = a, .h = (float *)((char *)ctx->scratch + FT_GEMM_SCRATCH)};
-    j.logits = j.h + step * a->h->cols;
+    j.u = j.h + step * a->h->cols;
+    j.logits = j.u + step * (a->u ? a->u->cols : 0);
     size_t used = (size_t)((char *)(j.logits + step * a->w->rows) - (char *)ctx->scratch);
     j.loss = (double *)((char *)ctx->scratch + (used + 63) / 64 * 64);
     j.rows = a->picked->data;
-    for (int64_t t = 0; a->dh && t < live; t++)
-        memset((float *)a->dh->data + t * ft_tensor_ld(a->dh), 0,
-               (size_t)a->dh->cols * sizeof(float));
+    clear_rows(a->dh, live);
+    clear_rows(a->du, live);
     for (j.r0 = 0; j.r0 < n; j.r0 = j.r1) {
         j.r1 = j.r0 + step < n ? j.r0 + step : n;
         chunk(ctx, &j);

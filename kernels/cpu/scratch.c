@@ -37,7 +37,8 @@ size_t ft_cpu_scratch_head_loss(const union ft_op_args *a)
 {
     const struct ft_head_loss_args *h = &a->head_loss;
     size_t rows = (size_t)ft_cpu_head_rows(h);
-    size_t floats = rows * (size_t)h->w->rows + rows * (size_t)h->h->cols;
+    size_t low = h->u ? (size_t)h->u->cols : 0;
+    size_t floats = rows * ((size_t)h->w->rows + (size_t)h->h->cols + low);
     return FT_GEMM_SCRATCH + (floats * sizeof(float) + 63) / 64 * 64 + rows * sizeof(double);
 }
 

@@ -189,7 +189,7 @@ FT_KERNEL(THREADS) embed_dw(struct ft_mark mark, struct embed_job j)
     if (c >= j.cols)
         return;
     for (int64_t t = 0; t < j.rows && t < j.live[FT_ROWS]; t++)
-        if (j.ids[t] != j.pad)
+        if (j.ids[t] >= 0 && j.ids[t] != j.pad)
             j.dw[(j.first + j.ids[t]) * j.ld + c] += j.scale * ft_to_float(j.dy.p[t * j.dy.ld + c]);
 }
 

@@ -47,7 +47,8 @@ embed(struct ft_mark mark, const int32_t *live, const int32_t *ids, struct ft_ro
     if (c >= cols)
         return;
     if (t < live[FT_ROWS]) {
-        ft_load<V>(v, w.p + (first + ids[t]) * w.ld + c);
+        if (ids[t] >= 0)
+            ft_load<V>(v, w.p + (first + ids[t]) * w.ld + c);
         if (add.p)
             ft_load<V>(a, add.p + t * add.ld + c);
         FT_UNROLL

@@ -9,11 +9,18 @@ static const int64_t LOGIT_BYTES = 256 << 20; /* room for logits */
 
 struct chunk {
     const int32_t *live, *picked, *targets;
-    struct ft_rows h, dh, rows; /* all hidden states, their gradient, and this chunk's */
-    float *logits, *losses;     /* (chunk, ld), (T) */
-    int64_t first, cols, vocab, ld;
+    float *logits, *losses; /* (chunk, ld), (T) */
+    int64_t first, vocab, ld;
     float softcap;
     bool backward;
+};
+
+/* What the logits are made of: hidden states and the head, or a low-rank pair. */
+struct factor {
+    struct ft_rows x, dx, rows; /* all of it, its gradient, and this chunk's */
+    int64_t cols;
+    const struct ft_tensor *in, *w, *dx_out, *dw;
+    float alpha;
 };
 
 /* The row of the batch that this block's row of the chunk is, -1 behind the trained ones. */
@@ -23,27 +30,31 @@ FT_DEVICE int64_t batch_row(const struct chunk &j)
     return i < j.live[FT_TRAINED] ? j.picked[i] : -1;
 }
 
-template <int V> FT_KERNEL(COPY_THREADS) gather(struct ft_mark mark, struct chunk j)
+template <int V>
+FT_KERNEL(COPY_THREADS)
+gather(struct ft_mark mark, struct chunk j, struct factor f)
 {
     ft_begin(mark);
     const int64_t row = batch_row(j), c = ((int64_t)ft_block_y() * COPY_THREADS + ft_thread()) * V;
     float v[V] = {};
-    if (c >= j.cols)
+    if (c >= f.cols)
         return;
     if (row >= 0)
-        ft_load<V>(v, j.h.p + row * j.h.ld + c);
-    ft_store<V>(j.rows.p + ft_block_x() * j.rows.ld + c, v);
+        ft_load<V>(v, f.x.p + row * f.x.ld + c);
+    ft_store<V>(f.rows.p + ft_block_x() * f.rows.ld + c, v);
 }
 
-template <int V> FT_KERNEL(COPY_THREADS) scatter(struct ft_mark mark, struct chunk j)
+template <int V>
+FT_KERNEL(COPY_THREADS)
+scatter(struct ft_mark mark, struct chunk j, struct factor f)
 {
     ft_begin(mark);
     const int64_t row = batch_row(j), c = ((int64_t)ft_block_y() * COPY_THREADS + ft_thread()) * V;
     float v[V];
-    if (c >= j.cols || row < 0)
+    if (c >= f.cols || row < 0)
         return;
-    ft_load<V>(v, j.rows.p + ft_block_x() * j.rows.ld + c);
-    ft_store<V>(j.dh.p + row * j.dh.ld + c, v);
+    ft_load<V>(v, f.rows.p + ft_block_x() * f.rows.ld + c);
+    ft_store<V>(f.dx.p + row * f.dx.ld + c, v);
 }
 
 struct alignas(16) float4_ {
@@ -168,8 +179,8 @@ static int64_t aligned(int64_t n, int64_t to)
 /* Where things lie in scratch, in bytes from its beginning. */
 struct layout {
     int64_t rows; /* of a chunk */
-    size_t logits, hidden, losses, total;
-    int64_t ld_logits, ld_hidden;
+    size_t logits, hidden, low, losses, total;
+    int64_t ld_logits, ld_hidden, ld_low;
 };
 
 static struct layout layout_of(const struct ft_head_loss_args *h)
@@ -179,9 +190,11 @@ static struct layout layout_of(const struct ft_head_loss_args *h)
         ft_head_chunk_rows(h->h->rows, h->w->rows, h->logit_bytes ? h->logit_bytes : LOGIT_BYTES);
     l.ld_logits = aligned(h->w->rows, 4);
     l.ld_hidden = aligned(h->h->cols, 8);
+    l.ld_low = h->u ? aligned(h->u->cols, 8) : 0;
     l.logits = FT_PRODUCT_SCRATCH;
     l.hidden = l.logits + (size_t)aligned(l.rows * l.ld_logits * 4, 256);
-    l.losses = l.hidden + (size_t)aligned(l.rows * l.ld_hidden * 2, 256);
+    l.low = l.hidden + (size_t)aligned(l.rows * l.ld_hidden * 2, 256);
+    l.losses = l.low + (size_t)aligned(l.rows * l.ld_low * 2, 256);
     l.total = l.losses + (size_t)h->h->rows * sizeof(float);
     return l;
 }
@@ -191,44 +204,111 @@ size_t ft_cuda_head_scratch(const union ft_op_args *args)
     return layout_of(&args->head_loss).total;
 }
 
-static void products(const struct ft_kernel_ctx *ctx, const struct ft_head_loss_args *a,
-                     const struct chunk &j, int64_t n, bool down)
+static struct factor factor_of(const struct ft_tensor *x, const struct ft_tensor *w,
+                               const struct ft_tensor *dx, const struct ft_tensor *dw, float alpha,
+                               char *rows, int64_t ld)
+{
+    struct factor f = {};
+    f.x = ft_rows_of(x);
+    f.dx = ft_rows_of(dx);
+    f.rows.p = (bf16 *)rows;
+    f.rows.ld = ld;
+    f.cols = x->cols;
+    f.in = x;
+    f.w = w;
+    f.dx_out = dx;
+    f.dw = dw;
+    f.alpha = alpha;
+    return f;
+}
+
+/* Launches the kernel that moves rows between the batch and the chunk. */
+static void move_rows(const struct ft_kernel_ctx *ctx, const struct chunk &j,
+                      const struct factor &f, int64_t n, bool back)
+{
+    const bool wide = ft_is_wide(f.in, f.dx_out);
+    const int items = (int)((f.cols / (wide ? 8 : 1) + COPY_THREADS - 1) / COPY_THREADS);
+    auto kernel = back ? wide ? scatter<8> : scatter<1> : wide ? gather<8> : gather<1>;
+    ft_launch(ctx, kernel, ft_grid{n, items, 1}, COPY_THREADS, 0, j, f);
+}
+
+/* The factor's part of the logits of n rows, on top of what is there or not. */
+static void logits_product(const struct ft_kernel_ctx *ctx, const struct chunk &j,
+                           const struct factor &f, int64_t n, bool on_top)
 {
     struct ft_product p = {};
     p.m = n;
-    p.n = down ? j.cols : j.vocab;
-    p.k = down ? j.vocab : j.cols;
-    p.a = down ? (void *)j.logits : (void *)j.rows.p;
-    p.lda = down ? 2 * j.ld : j.rows.ld; /* bf16 gradients in rows of f32 logits */
-    p.b = a->w->data;
-    p.ldb = ft_tensor_ld(a->w);
-    p.b_trans = !down;
-    p.alpha = a->scale;
-    p.d = down ? (void *)j.rows.p : (void *)j.logits;
-    p.ldd = down ? j.rows.ld : j.ld;
-    p.out = down ? FT_BF16 : FT_F32;
+    p.n = j.vocab;
+    p.k = f.cols;
+    p.a = f.rows.p;
+    p.lda = f.rows.ld;
+    p.b = f.w->data;
+    p.ldb = ft_tensor_ld(f.w);
+    p.b_trans = true;
+    p.alpha = f.alpha;
+    p.c = on_top ? j.logits : NULL;
+    p.beta = on_top ? 1.f : 0.f;
+    p.d = j.logits;
+    p.ldc = p.ldd = j.ld;
+    p.out = FT_F32;
     ft_cuda_product(ctx, &p, ctx->scratch);
 }
 
-/* dw += logits' gradient^T h, of a chunk of n rows. */
-static void weight_product(const struct ft_kernel_ctx *ctx, const struct ft_head_loss_args *a,
-                           const struct chunk &j, int64_t n)
+/* The gradient of the factor's rows, over the rows themselves. The logits' gradient lies as bf16 in
+ * rows of f32. */
+static void rows_product(const struct ft_kernel_ctx *ctx, const struct chunk &j,
+                         const struct factor &f, int64_t n)
+{
+    struct ft_product p = {};
+    p.m = n;
+    p.n = f.cols;
+    p.k = j.vocab;
+    p.a = j.logits;
+    p.lda = 2 * j.ld;
+    p.b = f.w->data;
+    p.ldb = ft_tensor_ld(f.w);
+    p.alpha = f.alpha;
+    p.d = f.rows.p;
+    p.ldd = f.rows.ld;
+    p.out = FT_BF16;
+    ft_cuda_product(ctx, &p, ctx->scratch);
+}
+
+/* dw += alpha dlogits^T x, of a chunk of n rows. */
+static void weight_product(const struct ft_kernel_ctx *ctx, const struct chunk &j,
+                           const struct factor &f, int64_t n)
 {
     struct ft_product p = {};
     p.m = j.vocab;
-    p.n = j.cols;
+    p.n = f.cols;
     p.k = n;
     p.a = j.logits;
     p.lda = 2 * j.ld;
     p.a_trans = true;
-    p.b = j.rows.p;
-    p.ldb = j.rows.ld;
-    p.alpha = a->scale;
-    p.c = p.d = a->dw->data;
-    p.ldc = p.ldd = ft_tensor_ld(a->dw);
+    p.b = f.rows.p;
+    p.ldb = f.rows.ld;
+    p.alpha = f.alpha;
+    p.c = p.d = f.dw->data;
+    p.ldc = p.ldd = ft_tensor_ld(f.dw);
     p.beta = 1;
     p.out = FT_F32;
     ft_cuda_product(ctx, &p, ctx->scratch);
+}
+
+/* From the logits' gradient: those of the weight and of the rows. */
+static void backward_products(const struct ft_kernel_ctx *ctx, const struct chunk &j,
+                              const struct factor &f, int64_t n)
+{
+    if (f.dw)
+        weight_product(ctx, j, f, n);
+    rows_product(ctx, j, f, n);
+    move_rows(ctx, j, f, n, true);
+}
+
+static void clear_rows(const struct ft_kernel_ctx *ctx, const struct ft_tensor *t)
+{
+    if (t)
+        ft_cuda_zero(ctx, t->data, (size_t)ft_launch_rows(ctx, t) * (size_t)ft_tensor_ld(t) * 2);
 }
 
 void ft_cuda_head_loss(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
@@ -237,38 +317,33 @@ void ft_cuda_head_loss(const struct ft_kernel_ctx *ctx, const union ft_op_args *
     const struct layout l = layout_of(a);
     char *scratch = (char *)ctx->scratch;
     struct chunk j = {};
+    struct factor f[2];
+    const int factors = a->u ? 2 : 1;
     j.live = ctx->live;
     j.picked = (const int32_t *)a->picked->data;
     j.targets = (const int32_t *)a->targets->data;
-    j.h = ft_rows_of(a->h);
-    j.dh = ft_rows_of(a->dh);
-    j.rows.p = (bf16 *)(scratch + l.hidden);
-    j.rows.ld = l.ld_hidden;
     j.logits = (float *)(scratch + l.logits);
     j.losses = (float *)(scratch + l.losses);
-    j.cols = a->h->cols;
     j.vocab = a->w->rows;
     j.ld = l.ld_logits;
     j.softcap = a->softcap;
     j.backward = a->dh != NULL;
-    const bool wide = ft_is_wide(a->h, a->dh);
+    f[0] = factor_of(a->h, a->w, a->dh, a->dw, a->scale, scratch + l.hidden, l.ld_hidden);
+    if (a->u)
+        f[1] = factor_of(a->u, a->b, a->du, a->db, a->beta, scratch + l.low, l.ld_low);
     const int64_t trained =
         ctx->counts[FT_TRAINED] < a->h->rows ? ctx->counts[FT_TRAINED] : a->h->rows;
-    const int items = (int)((j.cols / (wide ? 8 : 1) + COPY_THREADS - 1) / COPY_THREADS);
-    if (a->dh)
-        ft_cuda_zero(ctx, a->dh->data,
-                     (size_t)ft_launch_rows(ctx, a->dh) * (size_t)ft_tensor_ld(a->dh) * 2);
+    clear_rows(ctx, a->dh);
+    clear_rows(ctx, a->du);
     for (; j.first < trained; j.first += l.rows) {
         const int64_t n = trained - j.first < l.rows ? trained - j.first : l.rows;
-        ft_launch(ctx, wide ? gather<8> : gather<1>, ft_grid{n, items, 1}, COPY_THREADS, 0, j);
-        products(ctx, a, j, n, false);
+        for (int k = 0; k < factors; k++) {
+            move_rows(ctx, j, f[k], n, false);
+            logits_product(ctx, j, f[k], n, k > 0);
+        }
         ft_launch(ctx, softmax_loss, ft_grid{n, 1, 1}, ROW_THREADS, 64 * sizeof(float), j);
-        if (!a->dh)
-            continue;
-        if (a->dw)
-            weight_product(ctx, a, j, n);
-        products(ctx, a, j, n, true);
-        ft_launch(ctx, wide ? scatter<8> : scatter<1>, ft_grid{n, items, 1}, COPY_THREADS, 0, j);
+        for (int k = 0; k < factors && a->dh; k++)
+            backward_products(ctx, j, f[k], n);
     }
     double *s = (double *)a->scalars->data;
     ft_launch(ctx, sum_losses, ft_grid{1, 1, 1}, SUM_THREADS, SUM_THREADS * sizeof(double),

@@ -198,18 +198,10 @@ static void linear_backward(struct backward *b, const struct ft_node *n, struct 
         contribute(b, l->add, dy);
 }
 
-/* Where the gradient of a weight that is trained in one piece is summed; NULL: it is frozen. */
-static struct ft_tensor *whole_gradient(struct ft_tensor *w)
-{
-    const struct ft_trained *t = w ? ft_value_of(w)->trained : NULL;
-    FT_ASSERT(!t || (!t->next && t->scale == 1));
-    return t ? t->grad : NULL;
-}
-
 static void norm_backward(struct backward *b, const struct ft_node *n, struct ft_tensor *dy)
 {
     const struct ft_norm_args *r = &n->args.norm;
-    struct ft_tensor *dw = whole_gradient(r->w), *db = whole_gradient(r->bias);
+    struct ft_tensor *dw = ft_graph_whole_gradient(r->w), *db = ft_graph_whole_gradient(r->bias);
     if (dw || db)
         emit(b, FT_OP_norm_dw,
              (union ft_op_args){
@@ -314,7 +306,7 @@ static void scale_columns_backward(struct backward *b, const struct ft_node *n,
 static void embed_backward(struct backward *b, const struct ft_node *n, struct ft_tensor *dy)
 {
     const struct ft_embed_args *e = &n->args.embed;
-    struct ft_tensor *dw = whole_gradient(e->w);
+    struct ft_tensor *dw = ft_graph_whole_gradient(e->w);
     if (dw)
         emit(b, FT_OP_embed_dw,
              (union ft_op_args){.embed_dw = {dy, e->ids, dw, e->scale, e->first, e->pad}});
@@ -383,6 +375,8 @@ void ft_graph_backward(struct ft_graph *g, enum ft_recompute policy)
             continue;
         if (n.op == FT_OP_head_loss) {
             set_grad(n.args.head_loss.h, n.args.head_loss.dh);
+            if (n.args.head_loss.u)
+                set_grad(n.args.head_loss.u, n.args.head_loss.du);
             continue;
         }
         struct ft_tensor *y = n.args.slots[ft_node_ins(&n)];

@@ -391,11 +391,20 @@ struct ft_tensor *ft_scale_columns(struct ft_graph *g, struct ft_scale_columns_a
     return emit(g, FT_OP_scale_columns, &(union ft_op_args){.scale_columns = a});
 }
 
+struct ft_tensor *ft_graph_whole_gradient(struct ft_tensor *w)
+{
+    const struct ft_trained *t = w ? ft_value_of(w)->trained : NULL;
+    FT_ASSERT(!t || (!t->next && t->scale == 1));
+    return t ? t->grad : NULL;
+}
+
 void ft_head_loss(struct ft_graph *g, struct ft_head_loss_args a)
 {
-    const struct ft_trained *t = ft_value_of(a.w)->trained;
-    a.dh = g->current == FT_PASS ? ft_graph_like(g, "head.dh", a.h) : NULL;
-    a.dw = t && a.dh ? t->grad : NULL;
-    FT_ASSERT(!t || (!t->next && t->scale == 1)); /* in one piece */
+    if (g->current == FT_PASS) {
+        a.dh = ft_graph_like(g, "head.dh", a.h);
+        a.dw = ft_graph_whole_gradient(a.w);
+        a.du = a.u ? ft_graph_plain(g, "gradient", a.u) : NULL;
+        a.db = ft_graph_whole_gradient(a.b);
+    }
     ft_graph_emit(g, FT_OP_head_loss, &(union ft_op_args){.head_loss = a});
 }

@@ -7,31 +7,76 @@ enum { MOST_VOCAB = 300000 };
 struct logits {
     float scale, softcap;
     int64_t bytes;
+    int64_t low; /* rank of the pair u, b; 0: none */
 };
-static const struct logits plain = {1, 0, 0};
+static const struct logits plain = {1, 0, 0, 0};
+static const float beta = 0.5f;
 
-/* The loss of a row in doubles; p becomes the gradient of its logits. */
-static double row_in_double(const struct ft_tensor *h, const struct ft_tensor *w, int64_t t,
-                            int32_t target, const struct logits *l, double *p)
+/* The loss of a row in doubles; p becomes the gradient of its logits, before what scales them. */
+static double row_in_double(const struct ft_head_loss_args *a, int64_t t, int32_t target, double *p)
 {
     static double slope[MOST_VOCAB];
+    const double cap = (double)a->softcap;
     double max = -1e300, sum = 0;
-    for (int64_t i = 0; i < w->rows; i++) {
+    for (int64_t i = 0; i < a->w->rows; i++) {
         p[i] = 0;
-        for (int64_t k = 0; k < w->cols; k++)
-            p[i] += at(h, t, k) * at(w, i, k);
-        p[i] *= (double)l->scale;
-        if (l->softcap > 0)
-            p[i] = (double)l->softcap * tanh(p[i] / (double)l->softcap);
-        slope[i] = l->softcap > 0 ? 1 - pow(p[i] / (double)l->softcap, 2) : 1;
+        for (int64_t k = 0; k < a->w->cols; k++)
+            p[i] += at(a->h, t, k) * at(a->w, i, k) * (double)a->scale;
+        for (int64_t k = 0; a->u && k < a->u->cols; k++)
+            p[i] += at(a->u, t, k) * at(a->b, i, k) * (double)a->beta;
+        if (cap > 0)
+            p[i] = cap * tanh(p[i] / cap);
+        slope[i] = cap > 0 ? 1 - pow(p[i] / cap, 2) : 1;
         max = fmax(max, p[i]);
     }
     const double at_target = p[target];
-    for (int64_t i = 0; i < w->rows; i++)
+    for (int64_t i = 0; i < a->w->rows; i++)
         sum += p[i] = exp(p[i] - max);
-    for (int64_t i = 0; i < w->rows; i++)
-        p[i] = (p[i] / sum - (i == target)) * slope[i] * (double)l->scale;
+    for (int64_t i = 0; i < a->w->rows; i++)
+        p[i] = (p[i] / sum - (i == target)) * slope[i];
     return log(sum) + max - at_target;
+}
+
+/* One of the two that logits are made of: x w^T times alpha, with their gradients. */
+struct factor {
+    const char *name;
+    const struct ft_tensor *x, *w, *dx, *dw, *was;
+    float alpha;
+    double *sums; /* (V,C), of dw */
+};
+
+static struct factor factor_of(const char *name, const struct ft_tensor *x,
+                               const struct ft_tensor *w, const struct ft_tensor *dx,
+                               const struct ft_tensor *dw, float alpha)
+{
+    return (struct factor){name,  x,
+                           w,     dx,
+                           dw,    copy_tensor(dw),
+                           alpha, calloc((size_t)(w->rows * w->cols), sizeof(double))};
+}
+
+/* Row t, whose logits have gradient p; NULL: it is not trained. */
+static void check_row(struct bench *b, struct factor *f, int64_t t, const double *p, double noise)
+{
+    const int64_t v = f->w->rows, c = f->w->cols;
+    for (int64_t i = 0; i < v * c && p; i++)
+        f->sums[i] += p[i / c] * at(f->x, t, i % c) * (double)f->alpha;
+    for (int64_t k = 0; k < c; k++) {
+        double want = 0;
+        for (int64_t i = 0; i < v && p; i++)
+            want += p[i] * at(f->w, i, k) * (double)f->alpha;
+        check_element(f->name, b, t, k, at(f->dx, t, k), want, noise);
+    }
+}
+
+static void check_weight(struct bench *b, struct factor *f, double noise)
+{
+    const int64_t c = f->w->cols;
+    for (int64_t i = 0; i < f->w->rows * c; i++)
+        check_element(f->name, b, i / c, i % c, at(f->dw, i / c, i % c),
+                      at(f->was, i / c, i % c) + f->sums[i], noise);
+    free(f->sums);
+    check_poison(b, f->dx);
 }
 
 /* n rows of c columns, a vocabulary of v; every so many rows are trained. */
@@ -41,47 +86,51 @@ static void head_shape(struct bench *b, int64_t n, int64_t c, int64_t v, int eve
     static double p[MOST_VOCAB];
     double values[FT_SCALARS] = {[FT_S_LOSS_SUM] = 10, [FT_S_TRAINED] = 2}, loss = 10;
     b->live = n;
-    struct ft_tensor *h = random_tensor(b, c, 1), *w = random_weight(v, c, FT_BF16, 2);
-    struct ft_tensor *targets = int_rows(b, 1), *dh = empty_tensor(b, c);
-    struct ft_tensor *picked = int_rows(b, 1), *dw = random_master(v, c, 3), *was = copy_tensor(dw);
-    double *sums = calloc((size_t)(v * c), sizeof *sums);
-    int32_t *target = targets->data;
+    struct ft_head_loss_args a = {.h = random_tensor(b, c, 1),
+                                  .w = random_weight(v, c, FT_BF16, 2),
+                                  .targets = int_rows(b, 1),
+                                  .picked = int_rows(b, 1),
+                                  .dh = empty_tensor(b, c),
+                                  .scalars = scalars_tensor(values),
+                                  .dw = random_master(v, c, 3),
+                                  .scale = l->scale,
+                                  .softcap = l->softcap,
+                                  .beta = beta,
+                                  .logit_bytes = l->bytes};
+    if (l->low) {
+        a.u = random_tensor(b, l->low, 4);
+        a.b = random_weight(v, l->low, FT_F32, 5);
+        a.du = empty_tensor(b, l->low);
+        a.db = random_master(v, l->low, 6);
+    }
+    struct factor f[2] = {factor_of("head_loss h", a.h, a.w, a.dh, a.dw, a.scale)};
+    if (l->low)
+        f[1] = factor_of("head_loss u", a.u, a.b, a.du, a.db, beta);
+    int32_t *target = a.targets->data;
     int trained = 0;
     for (int64_t t = 0; t < b->live; t++) {
         target[t] = t % every ? -1 : (int32_t)(t * 5 % v);
         if (target[t] >= 0)
-            ((int32_t *)picked->data)[trained++] = (int32_t)t;
+            ((int32_t *)a.picked->data)[trained++] = (int32_t)t;
     }
     b->trained = trained;
-    run_op(b, FT_OP_head_loss,
-           &(union ft_op_args){.head_loss = {h, w, targets, picked, dh, scalars_tensor(values), dw,
-                                             l->scale, l->softcap, l->bytes}});
+    run_op(b, FT_OP_head_loss, &(union ft_op_args){.head_loss = a});
+    const double noise = (double)fmaxf(1, l->scale) * 4;
     for (int64_t t = 0; t < b->live; t++) {
-        if (target[t] >= 0)
-            loss += row_in_double(h, w, t, target[t], l, p);
-        for (int64_t i = 0; i < v * c && target[t] >= 0; i++)
-            sums[i] += p[i / c] * at(h, t, i % c);
-        for (int64_t k = 0; k < c; k++) {
-            double want = 0;
-            for (int64_t i = 0; i < v && target[t] >= 0; i++)
-                want += p[i] * at(w, i, k);
-            check_element("head_loss dh", b, t, k, at(dh, t, k), want,
-                          (double)fmaxf(1, l->scale) *
-                              (4 * tol_f32(2, (double)(v + c)) + tol(b, 1, 1)));
-        }
+        const bool is = target[t] >= 0;
+        loss += is ? row_in_double(&a, t, target[t], p) : 0;
+        for (int k = 0; k < 1 + (l->low > 0); k++)
+            check_row(b, &f[k], t, is ? p : NULL,
+                      noise * (tol_f32(2, (double)(v + c)) + tol(b, 1, 1) / 4));
     }
-    for (int64_t i = 0; i < v * c; i++)
-        check_element("head_loss dw", b, i / c, i % c, at(dw, i / c, i % c),
-                      at(was, i / c, i % c) + sums[i],
-                      (double)fmaxf(1, l->scale) * (4 * tol_f32(2, (double)(n + c)) +
-                                                    tol(b, 1 + 0.05 * (double)trained, 1)));
-    free(sums);
+    for (int k = 0; k < 1 + (l->low > 0); k++)
+        check_weight(b, &f[k],
+                     noise *
+                         (tol_f32(2, (double)(n + c)) + tol(b, 1 + 0.05 * (double)trained, 1) / 4));
     CHECK_NEAR(values[FT_S_LOSS_SUM], loss, 4 * tol_f32(loss, (double)(v + c)));
     CHECK_INT(values[FT_S_TRAINED], 2 + trained);
-    check_poison(b, dh);
-    run_op(b, FT_OP_head_loss,
-           &(union ft_op_args){.head_loss = {h, w, targets, picked, NULL, scalars_tensor(values),
-                                             NULL, l->scale, l->softcap, l->bytes}});
+    a.dh = a.dw = a.du = a.db = NULL;
+    run_op(b, FT_OP_head_loss, &(union ft_op_args){.head_loss = a});
     CHECK_NEAR(values[FT_S_EVAL_SUM], loss - 10, 4 * tol_f32(loss, (double)(v + c)));
     CHECK_INT(values[FT_S_EVAL_COUNT], trained);
     drop_tensors();
@@ -104,7 +153,8 @@ CASE(head_loss_matches_doubles)
 /* Room for so few logits that they are computed in chunks of 64 rows. */
 static void chunks_case(struct bench *b)
 {
-    head_shape(b, 200, 9, 120, 1, &(struct logits){1, 0, 1});
+    head_shape(b, 200, 9, 120, 1, &(struct logits){1, 0, 1, 0});
+    head_shape(b, 200, 9, 120, 1, &(struct logits){1, 0, 1, 3});
 }
 
 CASE(head_loss_in_chunks)
@@ -114,8 +164,9 @@ CASE(head_loss_in_chunks)
 
 static void capped_case(struct bench *b)
 {
-    static const struct logits all[] = {{0.25f, 0, 0}, {1, 1.5f, 0}, {3, 2, 1}};
-    for (int i = 0; i < 3; i++) {
+    static const struct logits all[] = {
+        {0.25f, 0, 0, 0}, {1, 1.5f, 0, 0}, {3, 2, 1, 0}, {0.25f, 0, 0, 8}, {1, 1.5f, 0, 5}};
+    for (int i = 0; i < 5; i++) {
         head_shape(b, 70, 20, 37, 2, &all[i]);
         head_shape(b, 5, 8, 8200, 1, &all[i]);
     }
@@ -136,8 +187,13 @@ static void nonfinite_case(struct bench *b)
     ((int32_t *)picked->data)[1] = 1;
     put(h, 1, 1, INFINITY);
     run_op(b, FT_OP_head_loss,
-           &(union ft_op_args){
-               .head_loss = {h, w, targets, picked, dh, scalars_tensor(values), NULL, 1, 0, 0}});
+           &(union ft_op_args){.head_loss = {.h = h,
+                                             .w = w,
+                                             .targets = targets,
+                                             .picked = picked,
+                                             .dh = dh,
+                                             .scalars = scalars_tensor(values),
+                                             .scale = 1}});
     CHECK(!isfinite(values[FT_S_LOSS_SUM]));
 }
 
