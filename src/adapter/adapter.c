@@ -8,8 +8,10 @@ static int begin(struct ft_adapter **out, const struct ft_site *sites, int n_sit
     struct ft_adapter *a;
     FT_TRY(ft_alloc(&a, 1, sizeof *a));
     a->n_sites = n_sites;
-    a->n_layers = n_sites ? sites[n_sites - 1].layer + 1 : 0;
-    a->rate[FT_RATE_FIRST] = a->rate[FT_RATE_SECOND] = 1;
+    for (int i = 0; i < n_sites; i++)
+        a->n_layers = sites[i].layer >= a->n_layers ? sites[i].layer + 1 : a->n_layers;
+    for (int k = 0; k < FT_RATE_KINDS; k++)
+        a->rate[k] = 1;
     a->conv1d = n_sites > 0 && sites[0].conv1d;
     if (n_sites > 0 && sites[0].scope && !(a->scope = ft_strdup(sites[0].scope))) {
         ft_free(a);
@@ -32,6 +34,14 @@ static int begin(struct ft_adapter **out, const struct ft_site *sites, int n_sit
     return FT_OK;
 }
 
+static void set_rates(struct ft_adapter *a, const struct ft_adapter_options *o)
+{
+    if (!(o->loraplus_ratio > 0))
+        return;
+    a->rate[FT_RATE_SECOND] = o->loraplus_ratio;
+    a->rate[FT_RATE_EMBEDDING] = o->loraplus_embedding;
+}
+
 const struct ft_adapter_method *ft_adapter_method(const char *name)
 {
     for (int i = 0; i < ft_adapter_method_count; i++)
@@ -52,8 +62,7 @@ int ft_adapter_new(struct ft_adapter **out, const struct ft_site *sites, int n_s
     a->alpha = o->alpha != 0 ? o->alpha : 2 * (double)o->r;
     a->dropout = o->dropout;
     a->rslora = o->rslora;
-    if (o->loraplus_ratio > 0)
-        a->rate[FT_RATE_SECOND] = o->loraplus_ratio;
+    set_rates(a, o);
     a->seed = o->seed;
     int rc = a->method->peft_type ? ft_adapter_match(a, sites, n_sites, o) : FT_OK;
     if (!rc)
@@ -75,8 +84,7 @@ int ft_adapter_open(struct ft_adapter **out, const struct ft_site *sites, int n_
     *out = NULL;
     FT_TRY(begin(&a, sites, n_sites));
     a->seed = o->seed;
-    if (o->loraplus_ratio > 0)
-        a->rate[FT_RATE_SECOND] = o->loraplus_ratio;
+    set_rates(a, o);
     int rc = ft_adapter_import(a, sites, n_sites, folder, o);
     if (rc) {
         ft_adapter_free(a);
@@ -149,6 +157,20 @@ const char *ft_adapter_difference(const struct ft_adapter *a, const struct ft_ad
     return NULL;
 }
 
+/* The embedding's or the head's; NULL: it has no adapter. */
+static const struct ft_slot *slot_of_kind(const struct ft_adapter *a, enum ft_site_kind kind)
+{
+    for (int i = a->n_slots - 1; i >= 0; i--)
+        if (a->slots[i].kind == kind)
+            return &a->slots[i];
+    return NULL;
+}
+
+bool ft_adapter_has(const struct ft_adapter *a, enum ft_site_kind kind)
+{
+    return slot_of_kind(a, kind) != NULL;
+}
+
 bool ft_adapter_saves_modules(const struct ft_adapter *a)
 {
     return a->n_wholes > 0;
@@ -183,14 +205,22 @@ struct ft_tensor *ft_parameter_gradient(const struct ft_adapter *a, struct ft_gr
                           : ft_graph_view(g, a->gradients, p->name, p->rows, p->cols, p->at);
 }
 
-/* What a slot's ops read, and where its gradients go. Vectors are rows in the graph. */
-static void declare_slot(struct ft_adapter *a, struct ft_graph *g, struct ft_slot *s, bool stacked)
+/* Whether what products read of it lies in a matrix of the model's, on a device. */
+static bool is_stacked(const struct ft_adapter *a, const struct ft_graph *g,
+                       const struct ft_slot *s)
 {
-    for (const struct ft_parameter_row *row = a->method->parameters; row->suffix; row++) {
+    return ft_graph_backend(g)->act != FT_F32 && can_stack(a) && s->kind == FT_SITE_LINEAR;
+}
+
+/* What a slot's ops read, and where its gradients go. Vectors are rows in the graph. */
+static void declare_slot(struct ft_adapter *a, struct ft_graph *g, struct ft_slot *s)
+{
+    const struct ft_parameter_row *row = ft_method_rows(a->method, s->kind);
+    for (; row->suffix; row++) {
         struct ft_parameter *p = s->p[row->role];
         struct ft_tensor *from = a->copies && !row->master ? a->copies : a->values;
         p->value = NULL;
-        if (stacked)
+        if (is_stacked(a, g, s))
             continue;
         p->value = p->n_dims == 1 ? ft_graph_view(g, from, p->name, 1, p->rows, p->at)
                                   : ft_graph_view(g, from, p->name, p->rows, p->cols, p->at);
@@ -200,20 +230,22 @@ static void declare_slot(struct ft_adapter *a, struct ft_graph *g, struct ft_slo
 
 int ft_adapter_declare(struct ft_adapter *a, struct ft_graph *g)
 {
-    const bool narrow = ft_graph_backend(g)->act != FT_F32, stack = narrow && can_stack(a);
+    const bool narrow = ft_graph_backend(g)->act != FT_F32;
+    int stacked = 0;
     a->values = ft_graph_value(g, FT_M_ADAPTER, "adapter parameters", FT_F32, 1, a->size);
     a->gradients = ft_graph_value(g, FT_M_GRADIENT, "adapter gradients", FT_F32, 1, a->size);
     a->copies = a->table = NULL;
-    if (narrow && !stack && a->slot_size)
+    for (int i = 0; i < a->n_slots; i++)
+        stacked += is_stacked(a, g, &a->slots[i]);
+    if (narrow && stacked < a->n_slots)
         a->copies = ft_graph_value(g, FT_M_ADAPTER, "adapter copies", FT_BF16, 1, a->slot_size);
     for (int i = 0; i < a->n_slots; i++) {
         a->slots[i].stack = a->slots[i].w = NULL;
-        declare_slot(a, g, &a->slots[i], stack);
+        declare_slot(a, g, &a->slots[i]);
     }
     if (narrow)
-        a->table =
-            ft_graph_value(g, FT_M_ADAPTER, "adapter copies", FT_I64,
-                           (stack ? 2 * a->n_slots : a->copies != NULL) + a->n_wholes, FT_SEGMENT);
+        a->table = ft_graph_value(g, FT_M_ADAPTER, "adapter copies", FT_I64,
+                                  2 * stacked + (a->copies != NULL) + a->n_wholes, FT_SEGMENT);
     return FT_OK;
 }
 
@@ -269,6 +301,21 @@ void ft_adapter_linears(struct ft_adapter *a, struct ft_graph *g, struct ft_line
     }
 }
 
+struct ft_tensor *ft_adapter_embed(const struct ft_adapter *a, struct ft_graph *g,
+                                   const struct ft_embed_args *base, struct ft_tensor *h)
+{
+    const struct ft_slot *s = slot_of_kind(a, FT_SITE_EMBEDDING);
+    return s ? a->method->embed(g, s, base, h) : h;
+}
+
+void ft_adapter_head(const struct ft_adapter *a, struct ft_graph *g, struct ft_tensor *keys,
+                     struct ft_head_loss_args *head)
+{
+    const struct ft_slot *s = slot_of_kind(a, FT_SITE_HEAD);
+    if (s)
+        a->method->head(a, g, s, keys, head);
+}
+
 void ft_adapter_emit_refresh(struct ft_adapter *a, struct ft_graph *g)
 {
     if (a->table)
@@ -301,22 +348,26 @@ int ft_adapter_place(struct ft_adapter *a, struct ft_graph *g)
     if (!a->table)
         return FT_OK;
     FT_TRY(ft_alloc(&rows, (size_t)a->table->rows * FT_SEGMENT, sizeof *rows));
-    if (a->copies) /* then none is stacked */
-        segment(rows, 0, a->copies->data, 1, a->slot_size, a->slot_size, 1);
-    int64_t *next = rows + (a->copies ? 1 : 2 * a->n_slots) * FT_SEGMENT;
+    int64_t *next = rows;
+    if (a->copies) { /* of all; those of stacked modules are not read */
+        segment(next, 0, a->copies->data, 1, a->slot_size, a->slot_size, 1);
+        next += FT_SEGMENT;
+    }
     for (int i = 0; i < a->n_wholes; i++, next += FT_SEGMENT) {
         const struct ft_tensor *w = a->whole_copies[i];
         segment(next, a->wholes[i]->at, w->data, w->rows, w->cols, ft_tensor_ld(w), 1);
     }
-    for (int i = 0; !a->copies && i < a->n_slots; i++) {
+    for (int i = 0; i < a->n_slots; i++) {
         const struct ft_slot *s = &a->slots[i];
+        if (!s->stack)
+            continue;
         const int64_t ld = ft_tensor_ld(s->stack), row = s->stack_out + s->first_rank;
         char *base = s->stack->data;
-        segment(rows + (2 * i) * FT_SEGMENT, s->p[FT_LORA_A]->at, base + 2 * row * ld, s->r, s->in,
-                ld, 1);
-        segment(rows + (2 * i + 1) * FT_SEGMENT, s->p[FT_LORA_B]->at,
+        segment(next, s->p[FT_LORA_A]->at, base + 2 * row * ld, s->r, s->in, ld, 1);
+        segment(next + FT_SEGMENT, s->p[FT_LORA_B]->at,
                 base + 2 * (s->first_out * ld + s->stack_in + s->first_rank), s->out, s->r, ld,
                 s->scale);
+        next += 2 * FT_SEGMENT;
     }
     int rc = ft_graph_write(g, a->table, rows);
     ft_free(rows);

@@ -11,8 +11,13 @@ enum { FT_LINEARS = 4 };
 /* A module an adapter may attach to. */
 struct ft_site {
     const char *name; /* "model.layers.0.self_attn.q_proj" */
+    enum ft_site_kind {
+        FT_SITE_LINEAR,
+        FT_SITE_EMBEDDING, /* in: the vocabulary */
+        FT_SITE_HEAD,      /* out: the vocabulary */
+    } kind;
     int64_t in, out;
-    int layer;
+    int layer;   /* -1: of none */
     int group;   /* the first of the sites that read the same input and follow each other */
     bool conv1d; /* its weight is stored as (in, out): PEFT's fan_in_fan_out */
     /* the beginning of all sites' names, where the model has other parts (a vision tower): what
@@ -46,10 +51,11 @@ struct ft_adapter_options {
     double alpha;               /* 0 with no patterns: 2 r */
     double dropout;             /* on the way into A, training only */
     bool rslora;                /* alpha / sqrt(r) instead of alpha / r */
-    double loraplus_ratio;      /* B's learning rate over A's; 0: the same */
+    double loraplus_ratio;      /* B's learning rate over A's; 0: the same for all */
+    double loraplus_embedding;  /* with it: the embedding's over A's */
     const char *const *targets; /* names, or ".suffix" matches; NULL ends; NULL: none */
     const char *target_regex;   /* instead of targets: matched as a whole */
-    bool target_linear;         /* every linear module but the output head */
+    bool target_linear;         /* every linear module of the layers */
     const struct ft_pattern *rank_pattern, *alpha_pattern; /* key NULL ends; may be NULL */
     const int64_t *layers;                                 /* -1 ends; NULL: all */
     uint64_t seed;                                         /* of initialisation and dropout */
@@ -62,7 +68,7 @@ struct ft_adapter;
 int ft_adapter_new(struct ft_adapter **out, const struct ft_site *sites, int n_sites,
                    const struct ft_adapter_options *options);
 /* Continues from a PEFT LoRA adapter: method, ranks, alphas and modules come from its files. Of the
- * options seed, loraplus_ratio and the wholes count; train checks that the others do not
+ * options seed, the loraplus_ rates and the wholes count; train checks that the others do not
  * contradict.
  */
 int ft_adapter_open(struct ft_adapter **out, const struct ft_site *sites, int n_sites,
@@ -72,6 +78,8 @@ void ft_adapter_free(struct ft_adapter *a);
 int64_t ft_adapter_parameters(const struct ft_adapter *a);
 int ft_adapter_modules(const struct ft_adapter *a);
 int64_t ft_adapter_max_rank(const struct ft_adapter *a);
+/* Whether the embedding or the head has an adapter. */
+bool ft_adapter_has(const struct ft_adapter *a, enum ft_site_kind kind);
 /* The base model that an opened adapter names; NULL: none. */
 const char *ft_adapter_base(const struct ft_adapter *a);
 /* What the adapter's own config says, for checking options against: r, alpha, rslora. */
@@ -125,6 +133,13 @@ struct ft_linears {
 };
 /* Builds them, each with its adapter if it has one. */
 void ft_adapter_linears(struct ft_adapter *a, struct ft_graph *g, struct ft_linears *l);
+/* h, what the embedding gave by base, with what its adapter adds, if it has one. */
+struct ft_tensor *ft_adapter_embed(const struct ft_adapter *a, struct ft_graph *g,
+                                   const struct ft_embed_args *base, struct ft_tensor *h);
+/* The low-rank pair of the head's adapter, if it has one, into its arguments: h and scale are
+ * there. keys: as in struct ft_linears. */
+void ft_adapter_head(const struct ft_adapter *a, struct ft_graph *g, struct ft_tensor *keys,
+                     struct ft_head_loss_args *head);
 
 /* Ends FT_UPDATE: makes the copies that products read. Nothing where they read the masters. */
 void ft_adapter_emit_refresh(struct ft_adapter *a, struct ft_graph *g);

@@ -120,19 +120,14 @@ static int contradiction(const struct claims *c, const struct ft_adapter *a, con
 int ft_adapter_check_claims(const struct ft_adapter *a, const char *file,
                             const struct ft_site *sites, int n)
 {
-    static const char *const others[] = {"lm_head", "model.embed_tokens"};
     struct claims c = {.file = file, .root = a->peft};
     bool is;
     int rc = open_claims(&c);
     for (int i = 0; i < n && !rc; i++) {
-        rc = claims_it(&c, sites[i].name, sites[i].layer, true, &is);
+        const bool linear = sites[i].kind == FT_SITE_LINEAR;
+        rc = claims_it(&c, sites[i].name, sites[i].layer, linear, &is);
         if (!rc && is != (a->slot_of_site[i] >= 0))
             rc = contradiction(&c, a, sites[i].name, is);
-    }
-    for (size_t i = 0; i < sizeof others / sizeof *others && !rc; i++) {
-        rc = claims_it(&c, others[i], -1, false, &is);
-        if (!rc && is)
-            rc = contradiction(&c, a, others[i], true);
     }
     ft_regex_free(c.targets.regex);
     ft_regex_free(c.excluded.regex);

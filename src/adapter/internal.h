@@ -11,15 +11,16 @@
 /* What a parameter of a module is. */
 enum ft_role { FT_LORA_A, FT_LORA_B, FT_MAGNITUDE, FT_ROLES };
 
-/* Which learning rate a parameter takes: LoRA+ gives the second kind one of its own. */
-enum ft_rate_kind { FT_RATE_FIRST, FT_RATE_SECOND, FT_RATE_KINDS };
+/* Which learning rate a parameter takes: LoRA+ gives the others one of their own. */
+enum ft_rate_kind { FT_RATE_FIRST, FT_RATE_SECOND, FT_RATE_EMBEDDING, FT_RATE_KINDS };
 
 /* A tensor of PEFT's file, in the flat block of all that is trained. */
 struct ft_parameter {
     const char *name; /* in the file */
     int64_t rows, cols;
-    int n_dims; /* in the file: 1 where cols is 1 */
-    int64_t at; /* its first element in the block */
+    int n_dims;  /* in the file: 1 where cols is 1 */
+    bool turned; /* the file has (cols, rows) */
+    int64_t at;  /* its first element in the block */
     /* once declared: what products read, the master or a bf16 copy of it; NULL where several
      * modules are stacked */
     struct ft_tensor *value;
@@ -28,6 +29,7 @@ struct ft_parameter {
 /* One adapted module. */
 struct ft_slot {
     int site;
+    enum ft_site_kind kind;
     char *name;
     int64_t in, out, r;
     double alpha;
@@ -80,6 +82,7 @@ struct ft_parameter_row {
     enum ft_size { FT_SIZE_R, FT_SIZE_IN, FT_SIZE_OUT, FT_SIZE_NONE } rows, cols;
     enum ft_rate_kind rate;
     bool master; /* ops read it as f32 on every backend */
+    bool turned; /* the file has (cols, rows) */
 };
 
 enum { FT_PARAMETER_ROWS = 4 };
@@ -89,12 +92,19 @@ struct ft_adapter_method {
     const char *name;
     const char *peft_type; /* adapter_config.json; NULL: no adapter, the model itself is trained */
     struct ft_parameter_row parameters[FT_PARAMETER_ROWS];
+    struct ft_parameter_row embedding[FT_PARAMETER_ROWS]; /* those of an embedding's; none: it can
+                                                             have no adapter */
     /* module i of the group, which has slot s */
     struct ft_tensor *(*linear)(const struct ft_adapter *a, struct ft_graph *g,
                                 const struct ft_slot *s, const struct ft_linears *l, int i);
     /* all of the group at once, which its slots come in: products that they share; NULL: there is
      * no such form, and the modules are computed one by one */
     void (*stacked)(struct ft_adapter *a, struct ft_graph *g, struct ft_linears *l);
+    /* the same for the embedding and the head; NULL: they can have none */
+    struct ft_tensor *(*embed)(struct ft_graph *g, const struct ft_slot *s,
+                               const struct ft_embed_args *base, struct ft_tensor *h);
+    void (*head)(const struct ft_adapter *a, struct ft_graph *g, const struct ft_slot *s,
+                 struct ft_tensor *keys, struct ft_head_loss_args *head);
     /* the first values of a fresh adapter, in the block `values`; what needs the weights follows in
      * FT_START, by ops; NULL: nothing does */
     void (*init)(const struct ft_adapter *a, const struct ft_slot *s, float *values);
@@ -103,6 +113,19 @@ struct ft_adapter_method {
 extern const struct ft_adapter_method ft_adapter_methods[];
 extern const int ft_adapter_method_count;
 const struct ft_adapter_method *ft_adapter_method(const char *name); /* NULL: none */
+
+/* The parameters that a module of this kind has. */
+static inline const struct ft_parameter_row *ft_method_rows(const struct ft_adapter_method *m,
+                                                            enum ft_site_kind kind)
+{
+    return kind == FT_SITE_EMBEDDING ? m->embedding : m->parameters;
+}
+
+static inline bool ft_method_covers(const struct ft_adapter_method *m, enum ft_site_kind kind)
+{
+    return kind == FT_SITE_LINEAR || (kind == FT_SITE_EMBEDDING && m->embed) ||
+           (kind == FT_SITE_HEAD && m->head);
+}
 
 static inline struct ft_slot *ft_adapter_slot(const struct ft_adapter *a, int site)
 {
@@ -132,8 +155,6 @@ int ft_adapter_import(struct ft_adapter *a, const struct ft_site *sites, int n, 
  * that have tensors. */
 int ft_adapter_check_claims(const struct ft_adapter *a, const char *file,
                             const struct ft_site *sites, int n);
-/* Whether a tensor of an adapter's file is of a part of the model that has no sites. */
-bool ft_adapter_is_outside(const struct ft_adapter *a, const char *tensor);
 int ft_adapter_read_values(const struct ft_adapter *a, float *values);
 
 #endif

@@ -5,29 +5,62 @@
 
 #include <math.h>
 
+/* Normal (0, 1), by Box and Muller. */
+static float normal(struct ft_rng *rng)
+{
+    const double u = 1 - (double)ft_rng_f32(rng), v = (double)ft_rng_f32(rng);
+    return (float)(sqrt(-2 * log(u)) * cos(2 * 3.14159265358979323846 * v));
+}
+
+/* What the low-rank part of module s reads of x: drop(x) A^T. */
+static struct ft_tensor *lora_down(const struct ft_adapter *a, struct ft_graph *g,
+                                   const struct ft_slot *s, struct ft_tensor *x,
+                                   struct ft_tensor *keys)
+{
+    const bool drops = a->dropout > 0 && keys, host = !ft_graph_backend(g)->dev;
+    struct ft_linear_args down = {.x = x, .w = s->p[FT_LORA_A]->value, .alpha = 1};
+    if (drops && host) { /* where it is read */
+        down.mask =
+            ft_dropout_mask(g, keys, x->cols, (float)a->dropout, (uint32_t)s->site, a->seed);
+        down.alpha = 1 / (1 - (float)a->dropout);
+    } else if (drops) {
+        down.x = ft_dropout(g, x, keys, (float)a->dropout, (uint32_t)s->site, a->seed);
+    }
+    return ft_graph_name(g, ft_linear_low_rank(g, down), "low rank");
+}
+
 /* y = x w^T + bias + add + scale (drop(x) A^T) B^T.  Hu et al. 2021, arXiv 2106.09685. */
 static struct ft_tensor *lora_linear(const struct ft_adapter *a, struct ft_graph *g,
                                      const struct ft_slot *s, const struct ft_linears *l, int i)
 {
-    struct ft_tensor *w = l->of[i].w;
-    const bool drops = a->dropout > 0 && l->keys, host = !ft_graph_backend(g)->dev;
-    struct ft_linear_args down = {.x = l->x, .w = s->p[FT_LORA_A]->value, .alpha = 1};
-    if (drops && host) { /* where it is read */
-        down.mask =
-            ft_dropout_mask(g, l->keys, l->x->cols, (float)a->dropout, (uint32_t)s->site, a->seed);
-        down.alpha = 1 / (1 - (float)a->dropout);
-    } else if (drops) {
-        down.x = ft_dropout(g, l->x, l->keys, (float)a->dropout, (uint32_t)s->site, a->seed);
-    }
-    struct ft_tensor *u = ft_graph_name(g, ft_linear_low_rank(g, down), "low rank");
-    return ft_linear_low_rank(g, (struct ft_linear_args){.x = l->x,
-                                                         .w = w,
-                                                         .bias = l->of[i].bias,
-                                                         .add = l->add,
-                                                         .u = u,
-                                                         .b = s->p[FT_LORA_B]->value,
-                                                         .alpha = 1,
-                                                         .beta = s->scale});
+    return ft_linear_low_rank(g,
+                              (struct ft_linear_args){.x = l->x,
+                                                      .w = l->of[i].w,
+                                                      .bias = l->of[i].bias,
+                                                      .add = l->add,
+                                                      .u = lora_down(a, g, s, l->x, l->keys),
+                                                      .b = s->p[FT_LORA_B]->value,
+                                                      .alpha = 1,
+                                                      .beta = s->scale});
+}
+
+/* h + scale A[ids] B^T, as the embedding itself is scaled. */
+static struct ft_tensor *lora_embed(struct ft_graph *g, const struct ft_slot *s,
+                                    const struct ft_embed_args *base, struct ft_tensor *h)
+{
+    struct ft_embed_args a = *base;
+    a.w = s->p[FT_LORA_A]->value;
+    a.scale = 1;
+    struct ft_tensor *u = ft_graph_name(g, ft_embed(g, a), "low rank");
+    return ft_linear(g, u, s->p[FT_LORA_B]->value, NULL, h, s->scale * base->scale);
+}
+
+static void lora_head(const struct ft_adapter *a, struct ft_graph *g, const struct ft_slot *s,
+                      struct ft_tensor *keys, struct ft_head_loss_args *head)
+{
+    head->u = lora_down(a, g, s, head->h, keys);
+    head->b = s->p[FT_LORA_B]->value;
+    head->beta = s->scale * head->scale;
 }
 
 /* The A's of a group, which lie one above the other in the flat block, as one parameter; NULL if
@@ -116,16 +149,18 @@ static void lora_stacked(struct ft_adapter *a, struct ft_graph *g, struct ft_lin
         lora_beside(a, g, l);
 }
 
-/* PEFT's: kaiming_uniform_(A, a=sqrt(5)), which is uniform in +-1/sqrt(in); B zero. */
+/* PEFT's: kaiming_uniform_(A, a=sqrt(5)), which is uniform in +-1/sqrt(in); B zero. An embedding's:
+ * A zero, B normal. */
 static void lora_init(const struct ft_adapter *a, const struct ft_slot *s, float *values)
 {
     struct ft_rng rng = ft_rng_init(a->seed, FT_RNG_INIT, (uint32_t)s->site, 0);
-    float *p = values + s->p[FT_LORA_A]->at, bound = (float)(1 / sqrt((double)s->in));
+    float *p = values + s->p[FT_LORA_A]->at, *q = values + s->p[FT_LORA_B]->at;
+    const float bound = (float)(1 / sqrt((double)s->in));
+    const bool embedding = s->kind == FT_SITE_EMBEDDING;
     for (int64_t i = 0; i < s->r * s->in; i++)
-        p[i] = (2 * ft_rng_f32(&rng) - 1) * bound;
-    float *q = values + s->p[FT_LORA_B]->at;
+        p[i] = embedding ? 0 : (2 * ft_rng_f32(&rng) - 1) * bound;
     for (int64_t i = 0; i < s->out * s->r; i++)
-        q[i] = 0;
+        q[i] = embedding ? normal(&rng) : 0;
 }
 
 /* y = x W^T + bias + add with each row of W' = W + scale B A brought to the length `magnitude`; the
@@ -164,22 +199,37 @@ static void dora_start(const struct ft_adapter *a, struct ft_graph *g, const str
 }
 
 #define LORA                                                                                       \
-    {"lora_A.weight", FT_LORA_A, FT_SIZE_R, FT_SIZE_IN, FT_RATE_FIRST, false},                     \
+    {"lora_A.weight", FT_LORA_A, FT_SIZE_R, FT_SIZE_IN, FT_RATE_FIRST, false, false},              \
     {                                                                                              \
-        "lora_B.weight", FT_LORA_B, FT_SIZE_OUT, FT_SIZE_R, FT_RATE_SECOND, false                  \
+        "lora_B.weight", FT_LORA_B, FT_SIZE_OUT, FT_SIZE_R, FT_RATE_SECOND, false, false           \
     }
 
 const struct ft_adapter_method ft_adapter_methods[] = {
-    {"lora", "LORA", {LORA}, lora_linear, lora_stacked, lora_init, NULL},
-    {"dora",
-     "LORA",
-     {LORA,
-      {"lora_magnitude_vector", FT_MAGNITUDE, FT_SIZE_OUT, FT_SIZE_NONE, FT_RATE_SECOND, true}},
-     dora_linear,
-     NULL,
-     lora_init,
-     dora_start},
+    {
+        .name = "lora",
+        .peft_type = "LORA",
+        .parameters = {LORA},
+        .embedding = {{"lora_embedding_A", FT_LORA_A, FT_SIZE_IN, FT_SIZE_R, FT_RATE_EMBEDDING,
+                       false, true},
+                      {"lora_embedding_B", FT_LORA_B, FT_SIZE_OUT, FT_SIZE_R, FT_RATE_EMBEDDING,
+                       false, false}},
+        .linear = lora_linear,
+        .stacked = lora_stacked,
+        .embed = lora_embed,
+        .head = lora_head,
+        .init = lora_init,
+    },
+    {
+        .name = "dora",
+        .peft_type = "LORA",
+        .parameters = {LORA,
+                       {"lora_magnitude_vector", FT_MAGNITUDE, FT_SIZE_OUT, FT_SIZE_NONE,
+                        FT_RATE_SECOND, true, false}},
+        .linear = dora_linear,
+        .init = lora_init,
+        .start = dora_start,
+    },
     /* no adapter: every weight is trained whole */
-    {"full", NULL, {{NULL}}, NULL, NULL, NULL, NULL},
+    {.name = "full"},
 };
 const int ft_adapter_method_count = sizeof ft_adapter_methods / sizeof *ft_adapter_methods;

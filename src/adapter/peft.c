@@ -10,6 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Of every tensor's name. */
+static const char prefix[] = "base_model.model.";
+
 /* --- adapter_config.json, out --- */
 
 static json_t *target_names(const struct ft_adapter *a, const struct ft_adapter_options *o)
@@ -170,11 +173,34 @@ static int write_config(const struct ft_adapter *a, const char *folder, const ch
     return rc;
 }
 
-bool ft_adapter_is_outside(const struct ft_adapter *a, const char *tensor)
+/* The frozen weight that PEFT writes beside the adapter of an embedding or a head. */
+static bool is_base_weight(const struct ft_adapter *a, const char *tensor)
 {
-    static const char prefix[] = "base_model.model.";
+    char name[512];
+    for (int i = a->n_slots - 1; i >= 0; i--) {
+        if (a->slots[i].kind == FT_SITE_LINEAR)
+            continue;
+        snprintf(name, sizeof name, "%s%s.base_layer.weight", prefix, a->slots[i].name);
+        if (strcmp(name, tensor) == 0)
+            return true;
+    }
+    return false;
+}
+
+static bool is_parameter(const struct ft_adapter *a, const char *tensor)
+{
+    for (int i = 0; i < a->n_parameters; i++)
+        if (strcmp(a->parameters[i].name, tensor) == 0)
+            return true;
+    return false;
+}
+
+/* Whether a tensor of an adapter's file is of a part of the model that has no sites. */
+static bool is_outside(const struct ft_adapter *a, const char *tensor)
+{
     return a->scope && ft_starts_with(tensor, prefix) &&
-           !ft_starts_with(tensor + sizeof prefix - 1, a->scope);
+           !ft_starts_with(tensor + sizeof prefix - 1, a->scope) && !is_parameter(a, tensor) &&
+           !is_base_weight(a, tensor);
 }
 
 /* The tensors of the folder that the adapter was opened from that belong to other parts of the
@@ -184,7 +210,7 @@ static int add_outside(const struct ft_adapter *a, const struct ft_st *f, struct
 {
     for (int i = 0; i < ft_st_count(f); i++) {
         const struct ft_st_entry *e = ft_st_at(f, i);
-        if (!ft_adapter_is_outside(a, e->name))
+        if (!is_outside(a, e->name))
             continue;
         const size_t bytes = (size_t)(e->end - e->begin);
         char *data = ft_arena_alloc(arena, bytes ? bytes : 1, 1);
@@ -208,6 +234,35 @@ int ft_adapter_check_finite(const struct ft_adapter *a, const float *p)
     return FT_OK;
 }
 
+/* (rows, cols) from (cols, rows). */
+static void turn(float *out, const float *in, int64_t rows, int64_t cols)
+{
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t c = 0; c < cols; c++)
+            out[r * cols + c] = in[c * rows + r];
+}
+
+/* A parameter as its file has it; what is turned lies in the arena. */
+static int item_of(const struct ft_parameter *p, const float *values, struct ft_arena *arena,
+                   struct ft_st_item *out)
+{
+    *out = (struct ft_st_item){.name = p->name,
+                               .dtype = FT_F32,
+                               .n_dims = p->n_dims,
+                               .dims = {p->rows, p->cols},
+                               .data = values + p->at};
+    if (!p->turned)
+        return FT_OK;
+    float *data = ft_arena_alloc(arena, (size_t)(p->rows * p->cols), sizeof *data);
+    if (!data)
+        return FT_ERESOURCE;
+    turn(data, values + p->at, p->cols, p->rows);
+    out->dims[0] = p->cols;
+    out->dims[1] = p->rows;
+    out->data = data;
+    return FT_OK;
+}
+
 int ft_adapter_save(const struct ft_adapter *a, const float *values, const char *folder,
                     const char *base_model)
 {
@@ -226,14 +281,8 @@ int ft_adapter_save(const struct ft_adapter *a, const float *values, const char 
     struct ft_st_item *items = ft_arena_alloc(&arena, room, sizeof *items);
     if (!items)
         rc = FT_ERESOURCE;
-    for (int i = 0; i < n && !rc; i++) {
-        const struct ft_parameter *p = &a->parameters[i];
-        items[i] = (struct ft_st_item){.name = p->name,
-                                       .dtype = FT_F32,
-                                       .n_dims = p->n_dims,
-                                       .dims = {p->rows, p->cols},
-                                       .data = values + p->at};
-    }
+    for (int i = 0; i < n && !rc; i++)
+        rc = item_of(&a->parameters[i], values, &arena, &items[i]);
     if (!rc && from)
         rc = add_outside(a, from, &arena, items, &n);
     if (!rc)
@@ -331,35 +380,24 @@ static int read_patterns(const struct import *m, const char *key, struct ft_patt
     return FT_OK;
 }
 
-/* The modules that the tensor file has, each with A and B of fitting shapes. */
+/* The modules of which the tensor file has any parameter. */
 static int find_slots(struct import *m, const struct ft_site *sites, int n, const struct ft_st *f)
 {
-    static const char prefix[] = "base_model.model.";
     struct ft_adapter *a = m->a;
     for (int i = 0; i < n; i++) {
-        char name[2][512];
-        const struct ft_st_entry *e[2];
-        for (int k = 0; k < 2; k++) {
-            snprintf(name[k], sizeof name[k], "%s%s.lora_%c.weight", prefix, sites[i].name,
-                     "AB"[k]);
-            e[k] = ft_st_find(f, name[k]);
+        const bool embedding = sites[i].kind == FT_SITE_EMBEDDING;
+        const struct ft_parameter_row *row =
+            ft_method_rows(embedding ? ft_adapter_method("lora") : a->method, sites[i].kind);
+        bool has = false;
+        for (; row->suffix; row++) {
+            char name[512];
+            snprintf(name, sizeof name, "%s%s.%s", prefix, sites[i].name, row->suffix);
+            has = has || ft_st_find(f, name);
         }
-        if (!e[0] && !e[1])
-            continue;
-        const struct ft_where at = {.file = ft_st_path(f)};
-        if (!e[0] || !e[1])
-            return ft_fail_at(at, FT_EDATA, "tensor '%s' is missing", name[e[0] ? 1 : 0]);
-        if (e[0]->n_dims != 2 || e[1]->n_dims != 2 || e[0]->dims[1] != sites[i].in ||
-            e[1]->dims[0] != sites[i].out || e[0]->dims[0] != e[1]->dims[1] || e[0]->dims[0] < 1)
-            return ft_fail_at(at, FT_EDATA,
-                              "'%s': the shapes of lora_A and lora_B do not fit this "
-                              "model's module (%lld to %lld)",
-                              sites[i].name, (long long)sites[i].in, (long long)sites[i].out);
-        for (int k = 0; k < 2; k++)
-            if (e[k]->dtype != FT_F32 && e[k]->dtype != FT_BF16 && e[k]->dtype != FT_F16)
-                return ft_fail_at(at, FT_EDATA, "tensor '%s' is %s; ft reads F32, F16 and BF16",
-                                  name[k], e[k]->dtype_name);
-        FT_TRY(ft_adapter_add_slot(a, sites, i));
+        if (has && !ft_method_covers(a->method, sites[i].kind))
+            return refuse(m, "use_dora", "is supported for the linear modules of the layers only");
+        if (has)
+            FT_TRY(ft_adapter_add_slot(a, sites, i));
     }
     if (!a->n_slots)
         return ft_fail_at((struct ft_where){.file = ft_st_path(f)}, FT_EDATA,
@@ -379,22 +417,19 @@ static int check_tensors(const struct ft_adapter *a, const struct ft_st *f)
         if (e->dtype != FT_F32 && e->dtype != FT_BF16 && e->dtype != FT_F16)
             return ft_fail_at(at, FT_EDATA, "tensor '%s' is %s; ft reads F32, F16 and BF16",
                               p->name, e->dtype_name);
-        if (e->n_dims != p->n_dims || e->dims[0] != p->rows ||
-            (e->n_dims > 1 && e->dims[1] != p->cols))
+        const int64_t rows = p->turned ? p->cols : p->rows, cols = p->turned ? p->rows : p->cols;
+        if (e->n_dims != p->n_dims || e->dims[0] != rows || (e->n_dims > 1 && e->dims[1] != cols))
             return ft_fail_at(at, FT_EDATA,
-                              "tensor '%s' has %lld x %lld elements, adapter_config.json implies "
-                              "%lld x %lld",
+                              "tensor '%s' has %lld x %lld elements, adapter_config.json and this "
+                              "model imply %lld x %lld",
                               p->name, (long long)e->dims[0],
-                              e->n_dims > 1 ? (long long)e->dims[1] : 1LL, (long long)p->rows,
-                              (long long)p->cols);
+                              e->n_dims > 1 ? (long long)e->dims[1] : 1LL, (long long)rows,
+                              (long long)cols);
     }
     for (int i = 0; i < ft_st_count(f); i++) {
-        bool known = ft_adapter_is_outside(a, ft_st_at(f, i)->name);
-        for (int k = 0; k < a->n_parameters && !known; k++)
-            known = strcmp(a->parameters[k].name, ft_st_at(f, i)->name) == 0;
-        if (!known)
-            return ft_fail_at(at, FT_EDATA, "tensor '%s' belongs to no module of this model",
-                              ft_st_at(f, i)->name);
+        const char *name = ft_st_at(f, i)->name;
+        if (!is_outside(a, name) && !is_parameter(a, name) && !is_base_weight(a, name))
+            return ft_fail_at(at, FT_EDATA, "tensor '%s' belongs to no module of this model", name);
     }
     return FT_OK;
 }
@@ -474,30 +509,38 @@ out:
     return rc;
 }
 
+/* n elements of a tensor as f32. */
+static int read_f32(const struct ft_st *f, const struct ft_st_entry *e, int64_t n, float *out)
+{
+    uint16_t *half;
+    if (e->dtype == FT_F32)
+        return ft_st_read(f, e, 0, (size_t)n * 4, out);
+    FT_TRY(ft_alloc(&half, (size_t)n, sizeof *half));
+    int rc = ft_st_read(f, e, 0, (size_t)n * 2, half);
+    for (int64_t i = 0; i < n && !rc; i++)
+        out[i] = e->dtype == FT_BF16 ? ft_bf16_to_f32(half[i]) : ft_f16_to_f32(half[i]);
+    ft_free(half);
+    return rc;
+}
+
 static int read_tensor(const struct ft_st *f, const struct ft_parameter *p, float *out)
 {
-    const char *name = p->name;
     const int64_t n = p->rows * p->cols;
-    const struct ft_st_entry *e = ft_st_find(f, name);
-    uint16_t *half;
+    const struct ft_st_entry *e = ft_st_find(f, p->name);
+    const struct ft_where at = {.file = ft_st_path(f)};
+    float *aside = NULL;
     if (!e)
-        return ft_fail_at((struct ft_where){.file = ft_st_path(f)}, FT_EDATA,
-                          "tensor '%s' is missing", name);
-    if (e->dtype == FT_F32) {
-        FT_TRY(ft_st_read(f, e, 0, (size_t)n * 4, out));
-    } else {
-        FT_TRY(ft_alloc(&half, (size_t)n, sizeof *half));
-        int rc = ft_st_read(f, e, 0, (size_t)n * 2, half);
-        for (int64_t i = 0; i < n && !rc; i++)
-            out[i] = e->dtype == FT_BF16 ? ft_bf16_to_f32(half[i]) : ft_f16_to_f32(half[i]);
-        ft_free(half);
-        FT_TRY(rc);
-    }
-    for (int64_t i = 0; i < n; i++)
+        return ft_fail_at(at, FT_EDATA, "tensor '%s' is missing", p->name);
+    if (p->turned)
+        FT_TRY(ft_alloc(&aside, (size_t)n, sizeof *aside));
+    int rc = read_f32(f, e, n, aside ? aside : out);
+    if (aside && !rc)
+        turn(out, aside, p->rows, p->cols);
+    ft_free(aside);
+    for (int64_t i = 0; i < n && !rc; i++)
         if (!isfinite(out[i]))
-            return ft_fail_at((struct ft_where){.file = ft_st_path(f)}, FT_EDATA,
-                              "tensor '%s' holds NaN or infinite values", name);
-    return FT_OK;
+            rc = ft_fail_at(at, FT_EDATA, "tensor '%s' holds NaN or infinite values", p->name);
+    return rc;
 }
 
 int ft_adapter_read_values(const struct ft_adapter *a, float *values)

@@ -33,14 +33,15 @@ static void list_candidates(const struct ft_site *sites, int n)
             at += (size_t)snprintf(text + at, sizeof text - at, "%s%s", at ? ", " : "",
                                    last_part(sites[i].name));
     }
-    ft_hint("this model's linear modules are %s (for example '%s')", text, sites[0].name);
+    ft_hint("this model's modules are %s (for example '%s')", text, sites[0].name);
 }
 
 int ft_adapter_add_slot(struct ft_adapter *a, const struct ft_site *sites, int site)
 {
     struct ft_slot *s = &a->slots[a->n_slots];
     *s = (struct ft_slot){
-        .site = site, .in = sites[site].in, .out = sites[site].out, .group = sites[site].group};
+        .site = site, .kind = sites[site].kind, .in = sites[site].in, .out = sites[site].out};
+    s->group = sites[site].group;
     s->name = ft_arena_format(&a->arena, "%s", sites[site].name);
     if (!s->name)
         return FT_ERESOURCE;
@@ -75,14 +76,7 @@ static int check_targets(const struct ft_site *sites, int n, const char *const *
         bool hit = false;
         for (int i = 0; i < n && !hit; i++)
             hit = ft_adapter_name_matches(sites[i].name, *targets);
-        if (hit)
-            continue;
-        if (strcmp(*targets, "lm_head") == 0 || strcmp(*targets, "embed_tokens") == 0)
-            rc = ft_fail(FT_ECONFIG,
-                         "'lora_target_modules': '%s' is not supported yet; ft adapts "
-                         "the linear modules of the layers",
-                         *targets);
-        else
+        if (!hit)
             rc = ft_fail(FT_ECONFIG, "'lora_target_modules': '%s' matches no module", *targets);
     }
     if (rc)
@@ -90,14 +84,25 @@ static int check_targets(const struct ft_site *sites, int n, const char *const *
     return rc;
 }
 
-static int check_layers(const struct ft_site *sites, int n, const int64_t *layers)
+static int check_layers(const struct ft_adapter *a, const int64_t *layers)
 {
     for (; layers && *layers >= 0; layers++)
-        if (*layers > sites[n - 1].layer)
+        if (*layers >= a->n_layers)
             return ft_fail(FT_ECONFIG,
                            "'peft_layers_to_transform' has %lld, the model's layers are 0 to %d",
-                           (long long)*layers, sites[n - 1].layer);
+                           (long long)*layers, a->n_layers - 1);
     return FT_OK;
+}
+
+/* Some methods are for the linear modules of the layers only. */
+static int check_kind(const struct ft_adapter *a, const struct ft_site *site)
+{
+    if (ft_method_covers(a->method, site->kind))
+        return FT_OK;
+    return ft_fail(FT_ECONFIG,
+                   "'lora_target_modules' covers '%s': the method '%s' is for the linear modules "
+                   "of the layers",
+                   site->name, a->method->name);
 }
 
 int ft_adapter_match(struct ft_adapter *a, const struct ft_site *sites, int n,
@@ -105,7 +110,7 @@ int ft_adapter_match(struct ft_adapter *a, const struct ft_site *sites, int n,
 {
     struct ft_regex *re = NULL;
     FT_TRY(check_targets(sites, n, o->targets));
-    FT_TRY(check_layers(sites, n, o->layers));
+    FT_TRY(check_layers(a, o->layers));
     if (o->target_regex)
         FT_TRY(ft_regex_new(&re, FT_ECONFIG, "", o->target_regex, ""));
     int rc = FT_OK;
@@ -113,8 +118,11 @@ int ft_adapter_match(struct ft_adapter *a, const struct ft_site *sites, int n,
         bool hit = false;
         if (re)
             rc = ft_regex_matches_all(re, sites[i].name, &hit);
-        hit = hit || (o->target_linear && layer_chosen(o->layers, sites[i].layer)) ||
-              in_list(&sites[i], o->targets, o->layers);
+        hit = hit || in_list(&sites[i], o->targets, o->layers) ||
+              (o->target_linear && sites[i].kind == FT_SITE_LINEAR &&
+               layer_chosen(o->layers, sites[i].layer));
+        if (!rc && hit)
+            rc = check_kind(a, &sites[i]);
         if (!rc && hit)
             rc = ft_adapter_add_slot(a, sites, i);
     }
@@ -176,6 +184,7 @@ static int add_parameter(struct ft_adapter *a, struct ft_slot *s,
     *p = (struct ft_parameter){.rows = size_of(s, row->rows),
                                .cols = size_of(s, row->cols),
                                .n_dims = row->cols == FT_SIZE_NONE ? 1 : 2,
+                               .turned = row->turned,
                                .at = a->size};
     p->name = ft_arena_format(&a->arena, "base_model.model.%s.%s", s->name, row->suffix);
     s->p[row->role] = p;
@@ -191,7 +200,8 @@ static int add_rate(struct ft_adapter *a, double rate)
     for (int i = 0, end; i < a->n_slots; i = end) {
         for (end = i; end < a->n_slots && a->slots[end].group == a->slots[i].group;)
             end++;
-        for (const struct ft_parameter_row *row = a->method->parameters; row->suffix; row++)
+        const struct ft_parameter_row *row = ft_method_rows(a->method, a->slots[i].kind);
+        for (; row->suffix; row++)
             for (int k = i; k < end && a->rate[row->rate] == rate; k++)
                 FT_TRY(add_parameter(a, &a->slots[k], row));
     }

@@ -63,6 +63,7 @@ struct ft_config {
     const char *lora_target_regex;    /* lora_target_modules given as one text */
     bool lora_target_linear, peft_use_rslora, peft_use_dora;
     double loraplus_lr_ratio;                                         /* 0: none */
+    double loraplus_lr_embedding;
     const char **lora_modules_to_save, **unfrozen_parameters;         /* NULL ends; or NULL */
     int64_t *peft_layers_to_transform;                                /* -1 ends, or NULL */
     struct ft_pattern_config *lora_rank_pattern, *lora_alpha_pattern; /* key NULL ends, or NULL */

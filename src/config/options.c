@@ -127,6 +127,8 @@ const struct ft_option ft_options[] = {
     {"loraplus_lr_ratio", FT_T_REAL, AT(loraplus_lr_ratio), 0, 1e6, true, false, NULL, NULL,
      "adapter",
      "LoRA+: the learning rate of B (and of DoRA's lengths) is this many times learning_rate."},
+    REAL(loraplus_lr_embedding, 0, 1e3, "1e-6", "adapter",
+         "LoRA+: the learning rate of an embedding's adapter, where loraplus_lr_ratio is set."),
     OTHER(lora_modules_to_save, FT_T_TEXTS, "adapter",
           "Modules that are trained whole beside the adapter and saved with it: names such as "
           "embed_tokens, lm_head or norm. vLLM and llama.cpp do not load such adapters."),

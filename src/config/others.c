@@ -90,6 +90,10 @@ const struct ft_other ft_others[] = {
     {FT_LATER, "peft", "LoftQ's initialisation. Not there yet.", NULL},
     {FT_LATER, "peft_layers_pattern", "Layers of another name than the model's. Not there yet.",
      NULL},
+    {FT_LATER, "embedding_lr embedding_lr_scale",
+     "A learning rate of the embedding's own. Not there yet.", NULL},
+    {FT_LATER, "peft_ensure_weight_tying",
+     "One copy of a tied embedding and head in an adapter. Not there yet.", NULL},
     {FT_LATER, "dsv4_fp4_grouped_mode", "fp4 arithmetic. Not there yet.", NULL},
     /* not there yet, and the adapter is the same without */
     {FT_LATER_OK, "save_steps",
@@ -117,8 +121,6 @@ const struct ft_other ft_others[] = {
      "Checkpoints. Not there yet: the adapter is written at the end.", NULL},
     {FT_LATER_OK, "dynamic_checkpoint", "Checkpoints on demand. Not there yet.", NULL},
     /* changes nothing in what ft computes */
-    {FT_NOTICE, "loraplus_lr_embedding embedding_lr embedding_lr_scale peft_ensure_weight_tying",
-     "Embeddings are not trained.", NULL},
     {FT_NOTICE, "fp16 float16", "ft computes in bf16 on a GPU, in fp32 on a CPU.", NULL},
     {FT_NOTICE, "deepspeed",
      "There is one device; where there were several, raise gradient_accumulation_steps by "

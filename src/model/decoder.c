@@ -183,7 +183,7 @@ static void project(const struct step *s, enum ft_kind kind, int n, struct ft_te
 {
     const int first = s->layer->module[kind];
     if (s->in->linear) {
-        s->in->linear(s->in->linear_ctx, s->g, first, n, x, add, out);
+        s->in->linear(s->in->ctx, s->g, first, n, x, add, out);
         return;
     }
     for (int i = 0; i < n; i++) {
@@ -309,10 +309,13 @@ struct ft_tensor *ft_model_build(struct ft_model *m, struct ft_graph *g,
 {
     const struct ft_decoder *d = &m->decoder;
     struct step s = {.m = m, .g = g, .in = in, .d = d};
-    struct ft_tensor *h = ft_embed(g, (struct ft_embed_args){.ids = in->ids,
-                                                             .w = m->embed,
-                                                             .scale = (float)d->embed_scale,
-                                                             .pad = (int)d->pad_id});
+    const struct ft_embed_args embed = {.ids = in->ids,
+                                        .w = m->embed,
+                                        .scale = (float)d->embed_scale,
+                                        .pad = (int)d->pad_id};
+    struct ft_tensor *h = ft_embed(g, embed);
+    if (in->embed)
+        h = in->embed(in->ctx, g, &embed, h);
     if (m->positions)
         h = ft_embed(g, (struct ft_embed_args){.ids = in->angles,
                                                .w = m->positions,

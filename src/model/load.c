@@ -269,23 +269,46 @@ static int64_t chunk_count(const struct ft_weight *w)
     return (w->transposed && w->file) || w->elsewhere ? 0 : (row_count(w) + step - 1) / step;
 }
 
+/* `count` rows, as they lie in the file, from row `first`. */
+static int read_rows(const struct ft_weight *w, int64_t first, int64_t count, bool allow_nonfinite,
+                     char *data)
+{
+    const size_t size = ft_dtype_size(w->dtype), n = (size_t)(count * row_elements(w));
+    if (!w->file)
+        make_rows(w, first, count, (uint16_t *)data);
+    else if (ft_st_read(w->file, w->entry, first * row_elements(w) * (int64_t)size, n * size, data))
+        return load_failed(w, true);
+    else if (!allow_nonfinite && !all_finite(data, n, w->dtype))
+        return load_failed(w, false);
+    return FT_OK;
+}
+
+int ft_model_weight_rows(const struct ft_model *m, int i, int64_t first, int64_t count,
+                         bool allow_nonfinite, float *out)
+{
+    const struct ft_weight *w = &m->weights[i];
+    char *data;
+    FT_ASSERT(!w->transposed || !w->file);
+    FT_TRY(ft_alloc(&data, (size_t)(count * row_elements(w)), ft_dtype_size(w->dtype)));
+    int rc = read_rows(w, first, count, allow_nonfinite, data);
+    for (size_t k = 0; k < (size_t)(count * row_elements(w)) && !rc; k++)
+        out[k] = ft_element_get(data, k, w->dtype);
+    ft_free(data);
+    return rc;
+}
+
 int ft_model_weight_read(const struct ft_model *m, int i, bool allow_nonfinite, float *out)
 {
     const struct ft_weight *w = &m->weights[i];
-    const size_t n = (size_t)(row_count(w) * row_elements(w)), size = ft_dtype_size(w->dtype);
+    const size_t n = (size_t)(row_count(w) * row_elements(w));
     const size_t rows = (size_t)w->rows, cols = (size_t)(w->cols ? w->cols : 1);
     char *data;
-    FT_TRY(ft_alloc(&data, n, size));
-    int rc = FT_OK;
-    if (!w->file)
-        make_rows(w, 0, row_count(w), (uint16_t *)data);
-    else if (ft_st_read(w->file, w->entry, 0, n * size, data))
-        rc = load_failed(w, true);
-    else if (!allow_nonfinite && !all_finite(data, n, w->dtype))
-        rc = load_failed(w, false);
+    if (!w->transposed || !w->file)
+        return ft_model_weight_rows(m, i, 0, row_count(w), allow_nonfinite, out);
+    FT_TRY(ft_alloc(&data, n, ft_dtype_size(w->dtype)));
+    int rc = read_rows(w, 0, row_count(w), allow_nonfinite, data);
     for (size_t k = 0; k < n && !rc; k++)
-        out[w->transposed && w->file ? k % rows * cols + k / rows : k] =
-            ft_element_get(data, k, w->dtype);
+        out[k % rows * cols + k / rows] = ft_element_get(data, k, w->dtype);
     ft_free(data);
     return rc;
 }

@@ -144,6 +144,18 @@ struct ft_model_weight ft_model_weight(const struct ft_model *m, int i)
     return (struct ft_model_weight){w->path, w->kind, w->rows, w->cols};
 }
 
+int ft_model_weight_find(const struct ft_model *m, const char *path)
+{
+    const struct ft_decoder *d = &m->decoder;
+    const size_t n = strlen(d->names.head);
+    const bool head = strncmp(path, d->names.head, n) == 0 && strcmp(path + n, ".weight") == 0;
+    for (int i = 0; i < m->n_weights; i++)
+        if (head && d->tied ? m->weights[i].slot == &m->embed
+                            : strcmp(m->weights[i].path, path) == 0)
+            return i;
+    return -1;
+}
+
 int ft_model_untie(struct ft_model *m)
 {
     const struct ft_decoder *d = &m->decoder;

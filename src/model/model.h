@@ -81,6 +81,11 @@ int ft_model_untie(struct ft_model *m);
 struct ft_tensor *ft_model_weight_value(const struct ft_model *m, int i);
 /* Its values as f32, as the modules multiply with it; FT_EDATA if one is not finite. */
 int ft_model_weight_read(const struct ft_model *m, int i, bool allow_nonfinite, float *out);
+/* `count` rows from `first` of a weight that is not stored transposed. */
+int ft_model_weight_rows(const struct ft_model *m, int i, int64_t first, int64_t count,
+                         bool allow_nonfinite, float *out);
+/* The weight with this path in transformers; of a tied head, the embedding. -1: none. */
+int ft_model_weight_find(const struct ft_model *m, const char *path);
 /* Writes the folder's weight files to another folder, those of `trained` (by ctx's answer: their
  * f32 values, or NULL for a weight that is as it was) with new values, in the dtype of before. */
 typedef const float *ft_model_trained_fn(void *ctx, int weight);
@@ -103,11 +108,16 @@ const struct ft_stack *ft_model_stack(const struct ft_model *m, int first);
 typedef void ft_model_linear_fn(void *ctx, struct ft_graph *g, int first, int n,
                                 struct ft_tensor *x, struct ft_tensor *add, struct ft_tensor **out);
 
+/* What h, the embedding as base computed it, becomes. */
+typedef struct ft_tensor *ft_model_embed_fn(void *ctx, struct ft_graph *g,
+                                            const struct ft_embed_args *base, struct ft_tensor *h);
+
 struct ft_model_inputs {
     struct ft_tensor *ids, *angles, *spans;          /* I32 (T,1), (T,1), (T,2): kernels/ops.h */
     struct ft_tensor *cos[FT_ROPES], *sin[FT_ROPES]; /* (P, dim/2) */
     ft_model_linear_fn *linear;                      /* NULL: base products only */
-    void *linear_ctx;
+    ft_model_embed_fn *embed;                        /* NULL: the embedding only */
+    void *ctx;                                       /* of both */
 };
 
 /* The forward pass in the graph's current program: the normed hidden states that the head reads. */

@@ -47,8 +47,8 @@ int ft_wholes_save(const struct ft_job *j, const float *values, const char *fold
 
 /* --- objective.c: what is done with the hidden states --- */
 
-/* Appends the loss to the current program. */
-void ft_objective_build(struct ft_job *j, struct ft_tensor *hidden);
+/* Appends the loss to the current program; keys of dropout, or NULL. */
+void ft_objective_build(struct ft_job *j, struct ft_tensor *hidden, struct ft_tensor *keys);
 
 /* --- optimizer.c --- */
 

@@ -68,7 +68,7 @@ struct ft_job {
     enum ft_recompute recompute;
     struct ft_plan plan;
     struct ft_batch batch;
-    struct ft_tensor *hidden; /* what the head reads in FT_EVAL, for tests; NULL without one */
+    struct ft_head_loss_args head; /* of FT_EVAL, or of FT_PASS without one; for tests */
     /* bytes beside the graph's block */
     size_t dataset_bytes, epoch_bytes, library_bytes;
 };

@@ -1,7 +1,10 @@
 /* The adapter of a job: a fresh one, or one that is continued, checked against the config. */
 #include "train/internal.h"
 
+#include "core/bytes.h"
+#include "core/file.h"
 #include "core/mem.h"
+#include "io/safetensors.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -17,6 +20,8 @@ static void adapter_options(const struct ft_job *j, struct ft_adapter_options *o
         .dropout = c->lora_dropout,
         .rslora = c->peft_use_rslora,
         .loraplus_ratio = c->loraplus_lr_ratio,
+        .loraplus_embedding =
+            c->learning_rate > 0 ? c->loraplus_lr_embedding / c->learning_rate : 1,
         .targets = c->lora_target_modules,
         .target_regex = c->lora_target_regex,
         .target_linear = c->lora_target_linear,
@@ -96,11 +101,73 @@ static void compare_base(const struct ft_job *j)
                   "the adapter was trained on '%s', 'base_model' is '%s'", said, own);
 }
 
+/* A row of values against the adapter's copy of it, in the copy's dtype. */
+static bool same_row(const float *own, const char *copy, enum ft_dtype dtype, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        float v = own[i];
+        if (dtype != FT_F32)
+            v = dtype == FT_BF16 ? ft_bf16_to_f32(ft_f32_to_bf16(v)) : ft_f16_to_f32(ft_f32_to_f16(v));
+        if (v != ft_element_get(copy, (size_t)i, dtype))
+            return false;
+    }
+    return true;
+}
+
+/* PEFT writes the frozen weight of an embedding or a head beside its adapter: it must be the
+ * model's. */
+static int check_copy(const struct ft_job *j, const struct ft_st *f, const struct ft_site *site)
+{
+    char name[512], path[512];
+    snprintf(name, sizeof name, "base_model.model.%s.base_layer.weight", site->name);
+    snprintf(path, sizeof path, "%s.weight", site->name);
+    const struct ft_st_entry *e = ft_st_find(f, name);
+    const int i = ft_model_weight_find(j->model, path);
+    if (!e || i < 0)
+        return FT_OK;
+    const struct ft_model_weight w = ft_model_weight(j->model, i);
+    const size_t row = (size_t)w.cols * (e->dtype < FT_DTYPE_COUNT ? ft_dtype_size(e->dtype) : 0);
+    bool same = row && e->n_dims == 2 && e->dims[0] == w.rows && e->dims[1] == w.cols;
+    float *own = NULL;
+    char *copy = NULL;
+    int rc = same ? ft_alloc(&own, (size_t)w.cols, sizeof *own) : FT_OK;
+    if (!rc && same)
+        rc = ft_alloc(&copy, row, 1);
+    for (int64_t r = 0; r < w.rows && same && !rc; r++) {
+        rc = ft_model_weight_rows(j->model, i, r, 1, true, own);
+        if (!rc)
+            rc = ft_st_read(f, e, r * (int64_t)row, row, copy);
+        same = !rc && same_row(own, copy, e->dtype, w.cols);
+    }
+    ft_free(own);
+    ft_free(copy);
+    if (!rc && !same)
+        rc = ft_fail_at((struct ft_where){.file = ft_st_path(f)}, FT_EDATA,
+                        "'%s' is not the base model's: the adapter belongs to another model, or "
+                        "to one with another vocabulary",
+                        name);
+    return rc;
+}
+
+static int check_copies(const struct ft_job *j, const struct ft_site *sites, int n,
+                        const char *folder)
+{
+    char *path = ft_path_join(folder, "adapter_model.safetensors");
+    struct ft_st *f = NULL;
+    int rc = path ? ft_st_open(&f, path) : FT_ERESOURCE;
+    for (int i = n - 2; i < n && !rc; i++)
+        rc = check_copy(j, f, &sites[i]);
+    ft_st_close(f);
+    ft_free(path);
+    return rc;
+}
+
 static int open_folder(struct ft_job *j, const struct ft_site *sites, int n, const char *path)
 {
     struct ft_adapter_options o;
     adapter_options(j, &o);
-    return ft_adapter_open(&j->adapter, sites, n, path, &o);
+    FT_TRY(ft_adapter_open(&j->adapter, sites, n, path, &o));
+    return check_copies(j, sites, n, path);
 }
 
 static int continue_adapter(struct ft_job *j, const struct ft_site *sites, int n)
@@ -117,22 +184,51 @@ static int continue_adapter(struct ft_job *j, const struct ft_site *sites, int n
     return check_modules(j, sites, n, &is);
 }
 
-int ft_job_open_adapter(struct ft_job *j)
+/* The linear modules of the layers, then the embedding, whose name goes to `embedding`, and the
+ * head. */
+static int list_sites(const struct ft_job *j, char *embedding, size_t room, struct ft_site **out,
+                      int *n_sites)
 {
+    const struct ft_decoder *d = ft_model_decoder(j->model);
     const struct ft_module *modules;
-    struct ft_adapter_options o;
     struct ft_site *sites;
     int n = ft_model_modules(j->model, &modules);
-    FT_TRY(ft_wholes_choose(j));
-    FT_TRY(ft_alloc(&sites, (size_t)n, sizeof *sites));
+    FT_TRY(ft_alloc(&sites, (size_t)n + 2, sizeof *sites));
     for (int i = 0; i < n; i++)
         sites[i] = (struct ft_site){.name = modules[i].name,
                                     .in = modules[i].in,
                                     .out = modules[i].out,
                                     .layer = modules[i].layer,
                                     .group = modules[i].group,
-                                    .conv1d = ft_model_decoder(j->model)->conv1d,
-                                    .scope = ft_model_scope(j->model)};
+                                    .conv1d = d->conv1d};
+    snprintf(embedding, room, "%s%s", d->names.prefix, d->names.embed);
+    sites[n] = (struct ft_site){.name = embedding,
+                                .kind = FT_SITE_EMBEDDING,
+                                .in = d->vocab,
+                                .out = d->hidden,
+                                .layer = -1,
+                                .group = n};
+    sites[n + 1] = (struct ft_site){.name = d->names.head,
+                                    .kind = FT_SITE_HEAD,
+                                    .in = d->hidden,
+                                    .out = d->vocab,
+                                    .layer = -1,
+                                    .group = n + 1};
+    for (int i = 0; i < n + 2; i++)
+        sites[i].scope = ft_model_scope(j->model);
+    *n_sites = n + 2;
+    *out = sites;
+    return FT_OK;
+}
+
+int ft_job_open_adapter(struct ft_job *j)
+{
+    struct ft_adapter_options o;
+    struct ft_site *sites;
+    char embedding[256];
+    int n = 0;
+    FT_TRY(ft_wholes_choose(j));
+    FT_TRY(list_sites(j, embedding, sizeof embedding, &sites, &n));
     adapter_options(j, &o);
     int rc = j->config->lora_model_dir ? continue_adapter(j, sites, n)
                                        : ft_adapter_new(&j->adapter, sites, n, &o);

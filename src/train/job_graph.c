@@ -38,6 +38,13 @@ static void adapted_linear(void *ctx, struct ft_graph *g, int first, int n, stru
         out[i] = l.of[i].y;
 }
 
+static struct ft_tensor *adapted_embedding(void *ctx, struct ft_graph *g,
+                                           const struct ft_embed_args *base, struct ft_tensor *h)
+{
+    const struct linear_ctx *c = ctx;
+    return ft_adapter_embed(c->job->adapter, g, base, h);
+}
+
 static int64_t stack_rank(void *ctx, int first, int n)
 {
     return ft_adapter_stack_rank(ctx, first, n);
@@ -167,20 +174,20 @@ static int build_graph(struct ft_job *j, enum ft_recompute recompute)
                                  .angles = j->batch.positions,
                                  .spans = j->batch.spans,
                                  .linear = adapted_linear,
-                                 .linear_ctx = &ctx};
+                                 .embed = adapted_embedding,
+                                 .ctx = &ctx};
     memcpy(in.cos, j->batch.cos, sizeof in.cos);
     memcpy(in.sin, j->batch.sin, sizeof in.sin);
     ctx.keys = j->batch.keys;
     ft_graph_begin(j->graph, FT_PASS);
-    ft_objective_build(j, ft_model_build(j->model, j->graph, &in));
+    ft_objective_build(j, ft_model_build(j->model, j->graph, &in), ctx.keys);
     ft_graph_fuse(j->graph, FT_PASS);
     ft_graph_backward(j->graph, recompute);
     ft_graph_fuse(j->graph, FT_PASS);
     if (j->held.n_docs) {
         ctx.keys = NULL; /* no dropout */
         ft_graph_begin(j->graph, FT_EVAL);
-        j->hidden = ft_model_build(j->model, j->graph, &in);
-        ft_objective_build(j, j->hidden);
+        ft_objective_build(j, ft_model_build(j->model, j->graph, &in), NULL);
         ft_graph_fuse(j->graph, FT_EVAL);
     }
     ft_update_build(j);

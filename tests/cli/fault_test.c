@@ -227,8 +227,8 @@ CASE(f26_targets_that_match_nothing)
     EXPECT(2, "layers are 0 to 1", "@FT train @D/ok.yaml peft_layers_to_transform=7 2>&1");
     EXPECT(2, "matches no adapted module",
            "@FT train @D/ok.yaml 'lora_rank_pattern={nope: 3}' 2>&1");
-    EXPECT(2, "'lm_head' is not supported yet",
-           "@FT train @D/ok.yaml 'lora_target_modules=[lm_head]' 2>&1");
+    EXPECT(2, "the method 'dora' is for the linear modules of the layers",
+           "@FT train @D/ok.yaml peft_use_dora=true 'lora_target_modules=[lm_head]' 2>&1");
     check_no_output();
 }
 
