@@ -1,5 +1,5 @@
 /* ft train */
-#include "cli/cli.h"
+#include "cli/engines.h"
 
 #include "core/clock.h"
 #include "train/train.h"
@@ -34,25 +34,9 @@ static void print_start(FILE *out, const struct ft_job *j)
     fflush(out);
 }
 
-/* vLLM takes these as --max-lora-rank. */
-static int vllm_rank(int64_t r)
-{
-    static const int choices[] = {1, 8, 16, 32, 64, 128, 256, 320, 512};
-    for (size_t i = 0; i < sizeof choices / sizeof *choices; i++)
-        if (r <= choices[i])
-            return choices[i];
-    return 0;
-}
-
 static void print_end(FILE *out, const struct ft_job *j, const struct ft_train_result *r)
 {
-    const char *dir = j->config->output_dir, *base = j->base_name;
-    bool differs = false;
-    if (ft_served_differs(&j->served, j->model_path, &differs))
-        ft_status_clear_errors();
-    int rank = vllm_rank(ft_adapter_max_rank(j->adapter));
-    struct ft_adapter_options is;
-    ft_adapter_config(j->adapter, &is);
+    const char *dir = j->config->output_dir;
     fprintf(out, "loss %.4f -> %.4f", r->first_loss, r->last_loss);
     if (!isnan(r->first_eval))
         fprintf(out, ", eval loss %.4f -> %.4f", r->first_eval, r->last_eval);
@@ -64,30 +48,7 @@ static void print_end(FILE *out, const struct ft_job *j, const struct ft_train_r
         return;
     }
     fprintf(out, "\nadapter in %s, losses in %s/metrics.jsonl\n\n", dir, dir);
-    fprintf(out, "  PEFT       PeftModel.from_pretrained(model, \"%s\")\n", dir);
-    if (strcmp(is.method, "dora") == 0) {
-        fprintf(out, "  vLLM       does not load DoRA: merge the adapter first\n");
-        fprintf(out, "  llama.cpp  does not load DoRA: merge the adapter first\n");
-        return;
-    }
-    if (ft_adapter_saves_modules(j->adapter)) {
-        fprintf(out, "  vLLM       does not load modules_to_save: merge the adapter first\n");
-        fprintf(out, "  llama.cpp  does not load modules_to_save: merge the adapter first\n");
-        return;
-    }
-    if (ft_adapter_is_uneven(j->adapter))
-        fprintf(out, "  vLLM       ignores rank and alpha patterns: merge the adapter first\n");
-    else if (rank)
-        fprintf(out,
-                "  vLLM       vllm serve %s --enable-lora --max-lora-rank %d --lora-modules "
-                "name=%s%s%s\n",
-                base, rank, dir, differs ? " --tokenizer " : "", differs ? dir : "");
-    else
-        fprintf(out, "  vLLM       loads ranks up to 512 only\n");
-    if (is.rslora || ft_adapter_is_uneven(j->adapter))
-        fprintf(out, "  llama.cpp  ignores rsLoRA and alpha patterns: merge the adapter first\n");
-    else
-        fprintf(out, "  llama.cpp  convert_lora_to_gguf.py --base %s %s\n", base, dir);
+    ft_print_engines(out, j);
 }
 
 static const char *number(char out[32], double v)

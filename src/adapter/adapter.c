@@ -171,17 +171,34 @@ bool ft_adapter_has(const struct ft_adapter *a, enum ft_site_kind kind)
     return slot_of_kind(a, kind) != NULL;
 }
 
-bool ft_adapter_saves_modules(const struct ft_adapter *a)
-{
-    return a->n_wholes > 0;
-}
-
-bool ft_adapter_is_uneven(const struct ft_adapter *a)
+/* Whether patterns make ranks or alphas differ between modules. */
+static bool is_uneven(const struct ft_adapter *a)
 {
     for (int i = 1; i < a->n_slots; i++)
         if (a->slots[i].r != a->slots[0].r || a->slots[i].alpha != a->slots[0].alpha)
             return true;
     return false;
+}
+
+unsigned ft_adapter_traits(const struct ft_adapter *a)
+{
+    const char *bias = json_string_value(json_object_get(a->peft, "bias"));
+    const json_t *saved = json_object_get(a->peft, "modules_to_save");
+    const struct {
+        enum ft_trait bit;
+        bool has;
+    } all[] = {{FT_TRAIT_METHOD, strcmp(a->method->name, "lora") != 0},
+               {FT_TRAIT_MODULES, json_array_size(saved) > 0},
+               {FT_TRAIT_BIASES, bias && strcmp(bias, "none") != 0},
+               {FT_TRAIT_TOKENS, ft_json_get(a->peft, "trainable_token_indices") != NULL},
+               {FT_TRAIT_EMBEDDING, ft_adapter_has(a, FT_SITE_EMBEDDING)},
+               {FT_TRAIT_HEAD, ft_adapter_has(a, FT_SITE_HEAD)},
+               {FT_TRAIT_RANKS, is_uneven(a)},
+               {FT_TRAIT_RSLORA, a->rslora}};
+    unsigned traits = 0;
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        traits |= all[i].has ? all[i].bit : 0;
+    return traits;
 }
 
 /* Dropout gives each module an input of its own, so that their products cannot be folded. */
@@ -231,7 +248,9 @@ static void declare_slot(struct ft_adapter *a, struct ft_graph *g, struct ft_slo
 int ft_adapter_declare(struct ft_adapter *a, struct ft_graph *g)
 {
     const bool narrow = ft_graph_backend(g)->act != FT_F32;
-    int stacked = 0;
+    int stacked = 0, wholes = 0;
+    for (int i = 0; i < a->n_wholes; i++)
+        wholes += a->wholes[i] != NULL;
     a->values = ft_graph_value(g, FT_M_ADAPTER, "adapter parameters", FT_F32, 1, a->size);
     a->gradients = ft_graph_value(g, FT_M_GRADIENT, "adapter gradients", FT_F32, 1, a->size);
     a->copies = a->table = NULL;
@@ -245,7 +264,7 @@ int ft_adapter_declare(struct ft_adapter *a, struct ft_graph *g)
     }
     if (narrow)
         a->table = ft_graph_value(g, FT_M_ADAPTER, "adapter copies", FT_I64,
-                                  2 * stacked + (a->copies != NULL) + a->n_wholes, FT_SEGMENT);
+                                  2 * stacked + (a->copies != NULL) + wholes, FT_SEGMENT);
     return FT_OK;
 }
 
@@ -262,6 +281,11 @@ void ft_adapter_whole(const struct ft_adapter *a, int i, struct ft_graph *g,
 int64_t ft_adapter_whole_at(const struct ft_adapter *a, int i)
 {
     return a->wholes[i]->at;
+}
+
+bool ft_adapter_has_whole(const struct ft_adapter *a, int i)
+{
+    return a->wholes[i] != NULL;
 }
 
 void ft_adapter_copy(struct ft_adapter *a, int i, struct ft_tensor *weight)
@@ -353,9 +377,12 @@ int ft_adapter_place(struct ft_adapter *a, struct ft_graph *g)
         segment(next, 0, a->copies->data, 1, a->slot_size, a->slot_size, 1);
         next += FT_SEGMENT;
     }
-    for (int i = 0; i < a->n_wholes; i++, next += FT_SEGMENT) {
+    for (int i = 0; i < a->n_wholes; i++) {
         const struct ft_tensor *w = a->whole_copies[i];
+        if (!w)
+            continue;
         segment(next, a->wholes[i]->at, w->data, w->rows, w->cols, ft_tensor_ld(w), 1);
+        next += FT_SEGMENT;
     }
     for (int i = 0; i < a->n_slots; i++) {
         const struct ft_slot *s = &a->slots[i];
@@ -381,6 +408,7 @@ int ft_adapter_fill(const struct ft_adapter *a, float *values, ft_whole_read_fn 
     for (int i = 0; i < a->n_slots; i++)
         a->method->init(a, &a->slots[i], values);
     for (int i = 0; i < a->n_wholes; i++)
-        FT_TRY(read(ctx, i, values + a->wholes[i]->at));
+        if (a->wholes[i])
+            FT_TRY(read(ctx, i, values + a->wholes[i]->at));
     return FT_OK;
 }

@@ -2,6 +2,7 @@
 #ifndef FT_ADAPTER_ADAPTER_H
 #define FT_ADAPTER_ADAPTER_H
 
+#include "core/json.h"
 #include "core/status.h"
 #include "graph/graph.h"
 
@@ -35,6 +36,7 @@ struct ft_pattern {
 /* A weight of the model that is trained whole, beside the modules' adapters or instead of them. */
 struct ft_whole {
     const char *name; /* its path in transformers: "lm_head.weight" */
+    bool adapted;     /* a bias: only if its module has an adapter */
     int64_t rows, cols;
     int n_dims;  /* in files: 1 where cols is 1 */
     bool decays; /* takes weight decay: norms and biases do not */
@@ -47,6 +49,8 @@ struct ft_adapter_options {
     const struct ft_whole *wholes;
     int n_wholes;
     const char *const *saved_modules; /* the modules that the wholes are of; NULL ends */
+    const char *bias;                 /* PEFT's key: "none", "all", "lora_only" */
+    const json_t *token_rows;         /* PEFT's trainable_token_indices; NULL: none */
     int64_t r;
     double alpha;               /* 0 with no patterns: 2 r */
     double dropout;             /* on the way into A, training only */
@@ -80,6 +84,18 @@ int ft_adapter_modules(const struct ft_adapter *a);
 int64_t ft_adapter_max_rank(const struct ft_adapter *a);
 /* Whether the embedding or the head has an adapter. */
 bool ft_adapter_has(const struct ft_adapter *a, enum ft_site_kind kind);
+/* What a program that loads the adapter has to know, as bits. */
+enum ft_trait {
+    FT_TRAIT_METHOD = 1,  /* it is not plain LoRA */
+    FT_TRAIT_MODULES = 2, /* modules trained whole */
+    FT_TRAIT_BIASES = 4,  /* trained biases */
+    FT_TRAIT_TOKENS = 8,  /* trained token rows */
+    FT_TRAIT_EMBEDDING = 16,
+    FT_TRAIT_HEAD = 32,
+    FT_TRAIT_RANKS = 64, /* ranks or alphas differ between modules */
+    FT_TRAIT_RSLORA = 128,
+};
+unsigned ft_adapter_traits(const struct ft_adapter *a);
 /* The base model that an opened adapter names; NULL: none. */
 const char *ft_adapter_base(const struct ft_adapter *a);
 /* What the adapter's own config says, for checking options against: r, alpha, rslora. */
@@ -88,9 +104,6 @@ void ft_adapter_config(const struct ft_adapter *a, struct ft_adapter_options *ou
  * none. */
 const char *ft_adapter_difference(const struct ft_adapter *a, const struct ft_adapter *b,
                                   bool ranks);
-/* Whether patterns make ranks or alphas differ between modules, which vLLM and others ignore. */
-bool ft_adapter_saves_modules(const struct ft_adapter *a); /* whole ones beside the adapters */
-bool ft_adapter_is_uneven(const struct ft_adapter *a);
 
 /* The modules first..first+n-1 read the same input: the sum of their ranks, rounded up to 8; 0 if
  * none has an adapter, or if this adapter's products cannot be folded into stacked ones. */
@@ -115,6 +128,8 @@ int ft_adapter_ranges(const struct ft_adapter *a, const struct ft_rates_range **
  * ft_adapter_copy). */
 void ft_adapter_whole(const struct ft_adapter *a, int i, struct ft_graph *g,
                       struct ft_tensor **value, struct ft_tensor **grad);
+/* Whether the whole is trained: not if it is a bias of a module without an adapter. */
+bool ft_adapter_has_whole(const struct ft_adapter *a, int i);
 /* On a device: the weight that is to be the bf16 copy of whole i. */
 void ft_adapter_copy(struct ft_adapter *a, int i, struct ft_tensor *weight);
 

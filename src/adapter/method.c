@@ -33,15 +33,14 @@ static struct ft_tensor *lora_down(const struct ft_adapter *a, struct ft_graph *
 static struct ft_tensor *lora_linear(const struct ft_adapter *a, struct ft_graph *g,
                                      const struct ft_slot *s, const struct ft_linears *l, int i)
 {
-    return ft_linear_low_rank(g,
-                              (struct ft_linear_args){.x = l->x,
-                                                      .w = l->of[i].w,
-                                                      .bias = l->of[i].bias,
-                                                      .add = l->add,
-                                                      .u = lora_down(a, g, s, l->x, l->keys),
-                                                      .b = s->p[FT_LORA_B]->value,
-                                                      .alpha = 1,
-                                                      .beta = s->scale});
+    return ft_linear_low_rank(g, (struct ft_linear_args){.x = l->x,
+                                                         .w = l->of[i].w,
+                                                         .bias = l->of[i].bias,
+                                                         .add = l->add,
+                                                         .u = lora_down(a, g, s, l->x, l->keys),
+                                                         .b = s->p[FT_LORA_B]->value,
+                                                         .alpha = 1,
+                                                         .beta = s->scale});
 }
 
 /* h + scale A[ids] B^T, as the embedding itself is scaled. */
@@ -110,7 +109,9 @@ static void lora_folded(struct ft_adapter *a, struct ft_graph *g, struct ft_line
 {
     struct ft_tensor *m = l->matrix, *grad, *any = lora_group(a, g, l, &grad);
     const int64_t in = l->x->cols, room = m->cols - in, out = m->rows - room, ld = ft_tensor_ld(m);
-    struct ft_linear_args y = {.x = l->x, .bias = l->biases, .add = l->add, .alpha = 1, .beta = 1};
+    struct ft_linear_args y = {.x = l->x, .add = l->add, .alpha = 1, .beta = 1};
+    if (l->biases)
+        y.bias = ft_graph_part(g, l->biases, l->biases->name, 1, out, 0, out);
     y.w = ft_graph_part(g, m, m->name, out, in, 0, ld);
     if (any) {
         struct ft_tensor *down = ft_graph_part(g, m, m->name, room, in, out * ld, ld);
@@ -124,6 +125,9 @@ static void lora_folded(struct ft_adapter *a, struct ft_graph *g, struct ft_line
     int64_t at = 0, rank = 0;
     for (int i = 0; i < l->n; at += l->of[i++].w->rows) {
         struct ft_slot *s = ft_adapter_slot(a, l->first + i);
+        struct ft_tensor *bias = ft_graph_whole_gradient(l->of[i].bias);
+        if (bias)
+            ft_graph_train(g, y.bias, 0, at, bias, 1);
         if (!s)
             continue;
         ft_graph_train(g, y.b, at, rank, ft_parameter_gradient(a, g, s->p[FT_LORA_B]), s->scale);

@@ -145,16 +145,18 @@ int ft_adapter_describe(struct ft_adapter *a, const struct ft_adapter_options *o
         json_decref(layers);
         layers = json_null();
     }
-    a->peft = json_pack(
-        "{s:n, s:s, s:o, s:n, s:b, s:b, s:b, s:o, s:o, s:f, s:n, s:o, s:s, s:I,"
-        " s:o, s:n, s:o, s:s, s:b, s:b}",
-        "base_model_name_or_path", "bias", "none", "alpha_pattern",
-        pattern_object(a, o->alpha_pattern, false), "exclude_modules", "fan_in_fan_out", a->conv1d,
-        "inference_mode", 1, "init_lora_weights", 1, "layers_to_transform", layers, "lora_alpha",
-        number(a->alpha), "lora_dropout", a->dropout, "layers_pattern", "modules_to_save", saved,
-        "peft_type", a->method->peft_type, "r", (json_int_t)a->r, "rank_pattern",
-        pattern_object(a, o->rank_pattern, true), "revision", "target_modules", targets,
-        "task_type", "CAUSAL_LM", "use_dora", is_dora(a), "use_rslora", a->rslora);
+    json_t *tokens = o->token_rows ? json_deep_copy(o->token_rows) : json_null();
+    a->peft = json_pack("{s:n, s:s, s:o, s:n, s:b, s:b, s:b, s:o, s:o, s:f, s:n, s:o, s:s, s:I,"
+                        " s:o, s:n, s:o, s:s, s:o, s:b, s:b}",
+                        "base_model_name_or_path", "bias", o->bias, "alpha_pattern",
+                        pattern_object(a, o->alpha_pattern, false), "exclude_modules",
+                        "fan_in_fan_out", a->conv1d, "inference_mode", 1, "init_lora_weights", 1,
+                        "layers_to_transform", layers, "lora_alpha", number(a->alpha),
+                        "lora_dropout", a->dropout, "layers_pattern", "modules_to_save", saved,
+                        "peft_type", a->method->peft_type, "r", (json_int_t)a->r, "rank_pattern",
+                        pattern_object(a, o->rank_pattern, true), "revision", "target_modules",
+                        targets, "task_type", "CAUSAL_LM", "trainable_token_indices", tokens,
+                        "use_dora", is_dora(a), "use_rslora", a->rslora);
     FT_TRY(ft_alloc_check(since));
     FT_ASSERT(a->peft);
     return FT_OK;
@@ -315,20 +317,16 @@ static int check_features(const struct import *m)
     static const char *const flags[] = {"lora_bias"};
     bool fan_in = m->a->conv1d;
     static const char *const objects[] = {
-        "trainable_token_indices", "target_parameters", "layer_replication", "arrow_config",
-        "alora_invocation_tokens", "kasa_config",       "monteclora_config", "velora_config",
-        "megatron_config"};
+        "target_parameters", "layer_replication", "arrow_config",  "alora_invocation_tokens",
+        "kasa_config",       "monteclora_config", "velora_config", "megatron_config"};
     const char *key;
     json_t *value;
-    const char *type = "", *bias = "none";
-    if (!ft_json_str(m->root, m->file, "peft_type", &type) ||
-        !ft_json_str(m->root, m->file, "bias", &bias))
+    const char *type = "";
+    if (!ft_json_str(m->root, m->file, "peft_type", &type))
         return FT_EDATA;
     if (strcmp(type, "LORA") != 0)
         return ft_fail_at((struct ft_where){.file = m->file}, FT_EDATA,
                           "'peft_type' is '%s'; ft continues from 'LORA' adapters", type);
-    if (strcmp(bias, "none") != 0)
-        return refuse(m, "bias", "other than 'none' is not supported");
     /* initialisations that also change the base weights, unless PEFT converted them on saving */
     const char *init = json_string_value(json_object_get(m->root, "init_lora_weights"));
     if (init && strcmp(init, "gaussian") != 0 && strcmp(init, "eva") != 0 &&

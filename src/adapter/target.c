@@ -210,6 +210,21 @@ static int add_rate(struct ft_adapter *a, double rate)
     return FT_OK;
 }
 
+/* The name in PEFT's file of a weight that is trained whole; *adapted: whether it is a bias of a
+ * module that has an adapter, which PEFT has put below the adapter. */
+static const char *whole_name(struct ft_adapter *a, const char *path, bool *adapted)
+{
+    const size_t n = strlen(path), end = sizeof ".bias" - 1;
+    const bool bias = ft_ends_with(path, ".bias");
+    *adapted = false;
+    for (int i = 0; bias && i < a->n_slots && !*adapted; i++)
+        *adapted =
+            strlen(a->slots[i].name) == n - end && strncmp(a->slots[i].name, path, n - end) == 0;
+    return *adapted ? ft_arena_format(&a->arena, "base_model.model.%.*s.base_layer.bias",
+                                      (int)(n - end), path)
+                    : ft_arena_format(&a->arena, "base_model.model.%s", path);
+}
+
 /* Wholes that take weight decay, or those that do not. */
 static int add_wholes(struct ft_adapter *a, const struct ft_whole *wholes, int n, bool decay)
 {
@@ -217,13 +232,16 @@ static int add_wholes(struct ft_adapter *a, const struct ft_whole *wholes, int n
     for (int i = 0; i < n; i++) {
         const struct ft_whole *w = &wholes[i];
         struct ft_parameter *p = &a->parameters[a->n_parameters];
+        bool adapted;
         if (w->decays != decay)
             continue;
-        *p = (struct ft_parameter){
-            .rows = w->rows, .cols = w->cols, .n_dims = w->n_dims, .at = a->size};
-        p->name = ft_arena_format(&a->arena, "base_model.model.%s", w->name);
-        if (!p->name)
+        const char *name = whole_name(a, w->name, &adapted);
+        if (!name)
             return FT_ERESOURCE;
+        if (w->adapted && !adapted)
+            continue;
+        *p = (struct ft_parameter){
+            .name = name, .rows = w->rows, .cols = w->cols, .n_dims = w->n_dims, .at = a->size};
         a->wholes[i] = p;
         a->n_parameters++;
         a->size += p->rows * p->cols;

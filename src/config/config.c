@@ -273,6 +273,24 @@ static int read_ints(struct ft_config *c, const struct ft_option *o, const struc
     return FT_OK;
 }
 
+/* A list for the embedding, or a map from modules to lists. */
+static int read_rows(struct ft_config *c, const struct ft_option *o, const struct ft_yaml *n,
+                     struct ft_rows_config **to)
+{
+    const bool map = n->kind == FT_YAML_MAP;
+    *to = ft_arena_alloc(&c->arena, (size_t)(map ? n->count : 1) + 1, sizeof **to);
+    if (!*to)
+        return FT_ERESOURCE;
+    if (!map)
+        return read_ints(c, o, n, &(*to)[0].rows);
+    int i = 0;
+    for (const struct ft_yaml *e = n->first; e; e = e->next, i++) {
+        (*to)[i].module = e->key;
+        FT_TRY(read_ints(c, o, e, &(*to)[i].rows));
+    }
+    return FT_OK;
+}
+
 static int read_patterns(struct ft_config *c, const struct ft_option *o, const struct ft_yaml *n,
                          struct ft_pattern_config **to)
 {
@@ -324,6 +342,8 @@ static int read_value(struct ft_config *c, const struct ft_option *o, const stru
         return read_ints(c, o, n, to);
     case FT_T_PATTERNS:
         return read_patterns(c, o, n, to);
+    case FT_T_ROWS:
+        return read_rows(c, o, n, to);
     case FT_T_DATASETS:
         return ft_datasets_read(c, o->key, n, to,
                                 strcmp(o->key, "datasets") == 0 ? &c->n_datasets

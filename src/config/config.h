@@ -41,10 +41,18 @@ struct ft_dataset_config {
     struct ft_where at;
 };
 
+enum ft_biases { FT_BIASES_NONE, FT_BIASES_ALL, FT_BIASES_LORA_ONLY };
+
 /* An entry of lora_rank_pattern or lora_alpha_pattern. */
 struct ft_pattern_config {
     const char *key;
     double value;
+};
+
+/* Rows of an embedding or a head: an entry of peft_trainable_token_indices. */
+struct ft_rows_config {
+    const char *module; /* NULL: the embedding */
+    int64_t *rows;      /* -1 ends; NULL ends the entries */
 };
 
 /* Members are named as their keys. Strings and lists live in arena; an unset string is NULL, an
@@ -62,9 +70,11 @@ struct ft_config {
     const char **lora_target_modules; /* NULL-terminated, or NULL */
     const char *lora_target_regex;    /* lora_target_modules given as one text */
     bool lora_target_linear, peft_use_rslora, peft_use_dora;
-    double loraplus_lr_ratio;                                         /* 0: none */
+    double loraplus_lr_ratio; /* 0: none */
     double loraplus_lr_embedding;
     const char **lora_modules_to_save, **unfrozen_parameters;         /* NULL ends; or NULL */
+    struct ft_rows_config *peft_trainable_token_indices;              /* or NULL */
+    int bias;                                                         /* enum ft_biases */
     int64_t *peft_layers_to_transform;                                /* -1 ends, or NULL */
     struct ft_pattern_config *lora_rank_pattern, *lora_alpha_pattern; /* key NULL ends, or NULL */
     const char *lora_model_dir;

@@ -23,6 +23,7 @@ static const char *type_text(const struct ft_option *o)
         [FT_T_TARGETS] = "list of names, or one regular expression",
         [FT_T_INTS] = "list of whole numbers, or one",
         [FT_T_PATTERNS] = "map from regular expressions to numbers",
+        [FT_T_ROWS] = "list of whole numbers, or a map from modules to such lists",
         [FT_T_DATASETS] = "list of entries with a path",
         [FT_T_TEXTS] = "list of texts, or one",
         [FT_T_TOKENS] = "map from names to texts",
@@ -212,6 +213,9 @@ static json_t *schema_of(const struct ft_option *o)
         json_object_set_new(s, "additionalProperties",
                             json_pack("{sssi}", "type", "integer", "minimum", 1));
         break;
+    case FT_T_ROWS:
+        json_object_set_new(s, "type", json_pack("[ssss]", "array", "object", "integer", "null"));
+        break;
     case FT_T_DATASETS:
         json_object_set_new(s, "type", json_pack("[ss]", "array", "null"));
         json_object_set_new(s, "items", schema_of_entry());
@@ -315,6 +319,7 @@ static json_t *value_of(const struct ft_config *c, const struct ft_option *o)
              p && p->key; p++)
             json_object_set_new(list, p->key, json_real(p->value));
         return list;
+    case FT_T_ROWS:
     case FT_T_DATASETS:
         return tree_json(ft_yaml_get(c->root, o->key));
     case FT_T_TEXTS:

@@ -25,6 +25,10 @@ static const struct ft_choice strategies[] = {
     {"epoch", FT_EVAL_EPOCH, NULL}, {"unset", FT_EVAL_UNSET, NULL}, {NULL, 0, NULL}};
 static const struct ft_choice adapters[] = {
     {"lora", 0, NULL}, {"qlora", 1, NULL}, {"full", 2, NULL}, {NULL, 0, NULL}};
+static const struct ft_choice biases[] = {{"none", FT_BIASES_NONE, NULL},
+                                          {"all", FT_BIASES_ALL, NULL},
+                                          {"lora_only", FT_BIASES_LORA_ONLY, NULL},
+                                          {NULL, 0, NULL}};
 static const struct ft_choice isas[] = {{"auto", 0, NULL}, {"generic", 1, NULL},
                                         {"avx2", 2, NULL}, {"avx512", 3, NULL},
                                         {"amx", 4, NULL},  {NULL, 0, NULL}};
@@ -132,6 +136,13 @@ const struct ft_option ft_options[] = {
     OTHER(lora_modules_to_save, FT_T_TEXTS, "adapter",
           "Modules that are trained whole beside the adapter and saved with it: names such as "
           "embed_tokens, lm_head or norm. vLLM and llama.cpp do not load such adapters."),
+    OTHER(peft_trainable_token_indices, FT_T_ROWS, "adapter",
+          "Tokens whose rows of the embedding are trained beside the adapter, by their ids; a head "
+          "that is the embedding follows. Or a map: {embed_tokens: [...], lm_head: [...]}. vLLM "
+          "and llama.cpp do not load such adapters."),
+    CHOICE(bias, biases, "none", "adapter",
+           "Biases that are trained beside the adapter: all of the model, or (lora_only) those of "
+           "the adapted modules. vLLM and llama.cpp do not load such adapters."),
     OTHER(unfrozen_parameters, FT_T_TEXTS, "adapter",
           "With adapter: full, the weights that are trained, the others being frozen: expressions "
           "for the beginnings of their names ('model.layers.3[0-9]', 'lm_head')."),

@@ -17,6 +17,7 @@ enum ft_option_type {
     FT_T_TARGETS,  /* lora_target_modules: a list of names, or one text */
     FT_T_INTS,     /* int64_t *, -1 ends */
     FT_T_PATTERNS, /* struct ft_pattern_config * */
+    FT_T_ROWS,     /* struct ft_rows_config * */
     FT_T_DATASETS, /* struct ft_dataset_config * and a count behind it */
     FT_T_TEXTS,    /* const char **: a list of texts, or one; NULL ends */
     FT_T_TOKENS,   /* const char **: a map from names to texts, as pairs; NULL ends */

@@ -77,7 +77,6 @@ const struct ft_other ft_others[] = {
      "An 8-bit base model. Not there yet: set it to false to train on the stored weights.", NULL},
     {FT_LATER, "lora_target_parameters", "Adapters on expert parameters. Not there yet.", NULL},
     {FT_NOTICE, "peft_init_lora_weights", "Adapters begin as PEFT's do.", check_init},
-    {FT_LATER, "peft_trainable_token_indices", "Trained tokens. Not there yet.", NULL},
     {FT_LATER, "early_stopping_patience", "Stop when evaluation stops falling. Not there yet.",
      NULL},
     {FT_LATER, "load_best_model_at_end", "Keep the best checkpoint. Not there yet.", NULL},

@@ -75,6 +75,10 @@ struct ft_tensor *ft_graph_beside(struct ft_graph *g, struct ft_tensor *t, const
 void ft_graph_train(struct ft_graph *g, struct ft_tensor *w, int64_t row, int64_t col,
                     struct ft_tensor *grad, float scale);
 
+/* Where the gradient of a weight that is trained in one piece is summed; NULL: it is frozen, or
+ * there is none. */
+struct ft_tensor *ft_graph_whole_gradient(struct ft_tensor *w);
+
 /* --- building: ops go to the current program; layer labels say what FT_RECOMPUTE_LAYER drops ---
  */
 

@@ -97,10 +97,6 @@ struct ft_tensor *ft_graph_plain(struct ft_graph *g, const char *name,
                                  const struct ft_tensor *like);
 struct ft_tensor *ft_graph_like(struct ft_graph *g, const char *name, const struct ft_tensor *like);
 
-/* Where the gradient of a weight that is trained in one piece is summed; NULL: it is frozen, or
- * there is none. */
-struct ft_tensor *ft_graph_whole_gradient(struct ft_tensor *w);
-
 /* On a device, makes rows of a pass value at least `cols` long. */
 void ft_graph_reserve(struct ft_graph *g, struct ft_tensor *t, int64_t cols);
 

@@ -309,10 +309,8 @@ struct ft_tensor *ft_model_build(struct ft_model *m, struct ft_graph *g,
 {
     const struct ft_decoder *d = &m->decoder;
     struct step s = {.m = m, .g = g, .in = in, .d = d};
-    const struct ft_embed_args embed = {.ids = in->ids,
-                                        .w = m->embed,
-                                        .scale = (float)d->embed_scale,
-                                        .pad = (int)d->pad_id};
+    const struct ft_embed_args embed = {
+        .ids = in->ids, .w = m->embed, .scale = (float)d->embed_scale, .pad = (int)d->pad_id};
     struct ft_tensor *h = ft_embed(g, embed);
     if (in->embed)
         h = in->embed(in->ctx, g, &embed, h);

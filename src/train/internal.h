@@ -38,12 +38,31 @@ int ft_job_open_graph(struct ft_job *j);
 /* --- wholes.c: weights that are trained whole --- */
 
 void ft_wholes_free(struct ft_job *j);
-int ft_wholes_choose(struct ft_job *j); /* after the model is open */
+int ft_wholes_choose(struct ft_job *j);   /* after the model is open */
+void ft_wholes_settle(struct ft_job *j);  /* after the adapter is */
+extern const char *const ft_bias_names[]; /* by enum ft_biases, in PEFT's words */
+/* FT_ECONFIG: the key contradicts the adapter that is continued. */
+int ft_contradiction(const struct ft_job *j, const char *key);
 struct ft_tensor *ft_wholes_place(void *ctx, struct ft_graph *g, int weight); /* ctx: the job */
 void ft_wholes_train(struct ft_job *j);               /* after both are declared */
 int ft_wholes_read(void *ctx, int whole, float *out); /* ctx: the job */
 /* The model folder with what was trained. FT_EDIVERGED if it is not finite. */
 int ft_wholes_save(const struct ft_job *j, const float *values, const char *folder);
+
+/* --- tokens.c: rows of the embedding or the head that are trained --- */
+
+int ft_token_rows_choose(struct ft_job *j); /* after the model is open */
+void ft_token_rows_free(struct ft_job *j);
+void ft_token_rows_list(struct ft_job *j);       /* into the wholes */
+int ft_token_rows_check(const struct ft_job *j); /* against the adapter: FT_ECONFIG */
+void ft_token_rows_declare(struct ft_job *j);    /* in the graph */
+int ft_token_rows_write(struct ft_job *j);       /* once it is placed */
+int ft_token_rows_read(const struct ft_job *j, const struct ft_token_rows *t, float *out);
+/* Where ids are trained ones: -1 there, and their index in tokens. */
+void ft_token_rows_fill(const struct ft_job *j, int32_t *ids, int32_t *tokens, int64_t n);
+struct ft_tensor *ft_token_rows_embed(const struct ft_job *j, struct ft_graph *g,
+                                      const struct ft_embed_args *base, struct ft_tensor *h);
+void ft_token_rows_head(struct ft_job *j, struct ft_graph *g, struct ft_head_loss_args *head);
 
 /* --- objective.c: what is done with the hidden states --- */
 

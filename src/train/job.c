@@ -97,6 +97,8 @@ void ft_job_close(struct ft_job *j)
     ft_served_free(&j->served);
     ft_adapter_free(j->adapter);
     ft_wholes_free(j);
+    ft_token_rows_free(j);
+    json_decref(j->continued);
     ft_model_close(j->model);
     ft_backend_close(j->backend);
     ft_free(j->model_path);

@@ -22,7 +22,8 @@ struct ft_run_length {
 /* The batch values of the graph, which a pass fills. */
 struct ft_batch {
     struct ft_tensor *ids, *targets, *spans, *positions, *picked;
-    struct ft_tensor *keys;                          /* of dropout; NULL without */
+    struct ft_tensor *keys;   /* of dropout; NULL without */
+    struct ft_tensor *tokens; /* indices of trained token rows, or -1; NULL without */
     struct ft_tensor *cos[FT_ROPES], *sin[FT_ROPES]; /* a row a position, or (rope_by_length) a row
                                                         an activation row */
     struct ft_tensor *scalars;
@@ -39,6 +40,8 @@ struct ft_served {
 /* Whether that is another template or end than the model's own folder says. */
 int ft_served_differs(const struct ft_served *v, const char *folder, bool *differs);
 
+enum { FT_EMBEDDING_ROWS, FT_HEAD_ROWS, FT_ROWS_OF };
+
 struct ft_job {
     const struct ft_config *config;
     char *model_path;
@@ -48,6 +51,16 @@ struct ft_job {
     char **saved_modules;    /* named to be trained whole beside the adapter; NULL ends */
     struct ft_whole *wholes; /* weights that are trained whole */
     int n_wholes, *whole_of; /* of each of the model's weights; -1: frozen */
+    struct ft_token_rows {   /* rows that are trained, of the embedding and of the head */
+        int64_t n, *ids;
+        int32_t *place; /* of each id of the vocabulary: its index in ids, or -1 */
+        int whole;      /* what is trained */
+        char name[320]; /* of that, in transformers */
+        struct ft_tensor *rows, *frozen, *places; /* (n,C); as they were; (V,n): ones at ids */
+    } token_rows[FT_ROWS_OF];
+    bool head_follows;     /* the head takes the embedding's rows */
+    json_t *token_indices; /* PEFT's trainable_token_indices; or NULL */
+    json_t *continued;     /* adapter_config.json of the adapter that is gone on from; or NULL */
     struct ft_dataset train, held;
     struct ft_job_data { /* each entry of datasets and test_datasets: its files and audit */
         char **files;    /* NULL ends */

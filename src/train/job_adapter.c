@@ -32,6 +32,8 @@ static void adapter_options(const struct ft_job *j, struct ft_adapter_options *o
         .wholes = j->wholes,
         .n_wholes = j->n_wholes,
         .saved_modules = (const char *const *)j->saved_modules,
+        .bias = ft_bias_names[c->bias],
+        .token_rows = j->token_indices,
     };
 }
 
@@ -107,7 +109,8 @@ static bool same_row(const float *own, const char *copy, enum ft_dtype dtype, in
     for (int64_t i = 0; i < n; i++) {
         float v = own[i];
         if (dtype != FT_F32)
-            v = dtype == FT_BF16 ? ft_bf16_to_f32(ft_f32_to_bf16(v)) : ft_f16_to_f32(ft_f32_to_f16(v));
+            v = dtype == FT_BF16 ? ft_bf16_to_f32(ft_f32_to_bf16(v))
+                                 : ft_f16_to_f32(ft_f32_to_f16(v));
         if (v != ft_element_get(copy, (size_t)i, dtype))
             return false;
     }
@@ -233,5 +236,7 @@ int ft_job_open_adapter(struct ft_job *j)
     int rc = j->config->lora_model_dir ? continue_adapter(j, sites, n)
                                        : ft_adapter_new(&j->adapter, sites, n, &o);
     ft_free(sites);
-    return rc;
+    FT_TRY(rc);
+    ft_wholes_settle(j);
+    return ft_token_rows_check(j);
 }

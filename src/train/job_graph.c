@@ -42,6 +42,7 @@ static struct ft_tensor *adapted_embedding(void *ctx, struct ft_graph *g,
                                            const struct ft_embed_args *base, struct ft_tensor *h)
 {
     const struct linear_ctx *c = ctx;
+    h = ft_token_rows_embed(c->job, g, base, h);
     return ft_adapter_embed(c->job->adapter, g, base, h);
 }
 
@@ -95,6 +96,8 @@ int ft_job_fill(struct ft_job *j, const struct ft_dataset *d, const int32_t *doc
     FT_TRY(ft_pass_fill(&a, d, docs, take, epoch, &c));
     *run = (struct ft_run){
         .counts = {[FT_ROWS] = c.rows, [FT_DOCUMENTS] = take, [FT_TRAINED] = c.trained}};
+    if (b->tokens)
+        ft_token_rows_fill(j, a.ids, ft_graph_host(g, b->tokens), c.rows);
     if (!j->rope_by_length)
         return FT_OK;
     const struct ft_decoder *model = ft_model_decoder(j->model);
@@ -157,6 +160,7 @@ int ft_job_place(struct ft_job *j, ft_model_progress_fn *progress, void *ctx)
     FT_TRY(ft_model_load(j->model, j->graph, j->pool, j->config->allow_nonfinite_weights, progress,
                          ctx));
     FT_TRY(write_rope(j));
+    FT_TRY(ft_token_rows_write(j));
     return write_adapter(j);
 }
 
@@ -170,6 +174,7 @@ static int build_graph(struct ft_job *j, enum ft_recompute recompute)
     FT_TRY(ft_model_declare(j->model, j->graph, stack_rank, j->adapter, ft_wholes_place, j));
     ft_wholes_train(j);
     declare_batch(j);
+    ft_token_rows_declare(j);
     struct ft_model_inputs in = {.ids = j->batch.ids,
                                  .angles = j->batch.positions,
                                  .spans = j->batch.spans,

@@ -12,6 +12,7 @@ static void cross_entropy(struct ft_job *j, struct ft_tensor *hidden, struct ft_
                                          .scalars = j->batch.scalars,
                                          .scale = (float)d->logit_scale,
                                          .softcap = (float)d->logit_softcap};
+    ft_token_rows_head(j, j->graph, &j->head);
     ft_adapter_head(j->adapter, j->graph, keys, &j->head);
     ft_head_loss(j->graph, j->head);
 }

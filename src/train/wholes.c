@@ -89,30 +89,49 @@ static int choose_saved(struct ft_job *j, bool *chosen, int n)
     return FT_OK;
 }
 
-/* An adapter that is continued says itself what it has beside its modules. */
-static int read_saved(struct ft_job *j)
+const char *const ft_bias_names[] = {"none", "all", "lora_only"};
+
+int ft_contradiction(const struct ft_job *j, const char *key)
+{
+    ft_fail_at(ft_config_where(j->config, key), FT_ECONFIG,
+               "'%s' is not what the adapter in 'lora_model_dir' has", key);
+    ft_hint("remove the key: the adapter says itself what it trains");
+    return FT_ECONFIG;
+}
+
+/* The config of an adapter that is continued: it says itself what it has beside its modules. */
+static int read_continued(struct ft_job *j)
 {
     const struct ft_config *c = j->config;
-    char *folder = ft_config_path(c, c->lora_model_dir), *path = NULL;
-    json_t *root = NULL;
-    int rc = folder && (path = ft_path_join(folder, "adapter_config.json")) ? FT_OK : FT_ERESOURCE;
+    char *folder = ft_config_path(c, c->lora_model_dir);
+    char *path = folder ? ft_path_join(folder, "adapter_config.json") : NULL;
+    int rc = path ? FT_OK : FT_ERESOURCE;
     if (!rc && ft_file_exists(path))
-        rc = ft_json_file(path, FT_EDATA, &root);
-    const json_t *list = json_object_get(root, "modules_to_save");
-    const size_t n = json_is_array(list) ? json_array_size(list) : 0;
-    if (!rc)
-        rc = ft_alloc(&j->saved_modules, n + 1, sizeof *j->saved_modules);
-    for (size_t i = 0; i < n && !rc; i++) {
-        const char *name = json_string_value(json_array_get(list, i));
-        if (!name || !(j->saved_modules[i] = ft_strdup(name)))
-            rc = name ? FT_ERESOURCE
-                      : ft_fail_at((struct ft_where){.file = path}, FT_EDATA,
-                                   "'modules_to_save' has an entry that is no name");
-    }
-    json_decref(root);
+        rc = ft_json_file(path, FT_EDATA, &j->continued);
     ft_free(folder);
     ft_free(path);
     return rc;
+}
+
+static int read_saved(struct ft_job *j)
+{
+    const json_t *list = json_object_get(j->continued, "modules_to_save");
+    const size_t n = json_is_array(list) ? json_array_size(list) : 0;
+    FT_TRY(ft_alloc(&j->saved_modules, n + 1, sizeof *j->saved_modules));
+    for (size_t i = 0; i < n; i++) {
+        const char *name = json_string_value(json_array_get(list, i));
+        if (!name)
+            return ft_fail_at(ft_config_where(j->config, "lora_model_dir"), FT_EDATA,
+                              "'modules_to_save' of the adapter has an entry that is no name");
+        if (!(j->saved_modules[i] = ft_strdup(name)))
+            return FT_ERESOURCE;
+    }
+    const char **asked = j->config->lora_modules_to_save;
+    size_t same = 0;
+    for (; asked && asked[same]; same++)
+        if (same >= n || strcmp(asked[same], j->saved_modules[same]) != 0)
+            return ft_contradiction(j, "lora_modules_to_save");
+    return asked && same != n ? ft_contradiction(j, "lora_modules_to_save") : FT_OK;
 }
 
 static int copy_saved(struct ft_job *j)
@@ -126,6 +145,36 @@ static int copy_saved(struct ft_job *j)
         if (!(j->saved_modules[i] = ft_strdup(list[i])))
             return FT_ERESOURCE;
     return FT_OK;
+}
+
+/* The config's word, or that of the adapter that is continued. */
+static int find_bias(const struct ft_job *j, int *bias)
+{
+    const char *own = json_string_value(json_object_get(j->continued, "bias"));
+    *bias = j->config->bias;
+    if (!j->continued)
+        return FT_OK;
+    own = own ? own : "none";
+    int k = 0;
+    while (k < 3 && strcmp(own, ft_bias_names[k]) != 0)
+        k++;
+    if (k == 3)
+        return ft_fail_at(ft_config_where(j->config, "lora_model_dir"), FT_EDATA,
+                          "'bias' of the adapter is '%s', not none, all or lora_only", own);
+    if (ft_config_is_set(j->config, "bias") && *bias != k)
+        return ft_contradiction(j, "bias");
+    *bias = k;
+    return FT_OK;
+}
+
+static void choose_biases(const struct ft_job *j, bool *chosen, int n, int bias)
+{
+    int found = 0;
+    for (int i = 0; i < n && bias != FT_BIASES_NONE; i++)
+        if (ft_model_weight(j->model, i).kind == FT_W_BIAS)
+            found += chosen[i] = true;
+    if (!found && bias != FT_BIASES_NONE)
+        ft_notice(ft_config_where(j->config, "bias"), "this model has no biases");
 }
 
 void ft_wholes_free(struct ft_job *j)
@@ -151,32 +200,55 @@ int ft_wholes_choose(struct ft_job *j)
 {
     const bool full = ft_job_trains_model(j);
     bool *chosen;
+    int bias = FT_BIASES_NONE;
+    if (j->config->lora_model_dir)
+        FT_TRY(read_continued(j));
     FT_TRY(j->config->lora_model_dir ? read_saved(j) : copy_saved(j));
+    FT_TRY(find_bias(j, &bias));
+    FT_TRY(ft_token_rows_choose(j));
     if (full && j->saved_modules[0])
         return ft_fail_at(ft_config_where(j->config, "lora_modules_to_save"), FT_ECONFIG,
                           "'lora_modules_to_save' goes with an adapter; 'adapter' is 'full'");
     if (!full && j->config->unfrozen_parameters)
         return ft_fail_at(ft_config_where(j->config, "unfrozen_parameters"), FT_ECONFIG,
                           "'unfrozen_parameters' goes with 'adapter: full'");
+    if (full && (bias != FT_BIASES_NONE || j->token_indices))
+        return ft_fail_at(
+            ft_config_where(j->config, bias ? "bias" : "peft_trainable_token_indices"), FT_ECONFIG,
+            "'%s' goes with an adapter; 'adapter' is 'full'",
+            bias ? "bias" : "peft_trainable_token_indices");
     FT_TRY(untie(j));
     const int n = ft_model_weights(j->model);
-    FT_TRY(ft_alloc(&j->wholes, (size_t)n + 1, sizeof *j->wholes));
+    FT_TRY(ft_alloc(&j->wholes, (size_t)n + FT_ROWS_OF, sizeof *j->wholes));
     FT_TRY(ft_alloc(&j->whole_of, (size_t)n + 1, sizeof *j->whole_of));
     FT_TRY(ft_alloc(&chosen, (size_t)n + 1, sizeof *chosen));
     int rc = full ? choose_of_model(j, chosen, n) : choose_saved(j, chosen, n);
+    for (int i = 0; i < n; i++)
+        j->whole_of[i] = chosen[i] ? 0 : -1; /* asked for by name */
+    choose_biases(j, chosen, n, bias);
     for (int i = 0; i < n; i++) {
         const struct ft_model_weight w = ft_model_weight(j->model, i);
+        const bool named = j->whole_of[i] >= 0;
         j->whole_of[i] = chosen[i] ? j->n_wholes : -1;
         if (chosen[i])
             j->wholes[j->n_wholes++] =
                 (struct ft_whole){.name = w.path,
+                                  .adapted = !named && bias == FT_BIASES_LORA_ONLY,
                                   .rows = w.rows,
                                   .cols = w.cols ? w.cols : 1,
                                   .n_dims = w.cols ? 2 : 1,
                                   .decays = w.kind != FT_W_NORM && w.kind != FT_W_BIAS};
     }
     ft_free(chosen);
+    ft_token_rows_list(j);
     return rc;
+}
+
+void ft_wholes_settle(struct ft_job *j)
+{
+    for (int i = 0; i < ft_model_weights(j->model); i++)
+        if (j->whole_of[i] >= 0 && !ft_adapter_has_whole(j->adapter, j->whole_of[i]))
+            j->whole_of[i] = -1;
 }
 
 /* On the host a weight that is trained lies in the block. */
@@ -231,6 +303,9 @@ int ft_wholes_read(void *ctx, int whole, float *out)
 {
     const struct ft_job *j = ctx;
     int i = 0;
+    for (int k = 0; k < FT_ROWS_OF; k++)
+        if (j->token_rows[k].n && j->token_rows[k].whole == whole)
+            return ft_token_rows_read(j, &j->token_rows[k], out);
     while (j->whole_of[i] != whole)
         i++;
     return ft_model_weight_read(j->model, i, j->config->allow_nonfinite_weights, out);

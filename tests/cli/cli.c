@@ -55,7 +55,8 @@ const char *fresh_folder(void)
     if (!mkdtemp(folder))
         check_fail(__FILE__, __LINE__, "no folder in /tmp");
     shell("cp -r " FT_ROOT "/tests/golden/base @D/model && chmod -R u+w @D/model && "
-          "printf 'base_model: @D/model\\nadapter: lora\\ndatasets:\\n  - path: @D/model/data.safetensors\\n"
+          "printf 'base_model: @D/model\\nadapter: lora\\ndatasets:\\n  - path: "
+          "@D/model/data.safetensors\\n"
           "output_dir: @D/out\\nmax_steps: 2\\n' > @D/ok.yaml");
     return folder;
 }
@@ -64,7 +65,8 @@ void fresh_text(const char *type, const char *lines)
 {
     fresh_folder();
     shell("cp -r datasets/shakespeare-2m @D/shake && chmod -R u+w @D/shake");
-    shell("printf 'base_model: @D/shake\\nadapter: lora\\ndatasets:\\n  - path: @D/data.jsonl\\n    type: %s\\n"
+    shell("printf 'base_model: @D/shake\\nadapter: lora\\ndatasets:\\n  - path: @D/data.jsonl\\n   "
+          " type: %s\\n"
           "dataset_prepared_path: @D/prepared\\noutput_dir: @D/out\\nmax_steps: 2\\n"
           "sequence_len: 64\\n' > @D/c.yaml; printf '%%s\\n' '%s' > @D/data.jsonl",
           type, lines);

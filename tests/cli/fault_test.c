@@ -232,6 +232,45 @@ CASE(f26_targets_that_match_nothing)
     check_no_output();
 }
 
+CASE(what_is_trained_beside_an_adapter_must_be_there_once)
+{
+    EXPECT(2, "the trained token 61 is not below the model's vocabulary of 61",
+           "@FT train @D/ok.yaml 'peft_trainable_token_indices=[61]' 2>&1");
+    EXPECT(2, "the trained token 5 is named twice",
+           "@FT train @D/ok.yaml 'peft_trainable_token_indices=[5,6,5]' 2>&1");
+    EXPECT(2, "'wte' is neither the embedding nor the head",
+           "@FT train @D/ok.yaml 'peft_trainable_token_indices={wte: [5]}' 2>&1");
+    EXPECT(2, "the embedding has an adapter and trained tokens",
+           "@FT train @D/ok.yaml 'peft_trainable_token_indices=[5]' "
+           "'lora_target_modules=[embed_tokens]' 2>&1");
+    EXPECT(2, "the head has an adapter and trained tokens",
+           "@FT train @D/ok.yaml 'peft_trainable_token_indices=[5]' "
+           "'lora_target_modules=[lm_head]' 2>&1");
+    EXPECT(2, "is trained whole and has trained tokens",
+           "@FT train @D/ok.yaml 'peft_trainable_token_indices=[5]' "
+           "'lora_modules_to_save=[embed_tokens]' 2>&1");
+    EXPECT(2, "other keys speak of a LoRA",
+           "@FT train @D/ok.yaml adapter=full 'peft_trainable_token_indices=[5]' 2>&1");
+    check_no_output();
+    EXPECT(2, "'bias' goes with an adapter; 'adapter' is 'full'",
+           "@FT train @D/ok.yaml adapter=full bias=all 2>&1");
+    EXPECT(0, "", "@FT train @D/ok.yaml 'peft_trainable_token_indices=[5]' --quiet 2>&1");
+    EXPECT(2, "'peft_trainable_token_indices' is not what the adapter in 'lora_model_dir' has",
+           "@FT train @D/ok.yaml lora_model_dir=@D/out output_dir=@D/out2 "
+           "'peft_trainable_token_indices=[6]' 2>&1");
+    EXPECT(2, "'bias' is not what the adapter in 'lora_model_dir' has",
+           "@FT train @D/ok.yaml lora_model_dir=@D/out output_dir=@D/out2 bias=all 2>&1");
+    EXPECT(2, "'lora_modules_to_save' is not what the adapter in 'lora_model_dir' has",
+           "@FT train @D/ok.yaml lora_model_dir=@D/out output_dir=@D/out2 "
+           "'lora_modules_to_save=[norm]' 2>&1");
+}
+
+CASE(a_copy_of_a_base_weight_must_be_the_base_s)
+{
+    EXPECT(3, "'base_model.model.model.embed_tokens.base_layer.weight' is not the base model's",
+           "@FT train @D/ok.yaml lora_model_dir=" FT_ROOT "/tests/golden/ends-tied 2>&1");
+}
+
 CASE(f27_rank_above_the_module)
 {
     fresh_folder();

@@ -130,7 +130,11 @@ CASE(options_that_contradict_each_other)
     expect_error(NEEDED "adapter: qlora\n", ":5:10", "not supported yet");
     expect_error(NEEDED "device: cuda\nbf16: false\n", ":6:7", "exclude each other");
     expect_error(NEEDED "load_in_4bit: true\n", ":5:1", "not supported yet");
-    expect_error(NEEDED "peft_trainable_token_indices: [1]\n", ":5:1", "not supported yet");
+    expect_error(NEEDED "embedding_lr: 1e-4\n", ":5:1", "not supported yet");
+    expect_error(NEEDED "peft_trainable_token_indices: [1, x]\n", ":5:35", "whole numbers from 0");
+    expect_error(NEEDED "peft_trainable_token_indices: {lm_head: a}\n", ":5:41",
+                 "whole numbers from 0");
+    expect_error(NEEDED "bias: lora\n", ":5:7", "lora_only");
     expect_error(NEEDED "rl: dpo\n", ":5:1", "not supported");
     expect_error(NEEDED "plugins: [mine.Plugin]\n", ":5:11", "mine.Plugin");
 #define TEXT "base_model: m\noutput_dir: o\ndatasets:\n  - path: x.jsonl\n    "

@@ -1,0 +1,72 @@
+/* Which programs load an adapter that was trained, and how. What each of them refuses or ignores:
+ * PEFT reads all that ft writes; of vLLM (lora/peft_helper.py, lora_model.py) and llama.cpp
+ * (convert_lora_to_gguf.py) it is what their sources say. */
+#include "cli/engines.h"
+
+/* A trait, and why a program does not load it; NULL: it does. The first that fits is said. */
+static const struct obstacle {
+    unsigned trait;
+    const char *vllm, *llama;
+} obstacles[] = {
+    {FT_TRAIT_METHOD, "loads plain LoRA only", "loads plain LoRA only"},
+    {FT_TRAIT_MODULES, "does not load modules_to_save", "does not load modules_to_save"},
+    {FT_TRAIT_BIASES, "does not load trained biases", "does not load trained biases"},
+    {FT_TRAIT_TOKENS, "does not load trained tokens", "does not load trained tokens"},
+    {FT_TRAIT_EMBEDDING, NULL, "does not load an adapter on the embedding"},
+    {FT_TRAIT_RANKS, "ignores rank and alpha patterns", "ignores alpha patterns"},
+    {FT_TRAIT_RSLORA, NULL, "ignores rsLoRA"},
+};
+
+enum { OBSTACLES = sizeof obstacles / sizeof *obstacles };
+
+static const char *obstacle_of(const struct ft_job *j, bool llama)
+{
+    const unsigned traits = ft_adapter_traits(j->adapter);
+    for (int i = 0; i < OBSTACLES; i++) {
+        const char *why = llama ? obstacles[i].llama : obstacles[i].vllm;
+        if (why && (traits & obstacles[i].trait))
+            return why;
+    }
+    if (llama && (traits & FT_TRAIT_HEAD) && ft_model_decoder(j->model)->tied)
+        return "does not load an adapter on a head that is the embedding";
+    return NULL;
+}
+
+/* vLLM takes these as --max-lora-rank. */
+static int vllm_rank(int64_t r)
+{
+    static const int choices[] = {1, 8, 16, 32, 64, 128, 256, 320, 512};
+    for (size_t i = 0; i < sizeof choices / sizeof *choices; i++)
+        if (r <= choices[i])
+            return choices[i];
+    return 0;
+}
+
+static void print_vllm(FILE *out, const struct ft_job *j)
+{
+    const char *dir = j->config->output_dir, *why = obstacle_of(j, false);
+    const int rank = vllm_rank(ft_adapter_max_rank(j->adapter));
+    bool differs = false;
+    if (ft_served_differs(&j->served, j->model_path, &differs))
+        ft_status_clear_errors();
+    if (why)
+        fprintf(out, "  vLLM       %s: merge the adapter first\n", why);
+    else if (rank)
+        fprintf(out,
+                "  vLLM       vllm serve %s --enable-lora --max-lora-rank %d --lora-modules "
+                "name=%s%s%s\n",
+                j->base_name, rank, dir, differs ? " --tokenizer " : "", differs ? dir : "");
+    else
+        fprintf(out, "  vLLM       loads ranks up to 512 only\n");
+}
+
+void ft_print_engines(FILE *out, const struct ft_job *j)
+{
+    const char *dir = j->config->output_dir, *why = obstacle_of(j, true);
+    fprintf(out, "  PEFT       PeftModel.from_pretrained(model, \"%s\")\n", dir);
+    print_vllm(out, j);
+    if (why)
+        fprintf(out, "  llama.cpp  %s: merge the adapter first\n", why);
+    else
+        fprintf(out, "  llama.cpp  convert_lora_to_gguf.py --base %s %s\n", j->base_name, dir);
+}
