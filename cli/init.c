@@ -370,7 +370,7 @@ static int choose_template(struct init *o, const char *folder)
     ft_free(name);
     if (has)
         return FT_OK;
-    int rc = ft_tokenizer_open_folder(&t, folder);
+    int rc = ft_tokenizer_open_folder(&t, folder, NULL);
     o->template = "alpaca"; /* needs no token of its own */
     for (size_t i = sizeof known / sizeof *known; i-- > 0 && !rc;)
         if (ft_tokenizer_id(t, known[i].token) >= 0)

@@ -221,7 +221,7 @@ static int open_tools(struct tools *t, const char *model)
         return ft_tokenizer_open(&t->tokenizer, model);
     int rc = ft_hub_find(&folder, &cached, "model", model, NULL, NULL);
     if (!rc)
-        rc = ft_tokenizer_open_folder(&t->tokenizer, folder);
+        rc = ft_tokenizer_open_folder(&t->tokenizer, folder, NULL);
     if (!rc)
         rc = ft_chat_open(&t->chat, folder);
     ft_free(folder);

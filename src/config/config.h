@@ -91,6 +91,8 @@ struct ft_config {
     const char *chat_template, *chat_template_jinja, *default_system_message;
     const struct ft_yaml *chat_template_kwargs;
     const char **special_tokens; /* pairs: name, token */
+    const char **tokens;         /* NULL ends, or NULL */
+    bool resize_token_embeddings_to_32x;
     const char *dataset_prepared_path;
     int64_t skip_bad_records;
     const char **allow_data_problems;

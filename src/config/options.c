@@ -186,6 +186,13 @@ const struct ft_option ft_options[] = {
     OTHER(chat_template_kwargs, FT_T_MAP, "data",
           "What templates are given besides the messages, e.g. {enable_thinking: false}."),
     TEXT(default_system_message, "data", "A system message for conversations that have none."),
+    OTHER(tokens, FT_T_TEXTS, "data",
+          "Tokens to add to the tokenizer. The model's vocabulary grows where it has no row for "
+          "them, and those rows must be trained: lora_modules_to_save or "
+          "peft_trainable_token_indices. Tokens of special_tokens and eot_tokens that the "
+          "tokenizer does not have are added likewise."),
+    BOOL(resize_token_embeddings_to_32x, "false", "data",
+         "A vocabulary that grows does so to a multiple of 32."),
     OTHER(special_tokens, FT_T_TOKENS, "data",
           "Other special tokens than the model's: {eos_token: ..., bos_token: ...}. They must be "
           "in the vocabulary."),

@@ -528,7 +528,7 @@ static void apply_options(struct ft_format *f)
             *own[i].to = own[i].from;
 }
 
-/* Tokens that end turns must be one id each: ft does not add to the vocabulary. */
+/* Tokens that end turns must be one id each. */
 static int find_end_tokens(struct ft_format *f, const struct ft_tokenizer *t)
 {
     int n = 0;
@@ -540,8 +540,7 @@ static int find_end_tokens(struct ft_format *f, const struct ft_tokenizer *t)
         if (f->end_tokens[i] < 0) {
             ft_fail(FT_ECONFIG, "'eot_tokens' has '%s', which is not in the model's vocabulary",
                     f->o->end_tokens[i]);
-            ft_hint("a new token would need an embedding of its own, and adapters do not train "
-                    "those; choose a token that the tokenizer has");
+            ft_hint("choose a token that the tokenizer has, or add it: 'tokens' lists new ones");
             return FT_ECONFIG;
         }
     }

@@ -41,8 +41,13 @@ static int want(struct ft_model *m, enum ft_weight_kind kind, struct ft_tensor *
     const char *path = copy ? path_of(m, copy) : NULL;
     if (!path)
         return FT_ERESOURCE;
-    m->weights[m->n_weights++] = (struct ft_weight){
-        .name = copy, .path = path, .kind = kind, .rows = rows, .cols = cols, .slot = slot};
+    m->weights[m->n_weights++] = (struct ft_weight){.name = copy,
+                                                    .path = path,
+                                                    .kind = kind,
+                                                    .rows = rows,
+                                                    .cols = cols,
+                                                    .stored = rows,
+                                                    .slot = slot};
     return FT_OK;
 }
 

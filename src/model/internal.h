@@ -105,6 +105,7 @@ struct ft_weight {
     const char *path; /* in transformers */
     enum ft_weight_kind kind;
     int64_t rows, cols; /* cols 0: a vector of `rows` */
+    int64_t stored;     /* rows that the file has; the others begin as their mean */
     bool elsewhere;     /* its value is not the model's: nothing is loaded into it */
     bool transposed;    /* the file has (cols, rows) */
     struct ft_tensor **slot;

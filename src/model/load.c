@@ -69,7 +69,7 @@ size_t ft_model_staging(const struct ft_model *m)
 
 static int64_t row_count(const struct ft_weight *w)
 {
-    return w->cols ? w->rows : 1;
+    return w->cols ? w->stored : 1;
 }
 
 static bool all_finite(const void *data, size_t n, enum ft_dtype dtype)
@@ -283,17 +283,66 @@ static int read_rows(const struct ft_weight *w, int64_t first, int64_t count, bo
     return FT_OK;
 }
 
+/* The mean of the rows that the file has, as a row of its dtype. */
+static int mean_row(const struct ft_weight *w, float *out)
+{
+    const size_t cols = (size_t)row_elements(w);
+    double *sums;
+    char *row;
+    FT_TRY(ft_alloc(&sums, cols, sizeof *sums));
+    int rc = ft_alloc(&row, cols, ft_dtype_size(w->dtype));
+    for (int64_t r = 0; r < w->stored && !rc; r++) {
+        rc = read_rows(w, r, 1, true, row);
+        for (size_t c = 0; c < cols && !rc; c++)
+            sums[c] += (double)ft_element_get(row, c, w->dtype);
+    }
+    for (size_t c = 0; c < cols && !rc; c++) {
+        ft_element_put(row, c, w->dtype, (float)(sums[c] / (double)w->stored));
+        out[c] = ft_element_get(row, c, w->dtype);
+    }
+    ft_free(row);
+    ft_free(sums);
+    return rc;
+}
+
 int ft_model_weight_rows(const struct ft_model *m, int i, int64_t first, int64_t count,
                          bool allow_nonfinite, float *out)
 {
     const struct ft_weight *w = &m->weights[i];
+    const int64_t cols = row_elements(w), end = first + count;
+    const int64_t there = first >= row_count(w) ? 0
+                          : end < row_count(w)  ? count
+                                                : row_count(w) - first;
     char *data;
     FT_ASSERT(!w->transposed || !w->file);
-    FT_TRY(ft_alloc(&data, (size_t)(count * row_elements(w)), ft_dtype_size(w->dtype)));
-    int rc = read_rows(w, first, count, allow_nonfinite, data);
-    for (size_t k = 0; k < (size_t)(count * row_elements(w)) && !rc; k++)
+    FT_TRY(ft_alloc(&data, (size_t)(there * cols), ft_dtype_size(w->dtype)));
+    int rc = there ? read_rows(w, first, there, allow_nonfinite, data) : FT_OK;
+    for (size_t k = 0; k < (size_t)(there * cols) && !rc; k++)
         out[k] = ft_element_get(data, k, w->dtype);
     ft_free(data);
+    if (!rc && there < count)
+        rc = mean_row(w, out + there * cols);
+    for (int64_t r = there + 1; r < count && !rc; r++)
+        memcpy(out + r * cols, out + there * cols, (size_t)cols * sizeof *out);
+    return rc;
+}
+
+/* The rows that the file does not have, where the graph has placed the weight. */
+static int load_new_rows(const struct ft_model *m, int i, struct ft_graph *g)
+{
+    const struct ft_weight *w = &m->weights[i];
+    struct ft_tensor *t = *w->slot;
+    const size_t cols = (size_t)row_elements(w), size = ft_dtype_size(t->dtype);
+    float *row;
+    if (w->stored == w->rows || w->elsewhere)
+        return FT_OK;
+    FT_TRY(ft_alloc(&row, cols, sizeof *row));
+    int rc = ft_model_weight_rows(m, i, w->stored, 1, true, row);
+    for (size_t c = 0; c < cols && !rc && t->dtype != FT_F32; c++)
+        ft_element_put(row, c, t->dtype, row[c]); /* never ahead of what is read */
+    for (int64_t r = w->stored; r < w->rows && !rc; r++)
+        rc = ft_graph_write_part(g, t, (size_t)(r * ft_tensor_ld(t)) * size, row, cols * size);
+    ft_free(row);
     return rc;
 }
 
@@ -334,6 +383,8 @@ int ft_model_load(struct ft_model *m, struct ft_graph *g, struct ft_pool *pool,
         rc = load_rounds(&l, g, pool, buffers, at, progress, ctx);
     if (!rc)
         rc = load_all_turned(m, g, l.scan);
+    for (int i = 0; i < m->n_weights && !rc; i++)
+        rc = load_new_rows(m, i, g);
     if (buffers) {
         b->dev->sync(b); /* after a failure, copies may still be on their way */
         b->dev->host_free(b, buffers);

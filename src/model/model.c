@@ -156,6 +156,15 @@ int ft_model_weight_find(const struct ft_model *m, const char *path)
     return -1;
 }
 
+void ft_model_enlarge(struct ft_model *m, int64_t rows)
+{
+    FT_ASSERT(rows >= m->decoder.vocab);
+    for (int i = 0; i < m->n_weights; i++)
+        if (m->weights[i].slot == &m->embed || m->weights[i].slot == &m->head)
+            m->weights[i].rows = rows;
+    m->decoder.vocab = rows;
+}
+
 int ft_model_untie(struct ft_model *m)
 {
     const struct ft_decoder *d = &m->decoder;

@@ -74,6 +74,9 @@ struct ft_model_weight {
 };
 int ft_model_weights(const struct ft_model *m);
 struct ft_model_weight ft_model_weight(const struct ft_model *m, int i);
+/* Rows are added to the embedding and the head, up to a vocabulary of `rows`; they begin as the
+ * mean of the others. Before anything else asks for the weights. */
+void ft_model_enlarge(struct ft_model *m, int64_t rows);
 /* From now on a head that is the embedding is a weight of its own, which begins with the same
  * values; before ft_model_declare. */
 int ft_model_untie(struct ft_model *m);

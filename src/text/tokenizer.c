@@ -31,7 +31,7 @@ struct ft_tokenizer {
     struct ft_added *added;
     int n_added;
     int32_t *added_of; /* by id: number among added, -1: none */
-    int32_t size;
+    int32_t size, own_size;
     struct ft_trie *raw, *normalized;
     struct ft_ids before, after; /* the post-processor's tokens */
     bool shares;                 /* all of the above, and the model but for its state */
@@ -153,11 +153,35 @@ static int add_beside(struct ft_tokenizer *t, const char *folder)
     return rc;
 }
 
-/* What is looked up among the added tokens, once all are there. */
-static int index_added(struct ft_tokenizer *t)
+static int add_more(struct ft_tokenizer *t, const struct ft_new_token *more, const char *folder)
+{
+    int n = 0;
+    while (more && more[n].content)
+        n++;
+    struct ft_added *all = ft_arena_alloc(&t->arena, (size_t)(t->n_added + n + 1), sizeof *all);
+    if (!all)
+        return FT_ERESOURCE;
+    memcpy(all, t->added, (size_t)t->n_added * sizeof *all);
+    t->added = all;
+    for (int i = 0; i < n; i++) {
+        const struct ft_beside one = {
+            .token = {.content = more[i].content, .id = -1, .special = more[i].special}};
+        if (!more[i].if_missing || id_for(t, more[i].content) >= t->own_size)
+            FT_TRY(add_one(t, &one, t->n_added, folder));
+    }
+    return FT_OK;
+}
+
+static void find_size(struct ft_tokenizer *t)
 {
     for (int i = 0; i < t->n_added; i++)
         t->size = t->added[i].id >= t->size ? t->added[i].id + 1 : t->size;
+}
+
+/* What is looked up among the added tokens, once all are there. */
+static int index_added(struct ft_tokenizer *t)
+{
+    find_size(t);
     t->added_of = ft_arena_alloc(&t->arena, (size_t)t->size + 1, sizeof *t->added_of);
     if (!t->added_of)
         return FT_ERESOURCE;
@@ -285,7 +309,8 @@ static int read_parts(struct ft_tokenizer *t, const json_t *root, const char *fi
 }
 
 /* folder: whose other files count too; NULL: none do. */
-static int open_file(struct ft_tokenizer **out, const char *path, const char *folder)
+static int open_file(struct ft_tokenizer **out, const char *path, const char *folder,
+                     const struct ft_new_token *more)
 {
     const unsigned since = ft_alloc_failures();
     struct ft_tokenizer *t;
@@ -300,6 +325,10 @@ static int open_file(struct ft_tokenizer **out, const char *path, const char *fo
     json_decref(root);
     if (!rc && folder)
         rc = add_beside(t, folder);
+    find_size(t);
+    t->own_size = t->size;
+    if (!rc && more)
+        rc = add_more(t, more, folder);
     if (!rc)
         rc = index_added(t);
     if (!rc)
@@ -314,14 +343,20 @@ static int open_file(struct ft_tokenizer **out, const char *path, const char *fo
 
 int ft_tokenizer_open(struct ft_tokenizer **out, const char *path)
 {
-    return open_file(out, path, NULL);
+    return open_file(out, path, NULL, NULL);
 }
 
-int ft_tokenizer_open_folder(struct ft_tokenizer **out, const char *folder)
+int32_t ft_tokenizer_own_size(const struct ft_tokenizer *t)
+{
+    return t->own_size;
+}
+
+int ft_tokenizer_open_folder(struct ft_tokenizer **out, const char *folder,
+                             const struct ft_new_token *more)
 {
     char *path = ft_path_join(folder, "tokenizer.json");
     *out = NULL;
-    int rc = path ? open_file(out, path, folder) : FT_ERESOURCE;
+    int rc = path ? open_file(out, path, folder, more) : FT_ERESOURCE;
     ft_free(path);
     return rc;
 }

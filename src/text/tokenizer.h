@@ -15,10 +15,19 @@ struct ft_tokenizer;
 
 /* Reads tokenizer.json alone, as the tokenizers library does. FT_EDATA. */
 int ft_tokenizer_open(struct ft_tokenizer **out, const char *path);
+/* A token to be added to a folder's, as transformers' add_tokens and add_special_tokens do it. */
+struct ft_new_token {
+    const char *content; /* NULL ends a list */
+    bool special;
+    bool if_missing; /* one that the tokenizer has stays as it is */
+};
 /* A model folder's tokenizer as transformers' AutoTokenizer has it: with the tokens and flags that
- * stand in tokenizer_config.json, special_tokens_map.json and added_tokens.json. FT_EDATA, also
- * where the files contradict one another. */
-int ft_tokenizer_open_folder(struct ft_tokenizer **out, const char *folder);
+ * stand in tokenizer_config.json, special_tokens_map.json and added_tokens.json; then with `more`
+ * (NULL: none). FT_EDATA, also where the files contradict one another. */
+int ft_tokenizer_open_folder(struct ft_tokenizer **out, const char *folder,
+                             const struct ft_new_token *more);
+/* Ids from here on are those of `more`. */
+int32_t ft_tokenizer_own_size(const struct ft_tokenizer *t);
 void ft_tokenizer_close(struct ft_tokenizer *t);
 /* The same tokenizer for another thread, with working memory of its own; t must outlive it. */
 int ft_tokenizer_share(struct ft_tokenizer **out, const struct ft_tokenizer *t);

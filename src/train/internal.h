@@ -64,6 +64,11 @@ struct ft_tensor *ft_token_rows_embed(const struct ft_job *j, struct ft_graph *g
                                       const struct ft_embed_args *base, struct ft_tensor *h);
 void ft_token_rows_head(struct ft_job *j, struct ft_graph *g, struct ft_head_loss_args *head);
 
+/* --- new_tokens.c: tokens that the config adds --- */
+
+int ft_new_tokens_open(struct ft_job *j);        /* after the model, before the adapter */
+int ft_new_tokens_check(const struct ft_job *j); /* after the adapter: FT_ECONFIG */
+
 /* --- objective.c: what is done with the hidden states --- */
 
 /* Appends the loss to the current program; keys of dropout, or NULL. */

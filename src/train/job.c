@@ -61,7 +61,9 @@ int ft_job_open(struct ft_job *j, const struct ft_config *c, const struct ft_job
     j->base_name = cached ? c->base_model : j->model_path;
     FT_TRY(ft_model_open(&j->model, j->model_path));
     FT_TRY(ft_tokenizer_check(j->model_path, ft_model_decoder(j->model)->vocab));
+    FT_TRY(ft_new_tokens_open(j));
     FT_TRY(ft_job_open_adapter(j));
+    FT_TRY(ft_new_tokens_check(j));
     FT_TRY(open_pool(j));
     FT_TRY(ft_job_open_data(j, hooks));
     return open_rest(j);

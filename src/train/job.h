@@ -30,10 +30,17 @@ struct ft_batch {
 };
 
 /* How conversations were rendered, and what ended them and other texts. */
+struct ft_added_token {
+    char *content;
+    int32_t id;
+    bool special;
+};
 struct ft_served {
     char *template; /* NULL: no conversations */
     char *eos;      /* what ends turns, if that is not the tokenizer's eos_token; or NULL */
     int64_t vocab;  /* the model's */
+    struct ft_added_token *added; /* tokens that the model's own tokenizer does not have */
+    int n_added;
     struct ft_ends ends[FT_ENDS];
     char *end_tokens[FT_ENDS];
 };
@@ -60,6 +67,7 @@ struct ft_job {
     } token_rows[FT_ROWS_OF];
     bool head_follows;     /* the head takes the embedding's rows */
     json_t *token_indices; /* PEFT's trainable_token_indices; or NULL */
+    int64_t new_rows;      /* that the vocabulary has grown by; at most 0: none */
     json_t *continued;     /* adapter_config.json of the adapter that is gone on from; or NULL */
     struct ft_dataset train, held;
     struct ft_job_data { /* each entry of datasets and test_datasets: its files and audit */

@@ -238,8 +238,11 @@ static char *model_card(const struct ft_output *o, const struct ft_job *j, const
 
 static int write_card(const struct ft_output *o, const struct ft_job *j)
 {
-    char licence[128];
+    char licence[128], resize[96] = "";
     FT_TRY(base_licence(j, licence));
+    if (j->new_rows > 0)
+        snprintf(resize, sizeof resize, "base.resize_token_embeddings(%lld)\n",
+                 (long long)ft_model_decoder(j->model)->vocab);
     char *path = ft_path_join(o->folder, "README.md");
     char *text =
         ft_job_trains_model(j)
@@ -248,12 +251,14 @@ static int write_card(const struct ft_output *o, const struct ft_job *j)
                         "A LoRA adapter for `%s`, trained with ft " FT_VERSION
                         ": rank %lld on %d modules.\n\n`run.json` has the config and the hashes "
                         "of everything it was trained from, `metrics.jsonl` the losses.\n\n"
-                        "```python\nfrom peft import AutoPeftModelForCausalLM\n"
-                        "model = AutoPeftModelForCausalLM.from_pretrained(\"%s\")\n```\n",
+                        "```python\nfrom peft import PeftModel\n"
+                        "from transformers import AutoModelForCausalLM\n"
+                        "base = AutoModelForCausalLM.from_pretrained(\"%s\")\n%s"
+                        "model = PeftModel.from_pretrained(base, \"%s\")\n```\n",
                         j->base_name, licence[0] ? "license: " : "", licence,
                         licence[0] ? "\n" : "", j->base_name,
                         (long long)ft_adapter_max_rank(j->adapter), ft_adapter_modules(j->adapter),
-                        o->folder);
+                        j->base_name, resize, o->folder);
     int rc = path && text ? ft_file_write(path, text, strlen(text)) : FT_ERESOURCE;
     ft_free(text);
     ft_free(path);

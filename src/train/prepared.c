@@ -115,6 +115,8 @@ static int find_key(char key[65], const struct ft_source *s, const struct ft_tex
     add_list(&h, "role", o->roles);
     add_list(&h, "trained", o->roles_to_train);
     add_list(&h, "end", o->end_tokens);
+    add_list(&h, "new", (const char *const *)t->config->tokens);
+    add_list(&h, "new end", (const char *const *)t->config->eot_tokens);
     snprintf(numbers, sizeof numbers, "%d %d %d %d %lld %lld", o->train_on_eos, o->train_on_inputs,
              o->drop_system_message, o->split_thinking,
              ft_format_cuts(s->format) ? (long long)s->prepare.sequence_len : 0,

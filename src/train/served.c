@@ -11,8 +11,7 @@
 
 #include <string.h>
 
-static const char *const copied[] = {"tokenizer.json", "tokenizer.model", "vocab.json",
-                                     "merges.txt", "added_tokens.json"};
+static const char *const copied[] = {"tokenizer.model", "vocab.json", "merges.txt"};
 #define COUNT(a) (sizeof(a) / sizeof *(a))
 
 /* --- what the datasets say --- */
@@ -60,6 +59,9 @@ void ft_served_free(struct ft_served *v)
     ft_free(v->eos);
     for (int i = 0; i < FT_ENDS; i++)
         ft_free(v->end_tokens[i]);
+    for (int i = 0; i < v->n_added; i++)
+        ft_free(v->added[i].content);
+    ft_free(v->added);
     *v = (struct ft_served){0};
 }
 
@@ -159,6 +161,63 @@ static void set_tokens(json_t *o, const struct ft_served *v, const struct ft_con
         set_token(o, "eos_token", v->eos);
 }
 
+/* --- new tokens --- */
+
+/* As tokenizer.json and tokenizer_config.json have it. */
+static json_t *token_object(const struct ft_added_token *t)
+{
+    return json_pack("{ss sb sb sb sb sb}", "content", t->content, "single_word", 0, "lstrip", 0,
+                     "rstrip", 0, "normalized", 0, "special", (int)t->special);
+}
+
+static int write_tokenizer(const struct place *p, const struct ft_served *v)
+{
+    const unsigned since = ft_alloc_failures();
+    json_t *root;
+    if (!v->n_added)
+        return copy(p, "tokenizer.json");
+    FT_TRY(read_object(p, "tokenizer.json", &root));
+    json_t *list = json_object_get(root, "added_tokens");
+    if (!json_is_array(list)) {
+        list = json_array();
+        json_object_set_new(root, "added_tokens", list);
+    }
+    for (int i = 0; i < v->n_added; i++) {
+        json_t *one = json_pack("{sI}", "id", (json_int_t)v->added[i].id);
+        json_object_update_new(one, token_object(&v->added[i]));
+        json_array_append_new(list, one);
+    }
+    int rc = write_object(p, "tokenizer.json", root, since);
+    json_decref(root);
+    return rc;
+}
+
+/* added_tokens.json, where the folder has one. */
+static int write_added(const struct place *p, const struct ft_served *v)
+{
+    const unsigned since = ft_alloc_failures();
+    json_t *root;
+    if (!v->n_added)
+        return copy(p, "added_tokens.json");
+    FT_TRY(read_object(p, "added_tokens.json", &root));
+    const bool there = json_object_size(root) > 0;
+    for (int i = 0; i < v->n_added; i++)
+        json_object_set_new(root, v->added[i].content, json_integer(v->added[i].id));
+    int rc = there ? write_object(p, "added_tokens.json", root, since) : FT_OK;
+    json_decref(root);
+    return rc;
+}
+
+static void set_decoder(json_t *config, const struct ft_served *v)
+{
+    json_t *decoder = json_object_get(config, "added_tokens_decoder");
+    for (int i = 0; i < v->n_added && json_is_object(decoder); i++) {
+        char id[16];
+        snprintf(id, sizeof id, "%d", v->added[i].id);
+        json_object_set_new(decoder, id, token_object(&v->added[i]));
+    }
+}
+
 /* The template's text, or the default one of a list of named ones. */
 static void set_template(json_t *o, const char *text)
 {
@@ -192,10 +251,11 @@ static int write_config(const struct place *p, const struct ft_served *v, const 
 {
     const unsigned since = ft_alloc_failures();
     json_t *config;
-    if (own_template && !renames(v, c))
+    if (own_template && !renames(v, c) && !v->n_added)
         return copy(p, "tokenizer_config.json");
     FT_TRY(read_object(p, "tokenizer_config.json", &config));
     set_tokens(config, v, c);
+    set_decoder(config, v);
     if (!own_template)
         set_template(config, v->template);
     int rc = write_object(p, "tokenizer_config.json", config, since);
@@ -335,6 +395,8 @@ static int write_all(const struct place *p, const struct ft_served *v, const str
     bool own;
     for (size_t i = 0; i < COUNT(copied); i++)
         FT_TRY(copy(p, copied[i]));
+    FT_TRY(write_tokenizer(p, v));
+    FT_TRY(write_added(p, v));
     FT_TRY(is_own_template(p->from, v, &own));
     FT_TRY(write_config(p, v, c, own));
     FT_TRY(write_map(p, v, c));

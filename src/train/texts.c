@@ -44,6 +44,61 @@ static int check_allowed(const struct ft_config *c)
     return FT_OK;
 }
 
+/* Whether ft never looks at the token of this name. */
+static bool is_unused(const char *name)
+{
+    return strcmp(name, "pad_token") == 0 || strcmp(name, "unk_token") == 0;
+}
+
+int ft_texts_new_tokens(const struct ft_config *c, struct ft_new_token **out)
+{
+    struct ft_new_token *list;
+    size_t n = 0, room = 1;
+    for (const char **p = c->special_tokens; p && *p; p += 2)
+        room++;
+    for (const char **p = c->eot_tokens; p && *p; p++)
+        room++;
+    for (const char **p = c->tokens; p && *p; p++)
+        room++;
+    FT_TRY(ft_alloc(&list, room, sizeof *list));
+    for (const char **p = c->special_tokens; p && *p; p += 2)
+        if (!is_unused(p[0]))
+            list[n++] = (struct ft_new_token){p[1], true, true};
+    for (const char **p = c->tokens; p && *p; p++)
+        list[n++] = (struct ft_new_token){*p, false, false};
+    for (const char **p = c->eot_tokens; p && *p; p++)
+        list[n++] = (struct ft_new_token){*p, true, true};
+    *out = list;
+    return FT_OK;
+}
+
+/* Which tokens the tokenizer gets: one of them may have been a slip of the pen. */
+static void say_new_tokens(const struct ft_texts *t)
+{
+    char text[256] = "";
+    size_t at = 0;
+    const int32_t first = ft_tokenizer_own_size(t->tokenizer),
+                  end = ft_tokenizer_size(t->tokenizer);
+    for (int32_t id = first; id < end && at < sizeof text - 1; id++)
+        at += (size_t)snprintf(text + at, sizeof text - at, "%s'%s' (%d)", at ? ", " : "",
+                               ft_tokenizer_token(t->tokenizer, id), id);
+    if (at)
+        ft_notice((struct ft_where){.file = t->folder}, "the tokenizer gets %d new token%s: %s%s",
+                  end - first, end - first == 1 ? "" : "s", text,
+                  at >= sizeof text - 1 ? ", ..." : "");
+}
+
+static int open_tokenizer(struct ft_texts *t, const char *folder)
+{
+    struct ft_new_token *more;
+    FT_TRY(ft_texts_new_tokens(t->config, &more));
+    int rc = ft_tokenizer_open_folder(&t->tokenizer, folder, more);
+    ft_free(more);
+    if (!rc)
+        say_new_tokens(t);
+    return rc;
+}
+
 /* The config's own special tokens in the place of the model's. */
 static int set_special(struct ft_texts *t)
 {
@@ -63,21 +118,12 @@ static int set_special(struct ft_texts *t)
                 ft_hint("did you mean '%s'?", near);
             return FT_ECONFIG;
         }
-        const bool unused = strcmp(p[0], "pad_token") == 0 || strcmp(p[0], "unk_token") == 0;
-        if (ft_tokenizer_id(t->tokenizer, p[1]) < 0 && unused) {
+        if (ft_tokenizer_id(t->tokenizer, p[1]) < 0) { /* not among the new ones: not used */
             ft_notice(
                 ft_config_where(t->config, "special_tokens"),
                 "'%s' as %s is not in the model's vocabulary: ft never pads, and does without",
                 p[1], p[0]);
             continue;
-        }
-        if (ft_tokenizer_id(t->tokenizer, p[1]) < 0) {
-            ft_fail_at(ft_config_where(t->config, "special_tokens"), FT_ECONFIG,
-                       "'special_tokens' has '%s' as %s, which is not in the model's vocabulary",
-                       p[1], p[0]);
-            ft_hint("a new token would need an embedding of its own, and adapters do not train "
-                    "those; choose a token that the tokenizer has");
-            return FT_ECONFIG;
         }
         if (json_object_set_new(t->special, p[0], json_string(p[1])))
             return ft_short_of_memory();
@@ -99,6 +145,9 @@ static int read_embeddings(struct ft_texts *t)
     const json_t *n = json_object_get(root, "vocab_size");
     n = n ? n : json_object_get(json_object_get(root, "text_config"), "vocab_size");
     t->embeddings = json_number_value(n) > 0 ? (int64_t)json_number_value(n) : 0;
+    const int32_t size = ft_tokenizer_size(t->tokenizer);
+    if (size > ft_tokenizer_own_size(t->tokenizer) && t->embeddings && t->embeddings < size)
+        t->embeddings = size; /* rows are added */
     json_decref(root);
     return FT_OK;
 }
@@ -118,7 +167,7 @@ int ft_texts_open(struct ft_texts *t, const struct ft_config *c, const char *fol
                 "one; or give a tokenized dataset");
     }
     if (!rc)
-        rc = ft_tokenizer_open_folder(&t->tokenizer, folder);
+        rc = open_tokenizer(t, folder);
     if (!rc)
         rc = ft_special_tokens(&t->special, folder);
     if (!rc)

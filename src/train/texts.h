@@ -22,6 +22,9 @@ struct ft_texts {
 int ft_texts_open(struct ft_texts *t, const struct ft_config *c, const char *folder,
                   struct ft_pool *pool);
 void ft_texts_close(struct ft_texts *t);
+/* The tokens that the config adds to the tokenizer, or gives it another name for; the caller frees
+ * the list, not the texts. */
+int ft_texts_new_tokens(const struct ft_config *c, struct ft_new_token **out);
 /* SHA-256 of a model folder's tokenizer.json, which tokenized files carry as tokenizer_sha256; ""
  * if there is none. FT_ERESOURCE. */
 int ft_tokenizer_sha256(const char *folder, char hex[65]);

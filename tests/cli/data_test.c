@@ -149,12 +149,30 @@ CASE(f18_tokenizers_with_unknown_parts)
     CHECK_INT(shell("test ! -e @D/out"), 0);
 }
 
-CASE(tokens_that_would_be_new_are_refused)
+CASE(tokens_that_are_new_get_ids_and_rows)
 {
-    fresh_text("completion", "{\"text\": \"x\"}");
-    EXPECT(2, "'<|new|>' as eos_token, which is not in the model's vocabulary",
+    fresh_text("completion", "{\"text\": \"a<|one|>b<|two|>\"}");
+    EXPECT(0, "gets 1 new token: '<|new|>' (2048)",
            "@FT data @D/c.yaml 'special_tokens={eos_token: <|new|>}' 2>&1");
-    EXPECT(2, "'eot_tokens' has '<|new|>'", "@FT data @D/c.yaml 'eot_tokens=[<|new|>]' 2>&1");
+    EXPECT(0, "gets 1 new token: '<|new|>' (2048)",
+           "@FT data @D/c.yaml 'eot_tokens=[<|new|>]' 2>&1");
+    EXPECT(0, "gets 2 new tokens: '<|one|>' (2048), '<|two|>' (2049)",
+           "@FT data @D/c.yaml 'tokens=[<|one|>,<|two|>]' 2>&1");
+    CHECK_HAS(shell_output, "longest document       5"); /* a, one, b, two, the end */
+    EXPECT(2, "'<|one|>' (id 2048) adds a row to the embedding, which is not trained",
+           "@FT train @D/c.yaml 'tokens=[<|one|>,<|two|>]' 2>&1");
+    CHECK_HAS(shell_output, "'peft_trainable_token_indices: [2048, 2049]'");
+    EXPECT(2, "adds a row to the embedding and the head, which is not trained",
+           "@FT train @D/c.yaml 'tokens=[<|one|>]' 'lora_modules_to_save=[embed_tokens]' 2>&1");
+    EXPECT(2, "with 'adapter: full' that is not supported yet",
+           "@FT train @D/c.yaml 'tokens=[<|one|>]' adapter=full 2>&1");
+    EXPECT(0, "resize_token_embeddings(2080)",
+           "@FT train @D/c.yaml 'tokens=[<|one|>,<|two|>]' resize_token_embeddings_to_32x=true "
+           "'lora_modules_to_save=[embed_tokens, lm_head]' 2>&1");
+    EXPECT(0, "[2080,192]", "head -c 20000 @D/out/adapter_model.safetensors | tr -d '\\000'");
+    EXPECT(0, "\"<|two|>\"", "grep -A1 '\"id\": 2049' @D/out/tokenizer.json");
+    EXPECT(0, "longest document       5",
+           "@FT data @D/c.yaml base_model=@D/out 2>&1"); /* its own */
     EXPECT(0, "documents", "@FT data @D/c.yaml 'special_tokens={eos_token: <s>}' 2>&1");
 }
 

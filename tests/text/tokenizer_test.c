@@ -187,7 +187,7 @@ CASE(tokens_that_stand_beside_tokenizer_json)
         struct ft_tokenizer *t;
         write_folder(folder, json_object_get(one, "files"));
         snprintf(name, sizeof name, "case %zu", i);
-        const int rc = ft_tokenizer_open_folder(&t, folder);
+        const int rc = ft_tokenizer_open_folder(&t, folder, NULL);
         if (rc != (json_is_null(ids) ? FT_EDATA : FT_OK))
             check_fail(name, rc, "%s", ft_status_report());
         for (size_t k = 0; !rc && k < json_array_size(ids); k++)

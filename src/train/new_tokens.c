@@ -1,0 +1,150 @@
+/* Tokens that the config adds to the tokenizer: their ids, the rows that the model gets for them,
+ * and whether those rows are trained. */
+#include "train/internal.h"
+
+#include "core/file.h"
+#include "core/mem.h"
+#include "text/tokenizer.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static struct ft_where asked_at(const struct ft_job *j)
+{
+    const char *const keys[] = {"tokens", "special_tokens", "eot_tokens"};
+    for (int i = 0; i < 2; i++)
+        if (ft_config_is_set(j->config, keys[i]))
+            return ft_config_where(j->config, keys[i]);
+    return ft_config_where(j->config, keys[2]);
+}
+
+/* Those of the list that the tokenizer did not have. */
+static int note_new(struct ft_job *j, const struct ft_tokenizer *t, const struct ft_new_token *list,
+                    int n)
+{
+    struct ft_served *v = &j->served;
+    FT_TRY(ft_alloc(&v->added, (size_t)n + 1, sizeof *v->added));
+    for (int i = 0; i < n; i++) {
+        const int32_t id = ft_tokenizer_id(t, list[i].content);
+        bool known = id < ft_tokenizer_own_size(t);
+        for (int k = 0; k < v->n_added; k++)
+            known = known || v->added[k].id == id;
+        if (known)
+            continue;
+        char *content = ft_strdup(list[i].content);
+        if (!content)
+            return FT_ERESOURCE;
+        v->added[v->n_added++] = (struct ft_added_token){content, id, list[i].special};
+    }
+    return FT_OK;
+}
+
+static int read_tokens(struct ft_job *j, const struct ft_new_token *list, int n)
+{
+    struct ft_tokenizer *t = NULL;
+    char *path = ft_path_join(j->model_path, "tokenizer.json");
+    int rc = path ? FT_OK : FT_ERESOURCE;
+    if (!rc && !ft_file_exists(path))
+        rc = j->config->tokens ? ft_fail_at((struct ft_where){.file = j->model_path}, FT_EDATA,
+                                            "has no tokenizer.json that tokens can be added to")
+                               : FT_OK;
+    else if (!rc)
+        rc = ft_tokenizer_open_folder(&t, j->model_path, list);
+    ft_free(path);
+    if (!rc && t)
+        rc = note_new(j, t, list, n);
+    if (!rc && t) {
+        int64_t rows = ft_tokenizer_size(t);
+        if (j->config->resize_token_embeddings_to_32x)
+            rows = (rows + 31) / 32 * 32;
+        j->new_rows = rows - ft_model_decoder(j->model)->vocab;
+        if (j->new_rows > 0)
+            ft_model_enlarge(j->model, rows);
+    }
+    ft_tokenizer_close(t);
+    return rc;
+}
+
+int ft_new_tokens_open(struct ft_job *j)
+{
+    struct ft_new_token *list;
+    int n = 0;
+    FT_TRY(ft_texts_new_tokens(j->config, &list));
+    while (list[n].content)
+        n++;
+    int rc = n || j->config->resize_token_embeddings_to_32x ? read_tokens(j, list, n) : FT_OK;
+    ft_free(list);
+    return rc;
+}
+
+/* Whether every new row of the embedding (or the head) is trained. */
+static bool is_trained(const struct ft_job *j, enum ft_weight_kind kind)
+{
+    const bool head = kind == FT_W_HEAD, tied = ft_model_decoder(j->model)->tied;
+    const struct ft_token_rows *t =
+        &j->token_rows[head && !j->head_follows ? FT_HEAD_ROWS : FT_EMBEDDING_ROWS];
+    const char *path = NULL;
+    for (int i = 0; i < ft_model_weights(j->model) && !path; i++)
+        if (ft_model_weight(j->model, i).kind == (head && tied ? FT_W_EMBED : kind)) {
+            if (j->whole_of[i] >= 0)
+                return true;
+            path = ft_model_weight(j->model, i).path;
+        }
+    for (int64_t r = ft_model_decoder(j->model)->vocab - (j->new_rows > 0 ? j->new_rows : 0);
+         j->new_rows > 0 && r < ft_model_decoder(j->model)->vocab; r++)
+        if (!t->place || t->place[r] < 0)
+            return false;
+    for (int i = 0; i < j->served.n_added; i++)
+        if (!t->place || t->place[j->served.added[i].id] < 0)
+            return false;
+    return true;
+}
+
+/* How the new rows would be trained. */
+static void hint_of_rows(const struct ft_job *j)
+{
+    const struct ft_decoder *d = ft_model_decoder(j->model);
+    char ids[160] = "";
+    size_t at = 0;
+    for (int64_t r = d->vocab - j->new_rows; r < d->vocab && at < sizeof ids - 32; r++)
+        at += (size_t)snprintf(ids + at, sizeof ids - at, "%s%lld", at ? ", " : "", (long long)r);
+    if (at >= sizeof ids - 32)
+        snprintf(ids + at, sizeof ids - at, ", ...");
+    if (d->tied)
+        ft_hint("'lora_modules_to_save: [%s, %s]' trains all rows, 'peft_trainable_token_indices: "
+                "[%s]' the new ones",
+                d->names.embed, d->names.head, ids);
+    else
+        ft_hint("'lora_modules_to_save: [%s, %s]' trains all rows, 'peft_trainable_token_indices: "
+                "{%s: [%s], %s: [%s]}' the new ones",
+                d->names.embed, d->names.head, d->names.embed, ids, d->names.head, ids);
+}
+
+int ft_new_tokens_check(const struct ft_job *j)
+{
+    const struct ft_served *v = &j->served;
+    const struct ft_decoder *d = ft_model_decoder(j->model);
+    if (!v->n_added && j->new_rows <= 0)
+        return FT_OK;
+    const char *first = v->n_added ? v->added[0].content : "(filling up)";
+    const int32_t id = v->n_added ? v->added[0].id : (int32_t)(d->vocab - j->new_rows);
+    if (j->new_rows > 0 && ft_job_trains_model(j))
+        return ft_fail_at(asked_at(j), FT_ECONFIG,
+                          "the new token '%s' needs a row that the model does not have: with "
+                          "'adapter: full' that is not supported yet",
+                          first);
+    if (is_trained(j, FT_W_EMBED) && is_trained(j, FT_W_HEAD))
+        return FT_OK;
+    if (j->new_rows <= 0) {
+        ft_notice(asked_at(j),
+                  "the new token '%s' takes id %d, a spare row of the model that is not trained: "
+                  "'peft_trainable_token_indices: [%d]' trains it",
+                  first, id, id);
+        return FT_OK;
+    }
+    ft_fail_at(asked_at(j), FT_ECONFIG,
+               "the new token '%s' (id %d) adds a row to the embedding%s, which is not trained",
+               first, id, d->tied ? "" : " and the head");
+    hint_of_rows(j);
+    return FT_ECONFIG;
+}
