@@ -255,6 +255,12 @@ static void dropout_mask_check(const union ft_op_args *a)
     FT_ASSERT(is(d->keys, d->mask->rows, 3) && d->mask->dtype == FT_U8);
 }
 
+static void noise_check(const union ft_op_args *a)
+{
+    const struct ft_noise_args *n = &a->noise;
+    FT_ASSERT(same(n->x, n->y) && is(n->keys, n->x->rows, 3) && is(n->spans, n->x->rows, 2));
+}
+
 static void dropout_check(const union ft_op_args *a)
 {
     FT_ASSERT(same(a->dropout.x, a->dropout.y) && is(a->dropout.keys, a->dropout.x->rows, 3));
@@ -415,6 +421,7 @@ const struct ft_op_row ft_op_rows[FT_OP_COUNT] = {
         NULL),
     ROW(dropout_mask, FT_ROWWISE, KEEP, 0, NONE, 0, NULL),
     ROW(dropout, FT_ROWWISE, AGAIN, SLOT(dropout, add), OVER({0, 0}, {0, 2}), 20, NULL),
+    ROW(noise, FT_ROWWISE, KEEP, 0, OVER({0, 0}), 20, NULL),
     ROW(add, FT_ROWWISE, KEEP, SLOT(add, a), OVER({0, 0}, {0, 1}), 1, NULL),
     ROW(regroup, FT_ROWWISE, KEEP, 0, NONE, 0, NULL),
     ROW(row_norms, FT_ROWWISE, KEEP, 0, NONE, 0, row_norms_cost),

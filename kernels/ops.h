@@ -37,6 +37,7 @@
     X(glu_dx, 3, 2)                                                                                \
     X(dropout_mask, 1, 1)                                                                          \
     X(dropout, 3, 1)                                                                               \
+    X(noise, 3, 1)                                                                                 \
     X(add, 2, 1)                                                                                   \
     X(regroup, 1, 1)                                                                               \
     X(row_norms, 3, 1)                                                                             \
@@ -187,6 +188,21 @@ struct ft_dropout_args {
     uint32_t site;
     uint64_t seed;
 };
+
+/* y = x + alpha / sqrt(L C) u: uniform noise u in (-1, 1), by 2^-15, for a document of L rows of C
+ * columns; drawn as struct ft_dropout_mask_args draws. keys I32 (T,3); spans I32 (T,2): as of
+ * attention. Its gradient is y's. y may overwrite x. Jain et al. 2023, arXiv 2310.05914. */
+struct ft_noise_args {
+    struct ft_tensor *x, *keys, *spans, *y;
+    float alpha;
+    uint64_t seed;
+};
+
+/* One number of 16 bits as what noise is made of. */
+static inline float ft_noise_of(uint32_t number)
+{
+    return ((float)number + 0.5f) * 0x1p-15f - 1.f;
+}
 
 /* y = a + beta b; y may overwrite either. */
 struct ft_add_args {

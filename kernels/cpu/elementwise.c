@@ -1,5 +1,5 @@
-/* The ops that look at one row at a time without summing: embed, rope, glu, dropout, add, regroup.
- */
+/* The ops that look at one row at a time without summing: embed, rope, glu, dropout, noise, add,
+ * regroup. */
 #include "kernels/cpu/cpu.h"
 
 #include "core/rng.h"
@@ -193,9 +193,9 @@ static void glu_dx_rows(const union ft_op_args *args, int64_t t0, int64_t t1)
 #undef ROW
 }
 
-FT_INLINE uint64_t dropout_key(uint64_t seed, int32_t epoch)
+FT_INLINE uint64_t stream_key(uint64_t seed, int32_t epoch, enum ft_rng_use use)
 {
-    return seed + ((uint64_t)(uint32_t)epoch << 32 | FT_RNG_DROPOUT);
+    return seed + ((uint64_t)(uint32_t)epoch << 32 | (uint32_t)use);
 }
 
 /* Philox of 16 neighbouring counters at once: the same numbers as ft_philox. */
@@ -213,18 +213,25 @@ FT_INLINE void philox16(uint32_t c[4][16], uint64_t key)
         }
 }
 
-/* Sixteen bytes of a row's mask, from byte `first` on. */
-FT_INLINE void mask_bytes(uint8_t out[16], const int32_t key[3], uint64_t seed, uint32_t site,
-                          uint32_t least, int64_t first)
+/* The numbers of 16 groups of 8 columns of a row, from group `first` on: four words each. */
+FT_INLINE void draw_groups(uint32_t c[4][16], const int32_t key[3], uint64_t seed, uint32_t site,
+                           enum ft_rng_use use, int64_t first)
 {
-    uint32_t c[4][16], byte[16] = {0};
     for (int l = 0; l < 16; l++) {
         c[0][l] = (uint32_t)(first + l);
         c[1][l] = (uint32_t)key[1];
         c[2][l] = (uint32_t)key[2];
         c[3][l] = site;
     }
-    philox16(c, dropout_key(seed, key[0]));
+    philox16(c, stream_key(seed, key[0], use));
+}
+
+/* Sixteen bytes of a row's mask, from byte `first` on. */
+FT_INLINE void mask_bytes(uint8_t out[16], const int32_t key[3], uint64_t seed, uint32_t site,
+                          uint32_t least, int64_t first)
+{
+    uint32_t c[4][16], byte[16] = {0};
+    draw_groups(c, key, seed, site, FT_RNG_DROPOUT, first);
     for (int w = 0; w < 4; w++)
         for (int l = 0; l < 16; l++)
             byte[l] |= (uint32_t)((c[w][l] & 0xffff) >= least) << (2 * w) |
@@ -268,6 +275,26 @@ static void dropout_rows(const union ft_op_args *args, int64_t t0, int64_t t1)
     }
 }
 
+static void noise_rows(const union ft_op_args *args, int64_t t0, int64_t t1)
+{
+    const struct ft_noise_args *a = &args->noise;
+    const int64_t cols = a->x->cols;
+    for (int64_t t = t0; t < t1; t++) {
+        const int32_t *key = (const int32_t *)a->keys->data + t * 3;
+        const int32_t *span = (const int32_t *)a->spans->data + t * 2;
+        const float *x = row_of(a->x, t);
+        const float most = a->alpha / __builtin_sqrtf((float)(span[1] - span[0]) * (float)cols);
+        float *y = row_of(a->y, t);
+        uint32_t words[4][16];
+        for (int64_t c = 0; c < cols; c++) {
+            if (c % 128 == 0)
+                draw_groups(words, key, a->seed, 0, FT_RNG_NOISE, c / 8);
+            const uint32_t word = words[c % 8 / 2][c / 8 % 16];
+            y[c] = x[c] + most * ft_noise_of(word >> (c % 2 * 16) & 0xffff);
+        }
+    }
+}
+
 static void add_rows(const union ft_op_args *args, int64_t t0, int64_t t1)
 {
     const struct ft_add_args *a = &args->add;
@@ -307,5 +334,6 @@ BY_ROWS(glu, y)
 BY_ROWS(glu_dx, dy)
 BY_ROWS(dropout_mask, mask)
 BY_ROWS(dropout, y)
+BY_ROWS(noise, y)
 BY_ROWS(add, y)
 BY_ROWS(regroup, y)

@@ -1,5 +1,5 @@
-/* The ops that look at one row at a time without summing: embed, rope, glu, dropout, add,
- * regroup; and refresh. One block row per activation row, 8 columns (16 bytes) a thread where rows
+/* The ops that look at one row at a time without summing: embed, rope, glu, dropout, noise,
+ * add, regroup; and refresh. One block row per activation row, 8 columns (16 bytes) a thread where rows
  * allow. */
 #include "kernels/cuda/device.cuh"
 
@@ -333,6 +333,53 @@ void ft_cuda_dropout(const struct ft_kernel_ctx *ctx, const union ft_op_args *ar
     j.site = a->site;
     j.seed = a->seed;
     BY_COLUMNS(ctx, a->y, dropout, ft_is_wide(a->x, a->add, a->y), j);
+}
+
+struct noise_job {
+    const int32_t *live, *keys, *spans;
+    struct ft_rows x, y;
+    int64_t cols;
+    float alpha;
+    uint64_t seed;
+};
+
+template <int V> FT_KERNEL(THREADS) noise(struct ft_mark mark, struct noise_job j)
+{
+    ft_begin(mark);
+    const int64_t t = ft_block_x(), c = my_item() * V;
+    float x[V];
+    uint32_t words[4];
+    if (c >= j.cols)
+        return;
+    ft_load<V>(x, j.x.p + t * j.x.ld + c);
+    if (t < j.live[FT_ROWS]) {
+        const int32_t *key = j.keys + 3 * t, *span = j.spans + 2 * t;
+        const uint32_t at[4] = {(uint32_t)(c / 8), (uint32_t)key[1], (uint32_t)key[2], 0};
+        const float most = j.alpha / sqrtf((float)(span[1] - span[0]) * (float)j.cols);
+        ft_philox(at, j.seed + ((uint64_t)(uint32_t)key[0] << 32 | FT_RNG_NOISE), words);
+        FT_UNROLL
+        for (int i = 0; i < V; i++) {
+            const int n = V == 1 ? (int)(c % 8) : i;
+            const uint32_t number = words[n / 2] >> (n % 2 * 16) & 0xffff;
+            x[i] += most * (((float)number + 0.5f) * 0x1p-15f - 1.f);
+        }
+    }
+    ft_store<V>(j.y.p + t * j.y.ld + c, x);
+}
+
+void ft_cuda_noise(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
+{
+    const struct ft_noise_args *a = &args->noise;
+    struct noise_job j = {};
+    j.live = ctx->live;
+    j.keys = (const int32_t *)a->keys->data;
+    j.spans = (const int32_t *)a->spans->data;
+    j.x = ft_rows_of(a->x);
+    j.y = ft_rows_of(a->y);
+    j.cols = a->x->cols;
+    j.alpha = a->alpha;
+    j.seed = a->seed;
+    BY_COLUMNS(ctx, a->y, noise, ft_is_wide(a->x, a->y), j);
 }
 
 /* A thread a byte of the mask. */

@@ -107,6 +107,7 @@ struct ft_config {
     double warmup_ratio; /* NAN: unset */
     double cosine_min_lr_ratio;
     int optimizer; /* enum ft_optimizer */
+    double neftune_noise_alpha; /* 0: none */
     double weight_decay, adam_beta1, adam_beta2, adam_epsilon, momentum, max_grad_norm;
     int gradient_checkpointing; /* enum ft_auto */
     int64_t seed;

@@ -232,6 +232,9 @@ const struct ft_option ft_options[] = {
          "Where cosine ends, as a share of learning_rate."),
     CHOICE(optimizer, optimizers, "adamw", "training",
            "adamw, lion (and the paged and 8-bit names for them), or sgd."),
+    REAL(neftune_noise_alpha, 0, 1e6, "0", "training",
+         "NEFTune: noise on the embeddings while training, up to this over the square root of a "
+         "document's numbers. 5 is usual; 0: none."),
     REAL(weight_decay, 0, 1e3, "0", "training",
          "Decoupled for adamw and lion, added to the gradient for sgd."),
     {"adam_beta1", FT_T_REAL, AT(adam_beta1), 0, 0.999999, false, false, "0.9", NULL, "training",

@@ -325,6 +325,11 @@ static void dropout_backward(struct backward *b, const struct ft_node *n, struct
     set_grad(x, d.y);
 }
 
+static void noise_backward(struct backward *b, const struct ft_node *n, struct ft_tensor *dy)
+{
+    contribute(b, n->args.noise.x, dy);
+}
+
 static void add_backward(struct backward *b, const struct ft_node *n, struct ft_tensor *dy)
 {
     const struct ft_add_args *a = &n->args.add;
@@ -350,6 +355,7 @@ static backward_fn *const table[FT_OP_COUNT] = {
     [FT_OP_glu_dx] = no_backward,
     [FT_OP_dropout_mask] = no_backward,
     [FT_OP_dropout] = dropout_backward,
+    [FT_OP_noise] = noise_backward,
     [FT_OP_add] = add_backward,
     [FT_OP_regroup] = regroup_backward,
     [FT_OP_row_norms] = no_backward, /* constants */

@@ -372,6 +372,13 @@ struct ft_tensor *ft_dropout(struct ft_graph *g, struct ft_tensor *x, struct ft_
                 &(union ft_op_args){.dropout = {x, keys, NULL, y, p, site, seed}});
 }
 
+struct ft_tensor *ft_noise(struct ft_graph *g, struct ft_tensor *x, struct ft_tensor *keys,
+                           struct ft_tensor *spans, float alpha, uint64_t seed)
+{
+    struct ft_tensor *y = ft_graph_plain(g, "noise", x);
+    return emit(g, FT_OP_noise, &(union ft_op_args){.noise = {x, keys, spans, y, alpha, seed}});
+}
+
 struct ft_tensor *ft_add(struct ft_graph *g, struct ft_tensor *a, struct ft_tensor *b, float beta)
 {
     struct ft_tensor *y = ft_graph_like(g, "add", a ? a : b);

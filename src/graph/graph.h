@@ -116,6 +116,9 @@ struct ft_tensor *ft_dropout_mask(struct ft_graph *g, struct ft_tensor *keys, in
                                   uint32_t site, uint64_t seed);
 struct ft_tensor *ft_dropout(struct ft_graph *g, struct ft_tensor *x, struct ft_tensor *keys,
                              float p, uint32_t site, uint64_t seed);
+/* x with uniform noise of up to alpha / sqrt(its document's elements). */
+struct ft_tensor *ft_noise(struct ft_graph *g, struct ft_tensor *x, struct ft_tensor *keys,
+                           struct ft_tensor *spans, float alpha, uint64_t seed);
 /* a + beta b */
 struct ft_tensor *ft_add(struct ft_graph *g, struct ft_tensor *a, struct ft_tensor *b, float beta);
 /* The lengths of the rows of w + scale b a, (1,N) f32, which backward takes as constants. */

@@ -22,7 +22,7 @@ struct ft_run_length {
 /* The batch values of the graph, which a pass fills. */
 struct ft_batch {
     struct ft_tensor *ids, *targets, *spans, *positions, *picked;
-    struct ft_tensor *keys;   /* of dropout; NULL without */
+    struct ft_tensor *keys;   /* of dropout and noise; NULL without */
     struct ft_tensor *tokens; /* indices of trained token rows, or -1; NULL without */
     struct ft_tensor *cos[FT_ROPES], *sin[FT_ROPES]; /* a row a position, or (rope_by_length) a row
                                                         an activation row */

@@ -42,8 +42,13 @@ static struct ft_tensor *adapted_embedding(void *ctx, struct ft_graph *g,
                                            const struct ft_embed_args *base, struct ft_tensor *h)
 {
     const struct linear_ctx *c = ctx;
+    const struct ft_config *config = c->job->config;
     h = ft_token_rows_embed(c->job, g, base, h);
-    return ft_adapter_embed(c->job->adapter, g, base, h);
+    h = ft_adapter_embed(c->job->adapter, g, base, h);
+    if (c->keys && config->neftune_noise_alpha > 0)
+        h = ft_noise(g, h, c->keys, c->job->batch.spans, (float)config->neftune_noise_alpha,
+                     (uint64_t)config->seed);
+    return h;
 }
 
 static int64_t stack_rank(void *ctx, int first, int n)
@@ -69,7 +74,7 @@ static void declare_batch(struct ft_job *j)
     b->spans = ft_graph_input(g, "batch.spans", FT_I32, t, 2, FT_ROWS);
     b->positions = ft_graph_input(g, "batch.positions", FT_I32, t, 1, FT_ROWS);
     b->picked = ft_graph_input(g, "batch.picked", FT_I32, t, 1, FT_ROWS);
-    if (o.dropout > 0)
+    if (o.dropout > 0 || j->config->neftune_noise_alpha > 0)
         b->keys = ft_graph_input(g, "batch.keys", FT_I32, t, 3, FT_ROWS);
     enum ft_memory use = j->rope_by_length ? FT_M_BATCH : FT_M_WEIGHTS;
     for (int i = 0; i < d->n_ropes; i++) {
@@ -183,14 +188,14 @@ static int build_graph(struct ft_job *j, enum ft_recompute recompute)
                                  .ctx = &ctx};
     memcpy(in.cos, j->batch.cos, sizeof in.cos);
     memcpy(in.sin, j->batch.sin, sizeof in.sin);
-    ctx.keys = j->batch.keys;
+    ctx.keys = j->batch.keys; /* what is random, while training only */
     ft_graph_begin(j->graph, FT_PASS);
     ft_objective_build(j, ft_model_build(j->model, j->graph, &in), ctx.keys);
     ft_graph_fuse(j->graph, FT_PASS);
     ft_graph_backward(j->graph, recompute);
     ft_graph_fuse(j->graph, FT_PASS);
     if (j->held.n_docs) {
-        ctx.keys = NULL; /* no dropout */
+        ctx.keys = NULL;
         ft_graph_begin(j->graph, FT_EVAL);
         ft_objective_build(j, ft_model_build(j->model, j->graph, &in), NULL);
         ft_graph_fuse(j->graph, FT_EVAL);

@@ -420,6 +420,46 @@ CASE(dropout_keeps_its_share_and_its_keys)
     each_backend(dropout_case);
 }
 
+static void noise_case(struct bench *b)
+{
+    const int64_t n = 137;
+    b->live = 90;
+    struct ft_tensor *x = random_tensor(b, n, 1), *y = empty_tensor(b, n), *z = empty_tensor(b, n);
+    struct ft_tensor *keys = int_rows(b, 3), *spans = int_rows(b, 2);
+    double sum = 0, squares = 0;
+    for (int64_t t = 0; t < b->live; t++) { /* documents of 10 and of 80 rows */
+        ((int32_t *)keys->data)[3 * t] = 1;
+        ((int32_t *)keys->data)[3 * t + 1] = t >= 10;
+        ((int32_t *)keys->data)[3 * t + 2] = (int32_t)(t >= 10 ? t - 10 : t);
+        ((int32_t *)spans->data)[2 * t] = t >= 10 ? 10 : 0;
+        ((int32_t *)spans->data)[2 * t + 1] = t >= 10 ? 90 : 10;
+    }
+    run_op(b, FT_OP_noise, &(union ft_op_args){.noise = {x, keys, spans, y, 50.f, 42}});
+    for (int64_t t = 0; t < b->live; t++) {
+        const double most = 50 / sqrt((double)n * (t >= 10 ? 80 : 10));
+        for (int64_t c = 0; c < n; c++) {
+            const double u = (at(y, t, c) - at(x, t, c)) / most;
+            CHECK(fabs(u) <= 1 + tol(b, 4, 1) / most);
+            sum += u;
+            squares += u * u;
+        }
+    }
+    CHECK_NEAR(sum / (double)(b->live * n), 0, 0.02);
+    CHECK_NEAR(squares / (double)(b->live * n), 1.0 / 3, 0.02);
+    check_poison(b, y);
+    /* an epoch later, other noise */
+    for (int64_t t = 0; t < b->live; t++)
+        ((int32_t *)keys->data)[3 * t] = 2;
+    run_op(b, FT_OP_noise, &(union ft_op_args){.noise = {x, keys, spans, z, 50.f, 42}});
+    CHECK(!same_bits(b, y, z));
+    drop_tensors();
+}
+
+CASE(noise_is_uniform_and_follows_its_keys)
+{
+    each_backend(noise_case);
+}
+
 static void embed_case(struct bench *b)
 {
     b->live = 5;

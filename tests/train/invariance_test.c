@@ -75,6 +75,7 @@ CASE(same_bits_with_recomputed_dropout)
     setup_golden(&s, "base");
     setup_add(&s, "lora_model_dir=");
     setup_add(&s, "lora_dropout=0.25");
+    setup_add(&s, "neftune_noise_alpha=5");
     setup_add(&s, "lora_target_linear=true");
     for (int i = 0; i < 3; i++) {
         struct setup t = s;
