@@ -62,6 +62,8 @@ int ft_adapter_new(struct ft_adapter **out, const struct ft_site *sites, int n_s
     a->alpha = o->alpha != 0 ? o->alpha : 2 * (double)o->r;
     a->dropout = o->dropout;
     a->rslora = o->rslora;
+    a->start = ft_lora_start(o->init);
+    FT_ASSERT(a->start);
     set_rates(a, o);
     a->seed = o->seed;
     int rc = a->method->peft_type ? ft_adapter_match(a, sites, n_sites, o) : FT_OK;
@@ -99,6 +101,7 @@ void ft_adapter_free(struct ft_adapter *a)
     if (!a)
         return;
     json_decref(a->peft);
+    ft_free(a->frozen_copy);
     ft_free(a->folder);
     ft_free(a->scope);
     ft_free(a->slots);
@@ -201,10 +204,11 @@ unsigned ft_adapter_traits(const struct ft_adapter *a)
     return traits;
 }
 
-/* Dropout gives each module an input of its own, so that their products cannot be folded. */
+/* Dropout gives each module an input of its own, so that their products cannot be folded; nor can
+ * those with a frozen part. */
 static bool can_stack(const struct ft_adapter *a)
 {
-    return a->method->stacked && a->dropout == 0;
+    return a->method->stacked && a->dropout == 0 && !a->start->residual;
 }
 
 int64_t ft_adapter_stack_rank(const struct ft_adapter *a, int first, int n)
@@ -236,7 +240,9 @@ static void declare_slot(struct ft_adapter *a, struct ft_graph *g, struct ft_slo
     for (; row->suffix; row++) {
         struct ft_parameter *p = s->p[row->role];
         struct ft_tensor *from = a->copies && !row->master ? a->copies : a->values;
-        p->value = NULL;
+        p->value = p->frozen = NULL;
+        if (a->frozen)
+            p->frozen = ft_graph_view(g, a->frozen, p->name, p->rows, p->cols, p->at);
         if (is_stacked(a, g, s))
             continue;
         p->value = p->n_dims == 1 ? ft_graph_view(g, from, p->name, 1, p->rows, p->at)
@@ -253,7 +259,10 @@ int ft_adapter_declare(struct ft_adapter *a, struct ft_graph *g)
         wholes += a->wholes[i] != NULL;
     a->values = ft_graph_value(g, FT_M_ADAPTER, "adapter parameters", FT_F32, 1, a->size);
     a->gradients = ft_graph_value(g, FT_M_GRADIENT, "adapter gradients", FT_F32, 1, a->size);
-    a->copies = a->table = NULL;
+    a->copies = a->table = a->frozen = NULL;
+    if (a->start->residual)
+        a->frozen = ft_graph_value(g, FT_M_ADAPTER, "adapter's beginning", ft_graph_backend(g)->act,
+                                   1, a->slot_size);
     for (int i = 0; i < a->n_slots; i++)
         stacked += is_stacked(a, g, &a->slots[i]);
     if (narrow && stacked < a->n_slots)
@@ -401,12 +410,45 @@ int ft_adapter_place(struct ft_adapter *a, struct ft_graph *g)
     return rc;
 }
 
-int ft_adapter_fill(const struct ft_adapter *a, float *values, ft_whole_read_fn *read, void *ctx)
+/* Where the host keeps what the adapter began with: on the host, where products read it. */
+static int open_frozen(struct ft_adapter *a, const struct ft_graph *g)
+{
+    if (a->frozen && !ft_graph_backend(g)->dev) {
+        a->frozen_values = a->frozen->data;
+        return FT_OK;
+    }
+    if (a->frozen && !a->frozen_copy)
+        FT_TRY(ft_alloc(&a->frozen_copy, (size_t)a->slot_size, sizeof *a->frozen_copy));
+    a->frozen_values = a->frozen_copy;
+    return FT_OK;
+}
+
+/* On a device: to where products read it. */
+static int write_frozen(struct ft_adapter *a, struct ft_graph *g)
+{
+    const enum ft_dtype act = ft_graph_backend(g)->act;
+    char *copy;
+    if (!a->frozen_copy)
+        return FT_OK;
+    FT_TRY(ft_alloc(&copy, (size_t)a->slot_size, ft_dtype_size(act)));
+    for (int64_t i = 0; i < a->slot_size; i++) { /* what is taken away is also what is written */
+        ft_element_put(copy, (size_t)i, act, a->frozen_values[i]);
+        a->frozen_values[i] = ft_element_get(copy, (size_t)i, act);
+    }
+    int rc = ft_graph_write(g, a->frozen, copy);
+    ft_free(copy);
+    return rc;
+}
+
+int ft_adapter_fill(struct ft_adapter *a, struct ft_graph *g, float *values, ft_whole_read_fn *read,
+                    ft_site_weight_fn *weight, void *ctx)
 {
     if (a->folder)
         return ft_adapter_read_values(a, values);
-    for (int i = 0; i < a->n_slots; i++)
-        a->method->init(a, &a->slots[i], values);
+    FT_TRY(open_frozen(a, g));
+    if (a->method->init)
+        FT_TRY(a->method->init(a, values, weight, ctx));
+    FT_TRY(write_frozen(a, g));
     for (int i = 0; i < a->n_wholes; i++)
         if (a->wholes[i])
             FT_TRY(read(ctx, i, values + a->wholes[i]->at));

@@ -54,6 +54,7 @@ struct ft_adapter_options {
     int64_t r;
     double alpha;               /* 0 with no patterns: 2 r */
     double dropout;             /* on the way into A, training only */
+    const char *init;           /* PEFT's init_lora_weights: "true", "pissa", ... */
     bool rslora;                /* alpha / sqrt(r) instead of alpha / r */
     double loraplus_ratio;      /* B's learning rate over A's; 0: the same for all */
     double loraplus_embedding;  /* with it: the embedding's over A's */
@@ -165,7 +166,13 @@ int ft_adapter_place(struct ft_adapter *a, struct ft_graph *g);
 
 /* Fresh values for ft_adapter_values (A Kaiming-uniform with a = sqrt 5, B zero, as PEFT), or those
  * of the folder it was opened from, into P floats; those of wholes by `read`. */
-int ft_adapter_fill(const struct ft_adapter *a, float *values, ft_whole_read_fn *read, void *ctx);
+typedef int ft_site_weight_fn(void *ctx, const char *module, float *out); /* f32 (out, in) */
+int ft_adapter_fill(struct ft_adapter *a, struct ft_graph *g, float *values, ft_whole_read_fn *read,
+                    ft_site_weight_fn *weight, void *ctx);
+/* Bytes of host memory that this takes beside the values. */
+size_t ft_adapter_start_bytes(const struct ft_adapter *a, bool device);
+/* Whether a fresh adapter can begin so. */
+bool ft_adapter_init_known(const char *name);
 
 int64_t ft_adapter_whole_at(const struct ft_adapter *a, int i); /* its first element in the block */
 

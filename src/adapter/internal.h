@@ -24,6 +24,7 @@ struct ft_parameter {
     /* once declared: what products read, the master or a bf16 copy of it; NULL where several
      * modules are stacked */
     struct ft_tensor *value;
+    struct ft_tensor *frozen; /* what it began with, if that is taken away again; or NULL */
 };
 
 /* One adapted module. */
@@ -69,6 +70,12 @@ struct ft_adapter {
     bool overlap;  /* patterns give a module two values: the first one counts */
     json_t *peft;  /* adapter_config.json as it will be written */
     char *folder;  /* opened from, or NULL */
+    const struct ft_lora_start *start;
+    struct ft_lapack *lapack; /* while it starts */
+    /* where the adapter began with a part of the weights: that part, as the slots' values lie; on
+     * the host, and what products read */
+    float *frozen_values, *frozen_copy; /* the second: of a device */
+    struct ft_tensor *frozen;
     struct ft_tensor *values, *gradients;
     struct ft_tensor *copies; /* (1,P) bf16, where products are not stacked; or NULL */
     struct ft_tensor *table;  /* of the refresh op; or NULL */
@@ -86,6 +93,19 @@ struct ft_parameter_row {
 };
 
 enum { FT_PARAMETER_ROWS = 4 };
+
+/* How a LoRA begins: one row. */
+struct ft_lora_start {
+    const char *name;
+    bool residual; /* with a part of the weight, which a frozen pair takes away */
+    bool lapack;
+    /* A (r, in) and B (out, r), from the weight (out, in) if it is residual */
+    int (*fill)(const struct ft_adapter *a, const struct ft_slot *s, const float *w, float *p,
+                float *q);
+};
+const struct ft_lora_start *ft_lora_start(const char *name); /* NULL: none */
+/* The first values of all slots. */
+int ft_lora_init(struct ft_adapter *a, float *values, ft_site_weight_fn *weight, void *ctx);
 
 /* An adapter method: one row. */
 struct ft_adapter_method {
@@ -105,10 +125,12 @@ struct ft_adapter_method {
                                const struct ft_embed_args *base, struct ft_tensor *h);
     void (*head)(const struct ft_adapter *a, struct ft_graph *g, const struct ft_slot *s,
                  struct ft_tensor *keys, struct ft_head_loss_args *head);
-    /* the first values of a fresh adapter, in the block `values`; what needs the weights follows in
-     * FT_START, by ops; NULL: nothing does */
-    void (*init)(const struct ft_adapter *a, const struct ft_slot *s, float *values);
+    /* the first values of a fresh adapter, in the block `values`; what ops make of the weights
+     * follows in FT_START; NULL: nothing does */
+    int (*init)(struct ft_adapter *a, float *values, ft_site_weight_fn *weight, void *ctx);
     void (*start)(const struct ft_adapter *a, struct ft_graph *g, const struct ft_slot *s);
+    /* what its adapter_config.json says beside what all say */
+    json_t *(*config)(const struct ft_adapter *a, const struct ft_adapter_options *o);
 };
 extern const struct ft_adapter_method ft_adapter_methods[];
 extern const int ft_adapter_method_count;
@@ -146,6 +168,8 @@ int ft_adapter_add_slot(struct ft_adapter *a, const struct ft_site *sites, int s
 int ft_adapter_resolve(struct ft_adapter *a, const struct ft_pattern *ranks,
                        const struct ft_pattern *alphas, const struct ft_whole *wholes,
                        int n_wholes);
+/* peft.c: of LoRA and DoRA. */
+json_t *ft_lora_config(const struct ft_adapter *a, const struct ft_adapter_options *o);
 /* The adapter_config.json of a fresh adapter. */
 int ft_adapter_describe(struct ft_adapter *a, const struct ft_adapter_options *o);
 /* From PEFT's files: everything but the values. */

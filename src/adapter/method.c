@@ -1,17 +1,6 @@
 /* The method table: how each adapter method computes a module and starts. */
 #include "adapter/internal.h"
 
-#include "core/rng.h"
-
-#include <math.h>
-
-/* Normal (0, 1), by Box and Muller. */
-static float normal(struct ft_rng *rng)
-{
-    const double u = 1 - (double)ft_rng_f32(rng), v = (double)ft_rng_f32(rng);
-    return (float)(sqrt(-2 * log(u)) * cos(2 * 3.14159265358979323846 * v));
-}
-
 /* What the low-rank part of module s reads of x: drop(x) A^T. */
 static struct ft_tensor *lora_down(const struct ft_adapter *a, struct ft_graph *g,
                                    const struct ft_slot *s, struct ft_tensor *x,
@@ -29,18 +18,33 @@ static struct ft_tensor *lora_down(const struct ft_adapter *a, struct ft_graph *
     return ft_graph_name(g, ft_linear_low_rank(g, down), "low rank");
 }
 
+/* y = x w^T + bias + add, less the part that the adapter began with: - scale (x A0^T) B0^T. */
+static struct ft_linear_args lora_base(struct ft_graph *g, const struct ft_slot *s,
+                                       const struct ft_linears *l, int i)
+{
+    const struct ft_parameter *a = s->p[FT_LORA_A], *b = s->p[FT_LORA_B];
+    struct ft_linear_args y = {
+        .x = l->x, .w = l->of[i].w, .bias = l->of[i].bias, .add = l->add, .alpha = 1};
+    if (!a->frozen)
+        return y;
+    y.u = ft_graph_name(g, ft_linear(g, l->x, a->frozen, NULL, NULL, 1), "low rank");
+    y.b = b->frozen;
+    y.beta = -s->scale;
+    return y;
+}
+
 /* y = x w^T + bias + add + scale (drop(x) A^T) B^T.  Hu et al. 2021, arXiv 2106.09685. */
 static struct ft_tensor *lora_linear(const struct ft_adapter *a, struct ft_graph *g,
                                      const struct ft_slot *s, const struct ft_linears *l, int i)
 {
-    return ft_linear_low_rank(g, (struct ft_linear_args){.x = l->x,
-                                                         .w = l->of[i].w,
-                                                         .bias = l->of[i].bias,
-                                                         .add = l->add,
-                                                         .u = lora_down(a, g, s, l->x, l->keys),
-                                                         .b = s->p[FT_LORA_B]->value,
-                                                         .alpha = 1,
-                                                         .beta = s->scale});
+    struct ft_linear_args y = lora_base(g, s, l, i);
+    struct ft_tensor *u = lora_down(a, g, s, l->x, l->keys), *b = s->p[FT_LORA_B]->value;
+    if (y.u)
+        return ft_linear(g, u, b, NULL, ft_linear_low_rank(g, y), s->scale);
+    y.u = u;
+    y.b = b;
+    y.beta = s->scale;
+    return ft_linear_low_rank(g, y);
 }
 
 /* h + scale A[ids] B^T, as the embedding itself is scaled. */
@@ -153,20 +157,6 @@ static void lora_stacked(struct ft_adapter *a, struct ft_graph *g, struct ft_lin
         lora_beside(a, g, l);
 }
 
-/* PEFT's: kaiming_uniform_(A, a=sqrt(5)), which is uniform in +-1/sqrt(in); B zero. An embedding's:
- * A zero, B normal. */
-static void lora_init(const struct ft_adapter *a, const struct ft_slot *s, float *values)
-{
-    struct ft_rng rng = ft_rng_init(a->seed, FT_RNG_INIT, (uint32_t)s->site, 0);
-    float *p = values + s->p[FT_LORA_A]->at, *q = values + s->p[FT_LORA_B]->at;
-    const float bound = (float)(1 / sqrt((double)s->in));
-    const bool embedding = s->kind == FT_SITE_EMBEDDING;
-    for (int64_t i = 0; i < s->r * s->in; i++)
-        p[i] = embedding ? 0 : (2 * ft_rng_f32(&rng) - 1) * bound;
-    for (int64_t i = 0; i < s->out * s->r; i++)
-        q[i] = embedding ? normal(&rng) : 0;
-}
-
 /* y = x W^T + bias + add with each row of W' = W + scale B A brought to the length `magnitude`; the
  * row norms of W' are constants to backward. Liu et al. 2024, arXiv 2402.09353, as PEFT computes
  * it: with dropout, what is not dropped passes W alone. */
@@ -221,7 +211,8 @@ const struct ft_adapter_method ft_adapter_methods[] = {
         .stacked = lora_stacked,
         .embed = lora_embed,
         .head = lora_head,
-        .init = lora_init,
+        .init = ft_lora_init,
+        .config = ft_lora_config,
     },
     {
         .name = "dora",
@@ -230,7 +221,8 @@ const struct ft_adapter_method ft_adapter_methods[] = {
                        {"lora_magnitude_vector", FT_MAGNITUDE, FT_SIZE_OUT, FT_SIZE_NONE,
                         FT_RATE_SECOND, true, false}},
         .linear = dora_linear,
-        .init = lora_init,
+        .init = ft_lora_init,
+        .config = ft_lora_config,
         .start = dora_start,
     },
     /* no adapter: every weight is trained whole */

@@ -102,21 +102,34 @@ static json_t *number(double v)
     return v == floor(v) ? json_integer((json_int_t)v) : json_real(v);
 }
 
+/* An adapter that began with a part of the weights is written as LoRA of twice the rank, the frozen
+ * pair beside the trained one; the scale stays what it was. */
+static double rank_times(const struct ft_adapter *a)
+{
+    return a->start->residual ? 2 : 1;
+}
+
+static double alpha_times(const struct ft_adapter *a)
+{
+    return a->rslora ? sqrt(rank_times(a)) : rank_times(a);
+}
+
 /* The patterns as given; or, where they overlap, each module's own value under its whole name,
  * since the file's order of keys is not the config's. */
 static json_t *pattern_object(const struct ft_adapter *a, const struct ft_pattern *p, bool ranks)
 {
+    const double times = ranks ? rank_times(a) : alpha_times(a);
     json_t *o = json_object();
     for (int i = 0; p && a->overlap && i < a->n_slots; i++) {
         const double v = ranks ? (double)a->slots[i].r : a->slots[i].alpha;
         if (v != (ranks ? (double)a->r : a->alpha))
-            json_object_set_new(o, a->slots[i].name, number(v));
+            json_object_set_new(o, a->slots[i].name, number(v * times));
     }
     if (a->overlap)
         return o;
     for (; p && p->key; p++)
         if (!json_object_get(o, p->key))
-            json_object_set_new(o, p->key, number(p->value));
+            json_object_set_new(o, p->key, number(p->value * times));
     return o;
 }
 
@@ -125,41 +138,48 @@ static bool is_dora(const struct ft_adapter *a)
     return strcmp(a->method->name, "dora") == 0;
 }
 
+/* Layers that were chosen by number; in a model with other parts whole names say it, and are not
+ * subject to it. */
+static json_t *layers_of(const struct ft_adapter *a, const struct ft_adapter_options *o)
+{
+    if (!o->layers || a->scope)
+        return json_null();
+    json_t *layers = json_array();
+    for (const int64_t *l = o->layers; *l >= 0; l++)
+        json_array_append_new(layers, json_integer(*l));
+    return layers;
+}
+
+json_t *ft_lora_config(const struct ft_adapter *a, const struct ft_adapter_options *o)
+{
+    json_t *tokens = o->token_rows ? json_deep_copy(o->token_rows) : json_null();
+    return json_pack("{s:s, s:o, s:b, s:b, s:o, s:o, s:f, s:n, s:I, s:o, s:o, s:b, s:b}", "bias",
+                     o->bias, "alpha_pattern", pattern_object(a, o->alpha_pattern, false),
+                     "fan_in_fan_out", a->conv1d, "init_lora_weights", 1, "layers_to_transform",
+                     layers_of(a, o), "lora_alpha", number(a->alpha * alpha_times(a)),
+                     "lora_dropout", a->dropout, "layers_pattern", "r",
+                     (json_int_t)((double)a->r * rank_times(a)), "rank_pattern",
+                     pattern_object(a, o->rank_pattern, true), "trainable_token_indices", tokens,
+                     "use_dora", is_dora(a), "use_rslora", a->rslora);
+}
+
 int ft_adapter_describe(struct ft_adapter *a, const struct ft_adapter_options *o)
 {
     const unsigned since = ft_alloc_failures();
-    json_t *layers = json_null(), *saved = json_null();
+    json_t *saved = json_null();
     for (const char *const *name = o->saved_modules; name && *name; name++) {
         saved = json_is_array(saved) ? saved : json_array();
         json_array_append_new(saved, json_string(*name));
     }
-    if (o->layers) {
-        layers = json_array();
-        for (const int64_t *l = o->layers; *l >= 0; l++)
-            json_array_append_new(layers, json_integer(*l));
-    }
     json_t *targets = o->target_regex && !o->target_linear ? json_string(o->target_regex)
                       : a->scope                           ? scoped_targets(a, o)
                                                            : target_names(a, o);
-    if (a->scope && o->layers) { /* whole names say it, and are not subject to it */
-        json_decref(layers);
-        layers = json_null();
-    }
-    json_t *tokens = o->token_rows ? json_deep_copy(o->token_rows) : json_null();
-    a->peft = json_pack("{s:n, s:s, s:o, s:n, s:b, s:b, s:b, s:o, s:o, s:f, s:n, s:o, s:s, s:I,"
-                        " s:o, s:n, s:o, s:s, s:o, s:b, s:b}",
-                        "base_model_name_or_path", "bias", o->bias, "alpha_pattern",
-                        pattern_object(a, o->alpha_pattern, false), "exclude_modules",
-                        "fan_in_fan_out", a->conv1d, "inference_mode", 1, "init_lora_weights", 1,
-                        "layers_to_transform", layers, "lora_alpha", number(a->alpha),
-                        "lora_dropout", a->dropout, "layers_pattern", "modules_to_save", saved,
-                        "peft_type", a->method->peft_type, "r", (json_int_t)a->r, "rank_pattern",
-                        pattern_object(a, o->rank_pattern, true), "revision", "target_modules",
-                        targets, "task_type", "CAUSAL_LM", "trainable_token_indices", tokens,
-                        "use_dora", is_dora(a), "use_rslora", a->rslora);
-    FT_TRY(ft_alloc_check(since));
-    FT_ASSERT(a->peft);
-    return FT_OK;
+    a->peft = json_pack("{s:n, s:n, s:b, s:o, s:s, s:n, s:o, s:s}", "base_model_name_or_path",
+                        "exclude_modules", "inference_mode", 1, "modules_to_save", saved,
+                        "peft_type", a->method->peft_type, "revision", "target_modules", targets,
+                        "task_type", "CAUSAL_LM");
+    json_object_update_new(a->peft, a->method->config(a, o));
+    return ft_alloc_check(since);
 }
 
 static int write_config(const struct ft_adapter *a, const char *folder, const char *base_model)
@@ -244,15 +264,37 @@ static void turn(float *out, const float *in, int64_t rows, int64_t cols)
             out[r * cols + c] = in[c * rows + r];
 }
 
-/* A parameter as its file has it; what is turned lies in the arena. */
-static int item_of(const struct ft_parameter *p, const float *values, struct ft_arena *arena,
-                   struct ft_st_item *out)
+/* A and A0 one above the other; B and -B0 beside each other. */
+static int joined_item(const struct ft_parameter *p, const float *values, const float *frozen,
+                       struct ft_arena *arena, struct ft_st_item *out)
+{
+    const bool below = ft_ends_with(p->name, "lora_A.weight");
+    const size_t n = (size_t)(p->rows * p->cols), cols = (size_t)p->cols;
+    float *data = ft_arena_alloc(arena, 2 * n, sizeof *data);
+    if (!data)
+        return FT_ERESOURCE;
+    for (size_t i = 0; i < n; i++) {
+        const size_t at = below ? i : i / cols * 2 * cols + i % cols;
+        const float was = frozen[(size_t)p->at + i];
+        data[at] = values[(size_t)p->at + i];
+        data[at + (below ? n : cols)] = below ? was : -was;
+    }
+    out->dims[below ? 0 : 1] *= 2;
+    out->data = data;
+    return FT_OK;
+}
+
+/* A parameter as its file has it; what is turned or joined lies in the arena. */
+static int item_of(const struct ft_adapter *a, const struct ft_parameter *p, const float *values,
+                   struct ft_arena *arena, struct ft_st_item *out)
 {
     *out = (struct ft_st_item){.name = p->name,
                                .dtype = FT_F32,
                                .n_dims = p->n_dims,
                                .dims = {p->rows, p->cols},
                                .data = values + p->at};
+    if (a->frozen_values && p->at < a->slot_size)
+        return joined_item(p, values, a->frozen_values, arena, out);
     if (!p->turned)
         return FT_OK;
     float *data = ft_arena_alloc(arena, (size_t)(p->rows * p->cols), sizeof *data);
@@ -284,7 +326,7 @@ int ft_adapter_save(const struct ft_adapter *a, const float *values, const char 
     if (!items)
         rc = FT_ERESOURCE;
     for (int i = 0; i < n && !rc; i++)
-        rc = item_of(&a->parameters[i], values, &arena, &items[i]);
+        rc = item_of(a, &a->parameters[i], values, &arena, &items[i]);
     if (!rc && from)
         rc = add_outside(a, from, &arena, items, &n);
     if (!rc)
@@ -482,6 +524,7 @@ int ft_adapter_import(struct ft_adapter *a, const struct ft_site *sites, int n, 
     struct ft_pattern *ranks, *alphas;
     struct import m = {a, config, NULL};
     a->imported = true;
+    a->start = ft_lora_start("true"); /* what it began with is over */
     int rc = config && tensors && (a->folder = ft_strdup(folder)) ? FT_OK : FT_ERESOURCE;
     if (!rc && !ft_file_exists(config))
         rc = refuse_folder(folder);

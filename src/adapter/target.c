@@ -97,12 +97,13 @@ static int check_layers(const struct ft_adapter *a, const int64_t *layers)
 /* Some methods are for the linear modules of the layers only. */
 static int check_kind(const struct ft_adapter *a, const struct ft_site *site)
 {
-    if (ft_method_covers(a->method, site->kind))
+    if (ft_method_covers(a->method, site->kind) &&
+        (site->kind == FT_SITE_LINEAR || !a->start->residual))
         return FT_OK;
     return ft_fail(FT_ECONFIG,
                    "'lora_target_modules' covers '%s': the method '%s' is for the linear modules "
                    "of the layers",
-                   site->name, a->method->name);
+                   site->name, a->start->residual ? a->start->name : a->method->name);
 }
 
 int ft_adapter_match(struct ft_adapter *a, const struct ft_site *sites, int n,
@@ -286,6 +287,12 @@ int ft_adapter_resolve(struct ft_adapter *a, const struct ft_pattern *ranks,
         above += is_above;
         first = !first && is_above ? s : first;
     }
+    if (first && a->start->residual)
+        return ft_fail(
+            FT_ECONFIG,
+            "'peft_init_lora_weights: %s' takes rank %lld out of '%s', which is %lld x %lld",
+            a->start->name, (long long)first->r, first->name, (long long)first->out,
+            (long long)first->in);
     FT_TRY(lay_out(a, wholes, n_wholes));
     if (first)
         ft_notice((struct ft_where){0},

@@ -70,6 +70,7 @@ struct ft_config {
     const char **lora_target_modules; /* NULL-terminated, or NULL */
     const char *lora_target_regex;    /* lora_target_modules given as one text */
     bool lora_target_linear, peft_use_rslora, peft_use_dora;
+    const char *peft_init_lora_weights;
     double loraplus_lr_ratio; /* 0: none */
     double loraplus_lr_embedding;
     const char **lora_modules_to_save, **unfrozen_parameters;         /* NULL ends; or NULL */
@@ -106,7 +107,7 @@ struct ft_config {
     double warmup_steps; /* NAN: unset; below 1: a share */
     double warmup_ratio; /* NAN: unset */
     double cosine_min_lr_ratio;
-    int optimizer; /* enum ft_optimizer */
+    int optimizer;              /* enum ft_optimizer */
     double neftune_noise_alpha; /* 0: none */
     double weight_decay, adam_beta1, adam_beta2, adam_epsilon, momentum, max_grad_norm;
     int gradient_checkpointing; /* enum ft_auto */

@@ -128,6 +128,11 @@ const struct ft_option ft_options[] = {
     BOOL(peft_use_dora, "false", "adapter",
          "Train the length of each output's weights apart from their direction (DoRA). vLLM and "
          "llama.cpp do not load it."),
+    {"peft_init_lora_weights", FT_T_TEXT, AT(peft_init_lora_weights), 0, 0, false, false, "true",
+     NULL, "adapter",
+     "How the adapter begins: true (A random, B zero), gaussian, pissa (with the weight's largest "
+     "singular values, by OpenBLAS) or olora (with the beginning of its QR). The last two are "
+     "written as plain LoRA of twice the rank."},
     {"loraplus_lr_ratio", FT_T_REAL, AT(loraplus_lr_ratio), 0, 1e6, true, false, NULL, NULL,
      "adapter",
      "LoRA+: the learning rate of B (and of DoRA's lengths) is this many times learning_rate."},

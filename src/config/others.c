@@ -54,19 +54,6 @@ static int check_model_type(const struct ft_yaml *n)
                       n->text);
 }
 
-/* PEFT's own start is ft's: A random, B zero. */
-static int check_init(const struct ft_yaml *n)
-{
-    bool on = false;
-    if (ft_value_bool(n, &on) && on)
-        return FT_OK;
-    return ft_fail_at(
-        n->at, FT_ECONFIG,
-        "'peft_init_lora_weights' is '%s', which is not supported yet: adapters begin "
-        "with A random and B zero (true)",
-        shown(n));
-}
-
 /* --- the table --- */
 
 const struct ft_other ft_others[] = {
@@ -76,7 +63,6 @@ const struct ft_other ft_others[] = {
     {FT_LATER, "load_in_8bit",
      "An 8-bit base model. Not there yet: set it to false to train on the stored weights.", NULL},
     {FT_LATER, "lora_target_parameters", "Adapters on expert parameters. Not there yet.", NULL},
-    {FT_NOTICE, "peft_init_lora_weights", "Adapters begin as PEFT's do.", check_init},
     {FT_LATER, "early_stopping_patience", "Stop when evaluation stops falling. Not there yet.",
      NULL},
     {FT_LATER, "load_best_model_at_end", "Keep the best checkpoint. Not there yet.", NULL},

@@ -33,7 +33,14 @@ FT_ANYWHERE void ft_philox(const uint32_t counter[4], uint64_t key, uint32_t out
 }
 
 /* What a stream of numbers is for: part of the counter, so that streams never meet. */
-enum ft_rng_use { FT_RNG_INIT = 1, FT_RNG_SHUFFLE, FT_RNG_DROPOUT, FT_RNG_BINS, FT_RNG_TEST, FT_RNG_NOISE };
+enum ft_rng_use {
+    FT_RNG_INIT = 1,
+    FT_RNG_SHUFFLE,
+    FT_RNG_DROPOUT,
+    FT_RNG_BINS,
+    FT_RNG_TEST,
+    FT_RNG_NOISE
+};
 
 /* A sequential stream over one key and counter prefix. */
 struct ft_rng {

@@ -46,6 +46,8 @@ int ft_contradiction(const struct ft_job *j, const char *key);
 struct ft_tensor *ft_wholes_place(void *ctx, struct ft_graph *g, int weight); /* ctx: the job */
 void ft_wholes_train(struct ft_job *j);               /* after both are declared */
 int ft_wholes_read(void *ctx, int whole, float *out); /* ctx: the job */
+/* A module's frozen weight; ctx: the job. */
+int ft_wholes_module(void *ctx, const char *module, float *out);
 /* The model folder with what was trained. FT_EDIVERGED if it is not finite. */
 int ft_wholes_save(const struct ft_job *j, const float *values, const char *folder);
 

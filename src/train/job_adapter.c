@@ -18,6 +18,7 @@ static void adapter_options(const struct ft_job *j, struct ft_adapter_options *o
         .r = c->lora_r,
         .alpha = c->lora_alpha,
         .dropout = c->lora_dropout,
+        .init = c->peft_init_lora_weights,
         .rslora = c->peft_use_rslora,
         .loraplus_ratio = c->loraplus_lr_ratio,
         .loraplus_embedding =
@@ -224,12 +225,37 @@ static int list_sites(const struct ft_job *j, char *embedding, size_t room, stru
     return FT_OK;
 }
 
+/* How the adapter is to begin. */
+static int check_init(const struct ft_job *j)
+{
+    const struct ft_config *c = j->config;
+    const char *init = c->peft_init_lora_weights;
+    const struct ft_where at = ft_config_where(c, "peft_init_lora_weights");
+    if (!ft_adapter_init_known(init))
+        return ft_fail_at(
+            at, FT_ECONFIG,
+            "'peft_init_lora_weights' is '%s'; ft begins adapters with true, gaussian, "
+            "pissa, pissa_niter_N or olora",
+            init);
+    if (strcmp(init, "true") != 0 && c->lora_model_dir)
+        return ft_fail_at(at, FT_ECONFIG,
+                          "'peft_init_lora_weights' is '%s': the adapter in 'lora_model_dir' has "
+                          "begun already",
+                          init);
+    if (c->peft_use_dora && strcmp(init, "true") != 0 && strcmp(init, "gaussian") != 0)
+        return ft_fail_at(at, FT_ECONFIG,
+                          "'peft_init_lora_weights: %s' and 'peft_use_dora' exclude each other",
+                          init);
+    return FT_OK;
+}
+
 int ft_job_open_adapter(struct ft_job *j)
 {
     struct ft_adapter_options o;
     struct ft_site *sites;
     char embedding[256];
     int n = 0;
+    FT_TRY(check_init(j));
     FT_TRY(ft_wholes_choose(j));
     FT_TRY(list_sites(j, embedding, sizeof embedding, &sites, &n));
     adapter_options(j, &o);

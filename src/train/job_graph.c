@@ -147,7 +147,7 @@ static int write_adapter(struct ft_job *j)
     float *host = values->data;
     if (j->backend->dev)
         FT_TRY(ft_alloc(&host, (size_t)values->cols, sizeof *host));
-    int rc = ft_adapter_fill(j->adapter, host, ft_wholes_read, j);
+    int rc = ft_adapter_fill(j->adapter, j->graph, host, ft_wholes_read, ft_wholes_module, j);
     if (!rc)
         rc = ft_graph_write(j->graph, values, host);
     if (j->backend->dev)
@@ -216,9 +216,12 @@ size_t ft_job_device_memory(const struct ft_job *j)
  * filled or written. */
 size_t ft_job_staging(const struct ft_job *j)
 {
+    const size_t start = ft_adapter_start_bytes(j->adapter, j->backend->dev),
+                 turning = ft_model_turning(j->model);
+    const size_t once = start > turning ? start : turning;
     if (!j->backend->dev)
-        return ft_model_turning(j->model);
-    return 2 * j->plan.used[FT_M_BATCH] + ft_model_staging(j->model) + ft_model_turning(j->model) +
+        return once;
+    return 2 * j->plan.used[FT_M_BATCH] + ft_model_staging(j->model) + once +
            4 * (size_t)ft_adapter_parameters(j->adapter);
 }
 

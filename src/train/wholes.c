@@ -8,6 +8,7 @@
 #include "core/mem.h"
 #include "core/regex.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* An expression of unfrozen_parameters as Axolotl reads it: a dot is a dot unless '+' follows, and
@@ -308,5 +309,15 @@ int ft_wholes_read(void *ctx, int whole, float *out)
             return ft_token_rows_read(j, &j->token_rows[k], out);
     while (j->whole_of[i] != whole)
         i++;
+    return ft_model_weight_read(j->model, i, j->config->allow_nonfinite_weights, out);
+}
+
+int ft_wholes_module(void *ctx, const char *module, float *out)
+{
+    const struct ft_job *j = ctx;
+    char path[512];
+    snprintf(path, sizeof path, "%s.weight", module);
+    const int i = ft_model_weight_find(j->model, path);
+    FT_ASSERT(i >= 0);
     return ft_model_weight_read(j->model, i, j->config->allow_nonfinite_weights, out);
 }

@@ -232,6 +232,20 @@ CASE(f26_targets_that_match_nothing)
     check_no_output();
 }
 
+CASE(how_an_adapter_begins_must_be_possible)
+{
+    EXPECT(2, "'peft_init_lora_weights' is 'eva'",
+           "@FT train @D/ok.yaml peft_init_lora_weights=eva 2>&1");
+    EXPECT(2, "takes rank 40 out of",
+           "@FT train @D/ok.yaml peft_init_lora_weights=pissa lora_r=40 2>&1");
+    EXPECT(2, "exclude each other",
+           "@FT train @D/ok.yaml peft_init_lora_weights=olora peft_use_dora=true 2>&1");
+    EXPECT(
+        2, "the method 'pissa' is for the linear modules of the layers",
+        "@FT train @D/ok.yaml peft_init_lora_weights=pissa 'lora_target_modules=[lm_head]' 2>&1");
+    check_no_output();
+}
+
 CASE(what_is_trained_beside_an_adapter_must_be_there_once)
 {
     EXPECT(2, "the trained token 61 is not below the model's vocabulary of 61",

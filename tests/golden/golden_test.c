@@ -232,3 +232,83 @@ CASE(tiny_models_match_transformers_and_peft)
         ft_st_close(golden);
     }
 }
+
+/* s B A of a module of the adapter that was written, into out (out x in), which is zeroed. */
+static void written_product(const struct ft_st *f, const char *module, double scale, double *out,
+                            int64_t n)
+{
+    char name[512];
+    int64_t na, nb;
+    snprintf(name, sizeof name, "%s.lora_A.weight", module);
+    const struct ft_st_entry *e = ft_st_find(f, name);
+    double *a = read_values(f, name, &na);
+    snprintf(name, sizeof name, "%s.lora_B.weight", module);
+    double *b = read_values(f, name, &nb);
+    if (!a || !b)
+        return;
+    const int64_t r = e->dims[0], in = e->dims[1], rows = nb / r;
+    CHECK_INT(rows * in, n);
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t k = 0; k < r; k++)
+            for (int64_t c = 0; c < in; c++)
+                out[i * in + c] += scale * b[i * r + k] * a[k * in + c];
+    ft_free(a);
+    ft_free(b);
+}
+
+static double scale_of(const struct ft_config *c, const char *module)
+{
+    const double r = strstr(module, "q_proj") && c->lora_rank_pattern ? 2 : (double)c->lora_r;
+    return c->lora_alpha / (c->peft_use_rslora ? sqrt(r) : r);
+}
+
+/* The case has no adapter to go on from: ft begins one as PEFT did, and writes plain LoRA. */
+static void check_start(const char *name)
+{
+    struct setup s = {0};
+    struct ft_train_result r;
+    struct ft_config c;
+    char folder[256], path[512];
+    struct ft_st *start = open_golden(name, "start.safetensors"), *after = NULL;
+    double losses[32], off = 0, change = 0;
+    int64_t n;
+    setup_golden(&s, name);
+    CHECK_INT(ft_config_read(&c, NULL, s.list, s.n), 0);
+    if (!train_setup(&s, folder, &r))
+        return;
+    double *want = read_values(start, "losses", &n);
+    CHECK_INT(read_losses(folder, losses, 32), n);
+    for (int64_t i = 0; i < n; i++)
+        CHECK_NEAR(losses[i], want[i], 1e-5 * want[i]);
+    snprintf(path, sizeof path, "%s/adapter_model.safetensors", folder);
+    if (ft_st_open(&after, path))
+        check_fail(name, 0, "%s", ft_status_report());
+    for (int i = 0; i < ft_st_count(start); i++) {
+        const char *tensor = ft_st_at(start, i)->name, *module = tensor + sizeof "delta." - 1;
+        if (strncmp(tensor, "delta.", sizeof "delta." - 1) != 0)
+            continue;
+        double *delta = read_values(start, tensor, &n), *got = calloc((size_t)n, sizeof *got);
+        written_product(after, module, scale_of(&c, module), got, n);
+        for (int64_t k = 0; k < n; k++) {
+            off += (got[k] - delta[k]) * (got[k] - delta[k]);
+            change += delta[k] * delta[k];
+        }
+        ft_free(delta);
+        free(got);
+    }
+    printf("  %-18s change %.1e\n", name, sqrt(off / change));
+    CHECK(change > 0 && sqrt(off / change) <= 5e-4);
+    ft_free(want);
+    ft_st_close(start);
+    ft_st_close(after);
+    ft_config_fini(&c);
+    remove_folder(folder);
+}
+
+CASE(adapters_begin_as_in_peft)
+{
+    check_start("pissa");
+    check_start("olora");
+    check_start("phi3-pissa");
+    check_start("gpt2-pissa");
+}
