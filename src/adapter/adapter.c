@@ -50,6 +50,14 @@ const struct ft_adapter_method *ft_adapter_method(const char *name)
     return NULL;
 }
 
+unsigned ft_adapter_method_has(const char *method)
+{
+    const struct ft_adapter_method *m = ft_adapter_method(method);
+    return (m->rank ? FT_HAS_RANK : 0) | (m->alpha ? FT_HAS_ALPHA : 0) |
+           (m->dropout ? FT_HAS_DROPOUT : 0) |
+           (m->peft_type && strcmp(m->peft_type, "LORA") == 0 ? FT_HAS_LORA : 0);
+}
+
 int ft_adapter_new(struct ft_adapter **out, const struct ft_site *sites, int n_sites,
                    const struct ft_adapter_options *o)
 {
@@ -58,9 +66,9 @@ int ft_adapter_new(struct ft_adapter **out, const struct ft_site *sites, int n_s
     FT_TRY(begin(&a, sites, n_sites));
     a->method = ft_adapter_method(o->method);
     FT_ASSERT(a->method);
-    a->r = o->r;
+    a->r = a->method->rank ? o->r : 1;
     a->alpha = o->alpha != 0 ? o->alpha : 2 * (double)o->r;
-    a->dropout = o->dropout;
+    a->dropout = a->method->dropout ? o->dropout : 0;
     a->rslora = o->rslora;
     a->start = ft_lora_start(o->init);
     FT_ASSERT(a->start);
@@ -129,7 +137,12 @@ int64_t ft_adapter_max_rank(const struct ft_adapter *a)
     int64_t most = 0;
     for (int i = 0; i < a->n_slots; i++)
         most = a->slots[i].r > most ? a->slots[i].r : most;
-    return most;
+    return a->start->residual ? 2 * most : most;
+}
+
+const char *ft_adapter_title(const struct ft_adapter *a)
+{
+    return a->method->title;
 }
 
 const char *ft_adapter_base(const struct ft_adapter *a)
@@ -222,8 +235,8 @@ int64_t ft_adapter_stack_rank(const struct ft_adapter *a, int first, int n)
 struct ft_tensor *ft_parameter_gradient(const struct ft_adapter *a, struct ft_graph *g,
                                         const struct ft_parameter *p)
 {
-    return p->n_dims == 1 ? ft_graph_view(g, a->gradients, p->name, 1, p->rows, p->at)
-                          : ft_graph_view(g, a->gradients, p->name, p->rows, p->cols, p->at);
+    return p->vector ? ft_graph_view(g, a->gradients, p->name, 1, p->rows * p->cols, p->at)
+                     : ft_graph_view(g, a->gradients, p->name, p->rows, p->cols, p->at);
 }
 
 /* Whether what products read of it lies in a matrix of the model's, on a device. */
@@ -236,17 +249,17 @@ static bool is_stacked(const struct ft_adapter *a, const struct ft_graph *g,
 /* What a slot's ops read, and where its gradients go. Vectors are rows in the graph. */
 static void declare_slot(struct ft_adapter *a, struct ft_graph *g, struct ft_slot *s)
 {
-    const struct ft_parameter_row *row = ft_method_rows(a->method, s->kind);
+    const struct ft_parameter_row *row = ft_method_rows(a->method, s->kind, s->feedforward);
     for (; row->suffix; row++) {
         struct ft_parameter *p = s->p[row->role];
         struct ft_tensor *from = a->copies && !row->master ? a->copies : a->values;
         p->value = p->frozen = NULL;
-        if (a->frozen)
+        if (a->start->residual)
             p->frozen = ft_graph_view(g, a->frozen, p->name, p->rows, p->cols, p->at);
         if (is_stacked(a, g, s))
             continue;
-        p->value = p->n_dims == 1 ? ft_graph_view(g, from, p->name, 1, p->rows, p->at)
-                                  : ft_graph_view(g, from, p->name, p->rows, p->cols, p->at);
+        p->value = p->vector ? ft_graph_view(g, from, p->name, 1, p->rows * p->cols, p->at)
+                             : ft_graph_view(g, from, p->name, p->rows, p->cols, p->at);
         ft_graph_train(g, p->value, 0, 0, ft_parameter_gradient(a, g, p), 1);
     }
 }
@@ -260,9 +273,9 @@ int ft_adapter_declare(struct ft_adapter *a, struct ft_graph *g)
     a->values = ft_graph_value(g, FT_M_ADAPTER, "adapter parameters", FT_F32, 1, a->size);
     a->gradients = ft_graph_value(g, FT_M_GRADIENT, "adapter gradients", FT_F32, 1, a->size);
     a->copies = a->table = a->frozen = NULL;
-    if (a->start->residual)
+    if (a->frozen_size)
         a->frozen = ft_graph_value(g, FT_M_ADAPTER, "adapter's beginning", ft_graph_backend(g)->act,
-                                   1, a->slot_size);
+                                   1, a->frozen_size);
     for (int i = 0; i < a->n_slots; i++)
         stacked += is_stacked(a, g, &a->slots[i]);
     if (narrow && stacked < a->n_slots)
@@ -418,7 +431,7 @@ static int open_frozen(struct ft_adapter *a, const struct ft_graph *g)
         return FT_OK;
     }
     if (a->frozen && !a->frozen_copy)
-        FT_TRY(ft_alloc(&a->frozen_copy, (size_t)a->slot_size, sizeof *a->frozen_copy));
+        FT_TRY(ft_alloc(&a->frozen_copy, (size_t)a->frozen_size, sizeof *a->frozen_copy));
     a->frozen_values = a->frozen_copy;
     return FT_OK;
 }
@@ -430,8 +443,8 @@ static int write_frozen(struct ft_adapter *a, struct ft_graph *g)
     char *copy;
     if (!a->frozen_copy)
         return FT_OK;
-    FT_TRY(ft_alloc(&copy, (size_t)a->slot_size, ft_dtype_size(act)));
-    for (int64_t i = 0; i < a->slot_size; i++) { /* what is taken away is also what is written */
+    FT_TRY(ft_alloc(&copy, (size_t)a->frozen_size, ft_dtype_size(act)));
+    for (int64_t i = 0; i < a->frozen_size; i++) { /* what is taken away is also what is written */
         ft_element_put(copy, (size_t)i, act, a->frozen_values[i]);
         a->frozen_values[i] = ft_element_get(copy, (size_t)i, act);
     }
@@ -443,9 +456,11 @@ static int write_frozen(struct ft_adapter *a, struct ft_graph *g)
 int ft_adapter_fill(struct ft_adapter *a, struct ft_graph *g, float *values, ft_whole_read_fn *read,
                     ft_site_weight_fn *weight, void *ctx)
 {
-    if (a->folder)
-        return ft_adapter_read_values(a, values);
     FT_TRY(open_frozen(a, g));
+    if (a->folder) {
+        FT_TRY(ft_adapter_read_values(a, values));
+        return write_frozen(a, g);
+    }
     if (a->method->init)
         FT_TRY(a->method->init(a, values, weight, ctx));
     FT_TRY(write_frozen(a, g));

@@ -18,9 +18,11 @@ struct ft_site {
         FT_SITE_HEAD,      /* out: the vocabulary */
     } kind;
     int64_t in, out;
-    int layer;   /* -1: of none */
-    int group;   /* the first of the sites that read the same input and follow each other */
-    bool conv1d; /* its weight is stored as (in, out): PEFT's fan_in_fan_out */
+    int layer;        /* -1: of none */
+    bool feedforward; /* the last of an MLP: IA3 scales what it reads */
+    bool usual_ia3;   /* IA3 adapts it if it is not told what */
+    int group;        /* the first of the sites that read the same input and follow each other */
+    bool conv1d;      /* its weight is stored as (in, out): PEFT's fan_in_fan_out */
     /* the beginning of all sites' names, where the model has other parts (a vision tower): what
      * lies outside is nobody's here, but an adapter may have it; NULL: the sites are the whole
      * model */
@@ -61,6 +63,7 @@ struct ft_adapter_options {
     const char *const *targets; /* names, or ".suffix" matches; NULL ends; NULL: none */
     const char *target_regex;   /* instead of targets: matched as a whole */
     bool target_linear;         /* every linear module of the layers */
+    bool target_usual;          /* instead: those that the method is used for */
     const struct ft_pattern *rank_pattern, *alpha_pattern; /* key NULL ends; may be NULL */
     const int64_t *layers;                                 /* -1 ends; NULL: all */
     uint64_t seed;                                         /* of initialisation and dropout */
@@ -82,7 +85,8 @@ void ft_adapter_free(struct ft_adapter *a);
 
 int64_t ft_adapter_parameters(const struct ft_adapter *a);
 int ft_adapter_modules(const struct ft_adapter *a);
-int64_t ft_adapter_max_rank(const struct ft_adapter *a);
+int64_t ft_adapter_max_rank(const struct ft_adapter *a);  /* as it is written */
+const char *ft_adapter_title(const struct ft_adapter *a); /* "LoRA" */
 /* Whether the embedding or the head has an adapter. */
 bool ft_adapter_has(const struct ft_adapter *a, enum ft_site_kind kind);
 /* What a program that loads the adapter has to know, as bits. */
@@ -171,6 +175,9 @@ int ft_adapter_fill(struct ft_adapter *a, struct ft_graph *g, float *values, ft_
                     ft_site_weight_fn *weight, void *ctx);
 /* Bytes of host memory that this takes beside the values. */
 size_t ft_adapter_start_bytes(const struct ft_adapter *a, bool device);
+/* What a method has, as bits: keys of the others say nothing to it. */
+enum ft_method_has { FT_HAS_RANK = 1, FT_HAS_ALPHA = 2, FT_HAS_DROPOUT = 4, FT_HAS_LORA = 8 };
+unsigned ft_adapter_method_has(const char *method);
 /* Whether a fresh adapter can begin so. */
 bool ft_adapter_init_known(const char *name);
 

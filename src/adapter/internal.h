@@ -9,7 +9,15 @@
 #include "io/safetensors.h"
 
 /* What a parameter of a module is. */
-enum ft_role { FT_LORA_A, FT_LORA_B, FT_MAGNITUDE, FT_ROLES };
+enum ft_role {
+    FT_LORA_A,
+    FT_LORA_B,
+    FT_MAGNITUDE,
+    FT_VERA_B = FT_LORA_A,
+    FT_VERA_D = FT_LORA_B,
+    FT_IA3_L = FT_LORA_A,
+    FT_ROLES = FT_MAGNITUDE + 1
+};
 
 /* Which learning rate a parameter takes: LoRA+ gives the others one of their own. */
 enum ft_rate_kind { FT_RATE_FIRST, FT_RATE_SECOND, FT_RATE_EMBEDDING, FT_RATE_KINDS };
@@ -19,6 +27,7 @@ struct ft_parameter {
     const char *name; /* in the file */
     int64_t rows, cols;
     int n_dims;  /* in the file: 1 where cols is 1 */
+    bool vector; /* a row for ops, however it lies in the file */
     bool turned; /* the file has (cols, rows) */
     int64_t at;  /* its first element in the block */
     /* once declared: what products read, the master or a bf16 copy of it; NULL where several
@@ -27,10 +36,18 @@ struct ft_parameter {
     struct ft_tensor *frozen; /* what it began with, if that is taken away again; or NULL */
 };
 
+/* A frozen matrix that all modules share, in the frozen block and in PEFT's file. */
+struct ft_frozen_matrix {
+    const char *name;
+    int64_t rows, cols, at;
+};
+enum { FT_FROZEN = 2 };
+
 /* One adapted module. */
 struct ft_slot {
     int site;
     enum ft_site_kind kind;
+    bool feedforward;
     char *name;
     int64_t in, out, r;
     double alpha;
@@ -72,8 +89,11 @@ struct ft_adapter {
     char *folder;  /* opened from, or NULL */
     const struct ft_lora_start *start;
     struct ft_lapack *lapack; /* while it starts */
-    /* where the adapter began with a part of the weights: that part, as the slots' values lie; on
-     * the host, and what products read */
+    /* what is frozen: the part of the weights that the adapter began with, as the slots' values
+     * lie; or the matrices that all modules share. On the host, and what products read */
+    int64_t frozen_size;
+    struct ft_frozen_matrix shared[FT_FROZEN];
+    int n_shared;
     float *frozen_values, *frozen_copy; /* the second: of a device */
     struct ft_tensor *frozen;
     struct ft_tensor *values, *gradients;
@@ -86,7 +106,14 @@ struct ft_adapter {
 struct ft_parameter_row {
     const char *suffix; /* NULL ends */
     enum ft_role role;
-    enum ft_size { FT_SIZE_R, FT_SIZE_IN, FT_SIZE_OUT, FT_SIZE_NONE } rows, cols;
+    enum ft_size {
+        FT_SIZE_R,
+        FT_SIZE_IN,
+        FT_SIZE_OUT,
+        FT_SIZE_ONE,
+        FT_SIZE_NONE /* no such dimension in the file */
+    } rows,
+        cols;
     enum ft_rate_kind rate;
     bool master; /* ops read it as f32 on every backend */
     bool turned; /* the file has (cols, rows) */
@@ -109,14 +136,20 @@ int ft_lora_init(struct ft_adapter *a, float *values, ft_site_weight_fn *weight,
 
 /* An adapter method: one row. */
 struct ft_adapter_method {
-    const char *name;
+    const char *name, *title;
     const char *peft_type; /* adapter_config.json; NULL: no adapter, the model itself is trained */
     struct ft_parameter_row parameters[FT_PARAMETER_ROWS];
+    const char *rank, *alpha, *dropout; /* keys of adapter_config.json; NULL: it has none */
+    long long default_rank;             /* PEFT's */
+    /* those of a module that is the last of an MLP, where they are others */
+    struct ft_parameter_row feedforward[FT_PARAMETER_ROWS];
     struct ft_parameter_row embedding[FT_PARAMETER_ROWS]; /* those of an embedding's; none: it can
                                                              have no adapter */
     /* module i of the group, which has slot s */
     struct ft_tensor *(*linear)(const struct ft_adapter *a, struct ft_graph *g,
                                 const struct ft_slot *s, const struct ft_linears *l, int i);
+    /* the frozen matrices of all modules, once these are known: their number; NULL: none */
+    int (*share)(const struct ft_adapter *a, struct ft_frozen_matrix out[FT_FROZEN]);
     /* all of the group at once, which its slots come in: products that they share; NULL: there is
      * no such form, and the modules are computed one by one */
     void (*stacked)(struct ft_adapter *a, struct ft_graph *g, struct ft_linears *l);
@@ -137,10 +170,12 @@ extern const int ft_adapter_method_count;
 const struct ft_adapter_method *ft_adapter_method(const char *name); /* NULL: none */
 
 /* The parameters that a module of this kind has. */
-static inline const struct ft_parameter_row *ft_method_rows(const struct ft_adapter_method *m,
-                                                            enum ft_site_kind kind)
+static inline const struct ft_parameter_row *
+ft_method_rows(const struct ft_adapter_method *m, enum ft_site_kind kind, bool feedforward)
 {
-    return kind == FT_SITE_EMBEDDING ? m->embedding : m->parameters;
+    return kind == FT_SITE_EMBEDDING                 ? m->embedding
+           : feedforward && m->feedforward[0].suffix ? m->feedforward
+                                                     : m->parameters;
 }
 
 static inline bool ft_method_covers(const struct ft_adapter_method *m, enum ft_site_kind kind)
@@ -168,6 +203,24 @@ int ft_adapter_add_slot(struct ft_adapter *a, const struct ft_site *sites, int s
 int ft_adapter_resolve(struct ft_adapter *a, const struct ft_pattern *ranks,
                        const struct ft_pattern *alphas, const struct ft_whole *wholes,
                        int n_wholes);
+/* What a low-rank part reads of x: drop(x) w^T. */
+struct ft_tensor *ft_adapter_down(const struct ft_adapter *a, struct ft_graph *g,
+                                  const struct ft_slot *s, struct ft_tensor *w, struct ft_tensor *x,
+                                  struct ft_tensor *keys);
+
+/* vera.c, ia3.c: the functions of their rows */
+int ft_vera_share(const struct ft_adapter *a, struct ft_frozen_matrix out[FT_FROZEN]);
+struct ft_tensor *ft_vera_linear(const struct ft_adapter *a, struct ft_graph *g,
+                                 const struct ft_slot *s, const struct ft_linears *l, int i);
+int ft_vera_init(struct ft_adapter *a, float *values, ft_site_weight_fn *weight, void *ctx);
+json_t *ft_vera_config(const struct ft_adapter *a, const struct ft_adapter_options *o);
+struct ft_tensor *ft_ia3_linear(const struct ft_adapter *a, struct ft_graph *g,
+                                const struct ft_slot *s, const struct ft_linears *l, int i);
+int ft_ia3_init(struct ft_adapter *a, float *values, ft_site_weight_fn *weight, void *ctx);
+json_t *ft_ia3_config(const struct ft_adapter *a, const struct ft_adapter_options *o);
+
+/* peft.c: the layers that were chosen by number, or null */
+json_t *ft_layers_config(const struct ft_adapter *a, const struct ft_adapter_options *o);
 /* peft.c: of LoRA and DoRA. */
 json_t *ft_lora_config(const struct ft_adapter *a, const struct ft_adapter_options *o);
 /* The adapter_config.json of a fresh adapter. */

@@ -1,13 +1,12 @@
 /* The method table: how each adapter method computes a module and starts. */
 #include "adapter/internal.h"
 
-/* What the low-rank part of module s reads of x: drop(x) A^T. */
-static struct ft_tensor *lora_down(const struct ft_adapter *a, struct ft_graph *g,
-                                   const struct ft_slot *s, struct ft_tensor *x,
-                                   struct ft_tensor *keys)
+struct ft_tensor *ft_adapter_down(const struct ft_adapter *a, struct ft_graph *g,
+                                  const struct ft_slot *s, struct ft_tensor *w, struct ft_tensor *x,
+                                  struct ft_tensor *keys)
 {
     const bool drops = a->dropout > 0 && keys, host = !ft_graph_backend(g)->dev;
-    struct ft_linear_args down = {.x = x, .w = s->p[FT_LORA_A]->value, .alpha = 1};
+    struct ft_linear_args down = {.x = x, .w = w, .alpha = 1};
     if (drops && host) { /* where it is read */
         down.mask =
             ft_dropout_mask(g, keys, x->cols, (float)a->dropout, (uint32_t)s->site, a->seed);
@@ -38,7 +37,8 @@ static struct ft_tensor *lora_linear(const struct ft_adapter *a, struct ft_graph
                                      const struct ft_slot *s, const struct ft_linears *l, int i)
 {
     struct ft_linear_args y = lora_base(g, s, l, i);
-    struct ft_tensor *u = lora_down(a, g, s, l->x, l->keys), *b = s->p[FT_LORA_B]->value;
+    struct ft_tensor *u = ft_adapter_down(a, g, s, s->p[FT_LORA_A]->value, l->x, l->keys),
+                     *b = s->p[FT_LORA_B]->value;
     if (y.u)
         return ft_linear(g, u, b, NULL, ft_linear_low_rank(g, y), s->scale);
     y.u = u;
@@ -61,7 +61,7 @@ static struct ft_tensor *lora_embed(struct ft_graph *g, const struct ft_slot *s,
 static void lora_head(const struct ft_adapter *a, struct ft_graph *g, const struct ft_slot *s,
                       struct ft_tensor *keys, struct ft_head_loss_args *head)
 {
-    head->u = lora_down(a, g, s, head->h, keys);
+    head->u = ft_adapter_down(a, g, s, s->p[FT_LORA_A]->value, head->h, keys);
     head->b = s->p[FT_LORA_B]->value;
     head->beta = s->scale * head->scale;
 }
@@ -201,7 +201,12 @@ static void dora_start(const struct ft_adapter *a, struct ft_graph *g, const str
 const struct ft_adapter_method ft_adapter_methods[] = {
     {
         .name = "lora",
+        .title = "LoRA",
         .peft_type = "LORA",
+        .rank = "r",
+        .alpha = "lora_alpha",
+        .dropout = "lora_dropout",
+        .default_rank = 8,
         .parameters = {LORA},
         .embedding = {{"lora_embedding_A", FT_LORA_A, FT_SIZE_IN, FT_SIZE_R, FT_RATE_EMBEDDING,
                        false, true},
@@ -216,7 +221,12 @@ const struct ft_adapter_method ft_adapter_methods[] = {
     },
     {
         .name = "dora",
+        .title = "DoRA",
         .peft_type = "LORA",
+        .rank = "r",
+        .alpha = "lora_alpha",
+        .dropout = "lora_dropout",
+        .default_rank = 8,
         .parameters = {LORA,
                        {"lora_magnitude_vector", FT_MAGNITUDE, FT_SIZE_OUT, FT_SIZE_NONE,
                         FT_RATE_SECOND, true, false}},
@@ -224,6 +234,32 @@ const struct ft_adapter_method ft_adapter_methods[] = {
         .init = ft_lora_init,
         .config = ft_lora_config,
         .start = dora_start,
+    },
+    {
+        .name = "vera",
+        .title = "VeRA",
+        .peft_type = "VERA",
+        .rank = "r",
+        .dropout = "vera_dropout",
+        .default_rank = 256,
+        .parameters = {{"vera_lambda_b", FT_VERA_B, FT_SIZE_OUT, FT_SIZE_NONE, FT_RATE_SECOND, true,
+                        false},
+                       {"vera_lambda_d", FT_VERA_D, FT_SIZE_R, FT_SIZE_NONE, FT_RATE_SECOND, true,
+                        false}},
+        .share = ft_vera_share,
+        .linear = ft_vera_linear,
+        .init = ft_vera_init,
+        .config = ft_vera_config,
+    },
+    {
+        .name = "ia3",
+        .title = "IA3",
+        .peft_type = "IA3",
+        .parameters = {{"ia3_l", FT_IA3_L, FT_SIZE_OUT, FT_SIZE_ONE, FT_RATE_FIRST, true, false}},
+        .feedforward = {{"ia3_l", FT_IA3_L, FT_SIZE_ONE, FT_SIZE_IN, FT_RATE_FIRST, true, false}},
+        .linear = ft_ia3_linear,
+        .init = ft_ia3_init,
+        .config = ft_ia3_config,
     },
     /* no adapter: every weight is trained whole */
     {.name = "full"},

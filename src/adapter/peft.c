@@ -140,7 +140,7 @@ static bool is_dora(const struct ft_adapter *a)
 
 /* Layers that were chosen by number; in a model with other parts whole names say it, and are not
  * subject to it. */
-static json_t *layers_of(const struct ft_adapter *a, const struct ft_adapter_options *o)
+json_t *ft_layers_config(const struct ft_adapter *a, const struct ft_adapter_options *o)
 {
     if (!o->layers || a->scope)
         return json_null();
@@ -153,14 +153,14 @@ static json_t *layers_of(const struct ft_adapter *a, const struct ft_adapter_opt
 json_t *ft_lora_config(const struct ft_adapter *a, const struct ft_adapter_options *o)
 {
     json_t *tokens = o->token_rows ? json_deep_copy(o->token_rows) : json_null();
-    return json_pack("{s:s, s:o, s:b, s:b, s:o, s:o, s:f, s:n, s:I, s:o, s:o, s:b, s:b}", "bias",
-                     o->bias, "alpha_pattern", pattern_object(a, o->alpha_pattern, false),
-                     "fan_in_fan_out", a->conv1d, "init_lora_weights", 1, "layers_to_transform",
-                     layers_of(a, o), "lora_alpha", number(a->alpha * alpha_times(a)),
-                     "lora_dropout", a->dropout, "layers_pattern", "r",
-                     (json_int_t)((double)a->r * rank_times(a)), "rank_pattern",
-                     pattern_object(a, o->rank_pattern, true), "trainable_token_indices", tokens,
-                     "use_dora", is_dora(a), "use_rslora", a->rslora);
+    return json_pack(
+        "{s:n, s:s, s:o, s:b, s:b, s:o, s:o, s:f, s:n, s:I, s:o, s:o, s:b, s:b}", "exclude_modules",
+        "bias", o->bias, "alpha_pattern", pattern_object(a, o->alpha_pattern, false),
+        "fan_in_fan_out", a->conv1d, "init_lora_weights", 1, "layers_to_transform",
+        ft_layers_config(a, o), "lora_alpha", number(a->alpha * alpha_times(a)), "lora_dropout",
+        a->dropout, "layers_pattern", "r", (json_int_t)((double)a->r * rank_times(a)),
+        "rank_pattern", pattern_object(a, o->rank_pattern, true), "trainable_token_indices", tokens,
+        "use_dora", is_dora(a), "use_rslora", a->rslora);
 }
 
 int ft_adapter_describe(struct ft_adapter *a, const struct ft_adapter_options *o)
@@ -174,11 +174,11 @@ int ft_adapter_describe(struct ft_adapter *a, const struct ft_adapter_options *o
     json_t *targets = o->target_regex && !o->target_linear ? json_string(o->target_regex)
                       : a->scope                           ? scoped_targets(a, o)
                                                            : target_names(a, o);
-    a->peft = json_pack("{s:n, s:n, s:b, s:o, s:s, s:n, s:o, s:s}", "base_model_name_or_path",
-                        "exclude_modules", "inference_mode", 1, "modules_to_save", saved,
-                        "peft_type", a->method->peft_type, "revision", "target_modules", targets,
-                        "task_type", "CAUSAL_LM");
-    json_object_update_new(a->peft, a->method->config(a, o));
+    a->peft =
+        json_pack("{s:n, s:b, s:o, s:s, s:n, s:o, s:s}", "base_model_name_or_path",
+                  "inference_mode", 1, "modules_to_save", saved, "peft_type", a->method->peft_type,
+                  "revision", "target_modules", targets, "task_type", "CAUSAL_LM");
+    json_object_update_new(a->peft, a->method->config(a, o)); /* which may say its own targets */
     return ft_alloc_check(since);
 }
 
@@ -211,6 +211,9 @@ static bool is_base_weight(const struct ft_adapter *a, const char *tensor)
 
 static bool is_parameter(const struct ft_adapter *a, const char *tensor)
 {
+    for (int i = 0; i < a->n_shared; i++)
+        if (strcmp(a->shared[i].name, tensor) == 0)
+            return true;
     for (int i = 0; i < a->n_parameters; i++)
         if (strcmp(a->parameters[i].name, tensor) == 0)
             return true;
@@ -293,7 +296,7 @@ static int item_of(const struct ft_adapter *a, const struct ft_parameter *p, con
                                .n_dims = p->n_dims,
                                .dims = {p->rows, p->cols},
                                .data = values + p->at};
-    if (a->frozen_values && p->at < a->slot_size)
+    if (a->start->residual && p->at < a->slot_size)
         return joined_item(p, values, a->frozen_values, arena, out);
     if (!p->turned)
         return FT_OK;
@@ -321,12 +324,20 @@ int ft_adapter_save(const struct ft_adapter *a, const float *values, const char 
     int rc = path && (source || !a->folder || !a->scope) ? FT_OK : FT_ERESOURCE;
     if (!rc && source)
         rc = ft_st_open(&from, source);
-    const size_t room = (size_t)n + (from ? (size_t)ft_st_count(from) : 0);
+    const size_t room = (size_t)(n + a->n_shared) + (from ? (size_t)ft_st_count(from) : 0);
     struct ft_st_item *items = ft_arena_alloc(&arena, room, sizeof *items);
     if (!items)
         rc = FT_ERESOURCE;
     for (int i = 0; i < n && !rc; i++)
         rc = item_of(a, &a->parameters[i], values, &arena, &items[i]);
+    for (int i = 0; i < a->n_shared && !rc; i++) {
+        const struct ft_frozen_matrix *m = &a->shared[i];
+        items[n++] = (struct ft_st_item){.name = m->name,
+                                         .dtype = FT_F32,
+                                         .n_dims = 2,
+                                         .dims = {m->rows, m->cols},
+                                         .data = a->frozen_values + m->at};
+    }
     if (!rc && from)
         rc = add_outside(a, from, &arena, items, &n);
     if (!rc)
@@ -363,12 +374,6 @@ static int check_features(const struct import *m)
         "kasa_config",       "monteclora_config", "velora_config", "megatron_config"};
     const char *key;
     json_t *value;
-    const char *type = "";
-    if (!ft_json_str(m->root, m->file, "peft_type", &type))
-        return FT_EDATA;
-    if (strcmp(type, "LORA") != 0)
-        return ft_fail_at((struct ft_where){.file = m->file}, FT_EDATA,
-                          "'peft_type' is '%s'; ft continues from 'LORA' adapters", type);
     /* initialisations that also change the base weights, unless PEFT converted them on saving */
     const char *init = json_string_value(json_object_get(m->root, "init_lora_weights"));
     if (init && strcmp(init, "gaussian") != 0 && strcmp(init, "eva") != 0 &&
@@ -420,14 +425,23 @@ static int read_patterns(const struct import *m, const char *key, struct ft_patt
     return FT_OK;
 }
 
+/* Which of the two forms IA3 has here: the shape of its vector says it. */
+static void see_feedforward(struct ft_slot *s, const struct ft_st *f)
+{
+    char name[512];
+    snprintf(name, sizeof name, "%s%s.ia3_l", prefix, s->name);
+    const struct ft_st_entry *e = ft_st_find(f, name);
+    s->feedforward = e && e->n_dims == 2 && e->dims[0] == 1;
+}
+
 /* The modules of which the tensor file has any parameter. */
 static int find_slots(struct import *m, const struct ft_site *sites, int n, const struct ft_st *f)
 {
     struct ft_adapter *a = m->a;
     for (int i = 0; i < n; i++) {
         const bool embedding = sites[i].kind == FT_SITE_EMBEDDING;
-        const struct ft_parameter_row *row =
-            ft_method_rows(embedding ? ft_adapter_method("lora") : a->method, sites[i].kind);
+        const struct ft_parameter_row *row = ft_method_rows(
+            embedding ? ft_adapter_method("lora") : a->method, sites[i].kind, sites[i].feedforward);
         bool has = false;
         for (; row->suffix; row++) {
             char name[512];
@@ -435,9 +449,15 @@ static int find_slots(struct import *m, const struct ft_site *sites, int n, cons
             has = has || ft_st_find(f, name);
         }
         if (has && !ft_method_covers(a->method, sites[i].kind))
-            return refuse(m, "use_dora", "is supported for the linear modules of the layers only");
+            return ft_fail_at(
+                (struct ft_where){.file = m->file}, FT_EDATA,
+                "the method '%s' is for the linear modules of the layers; the adapter "
+                "has '%s' too",
+                a->method->name, sites[i].name);
         if (has)
             FT_TRY(ft_adapter_add_slot(a, sites, i));
+        if (has && a->method->feedforward[0].suffix)
+            see_feedforward(&a->slots[a->n_slots - 1], f);
     }
     if (!a->n_slots)
         return ft_fail_at((struct ft_where){.file = ft_st_path(f)}, FT_EDATA,
@@ -445,27 +465,33 @@ static int find_slots(struct import *m, const struct ft_site *sites, int n, cons
     return FT_OK;
 }
 
-/* Each parameter's tensor is there, as large as the config says, and no other is. */
+/* The parameter's tensor is there, as large as it must be. */
+static int check_tensor(const struct ft_st *f, const struct ft_parameter *p)
+{
+    const struct ft_where at = {.file = ft_st_path(f)};
+    const struct ft_st_entry *e = ft_st_find(f, p->name);
+    const int64_t rows = p->turned ? p->cols : p->rows, cols = p->turned ? p->rows : p->cols;
+    if (!e)
+        return ft_fail_at(at, FT_EDATA, "tensor '%s' is missing", p->name);
+    if (e->dtype != FT_F32 && e->dtype != FT_BF16 && e->dtype != FT_F16)
+        return ft_fail_at(at, FT_EDATA, "tensor '%s' is %s; ft reads F32, F16 and BF16", p->name,
+                          e->dtype_name);
+    if (e->n_dims != p->n_dims || e->dims[0] != rows || (e->n_dims > 1 && e->dims[1] != cols))
+        return ft_fail_at(at, FT_EDATA,
+                          "tensor '%s' has %lld x %lld elements, adapter_config.json and this "
+                          "model imply %lld x %lld",
+                          p->name, (long long)e->dims[0],
+                          e->n_dims > 1 ? (long long)e->dims[1] : 1LL, (long long)rows,
+                          (long long)cols);
+    return FT_OK;
+}
+
+/* All parameters are there, and no other tensor is. */
 static int check_tensors(const struct ft_adapter *a, const struct ft_st *f)
 {
     const struct ft_where at = {.file = ft_st_path(f)};
-    for (int i = 0; i < a->n_parameters; i++) {
-        const struct ft_parameter *p = &a->parameters[i];
-        const struct ft_st_entry *e = ft_st_find(f, p->name);
-        if (!e)
-            return ft_fail_at(at, FT_EDATA, "tensor '%s' is missing", p->name);
-        if (e->dtype != FT_F32 && e->dtype != FT_BF16 && e->dtype != FT_F16)
-            return ft_fail_at(at, FT_EDATA, "tensor '%s' is %s; ft reads F32, F16 and BF16",
-                              p->name, e->dtype_name);
-        const int64_t rows = p->turned ? p->cols : p->rows, cols = p->turned ? p->rows : p->cols;
-        if (e->n_dims != p->n_dims || e->dims[0] != rows || (e->n_dims > 1 && e->dims[1] != cols))
-            return ft_fail_at(at, FT_EDATA,
-                              "tensor '%s' has %lld x %lld elements, adapter_config.json and this "
-                              "model imply %lld x %lld",
-                              p->name, (long long)e->dims[0],
-                              e->n_dims > 1 ? (long long)e->dims[1] : 1LL, (long long)rows,
-                              (long long)cols);
-    }
+    for (int i = 0; i < a->n_parameters; i++)
+        FT_TRY(check_tensor(f, &a->parameters[i]));
     for (int i = 0; i < ft_st_count(f); i++) {
         const char *name = ft_st_at(f, i)->name;
         if (!is_outside(a, name) && !is_parameter(a, name) && !is_base_weight(a, name))
@@ -474,28 +500,44 @@ static int check_tensors(const struct ft_adapter *a, const struct ft_st *f)
     return FT_OK;
 }
 
+/* The row of the table that the adapter is of. */
+static int find_method(struct import *m)
+{
+    const char *type = "";
+    bool dora = false;
+    if (!ft_json_str(m->root, m->file, "peft_type", &type) ||
+        !ft_json_bool(m->root, m->file, "use_dora", &dora))
+        return FT_EDATA;
+    for (int i = 0; i < ft_adapter_method_count && !m->a->method; i++) {
+        const struct ft_adapter_method *row = &ft_adapter_methods[i];
+        if (row->peft_type && strcmp(row->peft_type, type) == 0)
+            m->a->method = dora ? ft_adapter_method("dora") : row;
+    }
+    if (!m->a->method)
+        return ft_fail_at((struct ft_where){.file = m->file}, FT_EDATA,
+                          "'peft_type' is '%s': ft does not have this method", type);
+    return FT_OK;
+}
+
 static int read_fields(struct import *m)
 {
-    long long r = 8;
-    double alpha = 8; /* PEFT's defaults */
     struct ft_adapter *a = m->a;
+    FT_TRY(find_method(m));
     FT_TRY(check_features(m));
-    bool dora = false;
-    if (!ft_json_bool(m->root, m->file, "use_dora", &dora))
+    long long r = a->method->default_rank;
+    double alpha = 8; /* PEFT's default */
+    if (a->method->rank &&
+        (!ft_json_int(m->root, m->file, a->method->rank, &r) || r < 1 || r > 1 << 16))
+        return refuse(m, a->method->rank, "is out of range");
+    if (a->method->alpha && (!ft_json_real(m->root, m->file, a->method->alpha, &alpha) ||
+                             !(alpha > 0) || alpha > 1 << 20))
+        return refuse(m, a->method->alpha, "is not a number above 0");
+    if (a->method->dropout && (!ft_json_real(m->root, m->file, a->method->dropout, &a->dropout) ||
+                               !(a->dropout >= 0) || a->dropout > 0.999))
+        return refuse(m, a->method->dropout, "is not within 0 to 0.999");
+    if (!ft_json_bool(m->root, m->file, "use_rslora", &a->rslora))
         return FT_EDATA;
-    a->method = ft_adapter_method(dora ? "dora" : "lora");
-    if (!ft_json_int(m->root, m->file, "r", &r) ||
-        !ft_json_real(m->root, m->file, "lora_alpha", &alpha) ||
-        !ft_json_real(m->root, m->file, "lora_dropout", &a->dropout) ||
-        !ft_json_bool(m->root, m->file, "use_rslora", &a->rslora))
-        return FT_EDATA;
-    if (r < 1 || r > 1 << 16)
-        return refuse(m, "r", "is out of range");
-    if (!(alpha > 0) || alpha > 1 << 20)
-        return refuse(m, "lora_alpha", "is not a number above 0");
-    if (!(a->dropout >= 0) || a->dropout > 0.999)
-        return refuse(m, "lora_dropout", "is not within 0 to 0.999");
-    a->r = r;
+    a->r = a->method->rank ? r : 1;
     a->alpha = alpha;
     return FT_OK;
 }
@@ -591,6 +633,14 @@ int ft_adapter_read_values(const struct ft_adapter *a, float *values)
     int rc = path ? ft_st_open(&f, path) : FT_ERESOURCE;
     for (int i = 0; i < a->n_parameters && !rc; i++)
         rc = read_tensor(f, &a->parameters[i], values + a->parameters[i].at);
+    for (int i = 0; i < a->n_shared && !rc; i++) {
+        const struct ft_frozen_matrix *m = &a->shared[i];
+        const struct ft_parameter as = {
+            .name = m->name, .rows = m->rows, .cols = m->cols, .n_dims = 2};
+        rc = check_tensor(f, &as);
+        if (!rc)
+            rc = read_tensor(f, &as, a->frozen_values + m->at);
+    }
     ft_st_close(f);
     ft_free(path);
     return rc;

@@ -160,16 +160,14 @@ bool ft_adapter_init_known(const char *name)
 size_t ft_adapter_start_bytes(const struct ft_adapter *a, bool device)
 {
     size_t most = 0;
-    if (!a->start->residual || a->folder)
-        return 0;
-    for (int i = 0; i < a->n_slots; i++) {
+    for (int i = 0; i < a->n_slots && a->start->residual && !a->folder; i++) {
         const struct ft_slot *s = &a->slots[i];
         const size_t own = 2 * (size_t)(s->in * s->out) * sizeof(float); /* as stored, and as f32 */
         const size_t more = a->start->lapack ? ft_lapack_bytes(s->out, s->in, s->r)
                                              : (size_t)(s->r * s->out + s->in) * sizeof(double);
         most = own + more > most ? own + more : most;
     }
-    return most + (device ? 6 * (size_t)a->slot_size : 0);
+    return most + (device ? 6 * (size_t)a->frozen_size : 0);
 }
 
 static int start_slot(const struct ft_adapter *a, const struct ft_slot *s, float *values,

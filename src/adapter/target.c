@@ -42,6 +42,7 @@ int ft_adapter_add_slot(struct ft_adapter *a, const struct ft_site *sites, int s
     *s = (struct ft_slot){
         .site = site, .kind = sites[site].kind, .in = sites[site].in, .out = sites[site].out};
     s->group = sites[site].group;
+    s->feedforward = sites[site].feedforward;
     s->name = ft_arena_format(&a->arena, "%s", sites[site].name);
     if (!s->name)
         return FT_ERESOURCE;
@@ -121,7 +122,7 @@ int ft_adapter_match(struct ft_adapter *a, const struct ft_site *sites, int n,
             rc = ft_regex_matches_all(re, sites[i].name, &hit);
         hit = hit || in_list(&sites[i], o->targets, o->layers) ||
               (o->target_linear && sites[i].kind == FT_SITE_LINEAR &&
-               layer_chosen(o->layers, sites[i].layer));
+               (sites[i].usual_ia3 || !o->target_usual) && layer_chosen(o->layers, sites[i].layer));
         if (!rc && hit)
             rc = check_kind(a, &sites[i]);
         if (!rc && hit)
@@ -173,8 +174,11 @@ static int apply_patterns(struct ft_adapter *a, const char *key, const struct ft
 
 static int64_t size_of(const struct ft_slot *s, enum ft_size size)
 {
-    const int64_t sizes[] = {
-        [FT_SIZE_R] = s->r, [FT_SIZE_IN] = s->in, [FT_SIZE_OUT] = s->out, [FT_SIZE_NONE] = 1};
+    const int64_t sizes[] = {[FT_SIZE_R] = s->r,
+                             [FT_SIZE_IN] = s->in,
+                             [FT_SIZE_OUT] = s->out,
+                             [FT_SIZE_ONE] = 1,
+                             [FT_SIZE_NONE] = 1};
     return sizes[size];
 }
 
@@ -185,6 +189,7 @@ static int add_parameter(struct ft_adapter *a, struct ft_slot *s,
     *p = (struct ft_parameter){.rows = size_of(s, row->rows),
                                .cols = size_of(s, row->cols),
                                .n_dims = row->cols == FT_SIZE_NONE ? 1 : 2,
+                               .vector = row->cols >= FT_SIZE_ONE || row->rows == FT_SIZE_ONE,
                                .turned = row->turned,
                                .at = a->size};
     p->name = ft_arena_format(&a->arena, "base_model.model.%s.%s", s->name, row->suffix);
@@ -201,7 +206,8 @@ static int add_rate(struct ft_adapter *a, double rate)
     for (int i = 0, end; i < a->n_slots; i = end) {
         for (end = i; end < a->n_slots && a->slots[end].group == a->slots[i].group;)
             end++;
-        const struct ft_parameter_row *row = ft_method_rows(a->method, a->slots[i].kind);
+        const struct ft_parameter_row *row =
+            ft_method_rows(a->method, a->slots[i].kind, a->slots[i].feedforward);
         for (; row->suffix; row++)
             for (int k = i; k < end && a->rate[row->rate] == rate; k++)
                 FT_TRY(add_parameter(a, &a->slots[k], row));
@@ -241,8 +247,12 @@ static int add_wholes(struct ft_adapter *a, const struct ft_whole *wholes, int n
             return FT_ERESOURCE;
         if (w->adapted && !adapted)
             continue;
-        *p = (struct ft_parameter){
-            .name = name, .rows = w->rows, .cols = w->cols, .n_dims = w->n_dims, .at = a->size};
+        *p = (struct ft_parameter){.name = name,
+                                   .rows = w->rows,
+                                   .cols = w->cols,
+                                   .n_dims = w->n_dims,
+                                   .vector = w->n_dims == 1,
+                                   .at = a->size};
         a->wholes[i] = p;
         a->n_parameters++;
         a->size += p->rows * p->cols;
@@ -267,6 +277,10 @@ static int lay_out(struct ft_adapter *a, const struct ft_whole *wholes, int n)
             FT_TRY(add_rate(a, a->rate[k]));
     }
     a->slot_size = a->size;
+    a->n_shared = a->method->share ? a->method->share(a, a->shared) : 0;
+    a->frozen_size = a->start->residual ? a->slot_size : 0;
+    for (int i = 0; i < a->n_shared; i++)
+        a->frozen_size += a->shared[i].rows * a->shared[i].cols;
     FT_TRY(add_wholes(a, wholes, n, true));
     return add_wholes(a, wholes, n, false);
 }

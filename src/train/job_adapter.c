@@ -26,6 +26,8 @@ static void adapter_options(const struct ft_job *j, struct ft_adapter_options *o
         .targets = c->lora_target_modules,
         .target_regex = c->lora_target_regex,
         .target_linear = c->lora_target_linear,
+        .target_usual =
+            strcmp(c->adapter, "ia3") == 0 && !ft_config_is_set(c, "lora_target_linear"),
         .rank_pattern = (const struct ft_pattern *)c->lora_rank_pattern,
         .alpha_pattern = (const struct ft_pattern *)c->lora_alpha_pattern,
         .layers = c->peft_layers_to_transform,
@@ -42,6 +44,11 @@ static void adapter_options(const struct ft_job *j, struct ft_adapter_options *o
 static int check_numbers(const struct ft_job *j, const struct ft_adapter_options *is)
 {
     const struct ft_config *c = j->config;
+    const char *method = strcmp(is->method, "dora") == 0 ? "lora" : is->method;
+    if (ft_config_is_set(c, "adapter") && strcmp(c->adapter, method) != 0)
+        return ft_fail_at(ft_config_where(c, "adapter"), FT_ECONFIG,
+                          "'adapter' is '%s', the one in 'lora_model_dir' is '%s'", c->adapter,
+                          method);
     const struct {
         const char *key;
         double asked, is;
@@ -199,12 +206,16 @@ static int list_sites(const struct ft_job *j, char *embedding, size_t room, stru
     int n = ft_model_modules(j->model, &modules);
     FT_TRY(ft_alloc(&sites, (size_t)n + 2, sizeof *sites));
     for (int i = 0; i < n; i++)
-        sites[i] = (struct ft_site){.name = modules[i].name,
-                                    .in = modules[i].in,
-                                    .out = modules[i].out,
-                                    .layer = modules[i].layer,
-                                    .group = modules[i].group,
-                                    .conv1d = d->conv1d};
+        sites[i] =
+            (struct ft_site){.name = modules[i].name,
+                             .in = modules[i].in,
+                             .out = modules[i].out,
+                             .layer = modules[i].layer,
+                             .group = modules[i].group,
+                             .feedforward = modules[i].kind == FT_DOWN,
+                             .usual_ia3 = modules[i].kind == FT_K || modules[i].kind == FT_V ||
+                                          modules[i].kind == FT_QKV || modules[i].kind == FT_DOWN,
+                             .conv1d = d->conv1d};
     snprintf(embedding, room, "%s%s", d->names.prefix, d->names.embed);
     sites[n] = (struct ft_site){.name = embedding,
                                 .kind = FT_SITE_EMBEDDING,
@@ -222,6 +233,33 @@ static int list_sites(const struct ft_job *j, char *embedding, size_t room, stru
         sites[i].scope = ft_model_scope(j->model);
     *n_sites = n + 2;
     *out = sites;
+    return FT_OK;
+}
+
+/* Keys that say nothing to the method that was chosen. */
+static int check_method(const struct ft_job *j)
+{
+    static const struct {
+        const char *key;
+        enum ft_method_has needs;
+    } keys[] = {{"lora_r", FT_HAS_RANK},
+                {"lora_rank_pattern", FT_HAS_ALPHA},
+                {"lora_alpha", FT_HAS_ALPHA},
+                {"lora_alpha_pattern", FT_HAS_ALPHA},
+                {"lora_dropout", FT_HAS_DROPOUT},
+                {"peft_use_rslora", FT_HAS_LORA},
+                {"peft_use_dora", FT_HAS_LORA},
+                {"peft_init_lora_weights", FT_HAS_LORA},
+                {"bias", FT_HAS_LORA},
+                {"peft_trainable_token_indices", FT_HAS_LORA}};
+    const struct ft_config *c = j->config;
+    if (ft_job_trains_model(j))
+        return FT_OK;
+    const unsigned has = ft_adapter_method_has(c->adapter);
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (ft_config_is_set(c, keys[i].key) && !(has & keys[i].needs))
+            return ft_fail_at(ft_config_where(c, keys[i].key), FT_ECONFIG,
+                              "'%s' says nothing to 'adapter: %s'", keys[i].key, c->adapter);
     return FT_OK;
 }
 
@@ -255,6 +293,7 @@ int ft_job_open_adapter(struct ft_job *j)
     struct ft_site *sites;
     char embedding[256];
     int n = 0;
+    FT_TRY(check_method(j));
     FT_TRY(check_init(j));
     FT_TRY(ft_wholes_choose(j));
     FT_TRY(list_sites(j, embedding, sizeof embedding, &sites, &n));

@@ -248,7 +248,7 @@ static int write_card(const struct ft_output *o, const struct ft_job *j)
         ft_job_trains_model(j)
             ? model_card(o, j, licence)
             : ft_format("---\nbase_model: %s\nlibrary_name: peft\n%s%s%stags:\n- lora\n---\n\n"
-                        "A LoRA adapter for `%s`, trained with ft " FT_VERSION
+                        "A %s adapter for `%s`, trained with ft " FT_VERSION
                         ": rank %lld on %d modules.\n\n`run.json` has the config and the hashes "
                         "of everything it was trained from, `metrics.jsonl` the losses.\n\n"
                         "```python\nfrom peft import PeftModel\n"
@@ -256,7 +256,7 @@ static int write_card(const struct ft_output *o, const struct ft_job *j)
                         "base = AutoModelForCausalLM.from_pretrained(\"%s\")\n%s"
                         "model = PeftModel.from_pretrained(base, \"%s\")\n```\n",
                         j->base_name, licence[0] ? "license: " : "", licence,
-                        licence[0] ? "\n" : "", j->base_name,
+                        licence[0] ? "\n" : "", ft_adapter_title(j->adapter), j->base_name,
                         (long long)ft_adapter_max_rank(j->adapter), ft_adapter_modules(j->adapter),
                         j->base_name, resize, o->folder);
     int rc = path && text ? ft_file_write(path, text, strlen(text)) : FT_ERESOURCE;

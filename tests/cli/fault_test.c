@@ -246,6 +246,21 @@ CASE(how_an_adapter_begins_must_be_possible)
     check_no_output();
 }
 
+CASE(keys_of_another_method_are_refused)
+{
+    EXPECT(2, "'lora_r' says nothing to 'adapter: ia3'",
+           "@FT train @D/ok.yaml adapter=ia3 lora_r=8 2>&1");
+    EXPECT(2, "'peft_use_dora' says nothing to 'adapter: vera'",
+           "@FT train @D/ok.yaml adapter=vera peft_use_dora=true 2>&1");
+    EXPECT(2, "the method 'ia3' is for the linear modules of the layers",
+           "@FT train @D/ok.yaml adapter=ia3 'lora_target_modules=[lm_head]' 2>&1");
+    EXPECT(2, "'adapter' is 'lora', the one in 'lora_model_dir' is 'ia3'",
+           "@FT train base_model=" FT_ROOT "/tests/golden/ia3 lora_model_dir=" FT_ROOT
+           "/tests/golden/ia3 datasets.0.path=" FT_ROOT
+           "/tests/golden/ia3/data.safetensors output_dir=@D/out adapter=lora 2>&1");
+    check_no_output();
+}
+
 CASE(what_is_trained_beside_an_adapter_must_be_there_once)
 {
     EXPECT(2, "the trained token 61 is not below the model's vocabulary of 61",

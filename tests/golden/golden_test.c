@@ -88,6 +88,22 @@ static bool is_base_weight(const char *tensor)
     return strstr(tensor, ".base_layer.weight") != NULL;
 }
 
+/* VeRA's matrices, which no gradient changes. */
+static bool is_frozen(const char *tensor)
+{
+    return strcmp(tensor, "base_model.vera_A") == 0 || strcmp(tensor, "base_model.vera_B") == 0;
+}
+
+static void check_unchanged(const struct ft_st *before, const struct ft_st *after,
+                            const char *tensor)
+{
+    int64_t n, m;
+    double *was = read_values(before, tensor, &n), *is = read_values(after, tensor, &m);
+    CHECK(n == m && memcmp(was, is, (size_t)n * sizeof *was) == 0);
+    ft_free(was);
+    ft_free(is);
+}
+
 /* The adapter's tensor names, as PEFT's file has them, through the file the case came with. */
 static void check_gradients(const char *name, struct ft_job *j, const struct ft_st *golden,
                             double tokens)
@@ -100,7 +116,7 @@ static void check_gradients(const char *name, struct ft_job *j, const struct ft_
     for (int round = 0; round < 2; round++)
         for (int i = 0; i < ft_st_count(adapter); i++) {
             const struct ft_st_entry *e = ft_st_at(adapter, i);
-            if (is_base_weight(e->name))
+            if (is_base_weight(e->name) || is_frozen(e->name))
                 continue;
             char key[512];
             int64_t n, m;
@@ -170,7 +186,9 @@ static void check_change(const char *name, const char *folder, const struct ft_s
     CHECK_INT(ft_st_count(after), expected);
     for (int i = 0; i < ft_st_count(before); i++) {
         const char *tensor = ft_st_at(before, i)->name;
-        if (is_base_weight(tensor))
+        if (is_frozen(tensor))
+            check_unchanged(before, after, tensor);
+        if (is_base_weight(tensor) || is_frozen(tensor))
             continue;
         char key[512];
         int64_t n;
