@@ -117,6 +117,7 @@ static const struct ft_from_choice optimizers[] = {{"adamw_torch", "adamw_torch"
                                                    {"lion_8bit", "lion_8bit", NULL},
                                                    {"paged_lion_32bit", "paged_lion_32bit", NULL},
                                                    {"paged_lion_8bit", "paged_lion_8bit", NULL},
+                                                   {"adafactor", "adafactor", NULL},
                                                    {"paged_adamw", "adamw", NULL},
                                                    {"adamw_apex_fused", "adamw", NULL},
                                                    {"adamw_anyprecision", "adamw", NULL},

@@ -73,6 +73,11 @@ static struct ft_cost lion_cost(const union ft_op_args *a, const int64_t *n)
     return update_cost(FT_OP_lion, a->lion.p, 10, a, n);
 }
 
+static struct ft_cost adafactor_cost(const union ft_op_args *a, const int64_t *n)
+{
+    return update_cost(FT_OP_adafactor, a->adafactor.p, 15, a, n);
+}
+
 /* Only the rows that are read of the table. */
 static struct ft_cost embed_cost(const union ft_op_args *a, const int64_t *n)
 {
@@ -351,6 +356,13 @@ static void lion_check(const union ft_op_args *a)
     FT_ASSERT(same(a->lion.p, a->lion.grad) && same(a->lion.p, a->lion.m));
 }
 
+static void adafactor_check(const union ft_op_args *a)
+{
+    const struct ft_adafactor_args *f = &a->adafactor;
+    FT_ASSERT(same(f->p, f->grad) && is(f->col, 1, f->p->cols));
+    FT_ASSERT(f->row ? is(f->row, 1, f->p->rows) : f->p->rows == 1);
+}
+
 static void refresh_check(const union ft_op_args *a)
 {
     FT_ASSERT(a->refresh.values->dtype == FT_F32 && a->refresh.table->cols == FT_SEGMENT);
@@ -440,5 +452,6 @@ const struct ft_op_row ft_op_rows[FT_OP_COUNT] = {
     ROW(adamw, FT_PARAMETERS, KEEP, 0, NONE, 0, adamw_cost),
     ROW(sgd, FT_PARAMETERS, KEEP, SLOT(sgd, mom), NONE, 0, sgd_cost),
     ROW(lion, FT_PARAMETERS, KEEP, 0, NONE, 0, lion_cost),
+    ROW(adafactor, FT_PARAMETERS, KEEP, SLOT(adafactor, row), NONE, 0, adafactor_cost),
     ROW(refresh, FT_PARAMETERS, KEEP, 0, NONE, 0, NULL),
 };

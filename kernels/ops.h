@@ -50,6 +50,7 @@
     X(adamw, 1, 4)                                                                                 \
     X(sgd, 1, 3)                                                                                   \
     X(lion, 1, 3)                                                                                  \
+    X(adafactor, 1, 4)                                                                             \
     X(refresh, 2, 0)
 
 enum ft_op {
@@ -317,6 +318,18 @@ struct ft_sgd_args {
 struct ft_lion_args {
     struct ft_tensor *scalars, *grad, *p, *m;
     float beta1, beta2, weight_decay;
+    float rate; /* times the learning rate */
+};
+
+/* Shazeer & Stern, arXiv 1804.04235, as transformers takes it with relative_step and
+ * scale_parameter off: of one parameter (rows, cols). row (1,rows) and col (1,cols) are the running
+ * means of grad^2
+ * + 1e-30 along rows and columns, with decay 1 - STEP^-0.8; u = grad / sqrt(row col / mean(row)),
+ * or without row (a vector: rows = 1) grad / sqrt(col), and no longer than 1 in the root mean
+ * square. p decays, then p -= lr u; grad is zeroed after use. */
+struct ft_adafactor_args {
+    struct ft_tensor *scalars, *grad, *p, *row /*?*/, *col;
+    float weight_decay;
     float rate; /* times the learning rate */
 };
 

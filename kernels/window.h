@@ -26,4 +26,10 @@ FT_ANYWHERE void ft_end_window(double *s, double sum, double max_norm)
     s[FT_S_LOSS_SUM] = s[FT_S_TRAINED] = 0;
 }
 
+/* Adafactor's decay of the running means at an update, counted from 1. */
+FT_ANYWHERE double ft_adafactor_decay(double step)
+{
+    return 1 - pow(step, -0.8);
+}
+
 #endif

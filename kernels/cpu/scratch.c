@@ -42,6 +42,11 @@ size_t ft_cpu_scratch_head_loss(const union ft_op_args *a)
     return FT_GEMM_SCRATCH + (floats * sizeof(float) + 63) / 64 * 64 + rows * sizeof(double);
 }
 
+size_t ft_cpu_scratch_adafactor(const union ft_op_args *a)
+{
+    return (size_t)a->adafactor.p->rows * sizeof(double);
+}
+
 size_t ft_cpu_scratch_grad_norm(const union ft_op_args *a)
 {
     return ((size_t)a->grad_norm.grad->cols / 16384 + 1) * sizeof(double);

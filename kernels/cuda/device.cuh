@@ -269,6 +269,18 @@ FT_DEVICE float ft_warp_max(float v)
     return v;
 }
 
+/* The sum of the values of a block of N threads, to thread 0, in one fixed order. */
+template <int N> FT_DEVICE double ft_block_sum(double v, double *shared)
+{
+    shared[ft_thread()] = v;
+    for (int half = N / 2; half > 0; half /= 2) {
+        ft_sync_block();
+        if (ft_thread() < half)
+            shared[ft_thread()] += shared[ft_thread() + half];
+    }
+    return shared[0];
+}
+
 FT_DEVICE uint32_t ft_pack(float low, float high)
 {
     return (uint32_t)ft_to_bf16(low).bits | (uint32_t)ft_to_bf16(high).bits << 16;

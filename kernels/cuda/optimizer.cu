@@ -4,18 +4,6 @@
 
 enum { THREADS = 256, PIECE = 16384 };
 
-/* The sum of a block's values, to thread 0, in one fixed order. */
-FT_DEVICE double block_sum(double v, double *shared)
-{
-    shared[ft_thread()] = v;
-    for (int half = THREADS / 2; half > 0; half /= 2) {
-        ft_sync_block();
-        if (ft_thread() < half)
-            shared[ft_thread()] += shared[ft_thread() + half];
-    }
-    return shared[0];
-}
-
 FT_KERNEL(THREADS)
 square_piece(struct ft_mark mark, const float *g, int64_t n, double *sums)
 {
@@ -25,7 +13,7 @@ square_piece(struct ft_mark mark, const float *g, int64_t n, double *sums)
     double sum = 0;
     for (int64_t i = from + ft_thread(); i < from + PIECE && i < n; i += THREADS)
         sum += (double)g[i] * (double)g[i];
-    sum = block_sum(sum, shared);
+    sum = ft_block_sum<THREADS>(sum, shared);
     if (ft_thread() == 0)
         sums[ft_block_x()] = sum;
 }
@@ -39,7 +27,7 @@ end_window(struct ft_mark mark, const double *sums, int64_t pieces, double max_n
     double sum = 0;
     for (int64_t i = ft_thread(); i < pieces; i += THREADS)
         sum += sums[i];
-    sum = block_sum(sum, shared);
+    sum = ft_block_sum<THREADS>(sum, shared);
     if (ft_thread() == 0)
         ft_end_window(s, sum, max_norm);
 }

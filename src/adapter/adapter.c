@@ -321,6 +321,25 @@ int ft_adapter_ranges(const struct ft_adapter *a, const struct ft_rates_range **
     return a->n_ranges;
 }
 
+int ft_adapter_parameter_count(const struct ft_adapter *a)
+{
+    return a->n_parameters;
+}
+
+struct ft_trained_parameter ft_adapter_parameter(const struct ft_adapter *a, int i)
+{
+    const struct ft_parameter *p = &a->parameters[i];
+    const struct ft_rates_range *r = a->ranges;
+    while (p->at >= r->first + r->n)
+        r++;
+    return (struct ft_trained_parameter){.at = p->at,
+                                         .rows = p->rows,
+                                         .cols = p->cols,
+                                         .vector = p->n_dims == 1,
+                                         .rate = r->rate,
+                                         .decays = r->decays};
+}
+
 struct ft_tensor *ft_adapter_values(const struct ft_adapter *a)
 {
     return a->values;

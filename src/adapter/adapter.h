@@ -128,6 +128,16 @@ struct ft_rates_range {
 };
 int ft_adapter_ranges(const struct ft_adapter *a, const struct ft_rates_range **out);
 
+/* Parameter i of all that are trained, in the order of the block. */
+struct ft_trained_parameter {
+    int64_t at, rows, cols;
+    bool vector; /* of one dimension in PEFT's file */
+    double rate; /* as of its range */
+    bool decays;
+};
+int ft_adapter_parameter_count(const struct ft_adapter *a);
+struct ft_trained_parameter ft_adapter_parameter(const struct ft_adapter *a, int i);
+
 /* Weight i of the options' wholes, after ft_adapter_declare: its gradient, and on the host its
  * value, which is the model's weight then (on a device NULL: the weight is a copy, see
  * ft_adapter_copy). */

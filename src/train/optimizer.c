@@ -47,6 +47,20 @@ static void lion(const struct ft_config *c, struct ft_graph *g, const struct par
     ft_graph_emit(g, FT_OP_lion, &(union ft_op_args){.lion = a});
 }
 
+/* A parameter's running means lie behind those of the parameters before it. */
+static void adafactor(const struct ft_config *c, struct ft_graph *g, const struct part *t)
+{
+    (void)c;
+    const struct ft_adafactor_args a = {.scalars = t->scalars,
+                                        .grad = t->grad,
+                                        .p = t->p,
+                                        .row = t->state[0],
+                                        .col = t->state[1],
+                                        .weight_decay = t->decay,
+                                        .rate = t->rate};
+    ft_graph_emit(g, FT_OP_adafactor, &(union ft_op_args){.adafactor = a});
+}
+
 static int adamw_states(const struct ft_config *c)
 {
     (void)c;
@@ -67,24 +81,58 @@ static int lion_states(const struct ft_config *c)
 static const struct optimizer {
     const char *states[2]; /* for the memory table */
     int (*n_states)(const struct ft_config *c);
+    /* of a part of one learning rate, or (factored) of one parameter, with a state for its rows,
+     * if it is no vector, and one for its columns */
     void (*emit)(const struct ft_config *c, struct ft_graph *g, const struct part *t);
+    bool factored;
 } optimizers[] = {
-    [FT_ADAMW] = {{"adamw mean", "adamw mean square"}, adamw_states, adamw},
-    [FT_SGD] = {{"momentum"}, sgd_states, sgd},
-    [FT_LION] = {{"lion momentum"}, lion_states, lion},
+    [FT_ADAMW] = {{"adamw mean", "adamw mean square"}, adamw_states, adamw, false},
+    [FT_SGD] = {{"momentum"}, sgd_states, sgd, false},
+    [FT_LION] = {{"lion momentum"}, lion_states, lion, false},
+    [FT_ADAFACTOR] = {{"adafactor rows", "adafactor columns"}, adamw_states, adafactor, true},
 };
 
-void ft_update_build(struct ft_job *j)
+/* An op for each parameter. */
+static void build_factored(struct ft_job *j, const struct optimizer *o)
 {
     const struct ft_config *c = j->config;
-    const struct optimizer *o = &optimizers[c->optimizer];
+    struct ft_tensor *p = ft_adapter_values(j->adapter), *g = ft_adapter_gradients(j->adapter);
+    int64_t size[2] = {0, 0}, at[2] = {0, 0};
+    struct ft_tensor *states[2];
+    const int n = ft_adapter_parameter_count(j->adapter);
+    for (int i = 0; i < n; i++) {
+        const struct ft_trained_parameter one = ft_adapter_parameter(j->adapter, i);
+        size[0] += one.vector ? 0 : one.rows;
+        size[1] += one.vector ? one.rows : one.cols;
+    }
+    for (int k = 0; k < 2; k++)
+        states[k] = ft_graph_value(j->graph, FT_M_OPTIMIZER, o->states[k], FT_F32, 1,
+                                   size[k] ? size[k] : 1);
+    for (int i = 0; i < n; i++) {
+        const struct ft_trained_parameter one = ft_adapter_parameter(j->adapter, i);
+        const int64_t rows = one.vector ? 1 : one.rows, cols = one.vector ? one.rows : one.cols;
+        struct part t = {.scalars = j->batch.scalars,
+                         .rate = (float)one.rate,
+                         .decay = one.decays ? (float)c->weight_decay : 0};
+        t.grad = ft_graph_view(j->graph, g, g->name, rows, cols, one.at);
+        t.p = ft_graph_view(j->graph, p, p->name, rows, cols, one.at);
+        if (!one.vector)
+            t.state[0] = ft_graph_view(j->graph, states[0], states[0]->name, 1, rows, at[0]);
+        t.state[1] = ft_graph_view(j->graph, states[1], states[1]->name, 1, cols, at[1]);
+        at[0] += one.vector ? 0 : rows;
+        at[1] += cols;
+        o->emit(c, j->graph, &t);
+    }
+}
+
+/* An op for each part of the block that has one learning rate and weight decay. */
+static void build_flat(struct ft_job *j, const struct optimizer *o)
+{
+    const struct ft_config *c = j->config;
     struct ft_tensor *p = ft_adapter_values(j->adapter), *g = ft_adapter_gradients(j->adapter);
     struct ft_tensor *states[2] = {NULL, NULL};
     const struct ft_rates_range *ranges;
     const int n = ft_adapter_ranges(j->adapter, &ranges);
-    ft_graph_begin(j->graph, FT_UPDATE);
-    ft_graph_emit(j->graph, FT_OP_grad_norm,
-                  &(union ft_op_args){.grad_norm = {g, j->batch.scalars, (float)c->max_grad_norm}});
     for (int k = 0; k < o->n_states(c); k++)
         states[k] = ft_graph_value(j->graph, FT_M_OPTIMIZER, o->states[k], FT_F32, 1, p->cols);
     for (int i = 0; i < n; i++) {
@@ -98,4 +146,18 @@ void ft_update_build(struct ft_job *j)
             t.state[k] = ft_graph_view(j->graph, states[k], states[k]->name, 1, cols, first);
         o->emit(c, j->graph, &t);
     }
+}
+
+void ft_update_build(struct ft_job *j)
+{
+    const struct optimizer *o = &optimizers[j->config->optimizer];
+    struct ft_tensor *g = ft_adapter_gradients(j->adapter);
+    ft_graph_begin(j->graph, FT_UPDATE);
+    ft_graph_emit(
+        j->graph, FT_OP_grad_norm,
+        &(union ft_op_args){.grad_norm = {g, j->batch.scalars, (float)j->config->max_grad_norm}});
+    if (o->factored)
+        build_factored(j, o);
+    else
+        build_flat(j, o);
 }

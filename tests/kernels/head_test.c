@@ -1,4 +1,4 @@
-/* head_loss, grad_norm, adamw, sgd, lion against doubles. */
+/* head_loss, grad_norm, adamw, sgd, lion, adafactor against doubles. */
 #include "tests/kernels/ops.h"
 
 enum { MOST_VOCAB = 300000 };
@@ -223,6 +223,69 @@ static void lion_step(struct bench *b, struct ft_tensor *sc, const struct ft_ten
     memset(m->data, 0, (size_t)m->cols * sizeof(float));
     run_op(b, FT_OP_lion, &(union ft_op_args){.lion = {sc, g, p, m, 0.9f, 0.99f, 0.1f, 1}});
     CHECK_NEAR(at(p, 0, 0), 0, 0);
+}
+
+/* Two updates of a parameter of this shape, or of a vector. */
+static void adafactor_shape(struct bench *b, int64_t rows, int64_t cols, bool vector)
+{
+    const double factor = 0.25, lr = 1e-2, decays = (double)0.1f;
+    double values[FT_SCALARS] = {[FT_S_LR] = lr, [FT_S_FACTOR] = factor, [FT_S_FINITE] = 1};
+    struct ft_tensor *sc = scalars_tensor(values), *p = random_master(rows, cols, 1);
+    struct ft_tensor *row = vector ? NULL : random_master(1, rows, 2),
+                     *col = random_master(1, cols, 3);
+    double *r = calloc((size_t)rows, sizeof *r), *c = calloc((size_t)cols, sizeof *c);
+    memset(col->data, 0, (size_t)cols * sizeof(float));
+    if (row)
+        memset(row->data, 0, (size_t)rows * sizeof(float));
+    for (int step = 1; step <= 2; step++) {
+        struct ft_tensor *g = random_master(rows, cols, 3 + (uint32_t)step), *g0 = copy_tensor(g);
+        struct ft_tensor *p0 = copy_tensor(p);
+        const double keep = 1 - pow(step, -0.8);
+        double mean = 0, squares = 0;
+        for (int64_t i = 0; i < rows; i++)
+            r[i] *= keep;
+        for (int64_t k = 0; k < cols; k++)
+            c[k] *= keep;
+        for (int64_t i = 0; i < rows * cols; i++) {
+            const double v = pow(at(g0, i / cols, i % cols) * factor, 2) + 1e-30;
+            r[i / cols] += (1 - keep) * v / (double)cols;
+            c[i % cols] += (1 - keep) * v / (double)rows;
+        }
+        for (int64_t i = 0; i < rows; i++)
+            mean += r[i] / (double)rows;
+#define U(i)                                                                                       \
+    (at(g0, (i) / cols, (i) % cols) * factor /                                                     \
+     sqrt((vector ? 1 : r[(i) / cols] / mean) * c[(i) % cols]))
+        for (int64_t i = 0; i < rows * cols; i++)
+            squares += U(i) * U(i) / (double)(rows * cols);
+        values[FT_S_STEP] = step;
+        run_op(b, FT_OP_adafactor, &(union ft_op_args){.adafactor = {sc, g, p, row, col, 0.1f, 1}});
+        for (int64_t i = 0; i < rows * cols; i++) {
+            const double u = U(i) / fmax(1, sqrt(squares));
+            check_element("adafactor", b, i / cols, i % cols, at(p, i / cols, i % cols),
+                          at(p0, i / cols, i % cols) * (1 - lr * decays) - lr * u,
+                          tol_f32(2 + lr * fabs(u), 16));
+            check_element("adafactor grad", b, i / cols, i % cols, at(g, i / cols, i % cols), 0, 0);
+        }
+#undef U
+    }
+    free(r);
+    free(c);
+    drop_tensors();
+}
+
+static void adafactor_case(struct bench *b)
+{
+    adafactor_shape(b, 1, 1, false);
+    adafactor_shape(b, 1, 300, true);
+    adafactor_shape(b, 37, 16, false);
+    adafactor_shape(b, 5, 1000, false);
+    adafactor_shape(b, 700, 1, false);
+}
+
+CASE(adafactor_matches_doubles)
+{
+    each_backend(adafactor_case);
 }
 
 static void optimizer_case(struct bench *b)
