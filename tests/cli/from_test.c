@@ -135,7 +135,7 @@ CASE(llamafactory_left_to_its_defaults)
     put(folder, "examples/train/in.yaml",
         "model_name_or_path: org/absent\nlora_alpha: 0\ndataset: hub\ntemplate: llama2\n"
         "output_dir: out\nlr_scheduler_type: cosine_with_min_lr\nlr_scheduler_kwargs: {min_lr: "
-        "5.0e-6}\nmax_steps: 20\nwarmup_steps: 0.1\nval_size: 30.7\noptim: adafactor\n"
+        "5.0e-6}\nmax_steps: 20\nwarmup_steps: 0.1\nval_size: 30.7\noptim: galore_adamw\n"
         "lora_target: [q_proj, v_proj]\n");
     /* the data's folder is above the config's */
     EXPECT(
@@ -146,7 +146,7 @@ CASE(llamafactory_left_to_its_defaults)
           "lr_scheduler: cosine", "cosine_min_lr_ratio: 0.1", "warmup_ratio: 0.1",
           "val_set_size: 30", "optimizer: adamw", "logging_steps: 500", "chat_template: jinja",
           "  - path: org/chats\n    name: en\n    split: train_sft\n    type: chat_template");
-    COMMENTS("optim: adafactor: another optimizer");
+    COMMENTS("optim: galore_adamw: another optimizer");
     EXPECT(0, "[INST] ' ~ said ~ ' [/INST]", "cat @D/ft.yaml");
     put(folder, "in.yaml",
         "model_name_or_path: org/absent\nstage: pt\ndataset: identity\nfinetuning_type: lora\n"
