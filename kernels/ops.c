@@ -78,6 +78,16 @@ static struct ft_cost adafactor_cost(const union ft_op_args *a, const int64_t *n
     return update_cost(FT_OP_adafactor, a->adafactor.p, 15, a, n);
 }
 
+/* Five times a product with the smaller side's square, the square itself, and back. */
+static struct ft_cost muon_cost(const union ft_op_args *a, const int64_t *n)
+{
+    const struct ft_tensor *p = a->muon.p;
+    const double rows = (double)p->rows, cols = (double)p->cols;
+    const double small = rows < cols ? rows : cols, large = rows < cols ? cols : rows;
+    return (struct ft_cost){5 * 2 * (2 * small * small * large + small * small * small),
+                            2 * all_bytes(FT_OP_muon, a, n)};
+}
+
 /* Only the rows that are read of the table. */
 static struct ft_cost embed_cost(const union ft_op_args *a, const int64_t *n)
 {
@@ -363,6 +373,11 @@ static void adafactor_check(const union ft_op_args *a)
     FT_ASSERT(f->row ? is(f->row, 1, f->p->rows) : f->p->rows == 1);
 }
 
+static void muon_check(const union ft_op_args *a)
+{
+    FT_ASSERT(same(a->muon.p, a->muon.grad) && same(a->muon.p, a->muon.m));
+}
+
 static void refresh_check(const union ft_op_args *a)
 {
     FT_ASSERT(a->refresh.values->dtype == FT_F32 && a->refresh.table->cols == FT_SEGMENT);
@@ -453,5 +468,6 @@ const struct ft_op_row ft_op_rows[FT_OP_COUNT] = {
     ROW(sgd, FT_PARAMETERS, KEEP, SLOT(sgd, mom), NONE, 0, sgd_cost),
     ROW(lion, FT_PARAMETERS, KEEP, 0, NONE, 0, lion_cost),
     ROW(adafactor, FT_PARAMETERS, KEEP, SLOT(adafactor, row), NONE, 0, adafactor_cost),
+    ROW(muon, FT_PARAMETERS, KEEP, 0, NONE, 0, muon_cost),
     ROW(refresh, FT_PARAMETERS, KEEP, 0, NONE, 0, NULL),
 };

@@ -51,6 +51,7 @@
     X(sgd, 1, 3)                                                                                   \
     X(lion, 1, 3)                                                                                  \
     X(adafactor, 1, 4)                                                                             \
+    X(muon, 1, 3)                                                                                  \
     X(refresh, 2, 0)
 
 enum ft_op {
@@ -330,6 +331,16 @@ struct ft_lion_args {
 struct ft_adafactor_args {
     struct ft_tensor *scalars, *grad, *p, *row /*?*/, *col;
     float weight_decay;
+    float rate; /* times the learning rate */
+};
+
+/* Jordan et al. 2024, with the scale of Moonlight (arXiv 2502.16982), as Axolotl takes it: of one
+ * parameter (rows, cols). m = momentum m + grad, u = grad + momentum m, brought towards its nearest
+ * orthogonal matrix by five Newton-Schulz steps (bf16 on a device); p decays, then p -= lr 0.2
+ * sqrt(max(rows, cols)) u. grad is zeroed after use. m (rows, cols). */
+struct ft_muon_args {
+    struct ft_tensor *scalars, *grad, *p, *m;
+    float momentum, weight_decay;
     float rate; /* times the learning rate */
 };
 

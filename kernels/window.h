@@ -26,6 +26,18 @@ FT_ANYWHERE void ft_end_window(double *s, double sum, double max_norm)
     s[FT_S_LOSS_SUM] = s[FT_S_TRAINED] = 0;
 }
 
+/* Muon: the five steps, each x = a x + (b x x^T + c (x x^T)^2) x, and the step's length by shape.
+ */
+enum { FT_MUON_STEPS = 5 };
+#define FT_MUON_A   3.4445f
+#define FT_MUON_B   -4.7750f
+#define FT_MUON_C   2.0315f
+#define FT_MUON_EPS 1e-7
+FT_ANYWHERE float ft_muon_scale(int64_t rows, int64_t cols)
+{
+    return 0.2f * sqrtf((float)(rows > cols ? rows : cols));
+}
+
 /* Adafactor's decay of the running means at an update, counted from 1. */
 FT_ANYWHERE double ft_adafactor_decay(double step)
 {

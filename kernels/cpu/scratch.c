@@ -42,6 +42,14 @@ size_t ft_cpu_scratch_head_loss(const union ft_op_args *a)
     return FT_GEMM_SCRATCH + (floats * sizeof(float) + 63) / 64 * 64 + rows * sizeof(double);
 }
 
+size_t ft_cpu_scratch_muon(const union ft_op_args *a)
+{
+    const size_t rows = (size_t)a->muon.p->rows, cols = (size_t)a->muon.p->cols;
+    const size_t small = rows < cols ? rows : cols;
+    return FT_GEMM_SCRATCH + (rows + 8) * sizeof(double) +
+           2 * (rows * cols + small * small + 32) * sizeof(float);
+}
+
 size_t ft_cpu_scratch_adafactor(const union ft_op_args *a)
 {
     return (size_t)a->adafactor.p->rows * sizeof(double);

@@ -39,6 +39,7 @@ const struct ft_backend FT_CAT(ft_cpu_, FT_ISA, _, backend) = {
             [FT_OP_head_loss] = ft_cpu_scratch_head_loss,
             [FT_OP_grad_norm] = ft_cpu_scratch_grad_norm,
             [FT_OP_adafactor] = ft_cpu_scratch_adafactor,
+            [FT_OP_muon] = ft_cpu_scratch_muon,
         },
     .alloc = take,
     .free = give,

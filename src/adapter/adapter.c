@@ -336,6 +336,7 @@ struct ft_trained_parameter ft_adapter_parameter(const struct ft_adapter *a, int
                                          .rows = p->rows,
                                          .cols = p->cols,
                                          .vector = p->n_dims == 1,
+                                         .end = p->end,
                                          .rate = r->rate,
                                          .decays = r->decays};
 }

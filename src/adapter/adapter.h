@@ -39,6 +39,7 @@ struct ft_pattern {
 struct ft_whole {
     const char *name; /* its path in transformers: "lm_head.weight" */
     bool adapted;     /* a bias: only if its module has an adapter */
+    bool end;         /* an embedding or a head */
     int64_t rows, cols;
     int n_dims;  /* in files: 1 where cols is 1 */
     bool decays; /* takes weight decay: norms and biases do not */
@@ -132,6 +133,7 @@ int ft_adapter_ranges(const struct ft_adapter *a, const struct ft_rates_range **
 struct ft_trained_parameter {
     int64_t at, rows, cols;
     bool vector; /* of one dimension in PEFT's file */
+    bool end;    /* of an embedding or a head, or a module that is saved beside an adapter */
     double rate; /* as of its range */
     bool decays;
 };

@@ -28,6 +28,7 @@ struct ft_parameter {
     int64_t rows, cols;
     int n_dims;  /* in the file: 1 where cols is 1 */
     bool vector; /* a row for ops, however it lies in the file */
+    bool end;    /* see struct ft_trained_parameter */
     bool turned; /* the file has (cols, rows) */
     int64_t at;  /* its first element in the block */
     /* once declared: what products read, the master or a bf16 copy of it; NULL where several

@@ -191,6 +191,7 @@ static int add_parameter(struct ft_adapter *a, struct ft_slot *s,
                                .n_dims = row->cols == FT_SIZE_NONE ? 1 : 2,
                                .vector = row->cols >= FT_SIZE_ONE || row->rows == FT_SIZE_ONE,
                                .turned = row->turned,
+                               .end = s->kind != FT_SITE_LINEAR,
                                .at = a->size};
     p->name = ft_arena_format(&a->arena, "base_model.model.%s.%s", s->name, row->suffix);
     s->p[row->role] = p;
@@ -252,6 +253,7 @@ static int add_wholes(struct ft_adapter *a, const struct ft_whole *wholes, int n
                                    .cols = w->cols,
                                    .n_dims = w->n_dims,
                                    .vector = w->n_dims == 1,
+                                   .end = w->end || a->method->peft_type,
                                    .at = a->size};
         a->wholes[i] = p;
         a->n_parameters++;

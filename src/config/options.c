@@ -53,6 +53,7 @@ static const struct ft_choice optimizers[] = {{"adamw", FT_ADAMW, NULL},
                                               {"lion_8bit", FT_LION, MOMENTS},
                                               {"paged_lion_8bit", FT_LION, MOMENTS},
                                               {"adafactor", FT_ADAFACTOR, NULL},
+                                              {"muon", FT_MUON, NULL},
                                               {NULL, 0, NULL}};
 static const struct ft_choice schedules[] = {{"cosine", FT_COSINE, NULL},
                                              {"linear", FT_LINEAR, NULL},
@@ -240,12 +241,14 @@ const struct ft_option ft_options[] = {
     REAL(cosine_min_lr_ratio, 0, 1, "0", "training",
          "Where cosine ends, as a share of learning_rate."),
     CHOICE(optimizer, optimizers, "adamw", "training",
-           "adamw, lion (and the paged and 8-bit names for them), adafactor, or sgd."),
+           "adamw, lion (and the paged and 8-bit names for them), adafactor, muon (for matrices; "
+           "vectors, "
+           "embeddings and heads take adamw), or sgd."),
     REAL(neftune_noise_alpha, 0, 1e6, "0", "training",
          "NEFTune: noise on the embeddings while training, up to this over the square root of a "
          "document's numbers. 5 is usual; 0: none."),
     REAL(weight_decay, 0, 1e3, "0", "training",
-         "Decoupled for adamw, lion and adafactor, added to the gradient for sgd."),
+         "Added to the gradient for sgd, decoupled for the others."),
     {"adam_beta1", FT_T_REAL, AT(adam_beta1), 0, 0.999999, false, false, "0.9", NULL, "training",
      "adamw: decay of the mean gradient; lion: its share in the step."},
     {"adam_beta2", FT_T_REAL, AT(adam_beta2), 0, 0.999999, false, false, "0.999", NULL, "training",

@@ -369,6 +369,7 @@ static backward_fn *const table[FT_OP_COUNT] = {
     [FT_OP_sgd] = no_backward,
     [FT_OP_lion] = no_backward,
     [FT_OP_adafactor] = no_backward,
+    [FT_OP_muon] = no_backward,
     [FT_OP_refresh] = no_backward,
 };
 

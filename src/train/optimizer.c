@@ -47,7 +47,6 @@ static void lion(const struct ft_config *c, struct ft_graph *g, const struct par
     ft_graph_emit(g, FT_OP_lion, &(union ft_op_args){.lion = a});
 }
 
-/* A parameter's running means lie behind those of the parameters before it. */
 static void adafactor(const struct ft_config *c, struct ft_graph *g, const struct part *t)
 {
     (void)c;
@@ -59,6 +58,43 @@ static void adafactor(const struct ft_config *c, struct ft_graph *g, const struc
                                         .weight_decay = t->decay,
                                         .rate = t->rate};
     ft_graph_emit(g, FT_OP_adafactor, &(union ft_op_args){.adafactor = a});
+}
+
+/* Matrices; AdamW for the others, whose second state is not empty. */
+static void muon(const struct ft_config *c, struct ft_graph *g, const struct part *t)
+{
+    const struct ft_muon_args a = {.scalars = t->scalars,
+                                   .grad = t->grad,
+                                   .p = t->p,
+                                   .m = t->state[0],
+                                   .momentum = 0.95f,
+                                   .weight_decay = t->decay,
+                                   .rate = t->rate};
+    if (t->state[1])
+        adamw(c, g, t);
+    else
+        ft_graph_emit(g, FT_OP_muon, &(union ft_op_args){.muon = a});
+}
+
+/* How an op sees a parameter, and what is kept of it. */
+struct shape {
+    int64_t rows;                /* of the parameter; 1: as one row */
+    int64_t state_rows, size[2]; /* rows of each state, and its elements */
+};
+
+static struct shape adafactor_shape(const struct ft_trained_parameter *p)
+{
+    if (p->vector)
+        return (struct shape){1, 1, {0, p->rows}};
+    return (struct shape){p->rows, 1, {p->rows, p->cols}};
+}
+
+static struct shape muon_shape(const struct ft_trained_parameter *p)
+{
+    const int64_t n = p->rows * p->cols;
+    if (p->vector || p->end)
+        return (struct shape){1, 1, {n, n}};
+    return (struct shape){p->rows, p->rows, {n, 0}};
 }
 
 static int adamw_states(const struct ft_config *c)
@@ -81,46 +117,59 @@ static int lion_states(const struct ft_config *c)
 static const struct optimizer {
     const char *states[2]; /* for the memory table */
     int (*n_states)(const struct ft_config *c);
-    /* of a part of one learning rate, or (factored) of one parameter, with a state for its rows,
-     * if it is no vector, and one for its columns */
+    /* of a part of one learning rate; or, with a shape, of one parameter: a state without elements
+     * is NULL */
     void (*emit)(const struct ft_config *c, struct ft_graph *g, const struct part *t);
-    bool factored;
+    struct shape (*shape)(const struct ft_trained_parameter *p);
 } optimizers[] = {
-    [FT_ADAMW] = {{"adamw mean", "adamw mean square"}, adamw_states, adamw, false},
-    [FT_SGD] = {{"momentum"}, sgd_states, sgd, false},
-    [FT_LION] = {{"lion momentum"}, lion_states, lion, false},
-    [FT_ADAFACTOR] = {{"adafactor rows", "adafactor columns"}, adamw_states, adafactor, true},
+    [FT_ADAMW] = {{"adamw mean", "adamw mean square"}, adamw_states, adamw, NULL},
+    [FT_SGD] = {{"momentum"}, sgd_states, sgd, NULL},
+    [FT_LION] = {{"lion momentum"}, lion_states, lion, NULL},
+    [FT_ADAFACTOR] = {{"adafactor rows", "adafactor columns"},
+                      adamw_states,
+                      adafactor,
+                      adafactor_shape},
+    [FT_MUON] = {{"muon momentum", "adamw mean square"}, adamw_states, muon, muon_shape},
 };
 
+/* The next n of a state's elements; NULL for none. */
+static struct ft_tensor *next_state(struct ft_graph *g, struct ft_tensor *all, int64_t *at,
+                                    int64_t n, int64_t rows)
+{
+    if (!n)
+        return NULL;
+    *at += n;
+    return ft_graph_view(g, all, all->name, rows, n / rows, *at - n);
+}
+
 /* An op for each parameter. */
-static void build_factored(struct ft_job *j, const struct optimizer *o)
+static void build_each(struct ft_job *j, const struct optimizer *o)
 {
     const struct ft_config *c = j->config;
     struct ft_tensor *p = ft_adapter_values(j->adapter), *g = ft_adapter_gradients(j->adapter);
-    int64_t size[2] = {0, 0}, at[2] = {0, 0};
+    int64_t all[2] = {0, 0}, at[2] = {0, 0};
     struct ft_tensor *states[2];
     const int n = ft_adapter_parameter_count(j->adapter);
     for (int i = 0; i < n; i++) {
         const struct ft_trained_parameter one = ft_adapter_parameter(j->adapter, i);
-        size[0] += one.vector ? 0 : one.rows;
-        size[1] += one.vector ? one.rows : one.cols;
+        const struct shape shape = o->shape(&one);
+        all[0] += shape.size[0];
+        all[1] += shape.size[1];
     }
     for (int k = 0; k < 2; k++)
-        states[k] = ft_graph_value(j->graph, FT_M_OPTIMIZER, o->states[k], FT_F32, 1,
-                                   size[k] ? size[k] : 1);
+        states[k] =
+            ft_graph_value(j->graph, FT_M_OPTIMIZER, o->states[k], FT_F32, 1, all[k] ? all[k] : 1);
     for (int i = 0; i < n; i++) {
         const struct ft_trained_parameter one = ft_adapter_parameter(j->adapter, i);
-        const int64_t rows = one.vector ? 1 : one.rows, cols = one.vector ? one.rows : one.cols;
+        const struct shape shape = o->shape(&one);
+        const int64_t rows = shape.rows, cols = one.rows * one.cols / rows;
         struct part t = {.scalars = j->batch.scalars,
                          .rate = (float)one.rate,
                          .decay = one.decays ? (float)c->weight_decay : 0};
         t.grad = ft_graph_view(j->graph, g, g->name, rows, cols, one.at);
         t.p = ft_graph_view(j->graph, p, p->name, rows, cols, one.at);
-        if (!one.vector)
-            t.state[0] = ft_graph_view(j->graph, states[0], states[0]->name, 1, rows, at[0]);
-        t.state[1] = ft_graph_view(j->graph, states[1], states[1]->name, 1, cols, at[1]);
-        at[0] += one.vector ? 0 : rows;
-        at[1] += cols;
+        for (int k = 0; k < 2; k++)
+            t.state[k] = next_state(j->graph, states[k], &at[k], shape.size[k], shape.state_rows);
         o->emit(c, j->graph, &t);
     }
 }
@@ -156,8 +205,8 @@ void ft_update_build(struct ft_job *j)
     ft_graph_emit(
         j->graph, FT_OP_grad_norm,
         &(union ft_op_args){.grad_norm = {g, j->batch.scalars, (float)j->config->max_grad_norm}});
-    if (o->factored)
-        build_factored(j, o);
+    if (o->shape)
+        build_each(j, o);
     else
         build_flat(j, o);
 }

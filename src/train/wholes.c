@@ -234,6 +234,7 @@ int ft_wholes_choose(struct ft_job *j)
         if (chosen[i])
             j->wholes[j->n_wholes++] =
                 (struct ft_whole){.name = w.path,
+                                  .end = w.kind == FT_W_EMBED || w.kind == FT_W_HEAD,
                                   .adapted = !named && bias == FT_BIASES_LORA_ONLY,
                                   .rows = w.rows,
                                   .cols = w.cols ? w.cols : 1,

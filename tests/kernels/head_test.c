@@ -1,4 +1,4 @@
-/* head_loss, grad_norm, adamw, sgd, lion, adafactor against doubles. */
+/* head_loss, grad_norm, adamw, sgd, lion, adafactor, muon against doubles. */
 #include "tests/kernels/ops.h"
 
 enum { MOST_VOCAB = 300000 };
@@ -10,7 +10,7 @@ struct logits {
     int64_t low; /* rank of the pair u, b; 0: none */
 };
 static const struct logits plain = {1, 0, 0, 0};
-static const float beta = 0.5f;
+static const float low_scale = 0.5f;
 
 /* The loss of a row in doubles; p becomes the gradient of its logits, before what scales them. */
 static double row_in_double(const struct ft_head_loss_args *a, int64_t t, int32_t target, double *p)
@@ -95,7 +95,7 @@ static void head_shape(struct bench *b, int64_t n, int64_t c, int64_t v, int eve
                                   .dw = random_master(v, c, 3),
                                   .scale = l->scale,
                                   .softcap = l->softcap,
-                                  .beta = beta,
+                                  .beta = low_scale,
                                   .logit_bytes = l->bytes};
     if (l->low) {
         a.u = random_tensor(b, l->low, 4);
@@ -105,7 +105,7 @@ static void head_shape(struct bench *b, int64_t n, int64_t c, int64_t v, int eve
     }
     struct factor f[2] = {factor_of("head_loss h", a.h, a.w, a.dh, a.dw, a.scale)};
     if (l->low)
-        f[1] = factor_of("head_loss u", a.u, a.b, a.du, a.db, beta);
+        f[1] = factor_of("head_loss u", a.u, a.b, a.du, a.db, low_scale);
     int32_t *target = a.targets->data;
     int trained = 0;
     for (int64_t t = 0; t < b->live; t++) {
@@ -286,6 +286,85 @@ static void adafactor_case(struct bench *b)
 CASE(adafactor_matches_doubles)
 {
     each_backend(adafactor_case);
+}
+
+/* c (m,n) = alpha a (m,k) b (k,n) + beta d, in doubles. */
+static void multiply(double *c, const double *a, const double *b, int64_t m, int64_t n, int64_t k,
+                     double alpha, const double *d, double beta)
+{
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t l = 0; l < n; l++) {
+            double sum = 0;
+            for (int64_t e = 0; e < k; e++)
+                sum += a[i * k + e] * b[e * n + l];
+            c[i * n + l] = alpha * sum + beta * d[i * n + l];
+        }
+}
+
+/* x (s,l) towards its nearest orthogonal matrix. */
+static void five_steps(double *x, int64_t s, int64_t l)
+{
+    double *t = calloc((size_t)(s * l), sizeof *t), *a = calloc((size_t)(s * s), sizeof *a);
+    double *p = calloc((size_t)(s * s), sizeof *p), *y = calloc((size_t)(s * l), sizeof *y);
+    for (int k = 0; k < 5; k++) {
+        for (int64_t i = 0; i < s * l; i++)
+            t[i % l * s + i / l] = x[i];
+        multiply(a, x, t, s, s, l, 1, a, 0);
+        multiply(p, a, a, s, s, s, 2.0315, a, -4.7750);
+        multiply(y, p, x, s, l, s, 1, x, 3.4445);
+        memcpy(x, y, (size_t)(s * l) * sizeof *x);
+    }
+    free(t);
+    free(a);
+    free(p);
+    free(y);
+}
+
+static void muon_shape(struct bench *b, int64_t rows, int64_t cols)
+{
+    const double factor = 0.25, lr = 1e-2, mu = (double)0.95f;
+    const bool tall = rows > cols;
+    const int64_t s = tall ? cols : rows, l = tall ? rows : cols, n = rows * cols;
+    double values[FT_SCALARS] = {[FT_S_LR] = lr, [FT_S_FACTOR] = factor, [FT_S_FINITE] = 1};
+    struct ft_tensor *sc = scalars_tensor(values), *p = random_master(rows, cols, 1);
+    struct ft_tensor *m = random_master(rows, cols, 2), *g = random_master(rows, cols, 3);
+    struct ft_tensor *p0 = copy_tensor(p), *m0 = copy_tensor(m), *g0 = copy_tensor(g);
+    double *x = calloc((size_t)n, sizeof *x), norm = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const double gi = at(g0, i / cols, i % cols) * factor;
+        const double u = gi + mu * (mu * at(m0, i / cols, i % cols) + gi);
+        x[tall ? i % cols * l + i / cols : i] = u;
+        norm += u * u;
+    }
+    for (int64_t i = 0; i < n; i++)
+        x[i] /= sqrt(norm) + 1e-7;
+    five_steps(x, s, l);
+    run_op(b, FT_OP_muon, &(union ft_op_args){.muon = {sc, g, p, m, 0.95f, 0.1f, 1}});
+    const double by = lr * 0.2 * sqrt((double)l), keep = 1 - lr * (double)0.1f;
+    for (int64_t i = 0; i < n; i++) {
+        const int64_t r = i / cols, c = i % cols;
+        const double u = x[tall ? c * l + r : i], mi = mu * at(m0, r, c) + at(g0, r, c) * factor;
+        check_element("muon", b, r, c, at(p, r, c), at(p0, r, c) * keep - by * u,
+                      tol_f32(2, 8) + by * (tol_f32(4, (double)l) + tol(b, 0.5, 1) * 8));
+        check_element("muon momentum", b, r, c, at(m, r, c), mi, tol_f32(2, 4));
+        check_element("muon grad", b, r, c, at(g, r, c), 0, 0);
+    }
+    free(x);
+    drop_tensors();
+}
+
+static void muon_case(struct bench *b)
+{
+    muon_shape(b, 1, 1);
+    muon_shape(b, 3, 40);
+    muon_shape(b, 70, 5);
+    muon_shape(b, 33, 33);
+    muon_shape(b, 16, 300);
+}
+
+CASE(muon_matches_doubles)
+{
+    each_backend(muon_case);
 }
 
 static void optimizer_case(struct bench *b)
