@@ -1,5 +1,5 @@
 /* Llama and what differs from it in numbers, biases and windows: Mistral, Ministral 3, SmolLM3,
- * Granite. */
+ * Granite, Seed-OSS; Arcee, whose MLP has no gate; Helium, which rotates neighbours. */
 #include "model/family/family.h"
 
 /* kv_heads 0: as many as heads; head_dim 0: hidden / heads */
@@ -147,5 +147,76 @@ const struct ft_family ft_family_granite = {
                 .residual_scale = 1,
                 .attention_scale = 1,
                 .logit_scale = 1,
+                FT_LLAMA_NAMES},
+};
+
+const struct ft_family ft_family_arcee = {
+    .architecture = "ArceeForCausalLM",
+    .model_type = "arcee",
+    .fields = {ft_common_fields, ft_bias_fields},
+    .rope = {.theta = 1e4},
+    .decoder =
+        {.vocab = 32000,
+         .hidden = 2560,
+         .ffn = 18432,
+         .layers = 32,
+         .heads = 32,
+         .max_positions = 4096,
+         .norm_eps = 1e-5,
+         .act = FT_RELU2,
+         .names =
+             {.prefix = "model.",
+              FT_LLAMA_LAYER,
+              .module = {FT_LLAMA_ATTENTION, [FT_UP] = "mlp.up_proj", [FT_DOWN] = "mlp.down_proj"},
+              .layer_norm = {FT_LLAMA_NORMS}}},
+};
+
+static const struct ft_field seed_oss_fields[] = {
+    FT_BIASED("attention_bias", FT_BITS_QKV),
+    FT_BIASED("attention_out_bias", FT_BIT(FT_O)),
+    FT_BIASED("mlp_bias", FT_BITS_MLP),
+    FT_NO_MORE,
+};
+
+const struct ft_family ft_family_seed_oss = {
+    .architecture = "SeedOssForCausalLM",
+    .model_type = "seed_oss",
+    .fields = {ft_common_fields, seed_oss_fields},
+    .rope = {.theta = 1e4},
+    .decoder = {.vocab = 155136,
+                .hidden = 4096,
+                .ffn = 27648,
+                .layers = 64,
+                .heads = 80,
+                .kv_heads = 8,
+                .head_dim = 128,
+                .max_positions = 524288,
+                .norm_eps = 1e-6,
+                .biased = FT_BITS_QKV,
+                FT_LLAMA_NAMES},
+};
+
+/* The output projection has no bias, whatever attention_bias is. */
+static const struct ft_field helium_fields[] = {
+    FT_BIASED("attention_bias", FT_BITS_QKV),
+    FT_BIASED("mlp_bias", FT_BITS_MLP),
+    FT_NO_MORE,
+};
+
+const struct ft_family ft_family_helium = {
+    .architecture = "HeliumForCausalLM",
+    .model_type = "helium",
+    .fields = {ft_common_fields, helium_fields},
+    .rope = {.theta = 1e5},
+    .decoder = {.vocab = 48000,
+                .hidden = 2560,
+                .ffn = 7040,
+                .layers = 24,
+                .heads = 20,
+                .kv_heads = 20,
+                .head_dim = 128,
+                .max_positions = 4096,
+                .norm_eps = 1e-8,
+                .interleaved = true,
                 FT_LLAMA_NAMES},
 };
