@@ -281,10 +281,8 @@ int ft_config_to_decoder(const json_t *root, const char *file, const struct ft_f
     if (f->settle)
         FT_TRY(f->settle(root, file, d));
     FT_TRY(check_shape(file, d));
-    d->bos_id = token_id(root, "bos_token_id");
-    d->eos_id = token_id(root, "eos_token_id");
-    d->pad_id = d->pad_is_trained ? -1 : token_id(root, "pad_token_id");
-    if (d->pad_id >= d->vocab)
+    d->pad_id = json_object_get(root, "pad_token_id") ? token_id(root, "pad_token_id") : f->pad - 1;
+    if (d->pad_id >= d->vocab || d->pad_is_trained)
         d->pad_id = -1;
     if (f->rope.theta > 0)
         FT_TRY(ft_rope_read(root, file, &f->rope, d));

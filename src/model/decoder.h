@@ -59,9 +59,8 @@ struct ft_decoder_layer {
 struct ft_decoder {
     int64_t vocab, hidden, layers, heads, kv_heads, head_dim, ffn, max_positions;
     bool tied;
-    long long bos_id, eos_id; /* -1: none */
-    long long pad_id;         /* whose embedding gets no gradient from being read; -1: none */
-    bool pad_is_trained;      /* the family's embedding knows of no padding */
+    long long pad_id;    /* whose embedding gets no gradient from being read; -1: none */
+    bool pad_is_trained; /* the family's embedding knows of no padding */
     struct ft_names names;
     /* norms */
     double norm_eps;

@@ -71,6 +71,7 @@ struct ft_family {
     const struct ft_field *fields[FT_FIELD_TABLES]; /* NULL ends */
     struct ft_rope_keys rope;
     bool layer_types; /* config.json may list them */
+    int pad;          /* one more than what pad_token_id is where config.json leaves it out */
     /* what tables cannot say; may be NULL. FT_EDATA */
     int (*settle)(const json_t *root, const char *file, struct ft_decoder *d);
     /* of a folder with a vision tower: the rows that text_config's model_type may name, the first

@@ -33,6 +33,7 @@ static int cohere_settle(const json_t *root, const char *file, struct ft_decoder
 const struct ft_family ft_family_cohere = {
     .architecture = "CohereForCausalLM",
     .model_type = "cohere",
+    .pad = 1,
     .fields = {ft_common_fields, cohere_fields},
     .rope = {.theta = 5e5},
     .settle = cohere_settle,
@@ -48,6 +49,7 @@ const struct ft_family ft_family_cohere = {
 const struct ft_family ft_family_cohere2 = {
     .architecture = "Cohere2ForCausalLM",
     .model_type = "cohere2",
+    .pad = 1,
     .fields = {ft_common_fields, cohere_fields, window_fields},
     .rope = {.theta = 1e4},
     .layer_types = true,

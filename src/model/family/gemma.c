@@ -46,6 +46,7 @@ static int settle_later(const json_t *root, const char *file, struct ft_decoder 
 const struct ft_family ft_family_gemma = {
     .architecture = "GemmaForCausalLM",
     .model_type = "gemma",
+    .pad = 1,
     .fields = {ft_common_fields, bias_fields},
     .rope = {.theta = 1e4},
     .settle = settle,
@@ -78,6 +79,7 @@ const struct ft_family ft_family_gemma = {
 const struct ft_family ft_family_gemma2 = {
     .architecture = "Gemma2ForCausalLM",
     .model_type = "gemma2",
+    .pad = 1,
     .fields = {ft_size_fields, bias_fields, later_fields},
     .rope = {.theta = 1e4},
     .layer_types = true,
@@ -97,6 +99,7 @@ const struct ft_family ft_family_gemma2 = {
 const struct ft_family ft_family_gemma3_text = {
     .architecture = "Gemma3ForCausalLM",
     .model_type = "gemma3_text",
+    .pad = 1,
     .fields = {ft_size_fields, bias_fields, later_fields},
     .rope = {.theta = 1e6, .local_theta = 1e4, .local_key = "rope_local_base_freq"},
     .layer_types = true,

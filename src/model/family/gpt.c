@@ -103,6 +103,7 @@ static int opt_settle(const json_t *root, const char *file, struct ft_decoder *d
 const struct ft_family ft_family_opt = {
     .architecture = "OPTForCausalLM",
     .model_type = "opt",
+    .pad = 2,
     .fields = {opt_fields},
     .settle = opt_settle,
     .decoder = {.vocab = 50272,

@@ -66,6 +66,7 @@ const struct ft_family ft_family_mistral = {
 const struct ft_family ft_family_ministral3 = {
     .architecture = "Ministral3ForCausalLM",
     .model_type = "ministral3",
+    .pad = 12,
     .fields = {ft_common_fields, mistral_fields},
     .rope = {.theta = 1e4,
              .fallback = "{\"type\": \"yarn\", \"rope_theta\": 1000000.0, \"factor\": 16.0, "
@@ -95,6 +96,7 @@ static const struct ft_field smollm3_fields[] = {
 const struct ft_family ft_family_smollm3 = {
     .architecture = "SmolLM3ForCausalLM",
     .model_type = "smollm3",
+    .pad = 128005,
     .fields = {ft_common_fields, ft_bias_fields, smollm3_fields},
     .rope = {.theta = 2e6},
     .layer_types = true,
@@ -181,6 +183,7 @@ static const struct ft_field seed_oss_fields[] = {
 const struct ft_family ft_family_seed_oss = {
     .architecture = "SeedOssForCausalLM",
     .model_type = "seed_oss",
+    .pad = 2,
     .fields = {ft_common_fields, seed_oss_fields},
     .rope = {.theta = 1e4},
     .decoder = {.vocab = 155136,
@@ -206,6 +209,7 @@ static const struct ft_field helium_fields[] = {
 const struct ft_family ft_family_helium = {
     .architecture = "HeliumForCausalLM",
     .model_type = "helium",
+    .pad = 4,
     .fields = {ft_common_fields, helium_fields},
     .rope = {.theta = 1e5},
     .decoder = {.vocab = 48000,

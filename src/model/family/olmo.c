@@ -25,6 +25,7 @@ static const struct ft_field window_fields[] = {
 const struct ft_family ft_family_olmo2 = {
     .architecture = "Olmo2ForCausalLM",
     .model_type = "olmo2",
+    .pad = 2,
     .fields = {ft_common_fields, bias_fields},
     .rope = {.theta = 1e4},
     .decoder = {OLMO},
@@ -33,6 +34,7 @@ const struct ft_family ft_family_olmo2 = {
 const struct ft_family ft_family_olmo3 = {
     .architecture = "Olmo3ForCausalLM",
     .model_type = "olmo3",
+    .pad = 2,
     .fields = {ft_common_fields, bias_fields, window_fields},
     .rope = {.theta = 5e5, .local_theta = 5e5},
     .layer_types = true,

@@ -10,6 +10,7 @@ static const struct ft_field phi3_fields[] = {
 const struct ft_family ft_family_phi3 = {
     .architecture = "Phi3ForCausalLM",
     .model_type = "phi3",
+    .pad = 32001,
     .fields = {ft_common_fields, phi3_fields},
     .rope = {.theta = 1e4, .partial = 1, .yarn_is_longrope = true},
     .decoder = {.vocab = 32064,
@@ -44,6 +45,7 @@ static const struct ft_field glm_fields[] = {
 const struct ft_family ft_family_glm = {
     .architecture = "GlmForCausalLM",
     .model_type = "glm",
+    .pad = 151330,
     .fields = {ft_common_fields, glm_fields},
     .rope = {.theta = 1e4, .partial = 0.5},
     .decoder = {GLM, .names = {.prefix = "model.",
@@ -55,6 +57,7 @@ const struct ft_family ft_family_glm = {
 const struct ft_family ft_family_glm4 = {
     .architecture = "Glm4ForCausalLM",
     .model_type = "glm4",
+    .pad = 151330,
     .fields = {ft_common_fields, glm_fields},
     .rope = {.theta = 1e4, .partial = 0.5},
     .decoder = {GLM,
