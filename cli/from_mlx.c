@@ -223,7 +223,7 @@ static int optimizer(struct ft_from *f, const struct ft_from_row *r, const struc
     while (i < 3 && strcasecmp(optimizers[i].name, name) != 0)
         i++;
     if (i == 3) {
-        ft_from_note(f, n, "another optimizer; ft takes adamw");
+        ft_from_note(f, n, "another optimizer: adamw is used");
         ft_from_put(f, r->to, "adamw", NULL);
         return FT_OK;
     }

@@ -131,7 +131,7 @@ static int optimizer(struct ft_from *f, const struct ft_from_row *r, const struc
         return ft_value_refuse(r->key, n, "a text");
     const struct ft_from_choice *c = ft_from_find_choice(optimizers, n->text);
     if (!c)
-        ft_from_note(f, n, "another optimizer; ft takes adamw");
+        ft_from_note(f, n, "another optimizer: adamw is used");
     ft_from_put(f, r->to, c ? c->to : "adamw", c && strcmp(c->name, c->to) != 0 ? c->name : NULL);
     return FT_OK;
 }

@@ -59,7 +59,8 @@ static const struct ft_family *nearest_family(const char *name)
 {
     const char *names[64] = {0};
     size_t n = 0;
-    for (; n < (size_t)ft_family_count && n < 64; n++)
+    FT_ASSERT((size_t)ft_family_count <= sizeof names / sizeof *names);
+    for (; n < (size_t)ft_family_count; n++)
         names[n] = ft_families[n]->architecture;
     const char *near = ft_nearest(name, names, n);
     for (size_t i = 0; i < n && near; i++)

@@ -201,8 +201,10 @@ int golden_cases(char names[MAX_CASES][64])
     for (int i = 0; i < found; i++) {
         char path[512];
         snprintf(path, sizeof path, FT_ROOT "/tests/golden/%s/golden.safetensors", list[i]->d_name);
-        if (ft_file_exists(path) && n < MAX_CASES && strlen(list[i]->d_name) < 64)
+        if (ft_file_exists(path)) {
+            FT_ASSERT(n < MAX_CASES && strlen(list[i]->d_name) < 64);
             strcpy(names[n++], list[i]->d_name);
+        }
         free(list[i]);
     }
     if (found >= 0)
