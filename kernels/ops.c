@@ -117,6 +117,26 @@ static struct ft_cost linear_dw_cost(const union ft_op_args *a, const int64_t *n
                             all_bytes(FT_OP_linear_dw, a, n) + bytes_of(l->dw, n)};
 }
 
+static double inner(const struct ft_tensor *b)
+{
+    return b ? (double)b->rows : 0;
+}
+
+/* Elements of y, each of which takes the inner products of both parts. */
+static struct ft_cost compose_cost(const union ft_op_args *a, const int64_t *n)
+{
+    const struct ft_compose_args *c = &a->compose;
+    return (struct ft_cost){elements(c->y, n) * (2 + 2 * inner(c->pb) + 2 * inner(c->qb)),
+                            all_bytes(FT_OP_compose, a, n)};
+}
+
+static struct ft_cost compose_dx_cost(const union ft_op_args *a, const int64_t *n)
+{
+    const struct ft_compose_dx_args *c = &a->compose_dx;
+    return (struct ft_cost){elements(c->dy, n) * (4 + 6 * inner(c->pb) + 6 * inner(c->qb)),
+                            2 * all_bytes(FT_OP_compose_dx, a, n)};
+}
+
 /* Keys that a row sees on average, where all documents are of one length. */
 static double seen_keys(const int64_t *n, int window)
 {
@@ -225,6 +245,36 @@ static void linear_dw_check(const union ft_op_args *a)
     FT_ASSERT(is(l->dw, l->dy->cols, l->x->cols) && l->x->rows == l->dy->rows);
     FT_ASSERT(l->dw->dtype == FT_F32);
     check_mask(l->mask, l->x);
+}
+
+/* Rows and columns of a part. */
+static int64_t part_cols(const struct ft_tensor *a, const struct ft_tensor *b)
+{
+    FT_ASSERT(!b || b->rows == a->cols);
+    return b ? b->cols : a->cols;
+}
+
+static void check_composed(const struct ft_tensor *y, const struct ft_tensor *pa,
+                           const struct ft_tensor *pb, const struct ft_tensor *qa,
+                           const struct ft_tensor *qb, bool kronecker)
+{
+    const int64_t k1 = part_cols(pa, pb), k2 = part_cols(qa, qb);
+    FT_ASSERT(kronecker ? is(y, pa->rows * qa->rows, k1 * k2)
+                        : is(y, pa->rows, k1) && is(y, qa->rows, k2));
+}
+
+static void compose_check(const union ft_op_args *a)
+{
+    const struct ft_compose_args *c = &a->compose;
+    check_composed(c->y, c->pa, c->pb, c->qa, c->qb, c->kronecker);
+}
+
+static void compose_dx_check(const union ft_op_args *a)
+{
+    const struct ft_compose_dx_args *c = &a->compose_dx;
+    check_composed(c->dy, c->pa, c->pb, c->qa, c->qb, c->kronecker);
+    FT_ASSERT(same(c->dpa, c->pa) && same(c->dqa, c->qa) && !c->dpb == !c->pb && !c->dqb == !c->qb);
+    FT_ASSERT(same_or_none(c->dpb, c->pb) && same_or_none(c->dqb, c->qb) && c->dy->dtype == FT_F32);
 }
 
 static void rope_check(const union ft_op_args *a)
@@ -451,6 +501,10 @@ const struct ft_op_row ft_op_rows[FT_OP_COUNT] = {
     ROW(noise, FT_ROWWISE, KEEP, 0, OVER({0, 0}), 20, NULL),
     ROW(add, FT_ROWWISE, KEEP, SLOT(add, a), OVER({0, 0}, {0, 1}), 1, NULL),
     ROW(regroup, FT_ROWWISE, KEEP, 0, NONE, 0, NULL),
+    ROW(compose, FT_PARAMETERS, KEEP, SLOT(compose, pb) | SLOT(compose, qb), NONE, 0, compose_cost),
+    ROW(compose_dx, FT_PARAMETERS, KEEP,
+        SLOT(compose_dx, pb) | SLOT(compose_dx, qb) | SLOT(compose_dx, dpb) | SLOT(compose_dx, dqb),
+        NONE, 0, compose_dx_cost),
     ROW(row_norms, FT_ROWWISE, KEEP, 0, NONE, 0, row_norms_cost),
     ROW(scale_columns, FT_ROWWISE, KEEP,
         SLOT(scale_columns, norm) | SLOT(scale_columns, bias) | SLOT(scale_columns, add),

@@ -40,6 +40,8 @@
     X(noise, 3, 1)                                                                                 \
     X(add, 2, 1)                                                                                   \
     X(regroup, 1, 1)                                                                               \
+    X(compose, 4, 1)                                                                               \
+    X(compose_dx, 5, 4)                                                                            \
     X(row_norms, 3, 1)                                                                             \
     X(scale_columns, 5, 1)                                                                         \
     X(columns_dw, 3, 1)                                                                            \
@@ -108,10 +110,12 @@ struct ft_linear_dx_args {
     float alpha, beta;
 };
 
-/* dw += alpha dy^T x      dy (T,N); x (T,K); dw (N,K) f32; mask: as in ft_linear_args, of x */
+/* dw += alpha dy^T x, or (fresh) dw = alpha dy^T x.
+ * dy (T,N); x (T,K); dw (N,K) f32; mask: as in ft_linear_args, of x */
 struct ft_linear_dw_args {
     struct ft_tensor *dy, *x, *mask /*?*/, *dw;
     float alpha;
+    bool fresh;
 };
 
 /* Rotates pairs (i, i + R/2), or (2i, 2i + 1) if interleaved, of the first R = 2 * cos.cols columns
@@ -219,6 +223,22 @@ struct ft_regroup_args {
     struct ft_tensor *x, *y;
     int groups, per_group, head_dim;
     bool inverse;
+};
+
+/* A matrix from two: y = alpha P * Q, element by element, or their Kronecker product (element (i j,
+ * k l) is P[i][k] Q[j][l]). P is pa pb, or pa alone; so Q. pa (N1,R) or (N1,K1); pb (R,K1); so qa,
+ * qb with N2, K2; y (N,K): N = N1 = N2, or N1 N2. */
+struct ft_compose_args {
+    struct ft_tensor *pa, *pb /*?*/, *qa, *qb /*?*/, *y;
+    float alpha;
+    bool kronecker;
+};
+
+/* The gradients of all parts from dy (N,K), which is f32: dpa += alpha ..., and so on; f32. */
+struct ft_compose_dx_args {
+    struct ft_tensor *dy, *pa, *pb /*?*/, *qa, *qb /*?*/, *dpa, *dpb /*?*/, *dqa, *dqb /*?*/;
+    float alpha;
+    bool kronecker;
 };
 
 /* norm[n] = |w[n] + scale b[n] a|, the lengths of the rows of an adapted weight; no gradient.

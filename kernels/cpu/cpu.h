@@ -219,6 +219,8 @@ size_t ft_cpu_scratch_linear(const union ft_op_args *a);
 size_t ft_cpu_scratch_linear_dw(const union ft_op_args *a);
 size_t ft_cpu_scratch_attention_dx(const union ft_op_args *a);
 size_t ft_cpu_scratch_head_loss(const union ft_op_args *a);
+size_t ft_cpu_scratch_compose(const union ft_op_args *a);
+size_t ft_cpu_scratch_compose_dx(const union ft_op_args *a);
 size_t ft_cpu_scratch_muon(const union ft_op_args *a);
 size_t ft_cpu_scratch_adafactor(const union ft_op_args *a);
 size_t ft_cpu_scratch_grad_norm(const union ft_op_args *a);

@@ -92,7 +92,7 @@ void K(linear_dw)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
         .a_rs = {1},
         .a_cs = {ft_tensor_ld(rows)},
         .b = {operand(cols, false, l->alpha)},
-        .add = flip ? NULL : dw,
+        .add = flip || l->fresh ? NULL : dw,
         .ldadd = ld,
         .c = flip ? aside : dw,
         .ldc = flip ? cols->cols : ld,
@@ -102,7 +102,7 @@ void K(linear_dw)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
         g.mask_ld = ft_tensor_ld(l->mask);
     }
     K(gemm)(ctx->pool, ctx->scratch, &g);
-    for (int64_t n = 0; flip && g.k[0] > 0 && n < l->dw->rows; n++)
+    for (int64_t n = 0; flip && (g.k[0] > 0 || l->fresh) && n < l->dw->rows; n++)
         for (int64_t k = 0; k < l->dw->cols; k++)
-            dw[n * ld + k] += aside[k * l->dw->rows + n];
+            dw[n * ld + k] = (l->fresh ? 0 : dw[n * ld + k]) + aside[k * l->dw->rows + n];
 }

@@ -42,6 +42,23 @@ size_t ft_cpu_scratch_head_loss(const union ft_op_args *a)
     return FT_GEMM_SCRATCH + (floats * sizeof(float) + 63) / 64 * 64 + rows * sizeof(double);
 }
 
+static size_t part_bytes(const struct ft_tensor *a, const struct ft_tensor *b)
+{
+    return (size_t)(a->rows * (b ? b->cols : a->cols)) * sizeof(float);
+}
+
+size_t ft_cpu_scratch_compose(const union ft_op_args *a)
+{
+    const struct ft_compose_args *c = &a->compose;
+    return FT_GEMM_SCRATCH + part_bytes(c->pa, c->pb) + part_bytes(c->qa, c->qb);
+}
+
+size_t ft_cpu_scratch_compose_dx(const union ft_op_args *a)
+{
+    const struct ft_compose_dx_args *c = &a->compose_dx;
+    return FT_GEMM_SCRATCH + 2 * (part_bytes(c->pa, c->pb) + part_bytes(c->qa, c->qb));
+}
+
 size_t ft_cpu_scratch_muon(const union ft_op_args *a)
 {
     const size_t rows = (size_t)a->muon.p->rows, cols = (size_t)a->muon.p->cols;

@@ -40,6 +40,8 @@ const struct ft_backend FT_CAT(ft_cpu_, FT_ISA, _, backend) = {
             [FT_OP_grad_norm] = ft_cpu_scratch_grad_norm,
             [FT_OP_adafactor] = ft_cpu_scratch_adafactor,
             [FT_OP_muon] = ft_cpu_scratch_muon,
+            [FT_OP_compose] = ft_cpu_scratch_compose,
+            [FT_OP_compose_dx] = ft_cpu_scratch_compose_dx,
         },
     .alloc = take,
     .free = give,

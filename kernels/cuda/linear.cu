@@ -122,9 +122,10 @@ void ft_cuda_linear_dw(const struct ft_kernel_ctx *ctx, const union ft_op_args *
     p.b = l->x->data;
     p.ldb = ft_tensor_ld(l->x);
     p.alpha = l->alpha;
-    p.c = p.d = l->dw->data;
+    p.d = l->dw->data;
+    p.c = l->fresh ? NULL : l->dw->data;
     p.ldc = p.ldd = ft_tensor_ld(l->dw);
-    p.beta = 1;
+    p.beta = l->fresh ? 0.f : 1.f;
     p.out = l->dw->dtype;
     ft_cuda_product(ctx, &p, ctx->scratch);
 }

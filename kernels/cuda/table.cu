@@ -6,6 +6,7 @@ size_t ft_cuda_grad_norm_scratch(const union ft_op_args *args);
 size_t ft_cuda_update_scratch(const union ft_op_args *args);
 size_t ft_cuda_adafactor_scratch(const union ft_op_args *args);
 size_t ft_cuda_muon_scratch(const union ft_op_args *args);
+size_t ft_cuda_compose_dx_scratch(const union ft_op_args *args);
 size_t ft_cuda_attention_dx_scratch(const union ft_op_args *args);
 
 static size_t product_scratch(const union ft_op_args *args)
@@ -30,4 +31,5 @@ void ft_cuda_fill_table(struct ft_cuda *c)
     c->base.scratch[FT_OP_lion] = ft_cuda_update_scratch;
     c->base.scratch[FT_OP_adafactor] = ft_cuda_adafactor_scratch;
     c->base.scratch[FT_OP_muon] = ft_cuda_muon_scratch;
+    c->base.scratch[FT_OP_compose_dx] = ft_cuda_compose_dx_scratch;
 }

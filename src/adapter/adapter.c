@@ -74,6 +74,13 @@ int ft_adapter_new(struct ft_adapter **out, const struct ft_site *sites, int n_s
     FT_ASSERT(a->start);
     set_rates(a, o);
     a->seed = o->seed;
+    if (a->conv1d && a->method->peft_type && !a->method->conv1d) {
+        ft_adapter_free(a);
+        return ft_fail(FT_ECONFIG,
+                       "'adapter: %s' is not for this model, whose weights are stored "
+                       "transposed: PEFT does not have it there",
+                       o->method);
+    }
     int rc = a->method->peft_type ? ft_adapter_match(a, sites, n_sites, o) : FT_OK;
     if (!rc)
         rc = ft_adapter_resolve(a, o->rank_pattern, o->alpha_pattern, o->wholes, o->n_wholes);
@@ -252,6 +259,8 @@ static void declare_slot(struct ft_adapter *a, struct ft_graph *g, struct ft_slo
     const struct ft_parameter_row *row = ft_method_rows(a->method, s->kind, s->feedforward);
     for (; row->suffix; row++) {
         struct ft_parameter *p = s->p[row->role];
+        if (!p)
+            continue;
         struct ft_tensor *from = a->copies && !row->master ? a->copies : a->values;
         p->value = p->frozen = NULL;
         if (a->start->residual)

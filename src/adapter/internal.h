@@ -16,7 +16,15 @@ enum ft_role {
     FT_VERA_B = FT_LORA_A,
     FT_VERA_D = FT_LORA_B,
     FT_IA3_L = FT_LORA_A,
-    FT_ROLES = FT_MAGNITUDE + 1
+    FT_HADA_1A = 0,
+    FT_HADA_1B,
+    FT_HADA_2A,
+    FT_HADA_2B,
+    FT_LOKR_1 = 0,
+    FT_LOKR_2,
+    FT_LOKR_2A,
+    FT_LOKR_2B,
+    FT_ROLES
 };
 
 /* Which learning rate a parameter takes: LoRA+ gives the others one of their own. */
@@ -51,6 +59,7 @@ struct ft_slot {
     bool feedforward;
     char *name;
     int64_t in, out, r;
+    int64_t in_factor[2], out_factor[2]; /* LoKr's, the smaller first */
     double alpha;
     float scale;
     int group;
@@ -111,16 +120,21 @@ struct ft_parameter_row {
         FT_SIZE_R,
         FT_SIZE_IN,
         FT_SIZE_OUT,
+        FT_SIZE_OUT_SMALL, /* the factors of both */
+        FT_SIZE_OUT_LARGE,
+        FT_SIZE_IN_SMALL,
+        FT_SIZE_IN_LARGE,
         FT_SIZE_ONE,
         FT_SIZE_NONE /* no such dimension in the file */
     } rows,
         cols;
     enum ft_rate_kind rate;
-    bool master; /* ops read it as f32 on every backend */
-    bool turned; /* the file has (cols, rows) */
+    bool master;                           /* ops read it as f32 on every backend */
+    bool turned;                           /* the file has (cols, rows) */
+    bool (*when)(const struct ft_slot *s); /* the modules that have it; NULL: all */
 };
 
-enum { FT_PARAMETER_ROWS = 4 };
+enum { FT_PARAMETER_ROWS = 5 };
 
 /* How a LoRA begins: one row. */
 struct ft_lora_start {
@@ -149,6 +163,10 @@ struct ft_adapter_method {
     /* module i of the group, which has slot s */
     struct ft_tensor *(*linear)(const struct ft_adapter *a, struct ft_graph *g,
                                 const struct ft_slot *s, const struct ft_linears *l, int i);
+    enum ft_role zero; /* of LoHa and LoKr: what begins with zeros */
+    /* what sizes follow from a module's, once its rank is known; NULL: none */
+    void (*shape)(struct ft_slot *s);
+    bool conv1d; /* PEFT has it for transposed weights too */
     /* the frozen matrices of all modules, once these are known: their number; NULL: none */
     int (*share)(const struct ft_adapter *a, struct ft_frozen_matrix out[FT_FROZEN]);
     /* all of the group at once, which its slots come in: products that they share; NULL: there is
@@ -220,6 +238,20 @@ struct ft_tensor *ft_ia3_linear(const struct ft_adapter *a, struct ft_graph *g,
 int ft_ia3_init(struct ft_adapter *a, float *values, ft_site_weight_fn *weight, void *ctx);
 json_t *ft_ia3_config(const struct ft_adapter *a, const struct ft_adapter_options *o);
 
+/* lycoris.c */
+struct ft_tensor *ft_loha_linear(const struct ft_adapter *a, struct ft_graph *g,
+                                 const struct ft_slot *s, const struct ft_linears *l, int i);
+struct ft_tensor *ft_lokr_linear(const struct ft_adapter *a, struct ft_graph *g,
+                                 const struct ft_slot *s, const struct ft_linears *l, int i);
+void ft_lokr_shape(struct ft_slot *s);
+bool ft_lokr_is_whole(const struct ft_slot *s); /* its second matrix */
+bool ft_lokr_is_narrow(const struct ft_slot *s);
+int ft_lycoris_init(struct ft_adapter *a, float *values, ft_site_weight_fn *weight, void *ctx);
+json_t *ft_loha_config(const struct ft_adapter *a, const struct ft_adapter_options *o);
+json_t *ft_lokr_config(const struct ft_adapter *a, const struct ft_adapter_options *o);
+
+/* peft.c: ranks or alphas that differ */
+json_t *ft_pattern_config(const struct ft_adapter *a, const struct ft_pattern *p, bool ranks);
 /* peft.c: the layers that were chosen by number, or null */
 json_t *ft_layers_config(const struct ft_adapter *a, const struct ft_adapter_options *o);
 /* peft.c: of LoRA and DoRA. */

@@ -193,14 +193,15 @@ static void dora_start(const struct ft_adapter *a, struct ft_graph *g, const str
 }
 
 #define LORA                                                                                       \
-    {"lora_A.weight", FT_LORA_A, FT_SIZE_R, FT_SIZE_IN, FT_RATE_FIRST, false, false},              \
+    {"lora_A.weight", FT_LORA_A, FT_SIZE_R, FT_SIZE_IN, FT_RATE_FIRST, false, false, NULL},        \
     {                                                                                              \
-        "lora_B.weight", FT_LORA_B, FT_SIZE_OUT, FT_SIZE_R, FT_RATE_SECOND, false, false           \
+        "lora_B.weight", FT_LORA_B, FT_SIZE_OUT, FT_SIZE_R, FT_RATE_SECOND, false, false, NULL     \
     }
 
 const struct ft_adapter_method ft_adapter_methods[] = {
     {
         .name = "lora",
+        .conv1d = true,
         .title = "LoRA",
         .peft_type = "LORA",
         .rank = "r",
@@ -209,9 +210,9 @@ const struct ft_adapter_method ft_adapter_methods[] = {
         .default_rank = 8,
         .parameters = {LORA},
         .embedding = {{"lora_embedding_A", FT_LORA_A, FT_SIZE_IN, FT_SIZE_R, FT_RATE_EMBEDDING,
-                       false, true},
+                       false, true, NULL},
                       {"lora_embedding_B", FT_LORA_B, FT_SIZE_OUT, FT_SIZE_R, FT_RATE_EMBEDDING,
-                       false, false}},
+                       false, false, NULL}},
         .linear = lora_linear,
         .stacked = lora_stacked,
         .embed = lora_embed,
@@ -221,6 +222,7 @@ const struct ft_adapter_method ft_adapter_methods[] = {
     },
     {
         .name = "dora",
+        .conv1d = true,
         .title = "DoRA",
         .peft_type = "LORA",
         .rank = "r",
@@ -229,7 +231,7 @@ const struct ft_adapter_method ft_adapter_methods[] = {
         .default_rank = 8,
         .parameters = {LORA,
                        {"lora_magnitude_vector", FT_MAGNITUDE, FT_SIZE_OUT, FT_SIZE_NONE,
-                        FT_RATE_SECOND, true, false}},
+                        FT_RATE_SECOND, true, false, NULL}},
         .linear = dora_linear,
         .init = ft_lora_init,
         .config = ft_lora_config,
@@ -237,15 +239,16 @@ const struct ft_adapter_method ft_adapter_methods[] = {
     },
     {
         .name = "vera",
+        .conv1d = true,
         .title = "VeRA",
         .peft_type = "VERA",
         .rank = "r",
         .dropout = "vera_dropout",
         .default_rank = 256,
         .parameters = {{"vera_lambda_b", FT_VERA_B, FT_SIZE_OUT, FT_SIZE_NONE, FT_RATE_SECOND, true,
-                        false},
+                        false, NULL},
                        {"vera_lambda_d", FT_VERA_D, FT_SIZE_R, FT_SIZE_NONE, FT_RATE_SECOND, true,
-                        false}},
+                        false, NULL}},
         .share = ft_vera_share,
         .linear = ft_vera_linear,
         .init = ft_vera_init,
@@ -253,13 +256,54 @@ const struct ft_adapter_method ft_adapter_methods[] = {
     },
     {
         .name = "ia3",
+        .conv1d = true,
         .title = "IA3",
         .peft_type = "IA3",
-        .parameters = {{"ia3_l", FT_IA3_L, FT_SIZE_OUT, FT_SIZE_ONE, FT_RATE_FIRST, true, false}},
-        .feedforward = {{"ia3_l", FT_IA3_L, FT_SIZE_ONE, FT_SIZE_IN, FT_RATE_FIRST, true, false}},
+        .parameters = {{"ia3_l", FT_IA3_L, FT_SIZE_OUT, FT_SIZE_ONE, FT_RATE_FIRST, true, false,
+                        NULL}},
+        .feedforward = {{"ia3_l", FT_IA3_L, FT_SIZE_ONE, FT_SIZE_IN, FT_RATE_FIRST, true, false,
+                         NULL}},
         .linear = ft_ia3_linear,
         .init = ft_ia3_init,
         .config = ft_ia3_config,
+    },
+    {
+        .name = "loha",
+        .title = "LoHa",
+        .peft_type = "LOHA",
+        .rank = "r",
+        .alpha = "alpha",
+        .default_rank = 8,
+        .parameters =
+            {{"hada_w1_a", FT_HADA_1A, FT_SIZE_OUT, FT_SIZE_R, FT_RATE_FIRST, false, false, NULL},
+             {"hada_w1_b", FT_HADA_1B, FT_SIZE_R, FT_SIZE_IN, FT_RATE_FIRST, false, false, NULL},
+             {"hada_w2_a", FT_HADA_2A, FT_SIZE_OUT, FT_SIZE_R, FT_RATE_FIRST, false, false, NULL},
+             {"hada_w2_b", FT_HADA_2B, FT_SIZE_R, FT_SIZE_IN, FT_RATE_FIRST, false, false, NULL}},
+        .zero = FT_HADA_2B,
+        .linear = ft_loha_linear,
+        .init = ft_lycoris_init,
+        .config = ft_loha_config,
+    },
+    {
+        .name = "lokr",
+        .title = "LoKr",
+        .peft_type = "LOKR",
+        .rank = "r",
+        .alpha = "alpha",
+        .default_rank = 8,
+        .parameters = {{"lokr_w1", FT_LOKR_1, FT_SIZE_OUT_SMALL, FT_SIZE_IN_SMALL, FT_RATE_FIRST,
+                        false, false, NULL},
+                       {"lokr_w2", FT_LOKR_2, FT_SIZE_OUT_LARGE, FT_SIZE_IN_LARGE, FT_RATE_FIRST,
+                        false, false, ft_lokr_is_whole},
+                       {"lokr_w2_a", FT_LOKR_2A, FT_SIZE_OUT_LARGE, FT_SIZE_R, FT_RATE_FIRST, false,
+                        false, ft_lokr_is_narrow},
+                       {"lokr_w2_b", FT_LOKR_2B, FT_SIZE_R, FT_SIZE_IN_LARGE, FT_RATE_FIRST, false,
+                        false, ft_lokr_is_narrow}},
+        .zero = FT_LOKR_1,
+        .shape = ft_lokr_shape,
+        .linear = ft_lokr_linear,
+        .init = ft_lycoris_init,
+        .config = ft_lokr_config,
     },
     /* no adapter: every weight is trained whole */
     {.name = "full"},

@@ -116,7 +116,7 @@ static double alpha_times(const struct ft_adapter *a)
 
 /* The patterns as given; or, where they overlap, each module's own value under its whole name,
  * since the file's order of keys is not the config's. */
-static json_t *pattern_object(const struct ft_adapter *a, const struct ft_pattern *p, bool ranks)
+json_t *ft_pattern_config(const struct ft_adapter *a, const struct ft_pattern *p, bool ranks)
 {
     const double times = ranks ? rank_times(a) : alpha_times(a);
     json_t *o = json_object();
@@ -155,12 +155,12 @@ json_t *ft_lora_config(const struct ft_adapter *a, const struct ft_adapter_optio
     json_t *tokens = o->token_rows ? json_deep_copy(o->token_rows) : json_null();
     return json_pack(
         "{s:n, s:s, s:o, s:b, s:b, s:o, s:o, s:f, s:n, s:I, s:o, s:o, s:b, s:b}", "exclude_modules",
-        "bias", o->bias, "alpha_pattern", pattern_object(a, o->alpha_pattern, false),
+        "bias", o->bias, "alpha_pattern", ft_pattern_config(a, o->alpha_pattern, false),
         "fan_in_fan_out", a->conv1d, "init_lora_weights", 1, "layers_to_transform",
         ft_layers_config(a, o), "lora_alpha", number(a->alpha * alpha_times(a)), "lora_dropout",
         a->dropout, "layers_pattern", "r", (json_int_t)((double)a->r * rank_times(a)),
-        "rank_pattern", pattern_object(a, o->rank_pattern, true), "trainable_token_indices", tokens,
-        "use_dora", is_dora(a), "use_rslora", a->rslora);
+        "rank_pattern", ft_pattern_config(a, o->rank_pattern, true), "trainable_token_indices",
+        tokens, "use_dora", is_dora(a), "use_rslora", a->rslora);
 }
 
 int ft_adapter_describe(struct ft_adapter *a, const struct ft_adapter_options *o)
@@ -367,7 +367,8 @@ static int refuse(const struct import *m, const char *key, const char *why)
 /* Keys that change what the adapter computes, and the value that ft supports. */
 static int check_features(const struct import *m)
 {
-    static const char *const flags[] = {"lora_bias"};
+    static const char *const flags[] = {"lora_bias", "decompose_both", "rank_dropout_scale"};
+    static const char *const numbers[] = {"rank_dropout", "module_dropout"};
     bool fan_in = m->a->conv1d;
     static const char *const objects[] = {
         "target_parameters", "layer_replication", "arrow_config",  "alora_invocation_tokens",
@@ -384,6 +385,12 @@ static int check_features(const struct import *m)
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
         if (json_is_true(json_object_get(m->root, flags[i])))
             return refuse(m, flags[i], "is not supported");
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        if (json_number_value(json_object_get(m->root, numbers[i])) != 0)
+            return refuse(m, numbers[i], "is not supported");
+    const json_t *factor = ft_json_get(m->root, "decompose_factor");
+    if (factor && json_integer_value(factor) != -1)
+        return refuse(m, "decompose_factor", "other than -1 is not supported");
     if (!ft_json_bool(m->root, m->file, "fan_in_fan_out", &fan_in))
         return FT_EDATA;
     if (fan_in != m->a->conv1d) /* PEFT corrects it, with a warning */

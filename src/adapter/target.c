@@ -177,6 +177,10 @@ static int64_t size_of(const struct ft_slot *s, enum ft_size size)
     const int64_t sizes[] = {[FT_SIZE_R] = s->r,
                              [FT_SIZE_IN] = s->in,
                              [FT_SIZE_OUT] = s->out,
+                             [FT_SIZE_OUT_SMALL] = s->out_factor[0],
+                             [FT_SIZE_OUT_LARGE] = s->out_factor[1],
+                             [FT_SIZE_IN_SMALL] = s->in_factor[0],
+                             [FT_SIZE_IN_LARGE] = s->in_factor[1],
                              [FT_SIZE_ONE] = 1,
                              [FT_SIZE_NONE] = 1};
     return sizes[size];
@@ -211,7 +215,8 @@ static int add_rate(struct ft_adapter *a, double rate)
             ft_method_rows(a->method, a->slots[i].kind, a->slots[i].feedforward);
         for (; row->suffix; row++)
             for (int k = i; k < end && a->rate[row->rate] == rate; k++)
-                FT_TRY(add_parameter(a, &a->slots[k], row));
+                if (!row->when || row->when(&a->slots[k]))
+                    FT_TRY(add_parameter(a, &a->slots[k], row));
     }
     if (a->size > first)
         a->ranges[a->n_ranges++] = (struct ft_rates_range){first, a->size - first, rate, true};
@@ -299,6 +304,8 @@ int ft_adapter_resolve(struct ft_adapter *a, const struct ft_pattern *ranks,
         s->r = s->r ? s->r : a->r;
         s->alpha = s->alpha != 0 ? s->alpha : a->alpha;
         s->scale = (float)(s->alpha / (a->rslora ? sqrt((double)s->r) : (double)s->r));
+        if (a->method->shape)
+            a->method->shape(s);
         bool is_above = s->r > s->in || s->r > s->out;
         above += is_above;
         first = !first && is_above ? s : first;

@@ -24,7 +24,7 @@ static const struct ft_choice strategies[] = {
     {"no", FT_EVAL_NO, NULL},       {"false", FT_EVAL_NO, NULL},    {"steps", FT_EVAL_STEPS, NULL},
     {"epoch", FT_EVAL_EPOCH, NULL}, {"unset", FT_EVAL_UNSET, NULL}, {NULL, 0, NULL}};
 static const struct ft_choice adapters[] = {{"lora", 0, NULL}, {"qlora", 1, NULL},
-                                            {"vera", 3, NULL}, {"ia3", 4, NULL},
+                                            {"vera", 3, NULL}, {"ia3", 4, NULL}, {"loha", 5, NULL}, {"lokr", 6, NULL},
                                             {"full", 2, NULL}, {NULL, 0, NULL}};
 static const struct ft_choice biases[] = {{"none", FT_BIASES_NONE, NULL},
                                           {"all", FT_BIASES_ALL, NULL},
@@ -101,7 +101,8 @@ const struct ft_option ft_options[] = {
          "Load weights that hold NaN or infinite values instead of refusing them."),
 
     {"adapter", FT_T_WORD, AT(adapter), 0, 0, false, false, "lora", adapters, "adapter",
-     "The adapter method: lora; vera and ia3 train some numbers a module; full trains the model "
+     "The adapter method: lora; vera and ia3 train some numbers a module; loha and lokr make the "
+     "change of a weight from two matrices; full trains the model "
      "itself. "
      "qlora (a 4-bit base) is not there yet."},
     INT(lora_r, 1, 1024, "16", "adapter",

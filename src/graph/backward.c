@@ -180,6 +180,19 @@ static void columns_gradient(struct backward *b, struct ft_tensor *bias, struct 
                  .columns_dw = {.dy = columns(b, dy, t->col, t->grad->cols), .dw = t->grad}});
 }
 
+/* The gradient of a weight that an op has made for this product alone. */
+static void produced_dw(struct backward *b, const struct ft_linear_args *l, struct ft_tensor *dy)
+{
+    struct ft_tensor *dw =
+        ft_graph_value(b->g, FT_M_PASS, "gradient", FT_F32, l->w->rows, l->w->cols);
+    FT_ASSERT(!so_far(l->w) && !l->mask);
+    emit(b, FT_OP_linear_dw,
+         (union ft_op_args){
+             .linear_dw = {
+                 .dy = dy, .x = saved(b, l->x), .dw = dw, .alpha = l->alpha, .fresh = true}});
+    set_grad(l->w, dw);
+}
+
 static void linear_backward(struct backward *b, const struct ft_node *n, struct ft_tensor *dy)
 {
     const struct ft_linear_args *l = &n->args.linear;
@@ -189,7 +202,9 @@ static void linear_backward(struct backward *b, const struct ft_node *n, struct 
         if (wants(l->u)) /* behind dy, so that both are one input of what follows */
             product_dx(b, l->u, gradient_beside(b, l->u, dy), dy, l->b, NULL, l->beta);
     }
-    if (wants(l->w))
+    if (wants(l->w) && ft_value_of(l->w)->producer >= 0)
+        produced_dw(b, l, dy);
+    else if (wants(l->w))
         product_dw(b, l->w, dy, l->x, l->mask, l->alpha);
     columns_gradient(b, l->bias, dy);
     if (wants(l->x))
@@ -303,6 +318,23 @@ static void scale_columns_backward(struct backward *b, const struct ft_node *n,
         contribute(b, s->add, dy);
 }
 
+static void compose_backward(struct backward *b, const struct ft_node *n, struct ft_tensor *dy)
+{
+    const struct ft_compose_args *c = &n->args.compose;
+    emit(b, FT_OP_compose_dx,
+         (union ft_op_args){.compose_dx = {.dy = dy,
+                                           .pa = c->pa,
+                                           .pb = c->pb,
+                                           .qa = c->qa,
+                                           .qb = c->qb,
+                                           .dpa = ft_graph_whole_gradient(c->pa),
+                                           .dpb = ft_graph_whole_gradient(c->pb),
+                                           .dqa = ft_graph_whole_gradient(c->qa),
+                                           .dqb = ft_graph_whole_gradient(c->qb),
+                                           .alpha = c->alpha,
+                                           .kronecker = c->kronecker}});
+}
+
 static void embed_backward(struct backward *b, const struct ft_node *n, struct ft_tensor *dy)
 {
     const struct ft_embed_args *e = &n->args.embed;
@@ -358,6 +390,8 @@ static backward_fn *const table[FT_OP_COUNT] = {
     [FT_OP_noise] = noise_backward,
     [FT_OP_add] = add_backward,
     [FT_OP_regroup] = regroup_backward,
+    [FT_OP_compose] = compose_backward,
+    [FT_OP_compose_dx] = no_backward,
     [FT_OP_row_norms] = no_backward, /* constants */
     [FT_OP_scale_columns] = scale_columns_backward,
     [FT_OP_columns_dw] = no_backward,

@@ -27,7 +27,8 @@ static struct ft_node *only_writer(struct ft_nodes *list, const struct ft_tensor
 static bool fuse_linear(struct ft_nodes *list, struct ft_node *n, const int *uses)
 {
     struct ft_linear_args *low = &n->args.linear;
-    if (low->u || low->bias || low->mask || low->x->cols > low->w->rows)
+    if (low->u || low->bias || low->mask || low->x->cols > low->w->rows ||
+        ft_value_of(low->w)->producer >= 0)
         return false;
     struct ft_node *first = only_writer(list, low->add, uses, FT_OP_linear);
     if (!first || first->args.linear.u || first->args.linear.mask ||

@@ -385,6 +385,14 @@ struct ft_tensor *ft_add(struct ft_graph *g, struct ft_tensor *a, struct ft_tens
     return emit(g, FT_OP_add, &(union ft_op_args){.add = {a, b, y, beta}});
 }
 
+struct ft_tensor *ft_compose(struct ft_graph *g, struct ft_compose_args a, const char *name)
+{
+    const int64_t k1 = a.pb ? a.pb->cols : a.pa->cols, k2 = a.qb ? a.qb->cols : a.qa->cols;
+    const int64_t rows = a.kronecker ? a.pa->rows * a.qa->rows : a.pa->rows;
+    a.y = ft_graph_value(g, FT_M_PASS, name, g->backend->act, rows, a.kronecker ? k1 * k2 : k1);
+    return emit(g, FT_OP_compose, &(union ft_op_args){.compose = a});
+}
+
 struct ft_tensor *ft_row_norms(struct ft_graph *g, struct ft_tensor *w, struct ft_tensor *a,
                                struct ft_tensor *b, float scale)
 {

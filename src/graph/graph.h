@@ -121,6 +121,8 @@ struct ft_tensor *ft_noise(struct ft_graph *g, struct ft_tensor *x, struct ft_te
                            struct ft_tensor *spans, float alpha, uint64_t seed);
 /* a + beta b */
 struct ft_tensor *ft_add(struct ft_graph *g, struct ft_tensor *a, struct ft_tensor *b, float beta);
+/* A matrix from two, as a value of the pass: y is made here. */
+struct ft_tensor *ft_compose(struct ft_graph *g, struct ft_compose_args args, const char *name);
 /* The lengths of the rows of w + scale b a, (1,N) f32, which backward takes as constants. */
 struct ft_tensor *ft_row_norms(struct ft_graph *g, struct ft_tensor *w, struct ft_tensor *a,
                                struct ft_tensor *b, float scale);

@@ -91,6 +91,9 @@ static void linear_dw_case(struct bench *b)
         struct ft_tensor *dy = random_tensor(b, n[2], 1), *x = random_tensor(b, n[1], 2);
         struct ft_tensor *dw = random_master(n[2], n[1], 3), *was = copy_tensor(dw);
         run_op(b, FT_OP_linear_dw, &(union ft_op_args){.linear_dw = {dy, x, NULL, dw, 2.f}});
+        struct ft_tensor *fresh = copy_tensor(was);
+        run_op(b, FT_OP_linear_dw,
+               &(union ft_op_args){.linear_dw = {dy, x, NULL, fresh, 2.f, true}});
         for (int64_t o = 0; o < n[2]; o++)
             for (int64_t i = 0; i < n[1]; i++) {
                 double sum = at(was, o, i), size = fabs(sum);
@@ -99,6 +102,8 @@ static void linear_dw_case(struct bench *b)
                     size += 2 * fabs(at(dy, t, o) * at(x, t, i));
                 }
                 check_element("linear_dw", b, o, i, at(dw, o, i), sum, tol_f32(size, (double)n[0]));
+                check_element("fresh linear_dw", b, o, i, at(fresh, o, i), sum - at(was, o, i),
+                              tol_f32(size, (double)n[0]));
             }
         drop_tensors();
     }
