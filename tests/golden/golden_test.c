@@ -7,6 +7,8 @@
 #include "core/mem.h"
 
 #include <math.h>
+#include <stdlib.h>
+#include <unistd.h>
 
 static struct ft_st *open_golden(const char *name, const char *file)
 {
@@ -329,4 +331,76 @@ CASE(adapters_begin_as_in_peft)
     check_start("olora");
     check_start("phi3-pissa");
     check_start("gpt2-pissa");
+}
+
+/* The case's adapter with two tensors of the vision tower beside it, in a folder of its own. */
+static void write_with_tower(const char *name, char folder[256], const float *values)
+{
+    static const char *const tower[] = {
+        "base_model.model.model.visual.blocks.0.attn.qkv.lora_A.weight",
+        "base_model.model.model.visual.blocks.0.attn.qkv.lora_B.weight"};
+    static const char *const meta[][2] = {{"format", "pt"}};
+    struct ft_st *f = open_golden(name, "adapter_model.safetensors");
+    struct ft_st_item items[128];
+    char path[512];
+    int n = 0;
+    snprintf(folder, 256, "/tmp/ft-tower-XXXXXX");
+    FT_ASSERT(mkdtemp(folder) && ft_st_count(f) < 120);
+    for (; n < ft_st_count(f); n++) {
+        const struct ft_st_entry *e = ft_st_at(f, n);
+        char *data = malloc((size_t)(e->end - e->begin));
+        FT_ASSERT(data && ft_st_read(f, e, 0, (size_t)(e->end - e->begin), data) == FT_OK);
+        items[n] = (struct ft_st_item){
+            .name = e->name, .dtype = e->dtype, .n_dims = e->n_dims, .data = data};
+        memcpy(items[n].dims, e->dims, sizeof items[n].dims);
+    }
+    for (int i = 0; i < 2; i++)
+        items[n++] = (struct ft_st_item){.name = tower[i],
+                                         .dtype = FT_F32,
+                                         .n_dims = 2,
+                                         .dims = {i ? 48 : 4, i ? 4 : 16},
+                                         .data = values};
+    snprintf(path, sizeof path, "%s/adapter_model.safetensors", folder);
+    CHECK_INT(ft_st_write(path, items, n, meta, 1), 0);
+    for (int i = 0; i < n; i++)
+        if (items[i].data != values)
+            free((void *)(uintptr_t)items[i].data);
+    ft_st_close(f);
+    snprintf(path, sizeof path, "cp " FT_ROOT "/tests/golden/%s/adapter_config.json %s", name,
+             folder);
+    CHECK_INT(system(path), 0);
+}
+
+CASE(an_adapter_of_the_tower_is_carried_along)
+{
+    struct setup s = {0};
+    struct ft_train_result r;
+    struct ft_st *before = NULL, *after = NULL;
+    char from[256], folder[256], path[512];
+    float values[192];
+    int same = 0;
+    for (int i = 0; i < 192; i++)
+        values[i] = (float)i;
+    write_with_tower("qwen3-vl", from, values);
+    setup_golden(&s, "qwen3-vl");
+    setup_add(&s, "lora_model_dir=%s", from);
+    if (!train_setup(&s, folder, &r))
+        return;
+    snprintf(path, sizeof path, "%s/adapter_model.safetensors", from);
+    CHECK_INT(ft_st_open(&before, path), 0);
+    snprintf(path, sizeof path, "%s/adapter_model.safetensors", folder);
+    CHECK_INT(ft_st_open(&after, path), 0);
+    CHECK_INT(ft_st_count(after), ft_st_count(before));
+    for (int i = 0; i < ft_st_count(before); i++) {
+        const char *tensor = ft_st_at(before, i)->name;
+        if (!strstr(tensor, "visual"))
+            continue;
+        check_unchanged(before, after, tensor);
+        same++;
+    }
+    CHECK_INT(same, 2);
+    ft_st_close(before);
+    ft_st_close(after);
+    remove_folder(from);
+    remove_folder(folder);
 }
