@@ -35,6 +35,10 @@ int ft_lapack_open(struct ft_lapack **out)
     for (size_t i = 0; i < sizeof names / sizeof *names && !l->library; i++)
         l->library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
     if (l->library) {
+        void (*threads)(int);
+        *(void **)&threads = dlsym(l->library, "openblas_set_num_threads");
+        if (threads)
+            threads(1); /* its threads wait by yielding, and starve on a busy machine */
         *(void **)&l->dsyrk = dlsym(l->library, "dsyrk_");
         *(void **)&l->dsyevr = dlsym(l->library, "dsyevr_");
     }
