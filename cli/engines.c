@@ -1,6 +1,6 @@
 /* Which programs load an adapter that was trained, and how. What each of them refuses or ignores:
  * PEFT reads all that ft writes; of vLLM (lora/peft_helper.py, lora_model.py) and llama.cpp
- * (convert_lora_to_gguf.py) it is what their sources say. */
+ * (convert_lora_to_gguf.py, llama-adapter.cpp) it is what their sources say. */
 #include "cli/engines.h"
 
 /* A trait, and why a program does not load it; NULL: it does. The first that fits is said. */
@@ -12,7 +12,6 @@ static const struct obstacle {
     {FT_TRAIT_MODULES, "does not load modules_to_save", "does not load modules_to_save"},
     {FT_TRAIT_BIASES, "does not load trained biases", "does not load trained biases"},
     {FT_TRAIT_TOKENS, "does not load trained tokens", "does not load trained tokens"},
-    {FT_TRAIT_EMBEDDING, NULL, "does not load an adapter on the embedding"},
     {FT_TRAIT_RANKS, "ignores rank and alpha patterns", "ignores alpha patterns"},
     {FT_TRAIT_RSLORA, NULL, "ignores rsLoRA"},
 };
@@ -27,8 +26,9 @@ static const char *obstacle_of(const struct ft_job *j, bool llama)
         if (why && (traits & obstacles[i].trait))
             return why;
     }
-    if (llama && (traits & FT_TRAIT_HEAD) && ft_model_decoder(j->model)->tied)
-        return "does not load an adapter on a head that is the embedding";
+    if (llama && (traits & (FT_TRAIT_HEAD | FT_TRAIT_EMBEDDING)) &&
+        ft_model_decoder(j->model)->tied) /* one tensor there, under one name */
+        return "does not tell the embedding's adapter from the head's where they are one";
     return NULL;
 }
 
