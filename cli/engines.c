@@ -64,7 +64,7 @@ void ft_print_engines(FILE *out, const struct ft_job *j)
 {
     const char *dir = j->config->output_dir, *why = obstacle_of(j, true);
     fprintf(out, "  PEFT       PeftModel.from_pretrained(model, \"%s\")\n", dir);
-    if (j->new_rows > 0)
+    if (j->new_rows)
         fprintf(out, "             after model.resize_token_embeddings(%lld)\n",
                 (long long)ft_model_decoder(j->model)->vocab);
     print_vllm(out, j);

@@ -5,7 +5,6 @@
 enum { COLUMNS = 128 };
 
 struct job {
-    const struct ft_adafactor_args *a;
     float *g, *p, *row, *col;
     int64_t rows, cols, step; /* rows of a piece */
     float factor, lr, decay;  /* of the window, and of the running means */
@@ -96,8 +95,7 @@ void K(adafactor)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
 {
     const struct ft_adafactor_args *a = &args->adafactor;
     const double *s = a->scalars->data;
-    struct job j = {.a = a,
-                    .g = a->grad->data,
+    struct job j = {.g = a->grad->data,
                     .p = a->p->data,
                     .row = a->row ? a->row->data : NULL,
                     .col = a->col->data,

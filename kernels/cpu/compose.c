@@ -14,7 +14,7 @@ struct job {
     float *y;
     int64_t ld;
     float alpha;
-    bool kronecker;
+    bool kronecker, second;
 };
 
 static void product(const struct ft_kernel_ctx *ctx, const struct ft_gemm *g)
@@ -72,40 +72,25 @@ void K(compose)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
     ft_pool_run(ctx->pool, c->y->rows, compose_row, &j);
 }
 
-/* A row of the gradient of the first part. */
-static void first_row(void *arg, int64_t i, void *scratch)
+/* A row of the gradient of one part's value: the second's if j->second. */
+static void gradient_row(void *arg, int64_t row, void *scratch)
 {
     (void)scratch;
     const struct job *j = arg;
-    const struct part *p = &j->p, *q = &j->q;
-    float *d = p->gradient + i * p->cols;
-    for (int64_t k = 0; k < p->cols && !j->kronecker; k++)
-        d[k] = j->alpha * j->dy[i * j->ld + k] * q->value[i * q->cols + k];
-    for (int64_t k = 0; k < p->cols && j->kronecker; k++) {
+    const struct part *q = &j->q, *own = j->second ? q : &j->p, *other = j->second ? &j->p : q;
+    float *d = own->gradient + row * own->cols;
+    for (int64_t c = 0; c < own->cols && !j->kronecker; c++)
+        d[c] = j->alpha * j->dy[row * j->ld + c] * other->value[row * other->cols + c];
+    for (int64_t c = 0; c < own->cols && j->kronecker; c++) {
         double sum = 0;
-        for (int64_t r = 0; r < q->rows; r++)
-            for (int64_t l = 0; l < q->cols; l++)
-                sum += (double)(j->dy[(i * q->rows + r) * j->ld + k * q->cols + l] *
-                                q->value[r * q->cols + l]);
-        d[k] = j->alpha * (float)sum;
-    }
-}
-
-static void second_row(void *arg, int64_t i, void *scratch)
-{
-    (void)scratch;
-    const struct job *j = arg;
-    const struct part *p = &j->p, *q = &j->q;
-    float *d = q->gradient + i * q->cols;
-    for (int64_t k = 0; k < q->cols && !j->kronecker; k++)
-        d[k] = j->alpha * j->dy[i * j->ld + k] * p->value[i * p->cols + k];
-    for (int64_t l = 0; l < q->cols && j->kronecker; l++) {
-        double sum = 0;
-        for (int64_t r = 0; r < p->rows; r++)
-            for (int64_t k = 0; k < p->cols; k++)
-                sum += (double)(j->dy[(r * q->rows + i) * j->ld + k * q->cols + l] *
-                                p->value[r * p->cols + k]);
-        d[l] = j->alpha * (float)sum;
+        for (int64_t i = 0; i < other->rows; i++) {
+            const int64_t at = j->second ? i * q->rows + row : row * q->rows + i;
+            for (int64_t k = 0; k < other->cols; k++)
+                sum +=
+                    (double)(j->dy[at * j->ld + (j->second ? k * q->cols + c : c * q->cols + k)] *
+                             other->value[i * other->cols + k]);
+        }
+        d[c] = j->alpha * (float)sum;
     }
 }
 
@@ -153,8 +138,9 @@ void K(compose_dx)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args
     room = open_part(ctx, &j.q, c->qa, c->qb, room);
     j.p.gradient = room;
     j.q.gradient = room + j.p.rows * j.p.cols;
-    ft_pool_run(ctx->pool, j.p.rows, first_row, &j);
-    ft_pool_run(ctx->pool, j.q.rows, second_row, &j);
+    ft_pool_run(ctx->pool, j.p.rows, gradient_row, &j);
+    j.second = true;
+    ft_pool_run(ctx->pool, j.q.rows, gradient_row, &j);
     close_part(ctx, &j.p, c->dpa, c->dpb);
     close_part(ctx, &j.q, c->dqa, c->dqb);
 }

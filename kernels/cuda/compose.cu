@@ -14,9 +14,9 @@ struct job {
     struct part p, q;
     struct ft_rows y;
     const float *dy;
-    int64_t rows, cols, ld; /* of y or dy */
+    int64_t cols, ld; /* of y, of dy */
     float alpha;
-    bool kronecker;
+    bool kronecker, second;
 };
 
 FT_DEVICE float value(const struct part &p, int64_t r, int64_t c)
@@ -41,35 +41,24 @@ FT_KERNEL(THREADS) compose(struct ft_mark mark, struct job j)
     j.y.p[r * j.y.ld + c] = ft_to_bf16(j.alpha * v);
 }
 
-/* The gradient of an element of the first part's value. */
-FT_KERNEL(THREADS) compose_first(struct ft_mark mark, struct job j)
+/* The gradient of an element of one part's value: the second's if j.second. */
+FT_KERNEL(THREADS) compose_gradient(struct ft_mark mark, struct job j)
 {
     ft_begin(mark);
+    const struct part &q = j.q, &own = j.second ? q : j.p, &other = j.second ? j.p : q;
     const int64_t r = ft_block_x(), c = (int64_t)ft_block_y() * THREADS + ft_thread();
     float sum = 0;
-    if (c >= j.p.cols)
+    if (c >= own.cols)
         return;
     if (!j.kronecker)
-        sum = j.dy[r * j.ld + c] * value(j.q, r, c);
-    for (int64_t i = 0; i < j.q.rows && j.kronecker; i++)
-        for (int64_t l = 0; l < j.q.cols; l++)
-            sum += j.dy[(r * j.q.rows + i) * j.ld + c * j.q.cols + l] * value(j.q, i, l);
-    j.p.gradient[r * j.p.cols + c] = j.alpha * sum;
-}
-
-FT_KERNEL(THREADS) compose_second(struct ft_mark mark, struct job j)
-{
-    ft_begin(mark);
-    const int64_t r = ft_block_x(), c = (int64_t)ft_block_y() * THREADS + ft_thread();
-    float sum = 0;
-    if (c >= j.q.cols)
-        return;
-    if (!j.kronecker)
-        sum = j.dy[r * j.ld + c] * value(j.p, r, c);
-    for (int64_t i = 0; i < j.p.rows && j.kronecker; i++)
-        for (int64_t k = 0; k < j.p.cols; k++)
-            sum += j.dy[(i * j.q.rows + r) * j.ld + k * j.q.cols + c] * value(j.p, i, k);
-    j.q.gradient[r * j.q.cols + c] = j.alpha * sum;
+        sum = j.dy[r * j.ld + c] * value(other, r, c);
+    for (int64_t i = 0; i < other.rows && j.kronecker; i++) {
+        const int64_t at = j.second ? i * q.rows + r : r * q.rows + i;
+        for (int64_t k = 0; k < other.cols; k++)
+            sum +=
+                j.dy[at * j.ld + (j.second ? k * q.cols + c : c * q.cols + k)] * value(other, i, k);
+    }
+    own.gradient[r * own.cols + c] = j.alpha * sum;
 }
 
 /* da += gradient b^T, or gradient itself. */
@@ -159,8 +148,9 @@ void ft_cuda_compose_dx(const struct ft_kernel_ctx *ctx, const union ft_op_args 
     j.ld = ft_tensor_ld(c->dy);
     j.alpha = c->alpha;
     j.kronecker = c->kronecker;
-    ft_launch(ctx, compose_first, grid_of(j.p.rows, j.p.cols), THREADS, 0, j);
-    ft_launch(ctx, compose_second, grid_of(j.q.rows, j.q.cols), THREADS, 0, j);
+    ft_launch(ctx, compose_gradient, grid_of(j.p.rows, j.p.cols), THREADS, 0, j);
+    j.second = true;
+    ft_launch(ctx, compose_gradient, grid_of(j.q.rows, j.q.cols), THREADS, 0, j);
     close_part(ctx, j.p, c->dpa, c->dpb);
     close_part(ctx, j.q, c->dqa, c->dqb);
 }

@@ -198,16 +198,16 @@ static void dora_start(const struct ft_adapter *a, struct ft_graph *g, const str
         "lora_B.weight", FT_LORA_B, FT_SIZE_OUT, FT_SIZE_R, FT_RATE_SECOND, false, false, NULL     \
     }
 
+/* DoRA is LoRA in PEFT's files, with use_dora. */
+#define LORA_CONFIG                                                                                \
+    .peft_type = "LORA", .conv1d = true, .rank = "r", .alpha = "lora_alpha",                       \
+    .dropout = "lora_dropout", .default_rank = 8, .init = ft_lora_init, .config = ft_lora_config
+
 const struct ft_adapter_method ft_adapter_methods[] = {
     {
         .name = "lora",
-        .conv1d = true,
         .title = "LoRA",
-        .peft_type = "LORA",
-        .rank = "r",
-        .alpha = "lora_alpha",
-        .dropout = "lora_dropout",
-        .default_rank = 8,
+        LORA_CONFIG,
         .parameters = {LORA},
         .embedding = {{"lora_embedding_A", FT_LORA_A, FT_SIZE_IN, FT_SIZE_R, FT_RATE_EMBEDDING,
                        false, true, NULL},
@@ -217,24 +217,15 @@ const struct ft_adapter_method ft_adapter_methods[] = {
         .stacked = lora_stacked,
         .embed = lora_embed,
         .head = lora_head,
-        .init = ft_lora_init,
-        .config = ft_lora_config,
     },
     {
         .name = "dora",
-        .conv1d = true,
         .title = "DoRA",
-        .peft_type = "LORA",
-        .rank = "r",
-        .alpha = "lora_alpha",
-        .dropout = "lora_dropout",
-        .default_rank = 8,
+        LORA_CONFIG,
         .parameters = {LORA,
                        {"lora_magnitude_vector", FT_MAGNITUDE, FT_SIZE_OUT, FT_SIZE_NONE,
                         FT_RATE_SECOND, true, false, NULL}},
         .linear = dora_linear,
-        .init = ft_lora_init,
-        .config = ft_lora_config,
         .start = dora_start,
     },
     {

@@ -493,12 +493,26 @@ static int check_tensor(const struct ft_st *f, const struct ft_parameter *p)
     return FT_OK;
 }
 
+/* A matrix that all modules share, as the file has it. */
+static struct ft_parameter as_parameter(const struct ft_frozen_matrix *m)
+{
+    return (struct ft_parameter){
+        .name = m->name, .rows = m->rows, .cols = m->cols, .n_dims = 2, .at = m->at};
+}
+
 /* All parameters are there, and no other tensor is. */
 static int check_tensors(const struct ft_adapter *a, const struct ft_st *f)
 {
     const struct ft_where at = {.file = ft_st_path(f)};
     for (int i = 0; i < a->n_parameters; i++)
         FT_TRY(check_tensor(f, &a->parameters[i]));
+    for (int i = 0; i < a->n_shared; i++) {
+        const struct ft_parameter as = as_parameter(&a->shared[i]);
+        const int rc = check_tensor(f, &as);
+        if (rc && !ft_st_find(f, as.name))
+            ft_hint("saved with 'save_projection: false', it can only be made again by torch");
+        FT_TRY(rc);
+    }
     for (int i = 0; i < ft_st_count(f); i++) {
         const char *name = ft_st_at(f, i)->name;
         if (!is_outside(a, name) && !is_parameter(a, name) && !is_base_weight(a, name))
@@ -641,12 +655,8 @@ int ft_adapter_read_values(const struct ft_adapter *a, float *values)
     for (int i = 0; i < a->n_parameters && !rc; i++)
         rc = read_tensor(f, &a->parameters[i], values + a->parameters[i].at);
     for (int i = 0; i < a->n_shared && !rc; i++) {
-        const struct ft_frozen_matrix *m = &a->shared[i];
-        const struct ft_parameter as = {
-            .name = m->name, .rows = m->rows, .cols = m->cols, .n_dims = 2};
-        rc = check_tensor(f, &as);
-        if (!rc)
-            rc = read_tensor(f, &as, a->frozen_values + m->at);
+        const struct ft_parameter as = as_parameter(&a->shared[i]);
+        rc = read_tensor(f, &as, a->frozen_values + as.at);
     }
     ft_st_close(f);
     ft_free(path);

@@ -132,7 +132,7 @@ static int olora(const struct ft_adapter *a, const struct ft_slot *s, const floa
     return rc;
 }
 
-const struct ft_lora_start ft_lora_starts[] = {
+static const struct ft_lora_start starts[] = {
     {"true", false, false, plain},
     {"gaussian", false, false, gaussian},
     {"pissa", true, true, pissa},
@@ -146,9 +146,9 @@ const struct ft_lora_start *ft_lora_start(const char *name)
     if (ft_starts_with(name, niter) && name[sizeof niter - 1] &&
         strspn(name + sizeof niter - 1, "0123456789") == strlen(name + sizeof niter - 1))
         name = "pissa";
-    for (size_t i = 0; i < sizeof ft_lora_starts / sizeof *ft_lora_starts; i++)
-        if (strcmp(ft_lora_starts[i].name, name) == 0)
-            return &ft_lora_starts[i];
+    for (size_t i = 0; i < sizeof starts / sizeof *starts; i++)
+        if (strcmp(starts[i].name, name) == 0)
+            return &starts[i];
     return NULL;
 }
 

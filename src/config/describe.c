@@ -200,10 +200,6 @@ static json_t *schema_of(const struct ft_option *o)
         json_array_append_new(types, json_null());
         json_object_set_new(s, "enum", types);
         break;
-    case FT_T_TARGETS:
-        json_object_set_new(s, "type", json_pack("[sss]", "array", "string", "null"));
-        json_object_set_new(s, "items", json_pack("{ss}", "type", "string"));
-        break;
     case FT_T_INTS:
         json_object_set_new(s, "type", json_pack("[sss]", "array", "integer", "null"));
         json_object_set_new(s, "items", json_pack("{sssi}", "type", "integer", "minimum", 0));
@@ -220,6 +216,7 @@ static json_t *schema_of(const struct ft_option *o)
         json_object_set_new(s, "type", json_pack("[ss]", "array", "null"));
         json_object_set_new(s, "items", schema_of_entry());
         break;
+    case FT_T_TARGETS:
     case FT_T_TEXTS:
         json_object_set_new(s, "type", json_pack("[sss]", "array", "string", "null"));
         json_object_set_new(s, "items", json_pack("{ss}", "type", "string"));

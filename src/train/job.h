@@ -67,7 +67,7 @@ struct ft_job {
     } token_rows[FT_ROWS_OF];
     bool head_follows;     /* the head takes the embedding's rows */
     json_t *token_indices; /* PEFT's trainable_token_indices; or NULL */
-    int64_t new_rows;      /* that the vocabulary has grown by; at most 0: none */
+    int64_t new_rows;      /* that the vocabulary has grown by */
     json_t *continued;     /* adapter_config.json of the adapter that is gone on from; or NULL */
     struct ft_dataset train, held;
     struct ft_job_data { /* each entry of datasets and test_datasets: its files and audit */

@@ -57,9 +57,9 @@ static int read_tokens(struct ft_job *j, const struct ft_new_token *list, int n)
         int64_t rows = ft_tokenizer_size(t);
         if (j->config->resize_token_embeddings_to_32x)
             rows = (rows + 31) / 32 * 32;
-        j->new_rows = rows - ft_model_decoder(j->model)->vocab;
-        if (j->new_rows > 0)
-            ft_model_enlarge(j->model, rows);
+        const int64_t vocab = ft_model_decoder(j->model)->vocab;
+        j->new_rows = rows > vocab ? rows - vocab : 0;
+        ft_model_enlarge(j->model, vocab + j->new_rows);
     }
     ft_tokenizer_close(t);
     return rc;
@@ -77,21 +77,18 @@ int ft_new_tokens_open(struct ft_job *j)
     return rc;
 }
 
-/* Whether every new row of the embedding (or the head) is trained. */
-static bool is_trained(const struct ft_job *j, enum ft_weight_kind kind)
+/* Whether the rows of all new tokens are trained: in the embedding, or in the head. */
+static bool is_trained(const struct ft_job *j, bool head)
 {
-    const bool head = kind == FT_W_HEAD, tied = ft_model_decoder(j->model)->tied;
+    const struct ft_decoder *d = ft_model_decoder(j->model);
     const struct ft_token_rows *t =
         &j->token_rows[head && !j->head_follows ? FT_HEAD_ROWS : FT_EMBEDDING_ROWS];
-    const char *path = NULL;
-    for (int i = 0; i < ft_model_weights(j->model) && !path; i++)
-        if (ft_model_weight(j->model, i).kind == (head && tied ? FT_W_EMBED : kind)) {
-            if (j->whole_of[i] >= 0)
-                return true;
-            path = ft_model_weight(j->model, i).path;
-        }
-    for (int64_t r = ft_model_decoder(j->model)->vocab - (j->new_rows > 0 ? j->new_rows : 0);
-         j->new_rows > 0 && r < ft_model_decoder(j->model)->vocab; r++)
+    char path[256];
+    snprintf(path, sizeof path, "%s%s.weight", head ? "" : d->names.prefix,
+             head ? d->names.head : d->names.embed);
+    if (j->whole_of[ft_model_weight_find(j->model, path)] >= 0)
+        return true;
+    for (int64_t r = d->vocab - j->new_rows; r < d->vocab; r++)
         if (!t->place || t->place[r] < 0)
             return false;
     for (int i = 0; i < j->served.n_added; i++)
@@ -124,18 +121,18 @@ int ft_new_tokens_check(const struct ft_job *j)
 {
     const struct ft_served *v = &j->served;
     const struct ft_decoder *d = ft_model_decoder(j->model);
-    if (!v->n_added && j->new_rows <= 0)
+    if (!v->n_added && !j->new_rows)
         return FT_OK;
     const char *first = v->n_added ? v->added[0].content : "(filling up)";
     const int32_t id = v->n_added ? v->added[0].id : (int32_t)(d->vocab - j->new_rows);
-    if (j->new_rows > 0 && ft_job_trains_model(j))
+    if (j->new_rows && ft_job_trains_model(j))
         return ft_fail_at(asked_at(j), FT_ECONFIG,
                           "the new token '%s' needs a row that the model does not have: with "
                           "'adapter: full' that is not supported yet",
                           first);
-    if (is_trained(j, FT_W_EMBED) && is_trained(j, FT_W_HEAD))
+    if (is_trained(j, false) && is_trained(j, true))
         return FT_OK;
-    if (j->new_rows <= 0) {
+    if (!j->new_rows) {
         ft_notice(asked_at(j),
                   "the new token '%s' takes id %d, a spare row of the model that is not trained: "
                   "'peft_trainable_token_indices: [%d]' trains it",

@@ -240,7 +240,7 @@ static int write_card(const struct ft_output *o, const struct ft_job *j)
 {
     char licence[128], resize[96] = "";
     FT_TRY(base_licence(j, licence));
-    if (j->new_rows > 0)
+    if (j->new_rows)
         snprintf(resize, sizeof resize, "base.resize_token_embeddings(%lld)\n",
                  (long long)ft_model_decoder(j->model)->vocab);
     char *path = ft_path_join(o->folder, "README.md");

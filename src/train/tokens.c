@@ -90,7 +90,7 @@ static int take_map(struct ft_job *j, const json_t *map)
 }
 
 /* A head that is the embedding has its rows, unless it was given others. */
-static int settle_tie(struct ft_job *j)
+static void settle_tie(struct ft_job *j)
 {
     struct ft_token_rows *embed = &j->token_rows[FT_EMBEDDING_ROWS],
                          *head = &j->token_rows[FT_HEAD_ROWS];
@@ -102,7 +102,6 @@ static int settle_tie(struct ft_job *j)
         ft_free(head->place);
         *head = (struct ft_token_rows){0};
     }
-    return FT_OK;
 }
 
 int ft_token_rows_choose(struct ft_job *j)
@@ -120,7 +119,8 @@ int ft_token_rows_choose(struct ft_job *j)
         return FT_OK;
     FT_TRY(json_is_array(want) ? take(j, &j->token_rows[FT_EMBEDDING_ROWS], want)
                                : take_map(j, want));
-    return settle_tie(j);
+    settle_tie(j);
+    return FT_OK;
 }
 
 void ft_token_rows_free(struct ft_job *j)

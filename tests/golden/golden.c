@@ -81,13 +81,18 @@ void close_setup(struct opened *o)
     ft_config_fini(&o->config);
 }
 
+void make_folder(char folder[256])
+{
+    const char *tmp = getenv("TMPDIR");
+    snprintf(folder, 256, "%s/ft-test-XXXXXX", tmp ? tmp : "/tmp");
+    FT_ASSERT(mkdtemp(folder));
+}
+
 bool train_setup(const struct setup *s, char folder[256], struct ft_train_result *r)
 {
     struct setup mine = *s;
     struct opened o = {0};
-    const char *tmp = getenv("TMPDIR");
-    snprintf(folder, 256, "%s/ft-test-XXXXXX", tmp ? tmp : "/tmp");
-    FT_ASSERT(mkdtemp(folder));
+    make_folder(folder);
     for (int i = 0; i < mine.n; i++)
         mine.list[i] = mine.text[i];
     setup_add(&mine, "output_dir=%s", folder);

@@ -30,6 +30,7 @@ void close_setup(struct opened *o);
 bool train_setup(const struct setup *s, char folder[256], struct ft_train_result *r);
 /* Losses of metrics.jsonl's training lines. */
 int read_losses(const char *folder, double *out, int most);
+void make_folder(char folder[256]); /* under the system's temporary one */
 void remove_folder(const char *folder);
 
 /* All f32 (or F64) elements of a tensor of a file; NULL and a failure if absent. Caller frees. */

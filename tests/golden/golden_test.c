@@ -8,7 +8,6 @@
 
 #include <math.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 static struct ft_st *open_golden(const char *name, const char *file)
 {
@@ -344,8 +343,8 @@ static void write_with_tower(const char *name, char folder[256], const float *va
     struct ft_st_item items[128];
     char path[512];
     int n = 0;
-    snprintf(folder, 256, "/tmp/ft-tower-XXXXXX");
-    FT_ASSERT(mkdtemp(folder) && ft_st_count(f) < 120);
+    make_folder(folder);
+    FT_ASSERT(ft_st_count(f) < 120);
     for (; n < ft_st_count(f); n++) {
         const struct ft_st_entry *e = ft_st_at(f, n);
         char *data = malloc((size_t)(e->end - e->begin));
