@@ -215,9 +215,14 @@ static void norm_dx_check(const union ft_op_args *a)
     check_norm(r->x, r->w, r->rstd, r->mean);
 }
 
-static void check_mask(const struct ft_tensor *mask, const struct ft_tensor *x)
+/* n masks of x, which cut `rows` rows into n equal parts. */
+static void check_mask(const struct ft_tensor *mask, const struct ft_tensor *x, int64_t rows)
 {
-    FT_ASSERT(!mask || (is(mask, x->rows, (x->cols + 7) / 8) && mask->dtype == FT_U8));
+    if (!mask)
+        return;
+    const int64_t n = ft_masks(mask, x->cols);
+    FT_ASSERT(is(mask, x->rows, n * ((x->cols + 7) / 8)) && mask->dtype == FT_U8);
+    FT_ASSERT(n >= 1 && n <= FT_MASKS && rows % n == 0 && (n == 1 || rows / n % 8 == 0));
 }
 
 static void linear_check(const union ft_op_args *a)
@@ -227,7 +232,8 @@ static void linear_check(const union ft_op_args *a)
     FT_ASSERT(!l->bias || is(l->bias, 1, l->y->cols));
     FT_ASSERT(same_or_none(l->add, l->y) && !l->u == !l->b);
     FT_ASSERT(!l->u || (is(l->b, l->y->cols, l->u->cols) && l->u->rows == l->y->rows));
-    check_mask(l->mask, l->x);
+    check_mask(l->mask, l->x, l->w->rows);
+    FT_ASSERT(!l->mask || (!l->bias && !l->add && !l->u));
 }
 
 static void linear_dx_check(const union ft_op_args *a)
@@ -236,7 +242,7 @@ static void linear_dx_check(const union ft_op_args *a)
     FT_ASSERT(is(l->w, l->dy->cols, l->dx->cols) && l->dx->rows == l->dy->rows);
     FT_ASSERT(same_or_none(l->add, l->dx) && !l->du == !l->a);
     FT_ASSERT(!l->du || (is(l->a, l->du->cols, l->dx->cols) && l->du->rows == l->dx->rows));
-    check_mask(l->mask, l->dx);
+    check_mask(l->mask, l->dx, l->du ? l->a->rows : l->w->rows);
 }
 
 static void linear_dw_check(const union ft_op_args *a)
@@ -244,7 +250,7 @@ static void linear_dw_check(const union ft_op_args *a)
     const struct ft_linear_dw_args *l = &a->linear_dw;
     FT_ASSERT(is(l->dw, l->dy->cols, l->x->cols) && l->x->rows == l->dy->rows);
     FT_ASSERT(l->dw->dtype == FT_F32);
-    check_mask(l->mask, l->x);
+    check_mask(l->mask, l->x, 1);
 }
 
 /* Rows and columns of a part. */
@@ -318,6 +324,7 @@ static void dropout_mask_check(const union ft_op_args *a)
 {
     const struct ft_dropout_mask_args *d = &a->dropout_mask;
     FT_ASSERT(is(d->keys, d->mask->rows, 3) && d->mask->dtype == FT_U8);
+    FT_ASSERT(d->n >= 1 && d->n <= FT_MASKS && d->mask->cols % d->n == 0);
 }
 
 static void noise_check(const union ft_op_args *a)

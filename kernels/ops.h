@@ -96,22 +96,30 @@ struct ft_norm_dx_args {
  * together; on the host it is summed behind the K products of w, so that fusing it changes no bit.
  * On a device, where u lies behind the columns of x and b behind those of w, both are one product;
  * likewise du behind dy, and a below w. y may overwrite add.
- * mask U8 (T,ceil(K/8)), on the host only: bit c%8 of byte c/8 is 0 where x counts as 0. */
+ * mask U8 (T, n ceil(K/8)): n masks side by side; bit c%8 of byte c/8 is 0 where x counts as 0. Row
+ * r of w reads x through mask r / (N/n); where n > 1, N/n is a multiple of 8. There is no bias, add
+ * or u then. */
 struct ft_linear_args {
     struct ft_tensor *x, *w, *bias /*?*/, *add /*?*/, *u /*?*/, *b /*?*/, *mask /*?*/, *y;
     float alpha, beta;
 };
 
+/* How many masks of rows of `cols` columns lie side by side. */
+static inline int64_t ft_masks(const struct ft_tensor *mask, int64_t cols)
+{
+    return mask->cols / ((cols + 7) / 8);
+}
+
 /* dx = add + alpha dy w + beta du a
  * dy (T,N); w (N,K); add, dx (T,K); du (T,R); a (R,K). dx may overwrite add. mask: as in
- * ft_linear_args, for what is added of du a, or of dy w where there is no du. */
+ * ft_linear_args, of the rows of a for what is added of du a; of w where there is no du. */
 struct ft_linear_dx_args {
     struct ft_tensor *dy, *w, *add /*?*/, *du /*?*/, *a /*?*/, *mask /*?*/, *dx;
     float alpha, beta;
 };
 
 /* dw += alpha dy^T x, or (fresh) dw = alpha dy^T x.
- * dy (T,N); x (T,K); dw (N,K) f32; mask: as in ft_linear_args, of x */
+ * dy (T,N); x (T,K); dw (N,K) f32; mask: as in ft_linear_args, one, of x */
 struct ft_linear_dw_args {
     struct ft_tensor *dy, *x, *mask /*?*/, *dw;
     float alpha;
@@ -172,11 +180,13 @@ struct ft_glu_dx_args {
 /* Which columns of a row are kept: each with probability 1 - p, rounded to 2^-16, from the Philox
  * counter (column/8, document, position, site) and the key (seed, epoch): column c takes the lower
  * (c even) or upper half of word c%8/2. keys I32 (T,3) = epoch, document, position; mask U8
- * (T,ceil(K/8)) as in ft_linear_args. */
+ * (T, n ceil(K/8)) as in ft_linear_args, of n sites. */
+enum { FT_MASKS = 4 };
 struct ft_dropout_mask_args {
     struct ft_tensor *keys, *mask;
     float p;
-    uint32_t site;
+    int n;
+    uint32_t sites[FT_MASKS];
     uint64_t seed;
 };
 

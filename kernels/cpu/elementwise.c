@@ -244,14 +244,16 @@ static void dropout_mask_rows(const union ft_op_args *args, int64_t t0, int64_t 
 {
     const struct ft_dropout_mask_args *a = &args->dropout_mask;
     const uint32_t least = ft_dropout_least(a->p);
+    const int64_t cols = a->mask->cols / a->n;
     for (int64_t t = t0; t < t1; t++) {
         uint8_t *mask = (uint8_t *)a->mask->data + t * ft_tensor_ld(a->mask), bytes[16];
         const int32_t *key = (const int32_t *)a->keys->data + t * 3;
-        for (int64_t c = 0; c < a->mask->cols; c += 16) {
-            const int64_t left = a->mask->cols - c;
-            mask_bytes(bytes, key, a->seed, a->site, least, c);
-            memcpy(mask + c, bytes, (size_t)(left < 16 ? left : 16));
-        }
+        for (int64_t i = 0; i < a->n * cols; i += cols)
+            for (int64_t c = 0; c < cols; c += 16) {
+                const int64_t left = cols - c;
+                mask_bytes(bytes, key, a->seed, a->sites[i / cols], least, c);
+                memcpy(mask + i + c, bytes, (size_t)(left < 16 ? left : 16));
+            }
     }
 }
 

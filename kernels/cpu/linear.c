@@ -15,6 +15,28 @@ static const float *bias_f32(const struct ft_tensor *bias, float *room)
     return room;
 }
 
+/* Rows first.. of an operand. */
+static struct ft_operand below(struct ft_operand w, int64_t first)
+{
+    w.data = (const char *)w.data + (size_t)(first * w.ld) * ft_dtype_size(w.dtype);
+    return w;
+}
+
+/* The rows of w that read through one mask at a time. */
+static void masked_linear(const struct ft_kernel_ctx *ctx, const struct ft_linear_args *l,
+                          struct ft_gemm g)
+{
+    const int64_t n = ft_masks(l->mask, l->x->cols), per = l->w->rows / n;
+    g.n = per;
+    g.mask_ld = ft_tensor_ld(l->mask);
+    for (int64_t i = 0; i < n; i++) {
+        g.a_mask = (const uint8_t *)l->mask->data + i * (l->mask->cols / n);
+        g.b[0] = below(operand(l->w, true, l->alpha), i * per);
+        g.c = (float *)l->y->data + i * per;
+        K(gemm)(ctx->pool, ctx->scratch, &g);
+    }
+}
+
 void K(linear)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
 {
     const struct ft_linear_args *l = &args->linear;
@@ -36,11 +58,30 @@ void K(linear)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
     };
     if (low)
         g.b[1] = operand(l->b, true, l->beta);
-    if (l->mask) {
-        g.a_mask = l->mask->data;
-        g.mask_ld = ft_tensor_ld(l->mask);
+    if (l->mask)
+        masked_linear(ctx, l, g);
+    else
+        K(gemm)(ctx->pool, ctx->scratch, &g);
+}
+
+/* The first part of the second product with the first product, the others added to that. */
+static void masked_linear_dx(const struct ft_kernel_ctx *ctx, const struct ft_linear_dx_args *l,
+                             struct ft_gemm g)
+{
+    const int64_t n = ft_masks(l->mask, l->dx->cols), per = g.k[1] / n;
+    const struct ft_operand low = g.b[1];
+    const float *du = g.a[1];
+    g.k[1] = per;
+    g.mask_ld = ft_tensor_ld(l->mask);
+    for (int64_t i = 0; i < n; i++) {
+        g.c_mask = (const uint8_t *)l->mask->data + i * (l->mask->cols / n);
+        g.a[1] = du + i * per;
+        g.b[1] = below(low, i * per);
+        K(gemm)(ctx->pool, ctx->scratch, &g);
+        g.k[0] = 0;
+        g.add = g.c;
+        g.ldadd = g.ldc;
     }
-    K(gemm)(ctx->pool, ctx->scratch, &g);
 }
 
 void K(linear_dx)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
@@ -62,10 +103,6 @@ void K(linear_dx)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
     };
     if (low)
         g.b[1] = operand(l->a, false, l->beta);
-    if (l->mask) {
-        g.c_mask = l->mask->data;
-        g.mask_ld = ft_tensor_ld(l->mask);
-    }
     if (l->mask && !low) { /* what is masked is the second product */
         g.k[1] = g.k[0];
         g.a[1] = g.a[0];
@@ -73,7 +110,10 @@ void K(linear_dx)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
         g.b[1] = g.b[0];
         g.k[0] = 0;
     }
-    K(gemm)(ctx->pool, ctx->scratch, &g);
+    if (l->mask)
+        masked_linear_dx(ctx, l, g);
+    else
+        K(gemm)(ctx->pool, ctx->scratch, &g);
 }
 
 /* The larger side of dw is taken as the rows, read in place; the smaller one is packed. */

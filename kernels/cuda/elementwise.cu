@@ -382,10 +382,14 @@ void ft_cuda_noise(const struct ft_kernel_ctx *ctx, const union ft_op_args *args
     BY_COLUMNS(ctx, a->y, noise, ft_is_wide(a->x, a->y), j);
 }
 
-/* A thread a byte of the mask. */
+struct ft_sites {
+    uint32_t of[FT_MASKS];
+};
+
+/* A thread a byte of a mask. */
 FT_KERNEL(THREADS)
 dropout_mask(struct ft_mark mark, const int32_t *live, const int32_t *keys, uint8_t *mask,
-             int64_t cols, int64_t ld, uint32_t least, uint32_t site, uint64_t seed)
+             int64_t cols, int64_t ld, uint32_t least, struct ft_sites sites, uint64_t seed)
 {
     ft_begin(mark);
     const int64_t t = ft_block_x(), c = my_item();
@@ -395,20 +399,24 @@ dropout_mask(struct ft_mark mark, const int32_t *live, const int32_t *keys, uint
     const int32_t *key = keys + 3 * t;
     const bool mine = t < live[FT_ROWS];
     const uint32_t at[4] = {(uint32_t)c, (uint32_t)(mine ? key[1] : 0),
-                            (uint32_t)(mine ? key[2] : 0), site};
+                            (uint32_t)(mine ? key[2] : 0), sites.of[ft_block_z()]};
     ft_philox(at, seed + ((uint64_t)(uint32_t)(mine ? key[0] : 0) << 32 | FT_RNG_DROPOUT), words);
     for (int i = 0; i < 8; i++)
         byte |= (uint32_t)((words[i / 2] >> (i % 2 * 16) & 0xffff) >= least) << i;
-    mask[t * ld + c] = (uint8_t)byte;
+    mask[t * ld + ft_block_z() * cols + c] = (uint8_t)byte;
 }
 
 void ft_cuda_dropout_mask(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
 {
     const struct ft_dropout_mask_args *a = &args->dropout_mask;
-    const int64_t cols = a->mask->cols;
-    ft_launch(ctx, dropout_mask, grid_of(ft_launch_rows(ctx, a->mask), cols), threads_for(cols), 0,
-              (const int32_t *)ctx->live, (const int32_t *)a->keys->data, (uint8_t *)a->mask->data,
-              cols, ft_tensor_ld(a->mask), ft_dropout_least(a->p), a->site, a->seed);
+    const int64_t cols = a->mask->cols / a->n;
+    struct ft_grid grid = grid_of(ft_launch_rows(ctx, a->mask), cols);
+    struct ft_sites sites;
+    memcpy(sites.of, a->sites, sizeof sites.of);
+    grid.z = a->n;
+    ft_launch(ctx, dropout_mask, grid, threads_for(cols), 0, (const int32_t *)ctx->live,
+              (const int32_t *)a->keys->data, (uint8_t *)a->mask->data, cols, ft_tensor_ld(a->mask),
+              ft_dropout_least(a->p), sites, a->seed);
 }
 
 template <int V>

@@ -2,14 +2,6 @@
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/product.h"
 
-/* Only the host's products read through a mask. */
-static bool refuses(const struct ft_kernel_ctx *ctx, const struct ft_tensor *mask)
-{
-    if (mask)
-        ft_cuda_fail(ft_cuda_of(ctx), "a product", "it has a mask, which is for the host");
-    return mask != NULL;
-}
-
 /* Whether b's columns lie right behind a's, row by row: then both are one operand. */
 static bool is_beside(const struct ft_tensor *a, const struct ft_tensor *b)
 {
@@ -28,8 +20,10 @@ void ft_cuda_linear(const struct ft_kernel_ctx *ctx, const union ft_op_args *arg
 {
     const struct ft_linear_args *l = &args->linear;
     struct ft_product p = {};
-    if (refuses(ctx, l->mask))
+    if (l->mask) {
+        ft_masked_linear(ctx, l);
         return;
+    }
     p.m = ft_launch_rows(ctx, l->y);
     p.n = l->y->cols;
     p.k = l->x->cols;
@@ -70,8 +64,10 @@ void ft_cuda_linear_dx(const struct ft_kernel_ctx *ctx, const union ft_op_args *
 {
     const struct ft_linear_dx_args *l = &args->linear_dx;
     struct ft_product p = {};
-    if (refuses(ctx, l->mask))
+    if (l->mask && !l->du) {
+        ft_masked_linear_dx(ctx, l->dy, l->w, l->mask, l->alpha, l->add, l->dx);
         return;
+    }
     p.m = ft_launch_rows(ctx, l->dx);
     p.n = l->dx->cols;
     p.k = l->dy->cols;
@@ -89,10 +85,12 @@ void ft_cuda_linear_dx(const struct ft_kernel_ctx *ctx, const union ft_op_args *
         p.beta = 1;
     }
     const bool one =
-        l->du && l->alpha == l->beta && is_beside(l->dy, l->du) && is_below(l->w, l->a);
+        l->du && !l->mask && l->alpha == l->beta && is_beside(l->dy, l->du) && is_below(l->w, l->a);
     p.k += one ? l->du->cols : 0;
     ft_cuda_product(ctx, &p, ctx->scratch);
-    if (!l->du || one)
+    if (l->mask)
+        ft_masked_linear_dx(ctx, l->du, l->a, l->mask, l->beta, l->dx, l->dx);
+    if (!l->du || one || l->mask)
         return;
     p.k = l->du->cols;
     p.a = l->du->data;
@@ -111,8 +109,10 @@ void ft_cuda_linear_dw(const struct ft_kernel_ctx *ctx, const union ft_op_args *
 {
     const struct ft_linear_dw_args *l = &args->linear_dw;
     struct ft_product p = {};
-    if (refuses(ctx, l->mask))
+    if (l->mask) {
+        ft_masked_linear_dw(ctx, l);
         return;
+    }
     p.m = l->dw->rows;
     p.n = l->dw->cols;
     p.k = ft_launch_rows(ctx, l->x);

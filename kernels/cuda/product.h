@@ -23,6 +23,13 @@ struct ft_product {
 /* Queues the product; workspace NULL: none. Failure is noted in the backend. */
 void ft_cuda_product(const struct ft_kernel_ctx *ctx, const struct ft_product *p, void *workspace);
 
+/* Those through masks, of masked.cu, whose scratch is ft_cuda_linear_dw_scratch. */
+void ft_masked_linear(const struct ft_kernel_ctx *ctx, const struct ft_linear_args *l);
+void ft_masked_linear_dx(const struct ft_kernel_ctx *ctx, const struct ft_tensor *du,
+                         const struct ft_tensor *a, const struct ft_tensor *mask, float alpha,
+                         const struct ft_tensor *add, const struct ft_tensor *dx);
+void ft_masked_linear_dw(const struct ft_kernel_ctx *ctx, const struct ft_linear_dw_args *l);
+
 int ft_products_open(struct ft_cuda *c); /* and the products_ functions of c->fns */
 void ft_products_close(struct ft_cuda *c);
 

@@ -7,6 +7,7 @@ size_t ft_cuda_update_scratch(const union ft_op_args *args);
 size_t ft_cuda_adafactor_scratch(const union ft_op_args *args);
 size_t ft_cuda_muon_scratch(const union ft_op_args *args);
 size_t ft_cuda_compose_dx_scratch(const union ft_op_args *args);
+size_t ft_cuda_linear_dw_scratch(const union ft_op_args *args);
 size_t ft_cuda_attention_dx_scratch(const union ft_op_args *args);
 
 static size_t product_scratch(const union ft_op_args *args)
@@ -22,7 +23,7 @@ void ft_cuda_fill_table(struct ft_cuda *c)
 #undef X
     c->base.scratch[FT_OP_linear] = product_scratch;
     c->base.scratch[FT_OP_linear_dx] = product_scratch;
-    c->base.scratch[FT_OP_linear_dw] = product_scratch;
+    c->base.scratch[FT_OP_linear_dw] = ft_cuda_linear_dw_scratch;
     c->base.scratch[FT_OP_attention_dx] = ft_cuda_attention_dx_scratch;
     c->base.scratch[FT_OP_head_loss] = ft_cuda_head_scratch;
     c->base.scratch[FT_OP_grad_norm] = ft_cuda_grad_norm_scratch;

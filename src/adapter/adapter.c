@@ -224,19 +224,34 @@ unsigned ft_adapter_traits(const struct ft_adapter *a)
     return traits;
 }
 
-/* Dropout gives each module an input of its own, so that their products cannot be folded; nor can
- * those with a frozen part. */
+/* The products of modules with a frozen part cannot be folded. */
 static bool can_stack(const struct ft_adapter *a)
 {
-    return a->method->stacked && a->dropout == 0 && !a->start->residual;
+    return a->method->stacked && !a->start->residual;
+}
+
+static int64_t round_up(int64_t n)
+{
+    return (n + 7) / 8 * 8;
+}
+
+int64_t ft_adapter_pitch(const struct ft_adapter *a, int first, int n)
+{
+    int64_t most = 0;
+    for (int i = first; i < first + n && a->dropout > 0; i++)
+        if (a->slot_of_site[i] >= 0 && a->slots[a->slot_of_site[i]].r > most)
+            most = a->slots[a->slot_of_site[i]].r;
+    return round_up(most);
 }
 
 int64_t ft_adapter_stack_rank(const struct ft_adapter *a, int first, int n)
 {
+    const int64_t pitch = ft_adapter_pitch(a, first, n);
     int64_t rank = 0;
     for (int i = first; i < first + n; i++)
-        rank += a->slot_of_site[i] < 0 ? 0 : a->slots[a->slot_of_site[i]].r;
-    return can_stack(a) ? (rank + 7) / 8 * 8 : 0;
+        if (a->slot_of_site[i] >= 0)
+            rank += pitch ? pitch : a->slots[a->slot_of_site[i]].r;
+    return can_stack(a) ? round_up(rank) : 0;
 }
 
 struct ft_tensor *ft_parameter_gradient(const struct ft_adapter *a, struct ft_graph *g,
@@ -363,7 +378,8 @@ struct ft_tensor *ft_adapter_gradients(const struct ft_adapter *a)
 void ft_adapter_linears(struct ft_adapter *a, struct ft_graph *g, struct ft_linears *l)
 {
     FT_ASSERT(l->n <= FT_LINEARS && (!l->add || l->n == 1));
-    if (can_stack(a)) {
+    /* on the host, dropout gives each module an input of its own */
+    if (can_stack(a) && (l->matrix || a->dropout == 0)) {
         a->method->stacked(a, g, l);
         return;
     }

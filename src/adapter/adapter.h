@@ -7,7 +7,7 @@
 #include "graph/graph.h"
 
 /* Modules of a group at most. */
-enum { FT_LINEARS = 4 };
+enum { FT_LINEARS = FT_MASKS };
 
 /* A module an adapter may attach to. */
 struct ft_site {
@@ -111,8 +111,9 @@ void ft_adapter_config(const struct ft_adapter *a, struct ft_adapter_options *ou
 const char *ft_adapter_difference(const struct ft_adapter *a, const struct ft_adapter *b,
                                   bool ranks);
 
-/* The modules first..first+n-1 read the same input: the sum of their ranks, rounded up to 8; 0 if
- * none has an adapter, or if this adapter's products cannot be folded into stacked ones. */
+/* The modules first..first+n-1 read the same input: the sum of their ranks, rounded up to 8, or
+ * with dropout of their pitches; 0 if none has an adapter, or if this adapter's products cannot be
+ * folded into stacked ones. */
 int64_t ft_adapter_stack_rank(const struct ft_adapter *a, int first, int n);
 
 /* Parameters and their summed gradients, flat f32: (1, P) each; on a backend with bf16 activations

@@ -209,6 +209,9 @@ static inline struct ft_slot *ft_adapter_slot(const struct ft_adapter *a, int si
 }
 
 /* Where the gradient of a parameter is summed; a vector is a row. */
+/* With dropout, the columns that each of these modules takes in their stack: the largest rank,
+ * rounded up to 8; without, 0: each its rank. */
+int64_t ft_adapter_pitch(const struct ft_adapter *a, int first, int n);
 struct ft_tensor *ft_parameter_gradient(const struct ft_adapter *a, struct ft_graph *g,
                                         const struct ft_parameter *p);
 

@@ -1,19 +1,24 @@
 /* The method table: how each adapter method computes a module and starts. */
 #include "adapter/internal.h"
 
+/* Dropout falls on x where the product reads it, by a mask of each of the slots. */
+static void drop(const struct ft_adapter *a, struct ft_graph *g, struct ft_linear_args *down,
+                 struct ft_tensor *keys, const struct ft_slot *const *slots, int n)
+{
+    struct ft_dropout_mask_args m = {.keys = keys, .p = (float)a->dropout, .n = n, .seed = a->seed};
+    for (int i = 0; i < n; i++)
+        m.sites[i] = (uint32_t)slots[i]->site;
+    down->mask = ft_dropout_mask(g, m, down->x->cols);
+    down->alpha = 1 / (1 - (float)a->dropout);
+}
+
 struct ft_tensor *ft_adapter_down(const struct ft_adapter *a, struct ft_graph *g,
                                   const struct ft_slot *s, struct ft_tensor *w, struct ft_tensor *x,
                                   struct ft_tensor *keys)
 {
-    const bool drops = a->dropout > 0 && keys, host = !ft_graph_backend(g)->dev;
     struct ft_linear_args down = {.x = x, .w = w, .alpha = 1};
-    if (drops && host) { /* where it is read */
-        down.mask =
-            ft_dropout_mask(g, keys, x->cols, (float)a->dropout, (uint32_t)s->site, a->seed);
-        down.alpha = 1 / (1 - (float)a->dropout);
-    } else if (drops) {
-        down.x = ft_dropout(g, x, keys, (float)a->dropout, (uint32_t)s->site, a->seed);
-    }
+    if (a->dropout > 0 && keys)
+        drop(a, g, &down, keys, &s, 1);
     return ft_graph_name(g, ft_linear_low_rank(g, down), "low rank");
 }
 
@@ -108,23 +113,43 @@ static void lora_beside(struct ft_adapter *a, struct ft_graph *g, struct ft_line
     }
 }
 
+/* u of all modules behind the columns of x; down is the A's, one below the other. With dropout each
+ * has its own mask and as many rows. */
+static struct ft_tensor *folded_down(struct ft_adapter *a, struct ft_graph *g,
+                                     const struct ft_linears *l, struct ft_tensor *down)
+{
+    const struct ft_slot *slots[FT_LINEARS];
+    const int64_t pitch = ft_adapter_pitch(a, l->first, l->n);
+    struct ft_linear_args u = {.x = l->x, .w = down, .alpha = 1};
+    struct ft_tensor *grad;
+    int n = 0;
+    for (int i = 0; i < l->n; i++)
+        if ((slots[n] = ft_adapter_slot(a, l->first + i)))
+            n++;
+    if (!pitch && lora_group(a, g, l, &grad))
+        ft_graph_train(g, down, 0, 0, grad, 1);
+    for (int i = 0; i < n && pitch; i++)
+        ft_graph_train(g, down, i * pitch, 0, ft_parameter_gradient(a, g, slots[i]->p[FT_LORA_A]),
+                       1);
+    if (pitch && l->keys)
+        drop(a, g, &u, l->keys, slots, n);
+    u.y = ft_graph_beside(g, l->x, "low rank", down->rows);
+    return ft_linear_low_rank(g, u);
+}
+
 /* On a device: one product for all modules, whose adapters lie beside and below the weights. */
 static void lora_folded(struct ft_adapter *a, struct ft_graph *g, struct ft_linears *l)
 {
-    struct ft_tensor *m = l->matrix, *grad, *any = lora_group(a, g, l, &grad);
+    struct ft_tensor *m = l->matrix;
     const int64_t in = l->x->cols, room = m->cols - in, out = m->rows - room, ld = ft_tensor_ld(m);
+    const int64_t pitch = ft_adapter_pitch(a, l->first, l->n);
     struct ft_linear_args y = {.x = l->x, .add = l->add, .alpha = 1, .beta = 1};
     if (l->biases)
         y.bias = ft_graph_part(g, l->biases, l->biases->name, 1, out, 0, out);
     y.w = ft_graph_part(g, m, m->name, out, in, 0, ld);
-    if (any) {
-        struct ft_tensor *down = ft_graph_part(g, m, m->name, room, in, out * ld, ld);
+    if (room > 0) {
         y.b = ft_graph_part(g, m, m->name, out, room, in, ld);
-        ft_graph_train(g, down, 0, 0, grad, 1);
-        y.u = ft_linear_low_rank(
-            g,
-            (struct ft_linear_args){
-                .x = l->x, .w = down, .y = ft_graph_beside(g, l->x, "low rank", room), .alpha = 1});
+        y.u = folded_down(a, g, l, ft_graph_part(g, m, m->name, room, in, out * ld, ld));
     }
     int64_t at = 0, rank = 0;
     for (int i = 0; i < l->n; at += l->of[i++].w->rows) {
@@ -140,7 +165,7 @@ static void lora_folded(struct ft_adapter *a, struct ft_graph *g, struct ft_line
         s->stack_in = in;
         s->first_out = at;
         s->first_rank = rank;
-        rank += s->r;
+        rank += pitch ? pitch : s->r;
     }
     struct ft_tensor *all = ft_graph_name(g, ft_linear_low_rank(g, y), m->name);
     at = 0;

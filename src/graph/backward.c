@@ -145,7 +145,17 @@ static struct ft_tensor *columns(struct backward *b, struct ft_tensor *x, int64_
     return n == x->cols ? x : ft_graph_columns(b->g, x, x->name, n, first);
 }
 
-/* grad(w) += alpha dy^T x, block by block */
+/* The mask that row `row` of w reads x through. */
+static struct ft_tensor *mask_of(struct backward *b, struct ft_tensor *mask,
+                                 const struct ft_tensor *w, const struct ft_tensor *x, int64_t row)
+{
+    if (!mask)
+        return NULL;
+    const int64_t n = ft_masks(mask, x->cols), bytes = mask->cols / n;
+    return columns(b, mask, row / (w->rows / n) * bytes, bytes);
+}
+
+/* grad(w) += alpha dy^T x, block by block; a block has one mask. */
 static void product_dw(struct backward *b, struct ft_tensor *w, struct ft_tensor *dy,
                        struct ft_tensor *x, struct ft_tensor *mask, float alpha)
 {
@@ -155,7 +165,7 @@ static void product_dw(struct backward *b, struct ft_tensor *w, struct ft_tensor
         emit(b, FT_OP_linear_dw,
              (union ft_op_args){.linear_dw = {.dy = columns(b, dy, t->row, t->grad->rows),
                                               .x = columns(b, x, t->col, t->grad->cols),
-                                              .mask = mask,
+                                              .mask = mask_of(b, mask, w, x, t->row),
                                               .dw = t->grad,
                                               .alpha = alpha * t->scale}});
 }

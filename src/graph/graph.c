@@ -354,14 +354,12 @@ struct ft_tensor *ft_glu(struct ft_graph *g, struct ft_tensor *gate, struct ft_t
     return emit(g, FT_OP_glu, &(union ft_op_args){.glu = {gate, up, y, act}});
 }
 
-struct ft_tensor *ft_dropout_mask(struct ft_graph *g, struct ft_tensor *keys, int64_t cols, float p,
-                                  uint32_t site, uint64_t seed)
+struct ft_tensor *ft_dropout_mask(struct ft_graph *g, struct ft_dropout_mask_args a, int64_t cols)
 {
-    struct ft_tensor *mask =
-        ft_graph_value(g, FT_M_PASS, "dropout mask", FT_U8, keys->rows, (cols + 7) / 8);
-    mask->extent = keys->extent;
-    return emit(g, FT_OP_dropout_mask,
-                &(union ft_op_args){.dropout_mask = {keys, mask, p, site, seed}});
+    a.mask =
+        ft_graph_value(g, FT_M_PASS, "dropout mask", FT_U8, a.keys->rows, a.n * ((cols + 7) / 8));
+    a.mask->extent = a.keys->extent;
+    return emit(g, FT_OP_dropout_mask, &(union ft_op_args){.dropout_mask = a});
 }
 
 struct ft_tensor *ft_dropout(struct ft_graph *g, struct ft_tensor *x, struct ft_tensor *keys,

@@ -111,9 +111,9 @@ struct ft_tensor *ft_attention(struct ft_graph *g, struct ft_attention_args args
 /* act(gate) * up; up NULL: act(gate) */
 struct ft_tensor *ft_glu(struct ft_graph *g, struct ft_tensor *gate, struct ft_tensor *up,
                          enum ft_activation act);
-/* Which of `cols` columns each row keeps, as bits; for the masks of products, on the host. */
-struct ft_tensor *ft_dropout_mask(struct ft_graph *g, struct ft_tensor *keys, int64_t cols, float p,
-                                  uint32_t site, uint64_t seed);
+/* Which of `cols` columns each row keeps, as bits, for the masks of products; made here. */
+struct ft_tensor *ft_dropout_mask(struct ft_graph *g, struct ft_dropout_mask_args args,
+                                  int64_t cols);
 struct ft_tensor *ft_dropout(struct ft_graph *g, struct ft_tensor *x, struct ft_tensor *keys,
                              float p, uint32_t site, uint64_t seed);
 /* x with uniform noise of up to alpha / sqrt(its document's elements). */

@@ -393,11 +393,13 @@ static void dropout_case(struct bench *b)
                 check_element("dropout", b, t, c, v, kept, tol(b, fabs(kept), 1));
             check_element("dropout add", b, t, c, at(z, t, c), v + at(add, t, c), tol(b, 3, 1));
         }
-    struct ft_tensor *mask = byte_rows(b, (n + 7) / 8); /* the same decisions, as bits */
-    run_op(b, FT_OP_dropout_mask, &(union ft_op_args){.dropout_mask = {keys, mask, p, 5, 42}});
+    const int64_t bytes = (n + 7) / 8;
+    struct ft_tensor *mask = byte_rows(b, 2 * bytes); /* the same decisions, as bits */
+    run_op(b, FT_OP_dropout_mask,
+           &(union ft_op_args){.dropout_mask = {keys, mask, p, 2, {6, 5}, 42}});
     for (int64_t t = 0; t < b->live; t++)
         for (int64_t c = 0; c < n; c++)
-            CHECK((((uint8_t *)mask->data)[t * mask->cols + c / 8] >> (c % 8) & 1) ==
+            CHECK((((uint8_t *)mask->data)[t * mask->cols + bytes + c / 8] >> (c % 8) & 1) ==
                   (at(y, t, c) != 0));
     double share = (double)zeros / (double)(b->live * n);
     CHECK_NEAR(share, (double)p, 0.02);
