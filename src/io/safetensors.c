@@ -294,7 +294,20 @@ static int reference_order(const void *a, const void *b)
     return p != q ? (p < q ? 1 : -1) : strcmp(x->name, y->name);
 }
 
-/* The header's JSON text, padded with spaces to a multiple of 8. Caller frees. */
+/* jansson's text (or NULL), freed, as one padded with spaces to a multiple of 8. */
+static char *padded(char *text)
+{
+    const size_t n = text ? strlen(text) : 0, full = (n + 7) / 8 * 8;
+    char *out = NULL;
+    if (text && ft_alloc(&out, full + 1, 1) == FT_OK) {
+        memset(out, ' ', full);
+        memcpy(out, text, n);
+    }
+    ft_json_free(text);
+    return out;
+}
+
+/* The header's JSON text. Caller frees. */
 static char *header_text(const struct ft_st_item *items, int n, const char *const (*meta)[2],
                          int n_meta)
 {
@@ -319,19 +332,19 @@ static char *header_text(const struct ft_st_item *items, int n, const char *cons
         json_object_set_new(e, "data_offsets", offsets);
         json_object_set_new(root, items[i].name, e);
     }
-    char *text = ft_json_dumps(root, JSON_COMPACT, since), *padded;
+    char *text = padded(ft_json_dumps(root, JSON_COMPACT, since));
     json_decref(root);
-    if (!text)
-        return NULL;
-    size_t len = strlen(text), full = (len + 7) / 8 * 8;
-    if (ft_alloc(&padded, full + 1, 1) == FT_OK) {
-        memset(padded, ' ', full);
-        memcpy(padded, text, len);
-    } else {
-        padded = NULL;
-    }
-    ft_json_free(text);
-    return padded;
+    return text;
+}
+
+static int put_header(struct ft_writer *w, const char *text)
+{
+    const uint64_t len = strlen(text);
+    unsigned char size[8];
+    for (int i = 0; i < 8; i++)
+        size[i] = (unsigned char)(len >> (8 * i));
+    FT_TRY(ft_writer_put(w, size, sizeof size));
+    return ft_writer_put(w, text, (size_t)len);
 }
 
 int ft_st_write(const char *path, struct ft_st_item *items, int n, const char *const (*meta)[2],
@@ -341,16 +354,10 @@ int ft_st_write(const char *path, struct ft_st_item *items, int n, const char *c
     char *text = header_text(items, n, meta, n_meta);
     if (!text)
         return FT_ERESOURCE;
-    uint64_t len = strlen(text);
-    unsigned char size[8];
-    for (int i = 0; i < 8; i++)
-        size[i] = (unsigned char)(len >> (8 * i));
     struct ft_writer w;
     int rc = ft_writer_open(&w, path);
     if (!rc)
-        rc = ft_writer_put(&w, size, sizeof size);
-    if (!rc)
-        rc = ft_writer_put(&w, text, (size_t)len);
+        rc = put_header(&w, text);
     for (int i = 0; i < n && !rc; i++)
         rc = items[i].spool ? ft_spool_copy(items[i].spool, &w)
                             : ft_writer_put(&w, items[i].data, item_bytes(&items[i]));
@@ -362,34 +369,54 @@ int ft_st_write(const char *path, struct ft_st_item *items, int n, const char *c
     return ft_writer_commit(&w);
 }
 
-/* Everything before the first tensor's bytes. */
-static int copy_header(const struct ft_st *f, struct ft_writer *w, char *buffer, size_t room)
+static int64_t row_bytes(const struct ft_st_entry *e)
 {
-    const int64_t end = f->n ? f->entries[0].begin : 0;
-    int rc = FT_OK;
-    for (int64_t at = 0; at < end && !rc; at += (int64_t)room) {
-        const size_t n = end - at < (int64_t)room ? (size_t)(end - at) : room;
-        rc = ft_pread(f->fd, f->path, buffer, n, at);
-        if (!rc)
-            rc = ft_writer_put(w, buffer, n);
-    }
-    return rc;
+    return e->n_dims && e->dims[0] ? (e->end - e->begin) / e->dims[0] : 0;
 }
 
-int ft_st_rewrite(const struct ft_st *f, const char *path, ft_st_source_fn *source, void *ctx)
+/* The file's header with tensor i at `rows[i]` rows. Caller frees. */
+static char *header_again(const struct ft_st *f, const int64_t *rows)
+{
+    const unsigned since = ft_alloc_failures();
+    json_t *root = json_deep_copy(f->header);
+    int64_t at = 0;
+    for (int i = 0; i < f->n; i++) {
+        const struct ft_st_entry *e = &f->entries[i];
+        json_t *entry = json_object_get(root, e->name), *offsets = json_array();
+        json_array_append_new(offsets, json_integer(at));
+        at += e->end - e->begin;
+        if (e->n_dims && rows[i] != e->dims[0]) {
+            json_array_set_new(json_object_get(entry, "shape"), 0, json_integer(rows[i]));
+            at += (rows[i] - e->dims[0]) * row_bytes(e);
+        }
+        json_array_append_new(offsets, json_integer(at));
+        json_object_set_new(entry, "data_offsets", offsets);
+    }
+    char *text = padded(ft_json_dumps(root, JSON_COMPACT, since));
+    json_decref(root);
+    return text;
+}
+
+int ft_st_rewrite(const struct ft_st *f, const char *path, const int64_t *rows,
+                  ft_st_source_fn *source, void *ctx)
 {
     enum { CHUNK = 1 << 22 };
     struct ft_writer w;
-    char *buffer;
-    FT_TRY(ft_alloc(&buffer, CHUNK, 1));
-    int rc = ft_writer_open(&w, path);
+    char *buffer, *text = header_again(f, rows);
+    if (!text)
+        return FT_ERESOURCE;
+    int rc = ft_alloc(&buffer, CHUNK, 1);
+    if (!rc)
+        rc = ft_writer_open(&w, path);
     if (rc) {
         ft_free(buffer);
+        ft_free(text);
         return rc;
     }
-    rc = copy_header(f, &w, buffer, CHUNK);
+    rc = put_header(&w, text);
     for (int i = 0; i < f->n && !rc; i++) {
-        const int64_t size = f->entries[i].end - f->entries[i].begin;
+        const struct ft_st_entry *e = &f->entries[i];
+        const int64_t size = e->n_dims ? rows[i] * row_bytes(e) : e->end - e->begin;
         for (int64_t at = 0; at < size && !rc; at += CHUNK) {
             const size_t n = size - at < CHUNK ? (size_t)(size - at) : CHUNK;
             rc = source(ctx, i, at, n, buffer);
@@ -398,6 +425,7 @@ int ft_st_rewrite(const struct ft_st *f, const char *path, ft_st_source_fn *sour
         }
     }
     ft_free(buffer);
+    ft_free(text);
     if (rc) {
         ft_writer_abort(&w);
         return rc;

@@ -51,7 +51,9 @@ int ft_st_write(const char *path, struct ft_st_item *items, int n, const char *c
 
 /* Bytes [from, from + n) of what is to stand in tensor i's place. */
 typedef int ft_st_source_fn(void *ctx, int i, int64_t from, size_t n, void *out);
-/* Writes the same tensors under the same names, dtypes and shapes to another file, atomically. */
-int ft_st_rewrite(const struct ft_st *f, const char *path, ft_st_source_fn *source, void *ctx);
+/* Writes the same tensors under the same names and dtypes to another file, atomically; their first
+ * dimensions become `rows`. */
+int ft_st_rewrite(const struct ft_st *f, const char *path, const int64_t *rows,
+                  ft_st_source_fn *source, void *ctx);
 
 #endif

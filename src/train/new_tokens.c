@@ -107,7 +107,9 @@ static void hint_of_rows(const struct ft_job *j)
         at += (size_t)snprintf(ids + at, sizeof ids - at, "%s%lld", at ? ", " : "", (long long)r);
     if (at >= sizeof ids - 32)
         snprintf(ids + at, sizeof ids - at, ", ...");
-    if (d->tied)
+    if (ft_job_trains_model(j))
+        ft_hint("'unfrozen_parameters' must name '%s' and '%s' too", d->names.embed, d->names.head);
+    else if (d->tied)
         ft_hint("'lora_modules_to_save: [%s, %s]' trains all rows, 'peft_trainable_token_indices: "
                 "[%s]' the new ones",
                 d->names.embed, d->names.head, ids);
@@ -125,11 +127,6 @@ int ft_new_tokens_check(const struct ft_job *j)
         return FT_OK;
     const char *first = v->n_added ? v->added[0].content : "(filling up)";
     const int32_t id = v->n_added ? v->added[0].id : (int32_t)(d->vocab - j->new_rows);
-    if (j->new_rows && ft_job_trains_model(j))
-        return ft_fail_at(asked_at(j), FT_ECONFIG,
-                          "the new token '%s' needs a row that the model does not have: with "
-                          "'adapter: full' that is not supported yet",
-                          first);
     if (is_trained(j, false) && is_trained(j, true))
         return FT_OK;
     if (!j->new_rows) {

@@ -164,8 +164,16 @@ CASE(tokens_that_are_new_get_ids_and_rows)
     CHECK_HAS(shell_output, "'peft_trainable_token_indices: [2048, 2049]'");
     EXPECT(2, "adds a row to the embedding and the head, which is not trained",
            "@FT train @D/c.yaml 'tokens=[<|one|>]' 'lora_modules_to_save=[embed_tokens]' 2>&1");
-    EXPECT(2, "with 'adapter: full' that is not supported yet",
-           "@FT train @D/c.yaml 'tokens=[<|one|>]' adapter=full 2>&1");
+    EXPECT(2, "'unfrozen_parameters' must name 'embed_tokens' and 'lm_head' too",
+           "@FT train @D/c.yaml 'tokens=[<|one|>]' adapter=full "
+           "'unfrozen_parameters=[model.layers.0]' 2>&1");
+    EXPECT(0, "\"vocab_size\": 2049",
+           "@FT train @D/c.yaml 'tokens=[<|one|>]' adapter=full output_dir=@D/full 2>&1 && "
+           "grep vocab_size @D/full/config.json");
+    EXPECT(0, "longest document       4",
+           "@FT train @D/c.yaml base_model=@D/full adapter=full "
+           "output_dir=@D/full2 2>&1; @FT data @D/c.yaml "
+           "base_model=@D/full 2>&1");
     EXPECT(0, "resize_token_embeddings(2080)",
            "@FT train @D/c.yaml 'tokens=[<|one|>,<|two|>]' resize_token_embeddings_to_32x=true "
            "'lora_modules_to_save=[embed_tokens, lm_head]' 2>&1");

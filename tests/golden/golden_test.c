@@ -332,41 +332,32 @@ CASE(adapters_begin_as_in_peft)
     check_start("gpt2-pissa");
 }
 
-/* The case's adapter with two tensors of the vision tower beside it, in a folder of its own. */
-static void write_with_tower(const char *name, char folder[256], const float *values)
+/* The case's weights or adapter with more tensors, in a folder of its own. */
+static void copy_with(const char *name, const char *file, const char *config,
+                      const struct ft_st_item *more, int n_more, char folder[256])
 {
-    static const char *const tower[] = {
-        "base_model.model.model.visual.blocks.0.attn.qkv.lora_A.weight",
-        "base_model.model.model.visual.blocks.0.attn.qkv.lora_B.weight"};
     static const char *const meta[][2] = {{"format", "pt"}};
-    struct ft_st *f = open_golden(name, "adapter_model.safetensors");
+    struct ft_st *f = open_golden(name, file);
     struct ft_st_item items[128];
-    char path[512];
-    int n = 0;
+    char path[1024], *data[128];
+    const int n = ft_st_count(f);
     make_folder(folder);
-    FT_ASSERT(ft_st_count(f) < 120);
-    for (; n < ft_st_count(f); n++) {
-        const struct ft_st_entry *e = ft_st_at(f, n);
-        char *data = malloc((size_t)(e->end - e->begin));
-        FT_ASSERT(data && ft_st_read(f, e, 0, (size_t)(e->end - e->begin), data) == FT_OK);
-        items[n] = (struct ft_st_item){
-            .name = e->name, .dtype = e->dtype, .n_dims = e->n_dims, .data = data};
-        memcpy(items[n].dims, e->dims, sizeof items[n].dims);
+    FT_ASSERT(n + n_more < 128);
+    for (int i = 0; i < n; i++) {
+        const struct ft_st_entry *e = ft_st_at(f, i);
+        data[i] = malloc((size_t)(e->end - e->begin));
+        FT_ASSERT(data[i] && ft_st_read(f, e, 0, (size_t)(e->end - e->begin), data[i]) == FT_OK);
+        items[i] = (struct ft_st_item){
+            .name = e->name, .dtype = e->dtype, .n_dims = e->n_dims, .data = data[i]};
+        memcpy(items[i].dims, e->dims, sizeof items[i].dims);
     }
-    for (int i = 0; i < 2; i++)
-        items[n++] = (struct ft_st_item){.name = tower[i],
-                                         .dtype = FT_F32,
-                                         .n_dims = 2,
-                                         .dims = {i ? 48 : 4, i ? 4 : 16},
-                                         .data = values};
-    snprintf(path, sizeof path, "%s/adapter_model.safetensors", folder);
-    CHECK_INT(ft_st_write(path, items, n, meta, 1), 0);
+    memcpy(items + n, more, (size_t)n_more * sizeof *more);
+    snprintf(path, sizeof path, "%s/%s", folder, file);
+    CHECK_INT(ft_st_write(path, items, n + n_more, meta, 1), 0);
     for (int i = 0; i < n; i++)
-        if (items[i].data != values)
-            free((void *)(uintptr_t)items[i].data);
+        free(data[i]);
     ft_st_close(f);
-    snprintf(path, sizeof path, "cp " FT_ROOT "/tests/golden/%s/adapter_config.json %s", name,
-             folder);
+    snprintf(path, sizeof path, "cp " FT_ROOT "/tests/golden/%s/%s %s", name, config, folder);
     CHECK_INT(system(path), 0);
 }
 
@@ -380,7 +371,20 @@ CASE(an_adapter_of_the_tower_is_carried_along)
     int same = 0;
     for (int i = 0; i < 192; i++)
         values[i] = (float)i;
-    write_with_tower("qwen3-vl", from, values);
+    const struct ft_st_item tower[] = {
+        {"base_model.model.model.visual.blocks.0.attn.qkv.lora_A.weight",
+         FT_F32,
+         2,
+         {4, 16},
+         values,
+         NULL},
+        {"base_model.model.model.visual.blocks.0.attn.qkv.lora_B.weight",
+         FT_F32,
+         2,
+         {48, 4},
+         values,
+         NULL}};
+    copy_with("qwen3-vl", "adapter_model.safetensors", "adapter_config.json", tower, 2, from);
     setup_golden(&s, "qwen3-vl");
     setup_add(&s, "lora_model_dir=%s", from);
     if (!train_setup(&s, folder, &r))
@@ -399,6 +403,42 @@ CASE(an_adapter_of_the_tower_is_carried_along)
     }
     CHECK_INT(same, 2);
     ft_st_close(before);
+    ft_st_close(after);
+    remove_folder(from);
+    remove_folder(folder);
+}
+
+/* Files that have a tied head's tensor too: it stays the embedding, or transformers would read two.
+ */
+CASE(the_copy_of_a_tied_head_is_saved_with_the_embedding)
+{
+    struct setup s = {0};
+    struct ft_train_result r;
+    struct ft_st *f = open_golden("full-tied", "model.safetensors"), *after = NULL;
+    const struct ft_st_entry *e = ft_st_find(f, "model.embed_tokens.weight");
+    const size_t bytes = (size_t)(e->end - e->begin);
+    char from[256], folder[256], path[512], *was = malloc(bytes), *now[2];
+    FT_ASSERT(was && ft_st_read(f, e, 0, bytes, was) == FT_OK);
+    struct ft_st_item head = {
+        .name = "lm_head.weight", .dtype = e->dtype, .n_dims = 2, .data = was};
+    memcpy(head.dims, e->dims, sizeof head.dims);
+    copy_with("full-tied", "model.safetensors", "config.json", &head, 1, from);
+    setup_golden(&s, "full-tied");
+    setup_add(&s, "base_model=%s", from);
+    if (!train_setup(&s, folder, &r))
+        return;
+    snprintf(path, sizeof path, "%s/model.safetensors", folder);
+    CHECK_INT(ft_st_open(&after, path), 0);
+    for (int i = 0; i < 2; i++) {
+        now[i] = malloc(bytes);
+        e = ft_st_find(after, i ? "lm_head.weight" : "model.embed_tokens.weight");
+        FT_ASSERT(now[i] && ft_st_read(after, e, 0, bytes, now[i]) == FT_OK);
+    }
+    CHECK(memcmp(now[0], now[1], bytes) == 0 && memcmp(now[0], was, bytes) != 0);
+    free(now[0]);
+    free(now[1]);
+    free(was);
+    ft_st_close(f);
     ft_st_close(after);
     remove_folder(from);
     remove_folder(folder);
