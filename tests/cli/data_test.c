@@ -170,7 +170,7 @@ CASE(tokens_that_are_new_get_ids_and_rows)
     EXPECT(0, "\"vocab_size\": 2049",
            "@FT train @D/c.yaml 'tokens=[<|one|>]' adapter=full output_dir=@D/full 2>&1 && "
            "grep vocab_size @D/full/config.json");
-    EXPECT(0, "longest document       4",
+    EXPECT(0, "longest document       10",
            "@FT train @D/c.yaml base_model=@D/full adapter=full "
            "output_dir=@D/full2 2>&1; @FT data @D/c.yaml "
            "base_model=@D/full 2>&1");
