@@ -1,6 +1,7 @@
 /* Owns the op table: what each op may overwrite, what it costs, its shape checks. */
 #include "kernels/backend.h"
 
+#include "core/quant.h"
 #include "core/status.h"
 
 static bool is(const struct ft_tensor *t, int64_t rows, int64_t cols)
@@ -32,6 +33,8 @@ static double elements(const struct ft_tensor *t, const int64_t *n)
 
 static double bytes_of(const struct ft_tensor *t, const int64_t *n)
 {
+    if (t && ft_is_quant(t->dtype))
+        return (double)ft_tensor_bytes(t);
     return t ? elements(t, n) * (double)ft_dtype_size(t->dtype) : 0;
 }
 

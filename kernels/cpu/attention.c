@@ -141,7 +141,11 @@ static void softmax_row(float *s, float *o, int64_t d, float *max, float *sum)
 static struct ft_operand rows_of(const struct ft_tensor *t, int64_t row, int64_t col, bool trans)
 {
     const int64_t ld = ft_tensor_ld(t);
-    return (struct ft_operand){(const float *)t->data + row * ld + col, FT_F32, ld, trans, 1.f};
+    return (struct ft_operand){.data = (const float *)t->data + row * ld + col,
+                               .dtype = FT_F32,
+                               .ld = ld,
+                               .trans = trans,
+                               .alpha = 1.f};
 }
 
 static void forward(void *arg, int64_t piece, void *scratch)

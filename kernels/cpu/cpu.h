@@ -6,6 +6,7 @@
 #ifndef FT_KERNELS_CPU_H
 #define FT_KERNELS_CPU_H
 
+#include "core/quant.h"
 #include "kernels/backend.h"
 
 #include <stdint.h>
@@ -169,14 +170,36 @@ FT_INLINE v16 v16_erf(v16 x)
     return x * p / q;
 }
 
-/* A right operand, (k, n): B[i][j] = trans ? data[j*ld + i] : data[i*ld + j], times alpha. */
+/* A right operand, (k, n): B[i][j] = trans ? data[j*ld + i] : data[i*ld + j], times alpha; of a
+ * quantised matrix, what it stands for in place of data, from row `first`. */
 struct ft_operand {
     const void *data;
     enum ft_dtype dtype;
     int64_t ld;
     bool trans;
     float alpha;
+    const struct ft_tensor *quant; /* NULL: it is not quantised */
+    int64_t first;
 };
+
+FT_INLINE struct ft_operand ft_operand_of(const struct ft_tensor *w, bool trans, float alpha)
+{
+    return (struct ft_operand){.data = w->data,
+                               .dtype = w->dtype,
+                               .ld = ft_tensor_ld(w),
+                               .trans = trans,
+                               .alpha = alpha,
+                               .quant = ft_is_quant(w->dtype) ? w : NULL};
+}
+
+/* Rows first.. of it. */
+FT_INLINE struct ft_operand ft_operand_below(struct ft_operand w, int64_t first)
+{
+    if (!w.quant)
+        w.data = (const char *)w.data + (size_t)(first * w.ld) * ft_dtype_size(w.dtype);
+    w.first += first;
+    return w;
+}
 
 /* C (m,n) = [C or add] + bias + A1 B1 + A2 B2.  A[i][l] = a[i*rs + l*cs], with rs or cs 1. Each
  * element sums 384 products at a time, first those of A1 B1, then those of A2 B2, in order. */
@@ -212,6 +235,8 @@ void K(gemm_mul)(int64_t m, int64_t n, int64_t k, const float *a, int64_t rs, in
 
 /* Row i of a stored matrix (ld elements a row), widened. */
 void K(widen_row)(float *out, const struct ft_tensor *w, int64_t row);
+/* Columns col to col+n-1 of a row of a quantised matrix. */
+void K(widen)(float *out, const struct ft_planes *q, int64_t row, int64_t col, int64_t n);
 
 /* scratch.c: compiled once */
 size_t ft_cpu_scratch_product(const union ft_op_args *a);

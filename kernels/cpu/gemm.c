@@ -220,6 +220,42 @@ FT_INLINE void pack_plain(float *out, const struct ft_operand *b, enum ft_dtype 
     }
 }
 
+/* Quantised rows pass through a buffer, some of their columns at a time. */
+enum { SEGMENT = 128, PLAIN_PANELS = (64 + NR - 1) / NR };
+
+static void pack_quant_trans(float *out, const struct ft_operand *b, int64_t k0, int64_t k1,
+                             int64_t j0, int64_t w)
+{
+    const struct ft_planes q = ft_planes_of(b->quant);
+    const int64_t width = (w + VW - 1) / VW * VW;
+    float rows[NR * SEGMENT];
+    const struct ft_operand widened = {
+        .data = rows, .dtype = FT_F32, .ld = SEGMENT, .trans = true, .alpha = b->alpha};
+    for (int64_t k = k0; k < k1; k += SEGMENT) {
+        const int64_t n = k1 - k < SEGMENT ? k1 - k : SEGMENT;
+        for (int64_t j = 0; j < w; j++)
+            K(widen)(rows + j * SEGMENT, &q, b->first + j0 + j, k, n);
+        pack_trans(out + (k - k0) * width, &widened, FT_F32, 0, n, 0, w);
+    }
+}
+
+/* Several panels, `panel` floats from one to the next. */
+static void pack_quant_plain(float *out, int64_t panel, const struct ft_operand *b, int64_t k0,
+                             int64_t k1, int64_t j0, int64_t w)
+{
+    const struct ft_planes q = ft_planes_of(b->quant);
+    float row[PLAIN_PANELS * NR];
+    for (int64_t k = k0; k < k1; k++) {
+        K(widen)(row, &q, b->first + k, j0, w);
+        for (int64_t j = 0; j < w; j += NR) {
+            const int64_t n = w - j < NR ? w - j : NR, width = (n + VW - 1) / VW * VW;
+            float *to = out + j / NR * panel + (k - k0) * width;
+            for (int64_t i = 0; i < width; i++)
+                to[i] = i < n ? row[j + i] * b->alpha : 0;
+        }
+    }
+}
+
 static void pack_panel(float *out, const struct ft_operand *b, int64_t k0, int64_t k1, int64_t j0,
                        int64_t w)
 {
@@ -267,22 +303,47 @@ struct block {
     int64_t k0, k1; /* of the k[0] + k[1] products */
     int64_t row_pieces;
     int64_t group; /* panels of a piece */
+    int64_t pack;  /* panels that are packed together */
 };
+
+/* Rows k0.. of an operand, from `at` rows into the panels of columns j.. */
+static void pack_panels(const struct block *b, const struct ft_operand *from, int64_t at,
+                        int64_t k0, int64_t k1, int64_t j, int64_t end)
+{
+    const int64_t depth = b->k1 - b->k0;
+    if (from->quant && !from->trans) { /* all are full, or there is one */
+        float *out = b->packed + (j - b->j0) * depth;
+        const int64_t last = (end - j) / NR * NR;
+        if (last)
+            pack_quant_plain(out + at * NR, NR * depth, from, k0, k1, j, last);
+        if (last < end - j)
+            pack_quant_plain(out + last * depth + at * K(gemm_padded)(end - j - last), 0, from, k0,
+                             k1, j + last, end - j - last);
+        return;
+    }
+    for (; j < end; j += NR) {
+        const int64_t w = end - j < NR ? end - j : NR;
+        float *out = b->packed + (j - b->j0) * depth + at * K(gemm_padded)(w);
+        if (from->quant)
+            pack_quant_trans(out, from, k0, k1, j, w);
+        else
+            pack_panel(out, from, k0, k1, j, w);
+    }
+}
 
 static void pack_piece(void *arg, int64_t piece, void *scratch)
 {
     (void)scratch;
     const struct block *b = arg;
     const struct ft_gemm *g = b->g;
-    int64_t j = b->j0 + piece * NR, w = b->j1 - j < NR ? b->j1 - j : NR;
-    int64_t width = K(gemm_padded)(w), split = g->k[0];
-    float *out = b->packed + piece * NR * (b->k1 - b->k0);
-    int64_t end = b->k1 < split ? b->k1 : split;
+    const int64_t j = b->j0 + piece * b->pack * NR, split = g->k[0];
+    const int64_t j_end = b->j1 - j < b->pack * NR ? b->j1 : j + b->pack * NR;
+    const int64_t end = b->k1 < split ? b->k1 : split;
     if (b->k0 < end)
-        pack_panel(out, &g->b[0], b->k0, end, j, w);
+        pack_panels(b, &g->b[0], 0, b->k0, end, j, j_end);
     if (b->k1 > split) {
-        int64_t from = b->k0 > split ? b->k0 : split;
-        pack_panel(out + (from - b->k0) * width, &g->b[1], from - split, b->k1 - split, j, w);
+        const int64_t from = b->k0 > split ? b->k0 : split;
+        pack_panels(b, &g->b[1], from - b->k0, from - split, b->k1 - split, j, j_end);
     }
 }
 
@@ -393,6 +454,10 @@ void K(gemm)(struct ft_pool *pool, void *scratch, const struct ft_gemm *g)
     const int64_t room = (int64_t)(FT_GEMM_SCRATCH / sizeof(float)), k_all = g->k[0] + g->k[1];
     struct block b = {.g = g, .packed = scratch};
     b.row_pieces = (g->m + TILE_ROWS - 1) / TILE_ROWS;
+    b.pack = 1;
+    for (int i = 0; i < 2; i++)
+        if (g->b[i].quant && !g->b[i].trans)
+            b.pack = PLAIN_PANELS;
     if (g->m <= 0)
         return;
     /* all columns at a time where a good depth of them fits, so that A is read once; the depth is a
@@ -411,7 +476,7 @@ void K(gemm)(struct ft_pool *pool, void *scratch, const struct ft_gemm *g)
         b.k0 = 0;
         do {
             b.k1 = b.k0 + depth < k_all ? b.k0 + depth : k_all;
-            ft_pool_run(pool, panels, pack_piece, &b);
+            ft_pool_run(pool, (panels + b.pack - 1) / b.pack, pack_piece, &b);
             ft_pool_run(pool, pieces, mul_piece, &b);
             b.k0 = b.k1;
         } while (b.k0 < k_all);
@@ -421,6 +486,11 @@ void K(gemm)(struct ft_pool *pool, void *scratch, const struct ft_gemm *g)
 void K(widen_row)(float *out, const struct ft_tensor *w, int64_t row)
 {
     const int64_t at = row * ft_tensor_ld(w);
+    if (ft_is_quant(w->dtype)) {
+        const struct ft_planes q = ft_planes_of(w);
+        K(widen)(out, &q, row, 0, w->cols);
+        return;
+    }
     for (int64_t c = 0; c < w->cols; c++)
         out[c] = widen_one(w->data, w->dtype, at + c);
 }

@@ -109,11 +109,6 @@ static void softmax_loss(void *arg, int64_t i, void *scratch)
     x[target] -= 1.f;
 }
 
-static struct ft_operand operand(const struct ft_tensor *w, bool trans, float alpha)
-{
-    return (struct ft_operand){w->data, w->dtype, ft_tensor_ld(w), trans, alpha};
-}
-
 static void logits(const struct ft_kernel_ctx *ctx, struct job *j)
 {
     const struct ft_head_loss_args *a = j->a;
@@ -125,12 +120,12 @@ static void logits(const struct ft_kernel_ctx *ctx, struct job *j)
         .a = {j->h, j->u},
         .a_rs = {a->h->cols, low},
         .a_cs = {1, 1},
-        .b = {operand(a->w, true, a->scale)},
+        .b = {ft_operand_of(a->w, true, a->scale)},
         .c = j->logits,
         .ldc = a->w->rows,
     };
     if (low)
-        g.b[1] = operand(a->b, true, a->beta);
+        g.b[1] = ft_operand_of(a->b, true, a->beta);
     K(gemm)(ctx->pool, ctx->scratch, &g);
 }
 
@@ -147,7 +142,7 @@ static void down(const struct ft_kernel_ctx *ctx, const struct job *j, const str
          .a = {j->logits},
          .a_rs = {w->rows},
          .a_cs = {1},
-         .b = {operand(w, false, alpha)},
+         .b = {ft_operand_of(w, false, alpha)},
          .c = x,
          .ldc = w->cols,
      });
@@ -166,7 +161,7 @@ static void weight(const struct ft_kernel_ctx *ctx, const struct job *j, const f
          .a = {j->logits},
          .a_rs = {1},
          .a_cs = {dw->rows},
-         .b = {{x, FT_F32, dw->cols, false, alpha}},
+         .b = {{.data = x, .dtype = FT_F32, .ld = dw->cols, .alpha = alpha}},
          .add = dw->data,
          .ldadd = ft_tensor_ld(dw),
          .c = dw->data,

@@ -1,11 +1,6 @@
 /* linear, linear_dx, linear_dw: the ops that are matrix products. */
 #include "kernels/cpu/cpu.h"
 
-static struct ft_operand operand(const struct ft_tensor *w, bool trans, float alpha)
-{
-    return (struct ft_operand){w->data, w->dtype, ft_tensor_ld(w), trans, alpha};
-}
-
 /* Biases are stored weights too; the few that are not f32 are widened behind the panel. */
 static const float *bias_f32(const struct ft_tensor *bias, float *room)
 {
@@ -13,13 +8,6 @@ static const float *bias_f32(const struct ft_tensor *bias, float *room)
         return bias ? bias->data : NULL;
     K(widen_row)(room, bias, 0);
     return room;
-}
-
-/* Rows first.. of an operand. */
-static struct ft_operand below(struct ft_operand w, int64_t first)
-{
-    w.data = (const char *)w.data + (size_t)(first * w.ld) * ft_dtype_size(w.dtype);
-    return w;
 }
 
 /* The rows of w that read through one mask at a time. */
@@ -31,7 +19,7 @@ static void masked_linear(const struct ft_kernel_ctx *ctx, const struct ft_linea
     g.mask_ld = ft_tensor_ld(l->mask);
     for (int64_t i = 0; i < n; i++) {
         g.a_mask = (const uint8_t *)l->mask->data + i * (l->mask->cols / n);
-        g.b[0] = below(operand(l->w, true, l->alpha), i * per);
+        g.b[0] = ft_operand_below(ft_operand_of(l->w, true, l->alpha), i * per);
         g.c = (float *)l->y->data + i * per;
         K(gemm)(ctx->pool, ctx->scratch, &g);
     }
@@ -49,7 +37,7 @@ void K(linear)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
         .a = {l->x->data, low ? l->u->data : NULL},
         .a_rs = {ft_tensor_ld(l->x), low ? ft_tensor_ld(l->u) : 0},
         .a_cs = {1, 1},
-        .b = {operand(l->w, true, l->alpha)},
+        .b = {ft_operand_of(l->w, true, l->alpha)},
         .add = l->add ? l->add->data : NULL,
         .ldadd = l->add ? ft_tensor_ld(l->add) : 0,
         .bias = bias_f32(l->bias, room),
@@ -57,7 +45,7 @@ void K(linear)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
         .ldc = ft_tensor_ld(l->y),
     };
     if (low)
-        g.b[1] = operand(l->b, true, l->beta);
+        g.b[1] = ft_operand_of(l->b, true, l->beta);
     if (l->mask)
         masked_linear(ctx, l, g);
     else
@@ -76,7 +64,7 @@ static void masked_linear_dx(const struct ft_kernel_ctx *ctx, const struct ft_li
     for (int64_t i = 0; i < n; i++) {
         g.c_mask = (const uint8_t *)l->mask->data + i * (l->mask->cols / n);
         g.a[1] = du + i * per;
-        g.b[1] = below(low, i * per);
+        g.b[1] = ft_operand_below(low, i * per);
         K(gemm)(ctx->pool, ctx->scratch, &g);
         g.k[0] = 0;
         g.add = g.c;
@@ -95,14 +83,14 @@ void K(linear_dx)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
         .a = {l->dy->data, low ? l->du->data : NULL},
         .a_rs = {ft_tensor_ld(l->dy), low ? ft_tensor_ld(l->du) : 0},
         .a_cs = {1, 1},
-        .b = {operand(l->w, false, l->alpha)},
+        .b = {ft_operand_of(l->w, false, l->alpha)},
         .add = l->add ? l->add->data : NULL,
         .ldadd = l->add ? ft_tensor_ld(l->add) : 0,
         .c = l->dx->data,
         .ldc = ft_tensor_ld(l->dx),
     };
     if (low)
-        g.b[1] = operand(l->a, false, l->beta);
+        g.b[1] = ft_operand_of(l->a, false, l->beta);
     if (l->mask && !low) { /* what is masked is the second product */
         g.k[1] = g.k[0];
         g.a[1] = g.a[0];
@@ -131,7 +119,7 @@ void K(linear_dw)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
         .a = {rows->data},
         .a_rs = {1},
         .a_cs = {ft_tensor_ld(rows)},
-        .b = {operand(cols, false, l->alpha)},
+        .b = {ft_operand_of(cols, false, l->alpha)},
         .add = flip || l->fresh ? NULL : dw,
         .ldadd = ld,
         .c = flip ? aside : dw,

@@ -1,6 +1,7 @@
 /* Owns the dtype table and scalar conversions. */
 #include "core/tensor.h"
 
+#include "core/quant.h"
 #include "core/status.h"
 
 #include <string.h>
@@ -22,8 +23,13 @@ size_t ft_dtype_size(enum ft_dtype d)
 
 const char *ft_dtype_name(enum ft_dtype d)
 {
-    FT_ASSERT(d < FT_DTYPE_COUNT);
-    return dtypes[d].name;
+    static const char *const quants[] = {
+#define X(name, text) text,
+        FT_QUANTS(X)
+#undef X
+    };
+    FT_ASSERT(d < FT_DTYPE_END && d != FT_DTYPE_COUNT);
+    return ft_is_quant(d) ? quants[d - FT_DTYPE_COUNT - 1] : dtypes[d].name;
 }
 
 bool ft_dtype_parse(const char *name, enum ft_dtype *out)
@@ -38,6 +44,8 @@ bool ft_dtype_parse(const char *name, enum ft_dtype *out)
 
 size_t ft_tensor_bytes(const struct ft_tensor *t)
 {
+    if (ft_is_quant(t->dtype))
+        return ft_planes_of(t).bytes;
     return (size_t)t->rows * (size_t)ft_tensor_ld(t) * ft_dtype_size(t->dtype);
 }
 

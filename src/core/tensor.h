@@ -15,16 +15,28 @@
     X(I32, 4, "I32")                                                                               \
     X(I64, 8, "I64")                                                                               \
     X(U8, 1, "U8")                                                                                 \
-    X(U32, 4, "U32")
+    X(U32, 4, "U32")                                                                               \
+    X(I8, 1, "I8")                                                                                 \
+    X(F8_E4M3, 1, "F8_E4M3")
+
+/* Quantised matrices, and what they are called; their planes are in quant.h. */
+#define FT_QUANTS(X)                                                                               \
+    X(BNB4, "4-bit")                                                                               \
+    X(BNB4_NESTED, "4-bit, double quantisation")                                                   \
+    X(INT8_ROWS, "8-bit")
 
 enum ft_dtype {
 #define X(name, size, st) FT_##name,
     FT_DTYPES(X)
 #undef X
-        FT_DTYPE_COUNT
+        FT_DTYPE_COUNT, /* also: none that ft knows */
+#define X(name, text) FT_##name,
+    FT_QUANTS(X)
+#undef X
+        FT_DTYPE_END
 };
 
-size_t ft_dtype_size(enum ft_dtype d);
+size_t ft_dtype_size(enum ft_dtype d); /* not of quantised ones */
 const char *ft_dtype_name(enum ft_dtype d);
 /* The dtype with this safetensors name in *out; false if ft has none such. */
 bool ft_dtype_parse(const char *name, enum ft_dtype *out);
@@ -50,6 +62,7 @@ struct ft_tensor {
     int id;           /* index among the graph's values, -1 outside a graph */
     const char *name; /* for the memory table and messages */
     int64_t ld;       /* elements from one row to the next; 0: cols */
+    int block;        /* of a quantised matrix: elements that share a scale, where that varies */
 };
 
 static inline int64_t ft_tensor_ld(const struct ft_tensor *t)

@@ -149,7 +149,7 @@ struct ft_tensor *byte_rows(const struct bench *b, int64_t cols)
 struct ft_tensor *scalars_tensor(double *values)
 {
     static struct ft_tensor t;
-    t = (struct ft_tensor){values, 1, FT_SCALARS, FT_F64, FT_FIXED, -1, "scalars", 0};
+    t = (struct ft_tensor){values, 1, FT_SCALARS, FT_F64, FT_FIXED, -1, "scalars", 0, 0};
     return &t;
 }
 

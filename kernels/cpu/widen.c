@@ -1,0 +1,70 @@
+/* What quantised matrices stand for, in f32: bit for bit what the format's own library gives. */
+#include "kernels/cpu/cpu.h"
+
+typedef float v8 __attribute__((vector_size(32)));
+typedef float v8u __attribute__((vector_size(32), aligned(4)));
+typedef int32_t v8i __attribute__((vector_size(32)));
+typedef uint32_t v8w __attribute__((vector_size(32)));
+
+/* --- bitsandbytes: blocks over all elements, row after row --- */
+
+static float bnb4_scale(const struct ft_planes *q, int64_t block)
+{
+    if (q->dtype == FT_BNB4)
+        return ((const float *)q->p[FT_SCALES])[block];
+    const uint8_t code = ((const uint8_t *)q->p[FT_SCALES])[block];
+    const float second = ((const float *)q->p[FT_SECOND])[block / FT_NESTED_BLOCK];
+    return ((const float *)q->p[FT_SECOND_CODE])[code] * second + *(const float *)q->p[FT_OFFSET];
+}
+
+/* Elements from..from+n-1, which are of one block. */
+FT_INLINE void bnb4_run(float *out, const uint8_t *codes, const float *code, float scale,
+                        int64_t from, int64_t n)
+{
+    const v8w shifts = {4, 0, 12, 8, 20, 16, 28, 24};
+    const v8 low = *(const v8u *)code * scale, high = *(const v8u *)(code + 8) * scale;
+    int64_t i = 0;
+    for (; from % 2 == 0 && i + 8 <= n; i += 8) {
+        uint32_t four;
+        memcpy(&four, codes + (from + i) / 2, 4);
+        const v8i at = (v8i)((four + (v8w){0}) >> shifts & 15);
+        *(v8u *)(out + i) = (v8u)__builtin_shuffle(low, high, at);
+    }
+    for (; i < n; i++) {
+        const uint8_t two = codes[(from + i) / 2];
+        out[i] = code[(from + i) % 2 ? two & 15 : two >> 4] * scale;
+    }
+}
+
+static void bnb4(float *out, const struct ft_planes *q, int64_t at, int64_t n)
+{
+    for (int64_t i = 0, run; i < n; i += run) {
+        const int64_t block = (at + i) / q->block, end = (block + 1) * q->block - at;
+        run = (end < n ? end : n) - i;
+        bnb4_run(out + i, q->p[FT_CODES], q->p[FT_CODE], bnb4_scale(q, block), at + i, run);
+    }
+}
+
+static void int8_rows(float *out, const struct ft_planes *q, int64_t row, int64_t at, int64_t n)
+{
+    const int8_t *codes = (const int8_t *)q->p[FT_CODES] + at;
+    const float scale = ((const float *)q->p[FT_SCALES])[row];
+    for (int64_t i = 0; i < n; i++)
+        out[i] = (float)codes[i] * scale * 7.874015718698502e-3f;
+}
+
+void K(widen)(float *out, const struct ft_planes *q, int64_t row, int64_t col, int64_t n)
+{
+    const int64_t at = row * q->cols + col;
+    switch (q->dtype) {
+    case FT_BNB4:
+    case FT_BNB4_NESTED:
+        bnb4(out, q, at, n);
+        return;
+    case FT_INT8_ROWS:
+        int8_rows(out, q, row, at, n);
+        return;
+    default:
+        return; /* ft_op_check admits no other */
+    }
+}

@@ -1,0 +1,87 @@
+/* Quantised matrices. Codes and the planes that make numbers of them lie end to end in one block of
+ * memory, each from a multiple of 64 bytes: so that a quantised matrix is one value, with a dtype.
+ * A format is a row of FT_QUANTS, a case here, and a case of kernels/cpu/widen.c and
+ * kernels/cuda/widen.cu. For the CUDA backend too, which is C++ and links nothing of core/. */
+#ifndef FT_CORE_QUANT_H
+#define FT_CORE_QUANT_H
+
+#include "core/tensor.h"
+
+enum { FT_PLANES = 6, FT_NESTED_BLOCK = 256 };
+
+/* What a format's planes are, in their order. n = rows cols, nb = ceil(n / block). */
+enum {
+    FT_CODES, /* BNB4: U8 (ceil(n/2)), the high half first. INT8_ROWS: I8 (n) */
+    /* INT8_ROWS: F32 (rows), what 127 stands for. BNB4: F32 (nb); BNB4_NESTED: U8 (nb), numbers in
+     * FT_SECOND_CODE */
+    FT_SCALES,
+    FT_CODE,        /* BNB4: F32 (16), what a code stands for */
+    FT_SECOND,      /* BNB4_NESTED: F32 (ceil(nb/256)), the scales' scales */
+    FT_SECOND_CODE, /* BNB4_NESTED: F32 (256) */
+    FT_OFFSET,      /* BNB4_NESTED: F32 (1), added to the scales */
+};
+
+static inline bool ft_is_quant(enum ft_dtype d)
+{
+    return d > FT_DTYPE_COUNT;
+}
+
+static inline size_t ft_blocks_of(size_t n, size_t block)
+{
+    return (n + block - 1) / block;
+}
+
+/* Bytes of each plane; 0: the format has none such. */
+static inline void ft_plane_bytes(const struct ft_tensor *t, size_t out[FT_PLANES])
+{
+    const size_t n = (size_t)t->rows * (size_t)t->cols;
+    const size_t nb = t->block ? ft_blocks_of(n, (size_t)t->block) : 0;
+    for (int i = 0; i < FT_PLANES; i++)
+        out[i] = 0;
+    switch (t->dtype) {
+    case FT_BNB4_NESTED:
+        out[FT_SECOND] = 4 * ft_blocks_of(nb, FT_NESTED_BLOCK);
+        out[FT_SECOND_CODE] = 256 * 4;
+        out[FT_OFFSET] = 4; /* fall through */
+    case FT_BNB4:
+        out[FT_CODES] = ft_blocks_of(n, 2);
+        out[FT_SCALES] = nb * (t->dtype == FT_BNB4 ? 4 : 1);
+        out[FT_CODE] = 16 * 4;
+        return;
+    case FT_INT8_ROWS:
+        out[FT_CODES] = n;
+        out[FT_SCALES] = 4 * (size_t)t->rows;
+        return;
+    default:
+        return;
+    }
+}
+
+/* A matrix with the addresses of its planes. */
+struct ft_planes {
+    enum ft_dtype dtype;
+    int64_t rows, cols;
+    int block;
+    void *p[FT_PLANES]; /* NULL: none such */
+    size_t bytes;       /* of all */
+};
+
+/* Those of the memory that t->data points to; all from it, if that is not known yet. */
+static inline struct ft_planes ft_planes_of(const struct ft_tensor *t)
+{
+    struct ft_planes q;
+    size_t bytes[FT_PLANES];
+    q.dtype = t->dtype;
+    q.rows = t->rows;
+    q.cols = t->cols;
+    q.block = t->block;
+    q.bytes = 0;
+    ft_plane_bytes(t, bytes);
+    for (int i = 0; i < FT_PLANES; i++) {
+        q.p[i] = bytes[i] && t->data ? (char *)t->data + q.bytes : NULL;
+        q.bytes += (bytes[i] + 63) / 64 * 64;
+    }
+    return q;
+}
+
+#endif

@@ -1,0 +1,266 @@
+/* Quantising a weight, byte for byte as bitsandbytes 0.50.2 does on a CPU with AVX2: its rounding
+ * and its shortcuts are part of the format (its CUDA kernels round a few bytes in a thousand
+ * otherwise). Dettmers et al. 2023, arXiv 2305.14314; for 8 bits 2022, arXiv 2208.07339. */
+#include "model/quantise.h"
+
+#include "core/status.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const float nf4_code[16] = {-1.0f,
+                                   -0.6961928009986877f,
+                                   -0.5250730514526367f,
+                                   -0.39491748809814453f,
+                                   -0.28444138169288635f,
+                                   -0.18477343022823334f,
+                                   -0.09105003625154495f,
+                                   0.0f,
+                                   0.07958029955625534f,
+                                   0.16093020141124725f,
+                                   0.24611230194568634f,
+                                   0.33791524171829224f,
+                                   0.44070982933044434f,
+                                   0.5626170039176941f,
+                                   0.7229568362236023f,
+                                   1.0f};
+static const float fp4_code[16] = {0.f,
+                                   0.0052083334885537624f,
+                                   0.6666666865348816f,
+                                   1.f,
+                                   0.3333333432674408f,
+                                   0.5f,
+                                   0.1666666716337204f,
+                                   0.25f,
+                                   0.f,
+                                   -0.0052083334885537624f,
+                                   -0.6666666865348816f,
+                                   -1.f,
+                                   -0.3333333432674408f,
+                                   -0.5f,
+                                   -0.1666666716337204f,
+                                   -0.25f};
+/* The codes by what they stand for; of FP4's two zeros the first is used. */
+static const uint8_t nf4_order[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+static const uint8_t fp4_order[16] = {11, 10, 13, 12, 15, 14, 9, 0, 8, 1, 6, 7, 4, 5, 2, 3};
+
+/* --- 4 bits --- */
+
+struct four {
+    const struct ft_planes *q;
+    const void *data;
+    enum ft_dtype dtype;
+    const uint8_t *order;
+    float bounds[15]; /* between the values of codes that follow each other */
+    float *scales;
+};
+
+enum { PIECE_BLOCKS = 256 };
+
+static float largest(const struct four *f, int64_t from, int64_t end)
+{
+    float most = 0;
+    for (int64_t i = from; i < end; i++)
+        most = fmaxf(most, fabsf(ft_element_get(f->data, (size_t)i, f->dtype)));
+    return most;
+}
+
+/* How many bounds lie below. */
+static uint8_t place(const float bounds[15], float x)
+{
+    int n = 0;
+    for (int i = 0; i < 15; i++)
+        n += bounds[i] < x;
+    return (uint8_t)n;
+}
+
+static float within_one(float x)
+{
+    return x < -1 ? -1 : x > 1 ? 1 : x;
+}
+
+static void four_block(const struct four *f, int64_t block, int64_t n)
+{
+    const int64_t from = block * f->q->block, end = from + f->q->block < n ? from + f->q->block : n;
+    const bool whole = end - from == f->q->block;
+    uint8_t *codes = f->q->p[FT_CODES];
+    const float most = largest(f, from, end), safe = most > 1e-38f ? most : 1e-38f;
+    f->scales[block] = whole ? most : safe;
+    for (int64_t i = from; i < end; i += 2) {
+        uint8_t two[2];
+        for (int k = 0; k < 2; k++) {
+            const float x = i + k < end ? ft_element_get(f->data, (size_t)(i + k), f->dtype) : 0.f;
+            two[k] = f->order[place(f->bounds, within_one(whole ? x * (1.f / safe) : x / safe))];
+        }
+        codes[i / 2] = (uint8_t)(two[0] << 4 | two[1]);
+    }
+}
+
+static void four_piece(void *arg, int64_t piece, void *scratch)
+{
+    (void)scratch;
+    const struct four *f = arg;
+    const int64_t n = f->q->rows * f->q->cols, blocks = (n + f->q->block - 1) / f->q->block;
+    for (int64_t b = piece * PIECE_BLOCKS; b < blocks && b < (piece + 1) * PIECE_BLOCKS; b++)
+        four_block(f, b, n);
+}
+
+/* The sum of n numbers as torch adds them up with AVX2 on one thread: 4 rows of 8 lanes, a cascade
+ * of levels each. */
+static float torch_sum(const float *x, int64_t n)
+{
+    enum { LANES = 8, ROWS = 4, LEVELS = 4 };
+    float acc[LEVELS][ROWS][LANES] = {{{0}}}, sum = 0;
+    const int64_t vectors = n / LANES, size = vectors / ROWS;
+    int power = 0, i = 0;
+    while (((int64_t)1 << power) < size)
+        power++;
+    power = power / LEVELS > 4 ? power / LEVELS : 4;
+    const int64_t step = (int64_t)1 << power, mask = step - 1;
+    int64_t done = 0;
+    while (done < size) {
+        const int64_t stop = done + step <= size ? done + step : size;
+        for (; done < stop; done++)
+            for (i = 0; i < ROWS * LANES; i++)
+                acc[0][i / LANES][i % LANES] += x[done * ROWS * LANES + i];
+        for (int level = 1; level < LEVELS && done % step == 0; level++) {
+            for (i = 0; i < ROWS * LANES; i++) {
+                acc[level][i / LANES][i % LANES] += acc[level - 1][i / LANES][i % LANES];
+                acc[level - 1][i / LANES][i % LANES] = 0;
+            }
+            if (done & (mask << (level * power)))
+                break;
+        }
+    }
+    for (int level = 1; level < LEVELS; level++)
+        for (i = 0; i < ROWS * LANES; i++)
+            acc[0][i / LANES][i % LANES] += acc[level][i / LANES][i % LANES];
+    for (int64_t v = size * ROWS; v < vectors; v++)
+        for (i = 0; i < LANES; i++)
+            acc[0][0][i] += x[v * LANES + i];
+    for (int row = 1; row < ROWS; row++)
+        for (i = 0; i < LANES; i++)
+            acc[0][0][i] += acc[0][row][i];
+    for (int64_t k = vectors * LANES; k < n; k++)
+        sum += x[k];
+    for (i = 0; i < LANES; i++)
+        sum += acc[0][0][i];
+    return sum;
+}
+
+static int ascending(const void *a, const void *b)
+{
+    const float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+/* bitsandbytes' dynamic map of 8 bits, Dettmers et al. 2021, arXiv 2110.02861. */
+static void dynamic_map(float code[256])
+{
+    int at = 0;
+    for (int i = 0; i < 7; i++) {
+        const int n = 1 << i;
+        const float step = (1.f - 0.1f) / (float)n, power = (float)pow(10, i - 6);
+        float last = 0.1f;
+        for (int k = 1; k <= n; k++) {
+            const float next =
+                k < (n + 1) / 2 ? fmaf(step, (float)k, 0.1f) : fmaf(-step, (float)(n - k), 1.f);
+            code[at] = power * ((last + next) / 2.f);
+            code[at + 1] = -code[at];
+            at += 2;
+            last = next;
+        }
+    }
+    code[at++] = 0;
+    code[at++] = 1;
+    qsort(code, 256, sizeof *code, ascending);
+}
+
+/* The scales less their mean, in blocks of 256, through a table of 65,536 places between -1 and 1.
+ */
+static int nest(const struct ft_planes *q, float *scales, int64_t n)
+{
+    enum { TABLE = 65536 };
+    float *code = q->p[FT_SECOND_CODE], *second = q->p[FT_SECOND];
+    uint8_t *out = q->p[FT_SCALES], *table;
+    const float mean = torch_sum(scales, n) / (float)n;
+    FT_TRY(ft_alloc(&table, TABLE, 1));
+    dynamic_map(code);
+    for (int i = 0, at = 0; i < TABLE; i++) {
+        const float x = -1.f + 2.f * (float)i / (float)(TABLE - 1);
+        while (at < 255 && 0.5f * (code[at] + code[at + 1]) < x)
+            at++;
+        table[i] = (uint8_t)at;
+    }
+    *(float *)q->p[FT_OFFSET] = mean;
+    for (int64_t from = 0; from < n; from += FT_NESTED_BLOCK) {
+        const int64_t end = from + FT_NESTED_BLOCK < n ? from + FT_NESTED_BLOCK : n;
+        float most = 0;
+        for (int64_t i = from; i < end; i++)
+            most = fmaxf(most, fabsf(scales[i] - mean));
+        second[from / FT_NESTED_BLOCK] = most;
+        for (int64_t i = from; i < end; i++) {
+            const float x = within_one((scales[i] - mean) * (1.f / most));
+            out[i] = most == 0 ? 0 : table[(int)fmaf((x + 1.f) * 0.5f, TABLE - 1, 0.5f)];
+        }
+    }
+    ft_free(table);
+    return FT_OK;
+}
+
+int ft_quantise_4bit(const struct ft_planes *q, bool fp4, struct ft_pool *pool, const void *data,
+                     enum ft_dtype dtype)
+{
+    const float *code = fp4 ? fp4_code : nf4_code;
+    const int64_t n = q->rows * q->cols, blocks = (n + q->block - 1) / q->block;
+    struct four f = {.q = q, .data = data, .dtype = dtype, .scales = q->p[FT_SCALES]};
+    f.order = fp4 ? fp4_order : nf4_order;
+    for (int i = 0; i < 15; i++)
+        f.bounds[i] = (code[f.order[i]] + code[f.order[i + 1]]) / 2.f;
+    memcpy(q->p[FT_CODE], code, sizeof nf4_code);
+    if (q->dtype == FT_BNB4_NESTED)
+        FT_TRY(ft_alloc(&f.scales, (size_t)blocks, sizeof *f.scales));
+    ft_pool_run(pool, (blocks + PIECE_BLOCKS - 1) / PIECE_BLOCKS, four_piece, &f);
+    if (q->dtype == FT_BNB4)
+        return FT_OK;
+    int rc = nest(q, f.scales, blocks);
+    ft_free(f.scales);
+    return rc;
+}
+
+/* --- 8 bits --- */
+
+struct eight {
+    const struct ft_planes *q;
+    const void *data;
+    enum ft_dtype dtype;
+};
+
+/* Through f16, as LLM.int8 does: the scale, the quotient and the product are rounded to it. */
+static void eight_row(void *arg, int64_t row, void *scratch)
+{
+    (void)scratch;
+    const struct eight *e = arg;
+    const int64_t cols = e->q->cols;
+    int8_t *out = (int8_t *)e->q->p[FT_CODES] + row * cols;
+    float most = 0;
+    for (int64_t c = 0; c < cols; c++) {
+        const float x = ft_element_get(e->data, (size_t)(row * cols + c), e->dtype);
+        most = fmaxf(most, fabsf(ft_f16_to_f32(ft_f32_to_f16(x))));
+    }
+    ((float *)e->q->p[FT_SCALES])[row] = most;
+    const float per = 127.f * (1.f / most);
+    for (int64_t c = 0; c < cols; c++) {
+        const float x = ft_element_get(e->data, (size_t)(row * cols + c), e->dtype);
+        const float scaled = ft_f16_to_f32(ft_f32_to_f16(x)) * per;
+        out[c] = most > 0 ? (int8_t)nearbyintf(scaled) : 0;
+    }
+}
+
+void ft_quantise_8bit(const struct ft_planes *q, struct ft_pool *pool, const void *data,
+                      enum ft_dtype dtype)
+{
+    struct eight e = {q, data, dtype};
+    ft_pool_run(pool, q->rows, eight_row, &e);
+}
