@@ -499,6 +499,35 @@ static int conflict(const struct ft_config *c, const char *key, const char *text
     return ft_fail_at(ft_config_where(c, key), FT_ECONFIG, "%s", text);
 }
 
+const char *ft_config_method(const struct ft_config *c)
+{
+    return c->peft_use_dora ? "dora" : strcmp(c->adapter, "qlora") == 0 ? "lora" : c->adapter;
+}
+
+/* Once the adapter is known. */
+static int check_quantisation(struct ft_config *c)
+{
+    const bool any = c->load_in_4bit || c->load_in_8bit;
+    int rc = ft_bnb_read(c);
+    if (c->load_in_4bit && c->load_in_8bit)
+        rc = conflict(c, "load_in_8bit", "'load_in_8bit' and 'load_in_4bit' exclude each other");
+    if (strcmp(c->adapter, "qlora") == 0 && c->load_in_8bit)
+        rc = conflict(c, "load_in_8bit",
+                      "'adapter: qlora' goes with 4 bits; 'adapter: lora' with 'load_in_8bit'");
+    if (any && strcmp(c->adapter, "full") == 0)
+        rc = conflict(c, c->load_in_4bit ? "load_in_4bit" : "load_in_8bit",
+                      "quantised weights cannot be trained themselves: 'adapter: qlora' trains one "
+                      "over them");
+    if (c->load_in_4bit && ft_config_is_set(c, "adapter") && strcmp(c->adapter, "lora") == 0) {
+        rc =
+            conflict(c, "load_in_4bit", "'load_in_4bit' and 'adapter: lora' contradict each other");
+        ft_hint(
+            "'adapter: qlora' trains a LoRA over 4-bit weights; Axolotl takes 'lora' as 16 bits, "
+            "whatever 'load_in_4bit' says");
+    }
+    return rc;
+}
+
 /* What single rows cannot say. */
 static int check_together(struct ft_config *c)
 {
@@ -509,9 +538,6 @@ static int check_together(struct ft_config *c)
         rc = conflict(c, "datasets", "'datasets' is missing: what to train on");
     if (!c->output_dir || !c->output_dir[0])
         rc = conflict(c, "output_dir", "'output_dir' is missing: where the adapter goes");
-    if (strcmp(c->adapter, "qlora") == 0)
-        rc = conflict(c, "adapter",
-                      "'adapter: qlora' is not supported yet: 4-bit bases are to come");
     if (c->device == FT_DEVICE_CUDA && c->bf16 == FT_FALSE) {
         rc = conflict(c, "bf16",
                       "'bf16: false' and 'device: cuda' exclude each other: CUDA "
@@ -633,6 +659,8 @@ static int read_all(struct ft_config *c)
     int bad = check_together(c);
     rc = rc ? rc : bad;
     bad = check_adapter(c);
+    rc = rc ? rc : bad;
+    bad = check_quantisation(c);
     return rc ? rc : bad;
 }
 

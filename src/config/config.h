@@ -62,6 +62,12 @@ struct ft_config {
     /* model */
     const char *base_model, *revision_of_model;
     bool allow_nonfinite_weights;
+    bool load_in_4bit, load_in_8bit;
+    const struct ft_yaml *bnb_config_kwargs; /* or NULL; read: bnb */
+    struct ft_bnb_config {
+        bool fp4, nested;
+        const char **skip; /* modules; NULL ends, or NULL */
+    } bnb;
     /* adapter */
     const char *adapter;
     int64_t lora_r;
@@ -143,6 +149,9 @@ int ft_config_read(struct ft_config *c, const char *path, const char *const *ove
 int ft_config_read_as(struct ft_config *c, const char *path, const char *name,
                       const char *const *overrides, int n_overrides);
 void ft_config_fini(struct ft_config *c);
+
+/* The adapter's method: qlora is lora over a quantised base, and peft_use_dora makes it dora. */
+const char *ft_config_method(const struct ft_config *c);
 
 /* Whether the option was given (and not null). */
 bool ft_config_is_set(const struct ft_config *c, const char *key);

@@ -23,9 +23,9 @@ static const struct ft_choice bf16s[] = {{"false", FT_FALSE, NULL},
 static const struct ft_choice strategies[] = {
     {"no", FT_EVAL_NO, NULL},       {"false", FT_EVAL_NO, NULL},    {"steps", FT_EVAL_STEPS, NULL},
     {"epoch", FT_EVAL_EPOCH, NULL}, {"unset", FT_EVAL_UNSET, NULL}, {NULL, 0, NULL}};
-static const struct ft_choice adapters[] = {{"lora", 0, NULL}, {"qlora", 1, NULL},
-                                            {"vera", 3, NULL}, {"ia3", 4, NULL}, {"loha", 5, NULL}, {"lokr", 6, NULL},
-                                            {"full", 2, NULL}, {NULL, 0, NULL}};
+static const struct ft_choice adapters[] = {
+    {"lora", 0, NULL}, {"qlora", 1, NULL}, {"vera", 3, NULL}, {"ia3", 4, NULL},
+    {"loha", 5, NULL}, {"lokr", 6, NULL},  {"full", 2, NULL}, {NULL, 0, NULL}};
 static const struct ft_choice biases[] = {{"none", FT_BIASES_NONE, NULL},
                                           {"all", FT_BIASES_ALL, NULL},
                                           {"lora_only", FT_BIASES_LORA_ONLY, NULL},
@@ -100,11 +100,19 @@ const struct ft_option ft_options[] = {
     BOOL(allow_nonfinite_weights, "false", "model",
          "Load weights that hold NaN or infinite values instead of refusing them."),
 
+    BOOL(load_in_4bit, "false", "model",
+         "Quantise the weights of the linear modules to 4 bits while they are loaded (NF4 with "
+         "double quantisation, as bitsandbytes), for 'adapter: qlora'. Embedding, head and norms "
+         "stay as they are. A folder that bitsandbytes has quantised is read as it is."),
+    BOOL(load_in_8bit, "false", "model", "The same to 8 bits, a scale a row, for 'adapter: lora'."),
+    OTHER(bnb_config_kwargs, FT_T_MAP, "model",
+          "How: {bnb_4bit_quant_type: nf4 or fp4, bnb_4bit_use_double_quant: true, "
+          "llm_int8_skip_modules: [...]}."),
+
     {"adapter", FT_T_WORD, AT(adapter), 0, 0, false, false, "lora", adapters, "adapter",
      "The adapter method: lora; vera and ia3 train some numbers a module; loha and lokr make the "
-     "change of a weight from two matrices; full trains the model "
-     "itself. "
-     "qlora (a 4-bit base) is not there yet."},
+     "change of a weight from two matrices; full trains the model itself. qlora is lora over a "
+     "base of 4 bits: with load_in_4bit, or one that is quantised already."},
     INT(lora_r, 1, 1024, "16", "adapter",
         "Rank of the low-rank update: how many directions each module may learn. vLLM loads at "
         "most "

@@ -96,6 +96,9 @@ int ft_value_pairs(const char ***out, struct ft_arena *arena, const char *key,
 /* A map of anything: the node itself. */
 int ft_value_map(const struct ft_yaml **out, const char *key, const struct ft_yaml *n);
 
+/* bnb.c: c->bnb from c->bnb_config_kwargs. FT_ECONFIG */
+int ft_bnb_read(struct ft_config *c);
+
 /* datasets.c: a list of entries. */
 int ft_datasets_read(struct ft_config *c, const char *key, const struct ft_yaml *n,
                      struct ft_dataset_config **to, int *count);

@@ -59,9 +59,6 @@ static int check_model_type(const struct ft_yaml *n)
 const struct ft_other ft_others[] = {
     /* known to ft's plans, not there yet, and a run without it is another one */
     {FT_LATER, "resume_from_checkpoint", "Continue from a checkpoint. Not there yet.", NULL},
-    {FT_LATER, "load_in_4bit", "A 4-bit (NF4) base model. Not there yet.", NULL},
-    {FT_LATER, "load_in_8bit",
-     "An 8-bit base model. Not there yet: set it to false to train on the stored weights.", NULL},
     {FT_LATER, "lora_target_parameters", "Adapters on expert parameters. Not there yet.", NULL},
     {FT_LATER, "early_stopping_patience", "Stop when evaluation stops falling. Not there yet.",
      NULL},
@@ -313,7 +310,7 @@ const struct ft_other ft_others[] = {
      "Change config.json in the model's folder instead.", NULL},
     {FT_REFUSED, "shrink_embeddings", "ft takes no token away.", NULL},
     {FT_REFUSED, "added_tokens_overrides", "ft does not rename tokens: 'tokens' adds some.", NULL},
-    {FT_REFUSED, "gptq bnb_config_kwargs", "Quantised bases are not there yet.", NULL},
+    {FT_REFUSED, "gptq", "GPTQ's bases are not there yet.", NULL},
     {FT_REFUSED, "lr_quadratic_warmup", "ft's warmup is linear.", NULL},
     {FT_REFUSED, "lr_scheduler_kwargs", "ft's schedules take no arguments.", NULL},
     {FT_REFUSED, "lr_groups", "One learning rate is used for all modules.", NULL},

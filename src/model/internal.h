@@ -111,7 +111,13 @@ struct ft_weight {
     bool transposed;    /* the file has (cols, rows) */
     struct ft_tensor **slot;
     enum ft_dtype dtype; /* as stored */
-    struct ft_st *file;  /* found by ft_model_open; NULL: weights are made on the spot */
+    /* a quantised one: how it is loaded, what it is in memory, and of which blocks; way NULL: it is
+     * in memory as it is stored */
+    const struct ft_way *way;
+    enum ft_dtype as;
+    int block;
+    bool fp4;
+    struct ft_st *file; /* found by ft_model_open; NULL: weights are made on the spot */
     const struct ft_st_entry *entry;
 };
 
@@ -140,6 +146,7 @@ struct ft_model {
     struct ft_tensor *embed, *positions, *head;
     struct ft_norm_weights final_norm;
     struct ft_layer *layers;
+    const char *quantised;              /* quant_method of the folder; NULL: it is not */
     const char *in_file;                /* the prefix of its tensors in the files */
     const char *embed_name, *head_name; /* their tensors */
 };
@@ -165,6 +172,22 @@ int ft_model_settle_prefix(struct ft_model *m);
 /* tie.c: whether the head is the embedding, by config.json and the open files; sets decoder.tied,
  * embed_name and head_name. Different weights under both names are two, as in transformers. */
 int ft_model_settle_tie(struct ft_model *m);
+
+/* quantised.c: config.json's quantization_config; finds and checks the planes of a weight, if it is
+ * quantised; whether a tensor is such a plane. FT_EDATA */
+int ft_quantised_config(struct ft_model *m, const json_t *root, const char *file);
+int ft_quantised_open(const struct ft_model *m, struct ft_weight *w);
+bool ft_quantised_plane(const struct ft_model *m, const char *name);
+/* Host memory that loading takes; bytes that are read for a weight; and loading all of them. */
+size_t ft_quantised_room(const struct ft_model *m, bool device);
+uint64_t ft_quantised_bytes(const struct ft_weight *w);
+int ft_quantised_load(const struct ft_model *m, struct ft_graph *g, struct ft_pool *pool, bool scan,
+                      ft_model_progress_fn *progress, void *ctx, uint64_t done, uint64_t total);
+
+/* load.c: `count` rows, as they lie in the file; and a matrix from its transpose. */
+int ft_model_read_rows(const struct ft_weight *w, int64_t first, int64_t count,
+                       bool allow_nonfinite, char *data);
+void ft_model_turn(char *to, const char *from, int64_t rows, int64_t cols, size_t size);
 
 /* decoder.c: lists every weight of the folder and the modules. */
 int ft_decoder_weights(struct ft_model *m);

@@ -53,11 +53,12 @@ static size_t turning_bytes(const struct ft_weight *w)
     return (size_t)(w->rows * w->cols) * ft_dtype_size(w->dtype);
 }
 
-size_t ft_model_turning(const struct ft_model *m)
+size_t ft_model_loading(const struct ft_model *m, bool device)
 {
-    size_t most = 0;
+    size_t most = ft_quantised_room(m, device);
     for (int i = 0; i < m->n_weights; i++)
-        if (m->weights[i].transposed && 2 * turning_bytes(&m->weights[i]) > most)
+        if (m->weights[i].transposed && !m->weights[i].way &&
+            2 * turning_bytes(&m->weights[i]) > most)
             most = 2 * turning_bytes(&m->weights[i]);
     return most;
 }
@@ -188,7 +189,7 @@ static int load_failed(const struct ft_weight *w, bool unread)
 }
 
 static int load_rounds(struct load *l, struct ft_graph *g, struct ft_pool *pool, char *buffers,
-                       int64_t chunks, ft_model_progress_fn *progress, void *ctx)
+                       int64_t chunks, uint64_t total, ft_model_progress_fn *progress, void *ctx)
 {
     const struct ft_backend *b = ft_graph_backend(g);
     const int64_t round = buffers ? DEVICE_ROUND : HOST_ROUND;
@@ -208,13 +209,13 @@ static int load_rounds(struct load *l, struct ft_graph *g, struct ft_pool *pool,
         if (buffers && (send_round(l, b, n) || b->dev->mark(b, turn)))
             return ft_graph_device_failed(g);
         if (progress)
-            progress(ctx, (uint64_t)(l->base + n) * CHUNK, (uint64_t)chunks * CHUNK);
+            progress(ctx, (uint64_t)(l->base + n) * CHUNK, total);
     }
     return buffers && b->dev->sync(b) ? ft_graph_device_failed(g) : FT_OK;
 }
 
 /* to (rows, cols) from its transpose, elements of `size` bytes */
-static void turn(char *to, const char *from, int64_t rows, int64_t cols, size_t size)
+void ft_model_turn(char *to, const char *from, int64_t rows, int64_t cols, size_t size)
 {
     enum { BLOCK = 64 };
     for (int64_t r0 = 0; r0 < rows; r0 += BLOCK)
@@ -239,7 +240,7 @@ static int load_turned(const struct ft_weight *w, struct ft_graph *g, bool scan)
     else if (scan && !all_finite(from, n, w->dtype))
         rc = load_failed(w, false);
     if (!rc) {
-        turn(to, from, w->rows, w->cols, ft_dtype_size(w->dtype));
+        ft_model_turn(to, from, w->rows, w->cols, ft_dtype_size(w->dtype));
         if (t->dtype != w->dtype)
             to_bf16(to, n, w->dtype);
         const size_t row = (size_t)w->cols * ft_dtype_size(t->dtype);
@@ -254,24 +255,28 @@ static int load_turned(const struct ft_weight *w, struct ft_graph *g, bool scan)
     return rc;
 }
 
+static bool is_turned(const struct ft_weight *w)
+{
+    return w->transposed && w->file && !w->way;
+}
+
 static int load_all_turned(const struct ft_model *m, struct ft_graph *g, bool scan)
 {
     for (int i = 0; i < m->n_weights; i++)
-        if (m->weights[i].transposed && m->weights[i].file && !m->weights[i].elsewhere)
+        if (is_turned(&m->weights[i]) && !m->weights[i].elsewhere)
             FT_TRY(load_turned(&m->weights[i], g, scan));
     return FT_OK;
 }
 
-/* Chunks of a weight; one that is turned has none, and is loaded whole. */
+/* Chunks of a weight; one that is turned or quantised has none, and is loaded whole. */
 static int64_t chunk_count(const struct ft_weight *w)
 {
     const int64_t step = chunk_rows(w);
-    return (w->transposed && w->file) || w->elsewhere ? 0 : (row_count(w) + step - 1) / step;
+    return is_turned(w) || w->way || w->elsewhere ? 0 : (row_count(w) + step - 1) / step;
 }
 
-/* `count` rows, as they lie in the file, from row `first`. */
-static int read_rows(const struct ft_weight *w, int64_t first, int64_t count, bool allow_nonfinite,
-                     char *data)
+int ft_model_read_rows(const struct ft_weight *w, int64_t first, int64_t count,
+                       bool allow_nonfinite, char *data)
 {
     const size_t size = ft_dtype_size(w->dtype), n = (size_t)(count * row_elements(w));
     if (!w->file)
@@ -292,7 +297,7 @@ static int mean_row(const struct ft_weight *w, float *out)
     FT_TRY(ft_alloc(&sums, cols, sizeof *sums));
     int rc = ft_alloc(&row, cols, ft_dtype_size(w->dtype));
     for (int64_t r = 0; r < w->stored && !rc; r++) {
-        rc = read_rows(w, r, 1, true, row);
+        rc = ft_model_read_rows(w, r, 1, true, row);
         for (size_t c = 0; c < cols && !rc; c++)
             sums[c] += (double)ft_element_get(row, c, w->dtype);
     }
@@ -316,7 +321,7 @@ int ft_model_weight_rows(const struct ft_model *m, int i, int64_t first, int64_t
     char *data;
     FT_ASSERT(!w->transposed || !w->file);
     FT_TRY(ft_alloc(&data, (size_t)(there * cols), ft_dtype_size(w->dtype)));
-    int rc = there ? read_rows(w, first, there, allow_nonfinite, data) : FT_OK;
+    int rc = there ? ft_model_read_rows(w, first, there, allow_nonfinite, data) : FT_OK;
     for (size_t k = 0; k < (size_t)(there * cols) && !rc; k++)
         out[k] = ft_element_get(data, k, w->dtype);
     ft_free(data);
@@ -332,10 +337,10 @@ static int load_new_rows(const struct ft_model *m, int i, struct ft_graph *g)
 {
     const struct ft_weight *w = &m->weights[i];
     struct ft_tensor *t = *w->slot;
-    const size_t cols = (size_t)row_elements(w), size = ft_dtype_size(t->dtype);
     float *row;
     if (w->stored == w->rows || w->elsewhere)
         return FT_OK;
+    const size_t cols = (size_t)row_elements(w), size = ft_dtype_size(t->dtype);
     FT_TRY(ft_alloc(&row, cols, sizeof *row));
     int rc = ft_model_weight_rows(m, i, w->stored, 1, true, row);
     for (size_t c = 0; c < cols && !rc && t->dtype != FT_F32; c++)
@@ -355,7 +360,7 @@ int ft_model_weight_read(const struct ft_model *m, int i, bool allow_nonfinite, 
     if (!w->transposed || !w->file)
         return ft_model_weight_rows(m, i, 0, row_count(w), allow_nonfinite, out);
     FT_TRY(ft_alloc(&data, n, ft_dtype_size(w->dtype)));
-    int rc = read_rows(w, 0, row_count(w), allow_nonfinite, data);
+    int rc = ft_model_read_rows(w, 0, row_count(w), allow_nonfinite, data);
     for (size_t k = 0; k < n && !rc; k++)
         out[k % rows * cols + k / rows] = ft_element_get(data, k, w->dtype);
     ft_free(data);
@@ -375,12 +380,17 @@ int ft_model_load(struct ft_model *m, struct ft_graph *g, struct ft_pool *pool,
     }
     struct load l = {
         .m = m, .first_chunk = first, .scan = !allow_nonfinite, .slot = chunk_bytes(m)};
+    uint64_t total = (uint64_t)at * CHUNK;
+    for (int i = 0; i < m->n_weights; i++)
+        total += m->weights[i].way ? ft_quantised_bytes(&m->weights[i]) : 0;
     l.failed = l.nonfinite = -1;
     int rc = FT_OK;
     if (b->dev && b->dev->host_alloc(b, &buffers, ft_model_staging(m)))
         rc = ft_graph_device_failed(g);
     if (!rc)
-        rc = load_rounds(&l, g, pool, buffers, at, progress, ctx);
+        rc = load_rounds(&l, g, pool, buffers, at, total, progress, ctx);
+    if (!rc)
+        rc = ft_quantised_load(m, g, pool, l.scan, progress, ctx, (uint64_t)at * CHUNK, total);
     if (!rc)
         rc = load_all_turned(m, g, l.scan);
     for (int i = 0; i < m->n_weights && !rc; i++)

@@ -234,6 +234,16 @@ static int group_size(const struct ft_model *m, int first)
     return n;
 }
 
+/* Quantised weights cannot be parts of one matrix. */
+static bool any_quantised(const struct ft_model *m, int first, int n)
+{
+    for (int i = 0; i < m->n_weights; i++)
+        for (int k = first; k < first + n && m->weights[i].way; k++)
+            if (m->weights[i].slot == &m->modules[k].w)
+                return true;
+    return false;
+}
+
 int ft_model_declare(struct ft_model *m, struct ft_graph *g, ft_model_rank_fn *rank, void *ctx,
                      ft_model_place_fn *place, void *place_ctx)
 {
@@ -243,7 +253,9 @@ int ft_model_declare(struct ft_model *m, struct ft_graph *g, ft_model_rank_fn *r
         *m->weights[i].slot = &wanted;
     for (int i = 0, n; stacked && i < m->n_modules; i += n) {
         n = group_size(m, i);
-        declare_group(m, g, i, n, rank ? rank(ctx, i, n) : 0);
+        m->stacks[i].w = NULL;
+        if (!any_quantised(m, i, n))
+            declare_group(m, g, i, n, rank ? rank(ctx, i, n) : 0);
     }
     for (int i = 0; i < m->n_weights; i++) {
         struct ft_weight *w = &m->weights[i];
@@ -251,9 +263,14 @@ int ft_model_declare(struct ft_model *m, struct ft_graph *g, ft_model_rank_fn *r
         w->elsewhere = own != NULL;
         if (own)
             *w->slot = own;
-        if (*w->slot == &wanted)
-            *w->slot = ft_graph_value(g, FT_M_WEIGHTS, w->name, stacked ? FT_BF16 : w->dtype,
+        if (*w->slot == &wanted) {
+            *w->slot = ft_graph_value(g, FT_M_WEIGHTS, w->name,
+                                      w->way    ? w->as
+                                      : stacked ? FT_BF16
+                                                : w->dtype,
                                       w->cols ? w->rows : 1, w->cols ? w->cols : w->rows);
+            (*w->slot)->block = w->way ? w->block : 0;
+        }
     }
     return FT_OK;
 }

@@ -80,6 +80,15 @@ void ft_model_enlarge(struct ft_model *m, int64_t rows);
 /* From now on a head that is the embedding is a weight of its own, which begins with the same
  * values; before ft_model_declare. */
 int ft_model_untie(struct ft_model *m);
+/* How linear modules are to be quantised while they are loaded. */
+struct ft_quantisation {
+    int bits; /* 4, 8, or 0: not */
+    bool fp4, nested;
+    const char *const *skip; /* beginnings or ends of modules' names; NULL ends; may be NULL */
+};
+/* Before ft_model_declare. FT_ECONFIG if the folder's weights are quantised otherwise. */
+int ft_model_quantise(struct ft_model *m, const struct ft_quantisation *o);
+bool ft_model_is_quantised(const struct ft_model *m);
 /* Its value in the graph, after ft_model_declare. */
 struct ft_tensor *ft_model_weight_value(const struct ft_model *m, int i);
 /* Its values as f32, as the modules multiply with it; FT_EDATA if one is not finite. */
@@ -128,10 +137,10 @@ struct ft_tensor *ft_model_build(struct ft_model *m, struct ft_graph *g,
                                  const struct ft_model_inputs *in);
 struct ft_tensor *ft_model_head(const struct ft_model *m); /* the head's weight, tied or not */
 
-/* Bytes of host memory that loading to a device goes through; and those that turning a weight
- * takes, which is stored transposed. */
+/* Bytes of host memory that loading to a device goes through; and those that one weight takes while
+ * it is turned (where it is stored transposed) or quantised. */
 size_t ft_model_staging(const struct ft_model *m);
-size_t ft_model_turning(const struct ft_model *m);
+size_t ft_model_loading(const struct ft_model *m, bool device);
 /* Reads all weights to where the graph has placed them, and looks for NaN and infinities on the way
  * unless allow_nonfinite. progress may be NULL; it is called from this thread. */
 typedef void ft_model_progress_fn(void *ctx, uint64_t done, uint64_t total);

@@ -163,20 +163,6 @@ static int read_decoder(struct ft_model *m, const json_t *root, const char *file
     return FT_OK;
 }
 
-static int check_quantisation(const json_t *root, const char *file)
-{
-    const json_t *q = ft_json_get(root, "quantization_config");
-    const char *method = "unknown";
-    if (!q)
-        return FT_OK;
-    if (!ft_json_str(q, file, "quant_method", &method))
-        return FT_EDATA;
-    ft_fail_at((struct ft_where){.file = file}, FT_EDATA,
-               "the weights are quantised with '%s', which ft does not read", method);
-    ft_hint("use the folder of the unquantised model (F32, F16 or BF16 weights)");
-    return FT_EDATA;
-}
-
 /* An adapter's folder, or one without a model, is said to be that. */
 static int check_is_model(const struct ft_model *m, const char *config)
 {
@@ -220,7 +206,7 @@ int ft_model_read_config(struct ft_model *m)
     if (!rc)
         rc = find_family(m, root, path);
     if (!rc)
-        rc = check_quantisation(root, path);
+        rc = ft_quantised_config(m, root, path);
     if (!rc)
         rc = read_decoder(m, root, path);
     json_decref(root);

@@ -110,7 +110,7 @@ int ft_model_find_tensors(struct ft_model *m)
         }
         if (!w->entry)
             rc = ft_fail_at(in_folder(m), FT_EDATA, "tensor '%s' is missing", w->name);
-        else if (check_weight(w))
+        else if (ft_quantised_open(m, w) || (!w->way && check_weight(w)))
             rc = FT_EDATA;
         else
             w->dtype = w->entry->dtype;
@@ -119,7 +119,7 @@ int ft_model_find_tensors(struct ft_model *m)
     for (int f = 0; f < m->n_files; f++)
         for (int i = 0; i < ft_st_count(m->files[f]); i++) {
             struct ft_weight key = {.name = ft_st_at(m->files[f], i)->name};
-            if (!is_harmless(m, key.name) &&
+            if (!is_harmless(m, key.name) && !ft_quantised_plane(m, key.name) &&
                 !bsearch(&key, m->weights, (size_t)m->n_weights, sizeof key, weight_by_name))
                 rc = ft_fail_at((struct ft_where){.file = ft_st_path(m->files[f])}, FT_EDATA,
                                 "tensor '%s' is not part of a '%s'", key.name,

@@ -44,6 +44,29 @@ static int open_pool(struct ft_job *j)
     return ft_pool_new(&j->pool, threads > 0 ? (int)threads : ft_cpu_allowance());
 }
 
+/* What the config asks for; a folder may be quantised already. */
+static int quantise(struct ft_job *j)
+{
+    const struct ft_config *c = j->config;
+    const struct ft_quantisation q = {.bits = c->load_in_4bit   ? 4
+                                              : c->load_in_8bit ? 8
+                                                                : 0,
+                                      .fp4 = c->bnb.fp4,
+                                      .nested = c->bnb.nested,
+                                      .skip = (const char *const *)c->bnb.skip};
+    FT_TRY(ft_model_quantise(j->model, &q));
+    if (!ft_model_is_quantised(j->model) && strcmp(c->adapter, "qlora") == 0) {
+        ft_fail_at(ft_config_where(c, "adapter"), FT_EDATA,
+                   "'adapter: qlora' needs a quantised base, and the weights are not");
+        ft_hint("'load_in_4bit: true' quantises them while they are loaded");
+        return FT_EDATA;
+    }
+    if (ft_model_is_quantised(j->model) && ft_job_trains_model(j))
+        return ft_fail_at((struct ft_where){.file = j->model_path}, FT_EDATA,
+                          "the weights are quantised: they cannot be trained themselves");
+    return FT_OK;
+}
+
 /* What is left once model and data are there. */
 static int open_rest(struct ft_job *j)
 {
@@ -60,6 +83,7 @@ int ft_job_open(struct ft_job *j, const struct ft_config *c, const struct ft_job
                        c->folder));
     j->base_name = cached ? c->base_model : j->model_path;
     FT_TRY(ft_model_open(&j->model, j->model_path));
+    FT_TRY(quantise(j));
     FT_TRY(ft_tokenizer_check(j->model_path, ft_model_decoder(j->model)->vocab));
     FT_TRY(ft_new_tokens_open(j));
     FT_TRY(ft_job_open_adapter(j));
@@ -74,6 +98,7 @@ int ft_job_open_shape(struct ft_job *j, const struct ft_config *c, const struct 
     *j = (struct ft_job){.config = c, .base_name = shape->name};
     FT_TRY(open_backend(j));
     FT_TRY(ft_model_make(&j->model, shape));
+    FT_TRY(quantise(j));
     FT_TRY(ft_job_open_adapter(j));
     int64_t docs = 4 * c->micro_batch_size * c->gradient_accumulation_steps;
     FT_TRY(ft_dataset_make(&j->train, docs, c->sequence_len, shape->vocab, (uint64_t)c->seed));

@@ -217,7 +217,7 @@ size_t ft_job_device_memory(const struct ft_job *j)
 size_t ft_job_staging(const struct ft_job *j)
 {
     const size_t start = ft_adapter_start_bytes(j->adapter, j->backend->dev),
-                 turning = ft_model_turning(j->model);
+                 turning = ft_model_loading(j->model, j->backend->dev != NULL);
     const size_t once = start > turning ? start : turning;
     if (!j->backend->dev)
         return once;
