@@ -1,7 +1,7 @@
 /* The ops that look at columns: row_norms of a weight, scale_columns; columns_dw, norm_dw and
  * embed_dw, where a thread has a column and goes through all rows, so that each sum has one order.
  */
-#include "kernels/cuda/device.cuh"
+#include "kernels/cuda/widen.h"
 
 enum { THREADS = 128 };
 
@@ -38,11 +38,17 @@ FT_KERNEL(THREADS) row_norms(struct ft_mark mark, struct norm_job j)
     j.norm[n] = sqrtf(all);
 }
 
+size_t ft_cuda_row_norms_scratch(const union ft_op_args *args)
+{
+    return ft_widened_bytes(args->row_norms.w);
+}
+
 void ft_cuda_row_norms(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
 {
     const struct ft_row_norms_args *a = &args->row_norms;
     struct norm_job j = {};
-    j.w = ft_rows_of(a->w);
+    const struct ft_tensor w = ft_widened(ctx, a->w, ctx->scratch);
+    j.w = ft_rows_of(&w);
     j.a = ft_rows_of(a->a);
     j.b = ft_rows_of(a->b);
     j.cols = a->w->cols;

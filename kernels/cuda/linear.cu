@@ -1,6 +1,7 @@
 /* linear, linear_dx, linear_dw: the ops that are matrix products. */
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/product.h"
+#include "kernels/cuda/widen.h"
 
 /* Whether b's columns lie right behind a's, row by row: then both are one operand. */
 static bool is_beside(const struct ft_tensor *a, const struct ft_tensor *b)
@@ -16,6 +17,22 @@ static bool is_below(const struct ft_tensor *a, const struct ft_tensor *b)
            (const uint16_t *)a->data + a->rows * ft_tensor_ld(a) == (const uint16_t *)b->data;
 }
 
+/* Where quantised weights are widened to. */
+static void *behind_product(const struct ft_kernel_ctx *ctx)
+{
+    return (char *)ctx->scratch + FT_PRODUCT_SCRATCH;
+}
+
+size_t ft_cuda_linear_scratch(const union ft_op_args *args)
+{
+    return FT_PRODUCT_SCRATCH + ft_widened_bytes(args->linear.w);
+}
+
+size_t ft_cuda_linear_dx_scratch(const union ft_op_args *args)
+{
+    return FT_PRODUCT_SCRATCH + ft_widened_bytes(args->linear_dx.w);
+}
+
 void ft_cuda_linear(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
 {
     const struct ft_linear_args *l = &args->linear;
@@ -24,13 +41,14 @@ void ft_cuda_linear(const struct ft_kernel_ctx *ctx, const union ft_op_args *arg
         ft_masked_linear(ctx, l);
         return;
     }
+    const struct ft_tensor w = ft_widened(ctx, l->w, behind_product(ctx));
     p.m = ft_launch_rows(ctx, l->y);
     p.n = l->y->cols;
     p.k = l->x->cols;
     p.a = l->x->data;
     p.lda = ft_tensor_ld(l->x);
-    p.b = l->w->data;
-    p.ldb = ft_tensor_ld(l->w);
+    p.b = w.data;
+    p.ldb = ft_tensor_ld(&w);
     p.b_trans = true;
     p.alpha = l->alpha;
     p.d = l->y->data;
@@ -42,7 +60,7 @@ void ft_cuda_linear(const struct ft_kernel_ctx *ctx, const union ft_op_args *arg
         p.ldc = ft_tensor_ld(l->add);
         p.beta = 1;
     }
-    const bool one = l->u && l->alpha == l->beta && is_beside(l->x, l->u) && is_beside(l->w, l->b);
+    const bool one = l->u && l->alpha == l->beta && is_beside(l->x, l->u) && is_beside(&w, l->b);
     p.k += one ? l->u->cols : 0;
     ft_cuda_product(ctx, &p, ctx->scratch);
     if (!l->u || one)
@@ -68,13 +86,14 @@ void ft_cuda_linear_dx(const struct ft_kernel_ctx *ctx, const union ft_op_args *
         ft_masked_linear_dx(ctx, l->dy, l->w, l->mask, l->alpha, l->add, l->dx);
         return;
     }
+    const struct ft_tensor w = ft_widened(ctx, l->w, behind_product(ctx));
     p.m = ft_launch_rows(ctx, l->dx);
     p.n = l->dx->cols;
     p.k = l->dy->cols;
     p.a = l->dy->data;
     p.lda = ft_tensor_ld(l->dy);
-    p.b = l->w->data;
-    p.ldb = ft_tensor_ld(l->w);
+    p.b = w.data;
+    p.ldb = ft_tensor_ld(&w);
     p.alpha = l->alpha;
     p.d = l->dx->data;
     p.ldd = ft_tensor_ld(l->dx);
@@ -85,7 +104,7 @@ void ft_cuda_linear_dx(const struct ft_kernel_ctx *ctx, const union ft_op_args *
         p.beta = 1;
     }
     const bool one =
-        l->du && !l->mask && l->alpha == l->beta && is_beside(l->dy, l->du) && is_below(l->w, l->a);
+        l->du && !l->mask && l->alpha == l->beta && is_beside(l->dy, l->du) && is_below(&w, l->a);
     p.k += one ? l->du->cols : 0;
     ft_cuda_product(ctx, &p, ctx->scratch);
     if (l->mask)

@@ -265,7 +265,8 @@ struct ft_tensor *ft_parameter_gradient(const struct ft_adapter *a, struct ft_gr
 static bool is_stacked(const struct ft_adapter *a, const struct ft_graph *g,
                        const struct ft_slot *s)
 {
-    return ft_graph_backend(g)->act != FT_F32 && can_stack(a) && s->kind == FT_SITE_LINEAR;
+    return ft_graph_backend(g)->act != FT_F32 && can_stack(a) && s->kind == FT_SITE_LINEAR &&
+           !s->apart;
 }
 
 /* What a slot's ops read, and where its gradients go. Vectors are rows in the graph. */
@@ -379,7 +380,8 @@ void ft_adapter_linears(struct ft_adapter *a, struct ft_graph *g, struct ft_line
 {
     FT_ASSERT(l->n <= FT_LINEARS && (!l->add || l->n == 1));
     /* on the host, dropout gives each module an input of its own */
-    if (can_stack(a) && (l->matrix || a->dropout == 0)) {
+    const bool host = ft_graph_backend(g)->act == FT_F32;
+    if (can_stack(a) && (l->matrix || (host && a->dropout == 0))) {
         a->method->stacked(a, g, l);
         return;
     }

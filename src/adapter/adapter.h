@@ -22,6 +22,7 @@ struct ft_site {
     bool feedforward; /* the last of an MLP: IA3 scales what it reads */
     bool usual_ia3;   /* IA3 adapts it if it is not told what */
     int group;        /* the first of the sites that read the same input and follow each other */
+    bool apart;       /* on a device too its weight is a matrix of its own: it is quantised */
     bool conv1d;      /* its weight is stored as (in, out): PEFT's fan_in_fan_out */
     /* the beginning of all sites' names, where the model has other parts (a vision tower): what
      * lies outside is nobody's here, but an adapter may have it; NULL: the sites are the whole

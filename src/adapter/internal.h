@@ -56,7 +56,7 @@ enum { FT_FROZEN = 2 };
 struct ft_slot {
     int site;
     enum ft_site_kind kind;
-    bool feedforward;
+    bool feedforward, apart;
     char *name;
     int64_t in, out, r;
     int64_t in_factor[2], out_factor[2]; /* LoKr's, the smaller first */

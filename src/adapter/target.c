@@ -43,6 +43,7 @@ int ft_adapter_add_slot(struct ft_adapter *a, const struct ft_site *sites, int s
         .site = site, .kind = sites[site].kind, .in = sites[site].in, .out = sites[site].out};
     s->group = sites[site].group;
     s->feedforward = sites[site].feedforward;
+    s->apart = sites[site].apart;
     s->name = ft_arena_format(&a->arena, "%s", sites[site].name);
     if (!s->name)
         return FT_ERESOURCE;

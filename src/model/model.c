@@ -234,9 +234,9 @@ static int group_size(const struct ft_model *m, int first)
     return n;
 }
 
-/* Quantised weights cannot be parts of one matrix. */
-static bool any_quantised(const struct ft_model *m, int first, int n)
+bool ft_model_is_apart(const struct ft_model *m, int first)
 {
+    const int n = group_size(m, first);
     for (int i = 0; i < m->n_weights; i++)
         for (int k = first; k < first + n && m->weights[i].way; k++)
             if (m->weights[i].slot == &m->modules[k].w)
@@ -254,7 +254,7 @@ int ft_model_declare(struct ft_model *m, struct ft_graph *g, ft_model_rank_fn *r
     for (int i = 0, n; stacked && i < m->n_modules; i += n) {
         n = group_size(m, i);
         m->stacks[i].w = NULL;
-        if (!any_quantised(m, i, n))
+        if (!ft_model_is_apart(m, i))
             declare_group(m, g, i, n, rank ? rank(ctx, i, n) : 0);
     }
     for (int i = 0; i < m->n_weights; i++) {

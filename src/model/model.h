@@ -89,6 +89,8 @@ struct ft_quantisation {
 /* Before ft_model_declare. FT_ECONFIG if the folder's weights are quantised otherwise. */
 int ft_model_quantise(struct ft_model *m, const struct ft_quantisation *o);
 bool ft_model_is_quantised(const struct ft_model *m);
+/* Whether a weight of the group that begins at this module is quantised: no stack holds them. */
+bool ft_model_is_apart(const struct ft_model *m, int first);
 /* Its value in the graph, after ft_model_declare. */
 struct ft_tensor *ft_model_weight_value(const struct ft_model *m, int i);
 /* Its values as f32, as the modules multiply with it; FT_EDATA if one is not finite. */

@@ -213,6 +213,7 @@ static int list_sites(const struct ft_job *j, char *embedding, size_t room, stru
                              .out = modules[i].out,
                              .layer = modules[i].layer,
                              .group = modules[i].group,
+                             .apart = ft_model_is_apart(j->model, modules[i].group),
                              .feedforward = modules[i].kind == FT_DOWN,
                              .usual_ia3 = modules[i].kind == FT_K || modules[i].kind == FT_V ||
                                           modules[i].kind == FT_QKV || modules[i].kind == FT_DOWN,
