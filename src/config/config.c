@@ -499,9 +499,9 @@ static int conflict(const struct ft_config *c, const char *key, const char *text
     return ft_fail_at(ft_config_where(c, key), FT_ECONFIG, "%s", text);
 }
 
-const char *ft_config_method(const struct ft_config *c)
+const char *ft_config_adapter(const struct ft_config *c)
 {
-    return c->peft_use_dora ? "dora" : strcmp(c->adapter, "qlora") == 0 ? "lora" : c->adapter;
+    return strcmp(c->adapter, "qlora") == 0 ? "lora" : c->adapter;
 }
 
 /* Once the adapter is known. */

@@ -150,8 +150,8 @@ int ft_config_read_as(struct ft_config *c, const char *path, const char *name,
                       const char *const *overrides, int n_overrides);
 void ft_config_fini(struct ft_config *c);
 
-/* The adapter's method: qlora is lora over a quantised base, and peft_use_dora makes it dora. */
-const char *ft_config_method(const struct ft_config *c);
+/* `adapter`, where qlora is lora: over a quantised base. */
+const char *ft_config_adapter(const struct ft_config *c);
 
 /* Whether the option was given (and not null). */
 bool ft_config_is_set(const struct ft_config *c, const char *key);

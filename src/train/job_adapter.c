@@ -14,7 +14,7 @@ static void adapter_options(const struct ft_job *j, struct ft_adapter_options *o
     const struct ft_config *c = j->config;
     _Static_assert(sizeof(struct ft_pattern) == sizeof(struct ft_pattern_config), "same layout");
     *o = (struct ft_adapter_options){
-        .method = ft_config_method(c),
+        .method = c->peft_use_dora ? "dora" : ft_config_adapter(c),
         .r = c->lora_r,
         .alpha = c->lora_alpha,
         .dropout = c->lora_dropout,
@@ -45,8 +45,7 @@ static int check_numbers(const struct ft_job *j, const struct ft_adapter_options
 {
     const struct ft_config *c = j->config;
     const char *method = strcmp(is->method, "dora") == 0 ? "lora" : is->method;
-    const char *asked = strcmp(c->adapter, "qlora") == 0 ? "lora" : c->adapter;
-    if (ft_config_is_set(c, "adapter") && strcmp(asked, method) != 0)
+    if (ft_config_is_set(c, "adapter") && strcmp(ft_config_adapter(c), method) != 0)
         return ft_fail_at(ft_config_where(c, "adapter"), FT_ECONFIG,
                           "'adapter' is '%s', the one in 'lora_model_dir' is '%s'", c->adapter,
                           method);
@@ -257,7 +256,7 @@ static int check_method(const struct ft_job *j)
     const struct ft_config *c = j->config;
     if (ft_job_trains_model(j))
         return FT_OK;
-    const unsigned has = ft_adapter_method_has(ft_config_method(c));
+    const unsigned has = ft_adapter_method_has(ft_config_adapter(c));
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         if (ft_config_is_set(c, keys[i].key) && !(has & keys[i].needs))
             return ft_fail_at(ft_config_where(c, keys[i].key), FT_ECONFIG,

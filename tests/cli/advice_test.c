@@ -139,7 +139,7 @@ CASE(axolotls_files)
     EXPECT(
         0, "0 taken\n",
         "mkdir @D/a && printf 'base_model: m\\nrl: dpo\\n' > @D/a/1.yaml && printf 'base_model: "
-        "m\\nload_in_4bit: true\\n' > @D/a/2.yml && FT=@FT scripts/compare-axolotl-configs @D/a");
+        "m\\nfp8: true\\n' > @D/a/2.yml && FT=@FT scripts/compare-axolotl-configs @D/a");
     CHECK_HAS(shell_output, "2 files; 1 of another objective");
-    CHECK_HAS(shell_output, "1 load_in_4bit");
+    CHECK_HAS(shell_output, "1 fp8");
 }

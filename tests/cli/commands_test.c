@@ -12,7 +12,7 @@ CASE(help_teaches)
     EXPECT(0, "ft 0.", "@FT --version");
     EXPECT(0, "range:   1..1024", "@FT config --explain lora_r");
     EXPECT(2, "did you mean 'lora_r'", "@FT config --explain lora_rr 2>&1");
-    EXPECT(0, "not supported yet", "@FT config --explain load_in_4bit");
+    EXPECT(0, "not supported yet", "@FT config --explain fp8");
     EXPECT(0, "\"additionalProperties\": false", "@FT config --schema");
     EXPECT(2, "needs --explain", "@FT config 2>&1");
 }

@@ -127,9 +127,17 @@ CASE(options_that_contradict_each_other)
                  "list");
     expect_error(NEEDED "eval_steps: 1\nevals_per_epoch: 2\n", ":6:18", "exclude");
     expect_error(NEEDED "val_set_size: 1.5\n", ":5:15", "share below 1");
-    expect_error(NEEDED "adapter: qlora\n", ":5:10", "not supported yet");
     expect_error(NEEDED "device: cuda\nbf16: false\n", ":6:7", "exclude each other");
-    expect_error(NEEDED "load_in_4bit: true\n", ":5:1", "not supported yet");
+    expect_error(NEEDED "adapter: lora\nload_in_4bit: true\n", ":6:15", "contradict each other");
+    expect_error(NEEDED "adapter: qlora\nload_in_8bit: true\n", ":6:15", "goes with 4 bits");
+    expect_error(NEEDED "load_in_4bit: true\nload_in_8bit: true\n", ":6:15", "exclude");
+    expect_error(NEEDED "adapter: full\nload_in_8bit: true\n", ":6:15", "trained themselves");
+    expect_error(NEEDED "adapter: lora\nbnb_config_kwargs: {a: b}\n", ":6:20", "neither");
+    expect_error(NEEDED "adapter: qlora\nload_in_4bit: true\n"
+                        "bnb_config_kwargs: {bnb_4bit_quant_type: nf5}\n",
+                 ":7:42", "nf4 or fp4");
+    expect_error(NEEDED "adapter: qlora\nload_in_4bit: true\nbnb_config_kwargs: {bnb_4bit: 1}\n",
+                 ":7:21", "no key that ft knows");
     expect_error(NEEDED "embedding_lr: 1e-4\n", ":5:1", "not supported yet");
     expect_error(NEEDED "peft_trainable_token_indices: [1, x]\n", ":5:35", "whole numbers from 0");
     expect_error(NEEDED "peft_trainable_token_indices: {lm_head: a}\n", ":5:41",
@@ -194,7 +202,7 @@ CASE(switches_of_others_are_noticed)
                "early_stopping_patience:\nsaves_per_epoch: 1\nbf16: true\n";
     CHECK_INT(read_text(&c, text, sizeof text - 1), FT_OK);
     CHECK_HAS(ft_status_notices(), "these keys change nothing here: tf32, flash_attention, "
-                                   "wandb_project, load_in_8bit, fsdp, plugins, "
+                                   "wandb_project, fsdp, plugins, "
                                    "early_stopping_patience; not there yet, and the adapter is the "
                                    "same: saves_per_epoch");
     CHECK_HAS(ft_status_notices(), "fp32");
