@@ -35,7 +35,38 @@ static int method(struct ft_from *f, const struct ft_from_row *r, const struct f
 {
     if (n->kind != FT_YAML_SCALAR || strcmp(n->text, "lora") != 0)
         return refuse_value(n, "ft trains LoRA adapters only");
-    ft_from_put(f, r->to, "lora", NULL);
+    ft_from_put(f, r->to, ft_from_number(f, "quantization_bit", 16) == 4 ? "qlora" : "lora", NULL);
+    return FT_OK;
+}
+
+static int bits(struct ft_from *f, const struct ft_from_row *r, const struct ft_yaml *n)
+{
+    const double count = ft_from_number(f, r->key, 16);
+    if (count == 8)
+        ft_from_put(f, "load_in_8bit", "true", NULL);
+    else if (count != 4)
+        ft_from_note(f, n, "ft quantises to 4 or 8 bits");
+    if (count != 4)
+        return FT_OK;
+    ft_from_put(f, "load_in_4bit", "true", NULL);
+    ft_from_put(f, "bnb_config_kwargs",
+                ft_arena_format(
+                    &f->arena, "{bnb_4bit_quant_type: %s, bnb_4bit_use_double_quant: %s}",
+                    ft_from_word(f, "quantization_type", "nf4"),
+                    ft_from_get(f, "double_quantization") && !ft_from_is(f, "double_quantization")
+                        ? "false"
+                        : "true"),
+                NULL);
+    return FT_OK;
+}
+
+static int pissa(struct ft_from *f, const struct ft_from_row *r, const struct ft_yaml *n)
+{
+    bool on;
+    if (!ft_value_bool(n, &on))
+        return ft_value_refuse(r->key, n, "true or false");
+    if (on)
+        ft_from_put(f, r->to, "pissa", NULL);
     return FT_OK;
 }
 
@@ -548,9 +579,10 @@ static const struct ft_from_row rows[] = {
     {"use_rslora", ft_from_bool, "peft_use_rslora", NULL, NULL},
     {"adapter_name_or_path", adapter, "lora_model_dir", NULL, NULL},
     READ("create_new_adapter"),
-    LACKS("use_dora", "ft has no DoRA"),
-    LACKS("pissa_init", "ft has no PiSSA"),
-    LACKS("loraplus_lr_ratio", "ft has no LoRA+"),
+    {"use_dora", ft_from_bool, "peft_use_dora", NULL, NULL},
+    {"pissa_init", pissa, "peft_init_lora_weights", NULL, NULL},
+    {"loraplus_lr_ratio", ft_from_real, "loraplus_lr_ratio", NULL, NULL},
+    {"loraplus_lr_embedding", ft_from_real, "loraplus_lr_embedding", NULL, NULL},
     LACKS("additional_target", "ft trains no module in full"),
     LACKS("module_dropout", "of another method"),
     LACKS("use_llama_pro", OTHER_MODEL),
@@ -564,7 +596,9 @@ static const struct ft_from_row rows[] = {
     LACKS("use_eaft_loss", "ft's loss is plain cross-entropy"),
     LACKS("early_stopping_steps", "ft has no early stopping"),
     LACKS("use_swanlab", "ft writes metrics.jsonl, and calls no tracker"),
-    LACKS("quantization_bit", "ft trains on the weights as they are stored"),
+    {"quantization_bit", bits, NULL, NULL, NULL},
+    READ("quantization_type"),
+    READ("double_quantization"),
     LACKS("fp8", "ft computes in bf16 on a GPU, in fp32 on a CPU"),
     LACKS("rope_scaling", OTHER_MODEL),
     LACKS("shift_attn", OTHER_MODEL),
@@ -606,7 +640,7 @@ static const char same[] =
     "audio_sampling_rate badam_mask_mode badam_mode badam_start_block badam_switch_interval "
     "badam_switch_mode badam_update_ratio badam_verbose block_diag_attn buffer_size cache_dir "
     "compute_accuracy compute_dtype crop_to_patches data_shared_file_system device_map "
-    "disable_gradient_checkpointing do_sample double_quantization dpo_label_smoothing "
+    "disable_gradient_checkpointing do_sample dpo_label_smoothing "
     "eaft_alpha enable_liger_kernel enable_torch_profiler eval_num_beams eval_on_each_dataset "
     "export_device export_dir export_hub_model_id export_legacy_format "
     "export_quantization_bit export_quantization_dataset export_quantization_maxlen "
@@ -619,7 +653,7 @@ static const char same[] =
     "include_effective_tokens_per_second infer_backend infer_dtype init_special_tokens "
     "interleave_probs kt_expert_checkpoint_path kt_lora_expert_intermediate_size "
     "kt_lora_expert_num kt_use_lora_experts kt_weight_path kto_chosen_weight "
-    "kto_rejected_weight ld_alpha length_penalty loraplus_lr_embedding low_cpu_mem_usage "
+    "kto_rejected_weight ld_alpha length_penalty low_cpu_mem_usage "
     "master_addr master_port max_length max_new_tokens media_dir model_max_length "
     "ms_hub_token num_beams offload_folder oft_block_size oft_rank oft_target om_hub_token "
     "overwrite_cache pissa_convert pissa_iter plot_loss ppo_buffer_size ppo_epochs "
@@ -628,7 +662,7 @@ static const char same[] =
     "print_param_status profile_modules profiler_active_steps profiler_output_dir "
     "profiler_profile_memory profiler_record_shapes profiler_repeat profiler_wait_steps "
     "profiler_warmup_steps profiler_with_stack pure_bf16 quantization_device_map "
-    "quantization_method quantization_type ray_init_kwargs ref_model ref_model_adapters "
+    "quantization_method ray_init_kwargs ref_model ref_model_adapters "
     "ref_model_quantization_bit repetition_penalty reward_model reward_model_adapters "
     "reward_model_quantization_bit reward_model_type sglang_config sglang_lora_backend "
     "sglang_maxlen sglang_mem_fraction sglang_tp_size simpo_gamma skip_special_tokens "

@@ -20,7 +20,27 @@ static int use_peft(struct ft_from *f, const struct ft_from_row *r, const struct
         ft_hint("for an adapter with TRL's defaults, add 'use_peft: true' to %s", f->file);
         return FT_ECONFIG;
     }
-    ft_from_put(f, r->to, "lora", NULL);
+    ft_from_put(f, r->to, ft_from_is(f, "load_in_4bit") ? "qlora" : "lora", NULL);
+    return FT_OK;
+}
+
+static int four_bits(struct ft_from *f, const struct ft_from_row *r, const struct ft_yaml *n)
+{
+    FT_TRY(ft_from_bool(f, r, n));
+    if (ft_from_is(f, "load_in_4bit"))
+        ft_from_put(f, "bnb_config_kwargs",
+                    ft_arena_format(&f->arena,
+                                    "{bnb_4bit_quant_type: %s, bnb_4bit_use_double_quant: %s}",
+                                    ft_from_word(f, "bnb_4bit_quant_type", "nf4"),
+                                    ft_from_is(f, "use_bnb_nested_quant") ? "true" : "false"),
+                    NULL);
+    return FT_OK;
+}
+
+static int saved(struct ft_from *f, const struct ft_from_row *r, const struct ft_yaml *n)
+{
+    if (n->kind == FT_YAML_LIST && n->count)
+        ft_from_put(f, r->to, ft_from_list(f, n), NULL);
     return FT_OK;
 }
 
@@ -333,11 +353,13 @@ static const struct ft_from_row rows[] = {
     {"lora_dropout", ft_from_real, "lora_dropout", "0.05", NULL},
     {"lora_target_modules", targets, "lora_target_modules", "", NULL},
     {"use_rslora", ft_from_bool, "peft_use_rslora", NULL, NULL},
-    LACKS("use_dora", "ft has no DoRA"),
-    LACKS("lora_modules_to_save", "ft trains no module in full"),
+    {"use_dora", ft_from_bool, "peft_use_dora", NULL, NULL},
+    {"lora_modules_to_save", saved, "lora_modules_to_save", NULL, NULL},
     LACKS("lora_target_parameters", "ft adapts linear modules only"),
-    LACKS("load_in_4bit", "ft trains on the weights as they are stored"),
-    LACKS("load_in_8bit", "ft trains on the weights as they are stored"),
+    {"load_in_4bit", four_bits, "load_in_4bit", NULL, NULL},
+    {"load_in_8bit", ft_from_bool, "load_in_8bit", NULL, NULL},
+    READ("bnb_4bit_quant_type"),
+    READ("use_bnb_nested_quant"),
     {"learning_rate", ft_from_real, "learning_rate", "2e-5", NULL},
     {"logging_steps", NULL, NULL, "10", NULL},
     READ("dataset_name"),
@@ -365,10 +387,10 @@ static const struct ft_from_row rows[] = {
 };
 
 static const char same[] =
-    "activation_offloading attn_implementation bnb_4bit_quant_storage bnb_4bit_quant_type "
+    "activation_offloading attn_implementation bnb_4bit_quant_storage "
     "dataset_kwargs dataset_num_proc dataset_streaming dtype eval_packing ignore_bias_buffers "
     "lora_task_type model_init_kwargs pad_to_multiple_of pad_token padding_free "
-    "shuffle_dataset streaming torch_dtype trust_remote_code use_bnb_nested_quant";
+    "shuffle_dataset streaming torch_dtype trust_remote_code";
 
 static const char *const sure[] = {"dataset_name",
                                    "use_peft",

@@ -91,7 +91,8 @@ CASE(llamafactory_with_its_data)
     put(folder, "in.yaml",
         "### model\nmodel_name_or_path: org/absent\ntrust_remote_code: true\n\n### method\n"
         "stage: sft\ndo_train: true\nfinetuning_type: lora\nlora_rank: 8\nlora_target: all\n"
-        "use_dora: true\n\n### dataset\ndataset: identity, asked,shared\neval_dataset: named\n"
+        "use_galore: true\nuse_dora: true\nquantization_bit: 4\n\n### dataset\ndataset: identity, "
+        "asked,shared\neval_dataset: named\n"
         "template: qwen3_nothink\ncutoff_len: 1024\nmax_samples: 1000\nneat_packing: true\n"
         "mask_history: true\npreprocessing_num_workers: 16\n\n### output\noutput_dir: saves/x\n"
         "logging_steps: 10\nsave_steps: 500\nplot_loss: true\noverwrite_output_dir: true\n"
@@ -101,12 +102,12 @@ CASE(llamafactory_with_its_data)
         "resume_from_checkpoint: null\neval_strategy: steps\neval_steps: 500\n"
         "learning_rat: 5\n");
     convert();
-    LINES("base_model: org/absent", "adapter: lora", "lora_r: 8", "lora_alpha: 16",
-          "lora_target_linear: true", "sequence_len: 1024", "excess_length_strategy: truncate",
-          "sample_packing: true", "micro_batch_size: 1", "gradient_accumulation_steps: 8",
-          "learning_rate: 1.0e-4", "num_epochs: 3", "lr_scheduler: cosine", "warmup_ratio: 0.1",
-          "eval_steps: 500", "logging_steps: 10", "output_dir: saves/x",
-          "overwrite_output_dir: true");
+    LINES("base_model: org/absent", "adapter: qlora", "load_in_4bit: true", "peft_use_dora: true",
+          "lora_r: 8", "lora_alpha: 16", "lora_target_linear: true", "sequence_len: 1024",
+          "excess_length_strategy: truncate", "sample_packing: true", "micro_batch_size: 1",
+          "gradient_accumulation_steps: 8", "learning_rate: 1.0e-4", "num_epochs: 3",
+          "lr_scheduler: cosine", "warmup_ratio: 0.1", "eval_steps: 500", "logging_steps: 10",
+          "output_dir: saves/x", "overwrite_output_dir: true");
     LINES("datasets:\n  - path: data/identity.json\n    split: \"train[:1000]\"\n"
           "    type: instruction\n  - path: data/asked.jsonl\n    split: \"train[:1000]\"\n"
           "    type: instruction\n    field_instruction: question\n    field_input: not_read\n"
@@ -120,8 +121,9 @@ CASE(llamafactory_with_its_data)
           "    type: chat_template\n    field_messages: turns\n"
           "    message_property_mappings: {role: who, content: what}\n"
           "    roles: {user: [client], assistant: [agent, function_call]}");
-    COMMENTS("Made by ft init from in.yaml, a config of LLaMA-Factory's", "use_dora: true: ft has",
-             "mask_history: true: there only", "save_steps: 500: ft writes the adapter at the end",
+    COMMENTS("Made by ft init from in.yaml, a config of LLaMA-Factory's",
+             "use_galore: true: another", "mask_history: true: there only",
+             "save_steps: 500: ft writes the adapter at the end",
              "learning_rat: 5: not a key of LLaMA-Factory's", "no system_tag",
              "LLaMA-Factory's default: twice the rank");
     CHECK(!strstr(shell_output, "resume_from_checkpoint") && !strstr(shell_output, "report_to"));
@@ -184,7 +186,7 @@ CASE(llamafactory_templates_are_compared_by_rendering)
         put(folder, "model/tokenizer_config.json", text);
         snprintf(text, sizeof text,
                  "model_name_or_path: model\ntemplate: %s\ndataset: identity\noutput_dir: out\n"
-                 "use_dora: true\n",
+                 "use_galore: true\n",
                  cases[i].template);
         put(folder, "in.yaml", text);
         convert();
@@ -256,14 +258,17 @@ CASE(trl_left_to_its_defaults)
           "  - path: json\n    data_files: [pc.jsonl]\n    type: prompt_completion",
           "  - path: org/chats\n    name: en\n    type: chat_template\n    train_on_inputs: true",
           "val_set_size: 0.05", "learning_rate: 2e-5", "lr_scheduler: linear", "num_epochs: 3");
-    COMMENTS("fraction: 0.5", "load_in_4bit: true: ft trains on the weights",
-             "env: {\"WANDB_MODE\": \"offline\"}", "no limit there: the model's own");
+    LINES("adapter: qlora", "load_in_4bit: true",
+          "bnb_config_kwargs: {bnb_4bit_quant_type: nf4, bnb_4bit_use_double_quant: false}");
+    COMMENTS("fraction: 0.5", "env: {\"WANDB_MODE\": \"offline\"}",
+             "no limit there: the model's own");
     put(folder, "in.yaml",
         "model_name_or_path: model\nuse_peft: true\ndataset_text_field: content\ndatasets:\n"
         "  - {path: json, data_files: [text.jsonl]}\noutput_dir: out\nmax_seq_length: 512\n"
-        "use_dora: true\n");
+        "use_dora: true\nlora_modules_to_save: [lm_head]\nrouter_aux_loss_coef: 0.1\n");
     convert();
-    LINES("    type: completion\n    field: content", "sequence_len: 512");
+    LINES("    type: completion\n    field: content", "sequence_len: 512", "peft_use_dora: true",
+          "lora_modules_to_save: [lm_head]");
     refused(folder, "model_name_or_path: model\ndataset_name: chat\n", "'use_peft' is not true");
     refused(folder, "model_name_or_path: model\nuse_peft: true\nlora_r: 8\n",
             "has neither 'dataset_name' nor 'datasets'");
