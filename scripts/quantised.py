@@ -33,6 +33,100 @@ def int8(name, w):
             F.int8_vectorwise_dequant(codes, scale))
 
 
+def fp8(block, scale_dtype=torch.float32):
+    """quant_method fp8; block None: compressed-tensors', a scale a row."""
+    def quantise(name, w):
+        w = w.float()
+        rows, cols = block or (1, w.shape[1])
+        down, across = -(-w.shape[0] // rows), -(-w.shape[1] // cols)
+        scale = torch.zeros(down, across)
+        full = torch.zeros_like(w)
+        for i in range(down):
+            for j in range(across):
+                part = slice(i * rows, (i + 1) * rows), slice(j * cols, (j + 1) * cols)
+                scale[i, j] = (w[part].abs().max().clamp(min=1e-12) / 448).to(scale_dtype).float()
+                full[part] = scale[i, j]
+        codes = (w / full).clamp(-448, 448).to(torch.float8_e4m3fn)
+        module = name.removesuffix(".weight")
+        suffix = "weight_scale_inv" if block else "weight_scale"
+        return {name: codes, f"{module}.{suffix}": scale.to(scale_dtype)}, codes.float() * full
+    return quantise
+
+
+def codes_of(w, group, symmetric):
+    """Codes 0..15 (rows, cols), scales and zeros (rows, groups) of groups of columns."""
+    parts = w.float().reshape(w.shape[0], -1, group)
+    if symmetric:
+        scale = (parts.abs().amax(-1) / 7).clamp(min=1e-6)
+        zero = torch.full_like(scale, 8)
+    else:
+        low, high = parts.amin(-1).clamp(max=0), parts.amax(-1).clamp(min=0)
+        scale = ((high - low) / 15).clamp(min=1e-6)
+        zero = (-low / scale).round().clamp(1, 15)
+    scale = scale.half().float()
+    codes = (parts / scale[..., None] + zero[..., None]).round().clamp(0, 15)
+    return codes.reshape(w.shape).int(), scale, zero.int()
+
+
+def value_of(codes, scale, zero, groups):
+    return (codes - zero[:, groups]).float() * scale[:, groups]
+
+
+def ct_int4(group, symmetric):
+    def quantise(name, w):
+        from compressed_tensors.compressors import pack_to_int32, unpack_from_int32
+        codes, scale, zero = codes_of(w, group or w.shape[1], symmetric)
+        module = name.removesuffix(".weight")
+        tensors = {f"{module}.weight_packed": pack_to_int32((codes - 8).to(torch.int8), 4),
+                   f"{module}.weight_scale": scale.half(), f"{module}.weight_shape": torch.tensor(w.shape)}
+        back = unpack_from_int32(tensors[f"{module}.weight_packed"], 4, w.shape)
+        if not symmetric:
+            tensors[f"{module}.weight_zero_point"] = pack_to_int32((zero - 8).to(torch.int8), 4, packed_dim=0)
+        groups = torch.arange(w.shape[1]) // (group or w.shape[1])
+        return tensors, (back.float() - (zero - 8)[:, groups].float()) * scale[:, groups]
+    return quantise
+
+
+def words(x, order=range(8)):
+    """Eight codes of the last dimension a word."""
+    x = x.reshape(*x.shape[:-1], -1, 8).long()
+    out = sum(x[..., c] << (4 * at) for c, at in enumerate(order))
+    return torch.where(out >= 1 << 31, out - (1 << 32), out).int()
+
+
+def gptq(group, act_order=False, version=1):
+    def quantise(name, w):
+        groups = torch.arange(w.shape[1]) // group
+        if act_order:
+            groups = groups[torch.randperm(w.shape[1], generator=torch.Generator().manual_seed(len(name)))]
+        by_group = torch.argsort(groups, stable=True)
+        codes, scale, zero = codes_of(w[:, by_group], group, False)
+        codes = codes[:, torch.argsort(by_group)]
+        module = name.removesuffix(".weight")
+        # words run down the columns of (cols, rows)
+        qweight = words(codes.T.reshape(-1, 8, w.shape[0]).transpose(1, 2)).squeeze(-1)
+        return ({f"{module}.qweight": qweight, f"{module}.qzeros": words((zero - version).T),
+                 f"{module}.scales": scale.T.half().contiguous(), f"{module}.g_idx": groups.int()},
+                value_of(codes, scale, zero, groups))
+    return quantise
+
+
+def awq(group):
+    def quantise(name, w):
+        codes, scale, zero = codes_of(w, group, False)
+        module = name.removesuffix(".weight")
+        order = [0, 4, 1, 5, 2, 6, 3, 7]
+        return ({f"{module}.qweight": words(codes.T.contiguous(), order), f"{module}.qzeros": words(zero.T, order),
+                 f"{module}.scales": scale.T.half().contiguous()},
+                value_of(codes, scale, zero, torch.arange(w.shape[1]) // group))
+    return quantise
+
+
+def ct_config(form, **weights):
+    return dict(quant_method="compressed-tensors", format=form, ignore=["lm_head"], quantization_status="compressed",
+                config_groups={"group_0": dict(targets=["Linear"], weights=weights)})
+
+
 def bnb_config(**more):
     return dict(quant_method="bitsandbytes", llm_int8_threshold=6.0, llm_int8_skip_modules=None, **more)
 
@@ -43,6 +137,18 @@ KINDS = {
     "fp4": (bnb_config(load_in_4bit=True, load_in_8bit=False, bnb_4bit_quant_type="fp4",
                        bnb_4bit_use_double_quant=False), bnb4("fp4", False, 128)),
     "int8": (bnb_config(load_in_4bit=False, load_in_8bit=True), int8),
+    "fp8": (dict(quant_method="fp8", activation_scheme="dynamic", weight_block_size=[16, 24]), fp8((16, 24))),
+    "fp8-128": (dict(quant_method="fp8", weight_block_size=[128, 128]), fp8((128, 128), torch.bfloat16)),
+    "ct-fp8": (ct_config("float-quantized", num_bits=8, type="float", strategy="channel", symmetric=True),
+               fp8(None, torch.bfloat16)),
+    "ct-int4": (ct_config("pack-quantized", num_bits=4, type="int", strategy="group", group_size=8,
+                          symmetric=True), ct_int4(8, True)),
+    "ct-int4-zeros": (ct_config("pack-quantized", num_bits=4, type="int", strategy="channel", symmetric=False),
+                      ct_int4(None, False)),
+    "gptq": (dict(quant_method="gptq", bits=4, group_size=8, desc_act=False, sym=False), gptq(8)),
+    "gptq-order": (dict(quant_method="gptq", bits=4, group_size=16, desc_act=True, checkpoint_format="gptq_v2"),
+                   gptq(16, True, 0)),
+    "awq": (dict(quant_method="awq", bits=4, group_size=16, zero_point=True, version="gemm"), awq(16)),
 }
 
 

@@ -53,6 +53,40 @@ static void int8_rows(float *out, const struct ft_planes *q, int64_t row, int64_
         out[i] = (float)codes[i] * scale * 7.874015718698502e-3f;
 }
 
+static int64_t groups_of(const struct ft_planes *q)
+{
+    return (q->cols + q->block - 1) / q->block;
+}
+
+static void fp8_blocks(float *out, const struct ft_planes *q, int64_t row, int64_t col, int64_t n)
+{
+    const uint8_t *codes = (const uint8_t *)q->p[FT_CODES] + row * q->cols + col;
+    const float *scales = (const float *)q->p[FT_SCALES] + row * groups_of(q);
+    for (int64_t i = 0, run; i < n; i += run) {
+        const int64_t block = (col + i) / q->block, end = (block + 1) * q->block - col;
+        const float scale = scales[block];
+        run = (end < n ? end : n) - i;
+        for (int64_t k = i; k < i + run; k++)
+            out[k] = ft_e4m3(codes[k]) * scale;
+    }
+}
+
+static void int4_groups(float *out, const struct ft_planes *q, int64_t row, int64_t col, int64_t n)
+{
+    const uint8_t *codes = (const uint8_t *)q->p[FT_CODES] + row * ((q->cols + 1) / 2);
+    const float *scales = (const float *)q->p[FT_SCALES] + row * groups_of(q);
+    const uint8_t *zeros = (const uint8_t *)q->p[FT_ZEROS] + row * groups_of(q);
+    const int32_t *groups = q->p[FT_GROUPS];
+    for (int64_t i = 0; i < n;) { /* columns of one group mostly follow each other */
+        const int32_t group = groups[col + i];
+        const float scale = scales[group];
+        const int zero = zeros[group];
+        for (; i < n && groups[col + i] == group; i++)
+            out[i] =
+                (float)((codes[(col + i) / 2] >> ((col + i) % 2 * 4) & 15) - zero) * scale;
+    }
+}
+
 void K(widen)(float *out, const struct ft_planes *q, int64_t row, int64_t col, int64_t n)
 {
     const int64_t at = row * q->cols + col;
@@ -63,6 +97,12 @@ void K(widen)(float *out, const struct ft_planes *q, int64_t row, int64_t col, i
         return;
     case FT_INT8_ROWS:
         int8_rows(out, q, row, at, n);
+        return;
+    case FT_FP8_BLOCKS:
+        fp8_blocks(out, q, row, col, n);
+        return;
+    case FT_INT4_GROUPS:
+        int4_groups(out, q, row, col, n);
         return;
     default:
         return; /* ft_op_check admits no other */

@@ -86,6 +86,12 @@ FT_DEVICE bf16 ft_to_bf16(float f)
         return bf16{0x7fff};
     return bf16{(uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16)};
 }
+FT_DEVICE float ft_from_bits(uint32_t u)
+{
+    float f;
+    memcpy(&f, &u, sizeof f);
+    return f;
+}
 FT_DEVICE void ft_store16(void *p, const uint32_t v[4])
 {
     memcpy(p, v, 16);
@@ -177,6 +183,10 @@ FT_DEVICE float ft_to_float(bf16 h)
 FT_DEVICE bf16 ft_to_bf16(float f)
 {
     return bf16{__bfloat16_as_ushort(__float2bfloat16_rn(f))};
+}
+FT_DEVICE float ft_from_bits(uint32_t u)
+{
+    return __uint_as_float(u);
 }
 /* 16 bytes at once; the compiler cuts a plain store of a struct into four. */
 FT_DEVICE void ft_store16(void *p, const uint32_t v[4])

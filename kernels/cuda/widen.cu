@@ -4,6 +4,13 @@
 
 enum { THREADS = 128 };
 
+/* As ft_e4m3. */
+FT_DEVICE float e4m3(uint8_t code)
+{
+    const float magnitude = ft_from_bits((uint32_t)(code & 0x7f) << 20) * 0x1p120f;
+    return code & 0x80 ? -magnitude : magnitude;
+}
+
 FT_DEVICE float bnb4_scale(const struct ft_planes &q, int64_t block)
 {
     if (q.dtype == FT_BNB4)
@@ -45,6 +52,31 @@ FT_DEVICE void int8_rows(float out[V], const struct ft_planes &q, int64_t row, i
     }
 }
 
+template <int V>
+FT_DEVICE void fp8_blocks(float out[V], const struct ft_planes &q, int64_t row, int64_t c)
+{
+    const uint8_t *codes = (const uint8_t *)q.p[FT_CODES] + row * q.cols + c;
+    const float *scales = (const float *)q.p[FT_SCALES] + row * ((q.cols + q.block - 1) / q.block);
+    const uint64_t eight = V == 8 ? *(const uint64_t *)codes : codes[0];
+    FT_UNROLL
+    for (int i = 0; i < V; i++)
+        out[i] = e4m3((uint8_t)(eight >> (8 * i))) * scales[(c + i) / q.block];
+}
+
+template <int V>
+FT_DEVICE void int4_groups(float out[V], const struct ft_planes &q, int64_t row, int64_t c)
+{
+    const int64_t n = (q.cols + q.block - 1) / q.block;
+    const uint8_t *codes = (const uint8_t *)q.p[FT_CODES] + row * ((q.cols + 1) / 2) + c / 2;
+    const float *scales = (const float *)q.p[FT_SCALES] + row * n;
+    const uint8_t *zeros = (const uint8_t *)q.p[FT_ZEROS] + row * n;
+    const int32_t *groups = (const int32_t *)q.p[FT_GROUPS] + c;
+    const uint32_t eight = V == 8 ? *(const uint32_t *)codes : codes[0] >> (c % 2 * 4);
+    FT_UNROLL
+    for (int i = 0; i < V; i++)
+        out[i] = (float)((int)(eight >> (4 * i) & 15) - zeros[groups[i]]) * scales[groups[i]];
+}
+
 /* V columns a thread. */
 template <int V> FT_KERNEL(THREADS) widen(struct ft_mark mark, struct ft_planes q, struct ft_rows y)
 {
@@ -63,8 +95,14 @@ template <int V> FT_KERNEL(THREADS) widen(struct ft_mark mark, struct ft_planes 
     case FT_BNB4_NESTED:
         bnb4<V>(out, q, code, at);
         break;
-    default: /* FT_INT8_ROWS */
+    case FT_INT8_ROWS:
         int8_rows<V>(out, q, row, at);
+        break;
+    case FT_FP8_BLOCKS:
+        fp8_blocks<V>(out, q, row, c);
+        break;
+    default: /* FT_INT4_GROUPS */
+        int4_groups<V>(out, q, row, c);
         break;
     }
     ft_store<V>(y.p + row * y.ld + c, out);

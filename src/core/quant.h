@@ -11,14 +11,19 @@ enum { FT_PLANES = 6, FT_NESTED_BLOCK = 256 };
 
 /* What a format's planes are, in their order. n = rows cols, nb = ceil(n / block). */
 enum {
-    FT_CODES, /* BNB4: U8 (ceil(n/2)), the high half first. INT8_ROWS: I8 (n) */
-    /* INT8_ROWS: F32 (rows), what 127 stands for. BNB4: F32 (nb); BNB4_NESTED: U8 (nb), numbers in
-     * FT_SECOND_CODE */
+    /* BNB4: U8 (ceil(n/2)), the high half first. INT8_ROWS: I8 (n). FP8_BLOCKS: E4M3 (n).
+     * INT4_GROUPS: U8 (rows, ceil(cols/2)), the low half first */
+    FT_CODES,
+    /* BNB4: F32 (nb); BNB4_NESTED: U8 (nb), numbers in FT_SECOND_CODE. INT8_ROWS: F32 (rows), what
+     * 127 stands for. FP8_BLOCKS, INT4_GROUPS: F32 (rows, ceil(cols/block)) */
     FT_SCALES,
     FT_CODE,        /* BNB4: F32 (16), what a code stands for */
     FT_SECOND,      /* BNB4_NESTED: F32 (ceil(nb/256)), the scales' scales */
     FT_SECOND_CODE, /* BNB4_NESTED: F32 (256) */
     FT_OFFSET,      /* BNB4_NESTED: F32 (1), added to the scales */
+    /* INT4_GROUPS: U8 (rows, ceil(cols/block)), the code of zero; I32 (cols), a column's group */
+    FT_ZEROS = FT_CODE,
+    FT_GROUPS = FT_SECOND,
 };
 
 static inline bool ft_is_quant(enum ft_dtype d)
@@ -52,9 +57,31 @@ static inline void ft_plane_bytes(const struct ft_tensor *t, size_t out[FT_PLANE
         out[FT_CODES] = n;
         out[FT_SCALES] = 4 * (size_t)t->rows;
         return;
+    case FT_FP8_BLOCKS:
+        out[FT_CODES] = n;
+        out[FT_SCALES] = 4 * (size_t)t->rows * ft_blocks_of((size_t)t->cols, (size_t)t->block);
+        return;
+    case FT_INT4_GROUPS:
+        out[FT_CODES] = (size_t)t->rows * ft_blocks_of((size_t)t->cols, 2);
+        out[FT_ZEROS] = (size_t)t->rows * ft_blocks_of((size_t)t->cols, (size_t)t->block);
+        out[FT_SCALES] = 4 * out[FT_ZEROS];
+        out[FT_GROUPS] = 4 * (size_t)t->cols;
+        return;
     default:
         return;
     }
+}
+
+/* An E4M3 number, which is no NaN: its exponent and fraction moved into place, then scaled. */
+static inline float ft_e4m3(uint8_t code)
+{
+    union {
+        uint32_t u;
+        float f;
+    } v;
+    v.u = (uint32_t)(code & 0x7f) << 20;
+    v.f *= 0x1p120f;
+    return code & 0x80 ? -v.f : v.f;
 }
 
 /* A matrix with the addresses of its planes. */

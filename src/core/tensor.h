@@ -23,7 +23,9 @@
 #define FT_QUANTS(X)                                                                               \
     X(BNB4, "4-bit")                                                                               \
     X(BNB4_NESTED, "4-bit, double quantisation")                                                   \
-    X(INT8_ROWS, "8-bit")
+    X(INT8_ROWS, "8-bit")                                                                          \
+    X(FP8_BLOCKS, "FP8")                                                                           \
+    X(INT4_GROUPS, "4-bit groups")
 
 enum ft_dtype {
 #define X(name, size, st) FT_##name,

@@ -131,6 +131,13 @@ struct ft_layer {
     int module[FT_KINDS]; /* indices of its modules; -1: none */
 };
 
+/* From quantization_config, as far as the tensors do not show it. */
+struct ft_quantised_said {
+    int64_t group;    /* GPTQ, AWQ: columns that share a scale, -1: all */
+    int zero;         /* GPTQ: what is added to the zeros */
+    int64_t block[2]; /* FP8 */
+};
+
 struct ft_model {
     struct ft_arena arena;
     char *folder;
@@ -147,6 +154,7 @@ struct ft_model {
     struct ft_norm_weights final_norm;
     struct ft_layer *layers;
     const char *quantised;              /* quant_method of the folder; NULL: it is not */
+    struct ft_quantised_said said;      /* what its configuration says besides */
     const char *in_file;                /* the prefix of its tensors in the files */
     const char *embed_name, *head_name; /* their tensors */
 };

@@ -108,9 +108,11 @@ int ft_model_find_tensors(struct ft_model *m)
                 w->file = m->files[f];
             }
         }
-        if (!w->entry)
+        if (ft_quantised_open(m, w))
+            rc = FT_EDATA;
+        else if (!w->entry)
             rc = ft_fail_at(in_folder(m), FT_EDATA, "tensor '%s' is missing", w->name);
-        else if (ft_quantised_open(m, w) || (!w->way && check_weight(w)))
+        else if (!w->way && check_weight(w))
             rc = FT_EDATA;
         else
             w->dtype = w->entry->dtype;
