@@ -61,8 +61,9 @@ def codes_of(w, group, symmetric):
         zero = torch.full_like(scale, 8)
     else:
         low, high = parts.amin(-1).clamp(max=0), parts.amax(-1).clamp(min=0)
+        low[::3] = 0  # so that some zeros are 0
         scale = ((high - low) / 15).clamp(min=1e-6)
-        zero = (-low / scale).round().clamp(1, 15)
+        zero = (-low / scale).round().clamp(0, 15)
     scale = scale.half().float()
     codes = (parts / scale[..., None] + zero[..., None]).round().clamp(0, 15)
     return codes.reshape(w.shape).int(), scale, zero.int()
@@ -105,7 +106,7 @@ def gptq(group, act_order=False, version=1):
         module = name.removesuffix(".weight")
         # words run down the columns of (cols, rows)
         qweight = words(codes.T.reshape(-1, 8, w.shape[0]).transpose(1, 2)).squeeze(-1)
-        return ({f"{module}.qweight": qweight, f"{module}.qzeros": words((zero - version).T),
+        return ({f"{module}.qweight": qweight, f"{module}.qzeros": words(((zero - version) & 15).T),
                  f"{module}.scales": scale.T.half().contiguous(), f"{module}.g_idx": groups.int()},
                 value_of(codes, scale, zero, groups))
     return quantise

@@ -231,8 +231,8 @@ static int load_both(const struct ft_model *m, const struct ft_weight *w, bool a
     for (int64_t g = 0; g < n; g++)
         for (int64_t r = 0; r < w->rows; r++) {
             const int at = awq ? awq_place[r % 8] : (int)(r % 8);
-            zeros[r * n + g] =
-                (uint8_t)(nibble(words, g * (w->rows / 8) + r / 8, at) + (awq ? 0 : m->said.zero));
+            const int zero = nibble(words, g * (w->rows / 8) + r / 8, at);
+            zeros[r * n + g] = (uint8_t)((zero + (awq ? 0 : m->said.zero)) & 15);
         }
     ft_free(words);
     FT_TRY(ft_alloc(&numbers, (size_t)(w->rows * n), sizeof *numbers));
