@@ -260,3 +260,45 @@ CASE(products_through_masks_match_doubles)
 {
     each_backend(masked_case);
 }
+
+/* A quantised weight is the weight that it stands for: to the bit, but for bf16 on a device, where
+ * both are rounded alike. */
+static void quant_case(struct bench *b)
+{
+    static const struct {
+        enum ft_dtype dtype;
+        int block;
+    } formats[] = {{FT_BNB4, 64},     {FT_BNB4_NESTED, 32}, {FT_BNB4_NESTED, 64},
+                   {FT_INT8_ROWS, 0}, {FT_FP8_BLOCKS, 24},  {FT_INT4_GROUPS, 16}};
+    for (size_t f = 0; f < sizeof formats / sizeof *formats; f++)
+        EACH_SHAPE(s)
+        {
+            const int64_t *n = shapes[s];
+            b->live = n[0];
+            struct ft_tensor *q = random_quant(n[2], n[1], formats[f].dtype, formats[f].block, 3);
+            struct ft_tensor *w = widened(q), *x = random_tensor(b, n[1], 1);
+            struct ft_tensor *dy = random_tensor(b, n[2], 2), *y = empty_tensor(b, n[2]);
+            struct ft_tensor *z = empty_tensor(b, n[2]), *dx = empty_tensor(b, n[1]);
+            struct ft_tensor *dz = empty_tensor(b, n[1]);
+            run_op(b, FT_OP_linear,
+                   &(union ft_op_args){.linear = {.x = x, .w = q, .y = y, .alpha = 2}});
+            run_op(b, FT_OP_linear,
+                   &(union ft_op_args){.linear = {.x = x, .w = w, .y = z, .alpha = 2}});
+            run_op(b, FT_OP_linear_dx,
+                   &(union ft_op_args){.linear_dx = {.dy = dy, .w = q, .dx = dx, .alpha = 2}});
+            run_op(b, FT_OP_linear_dx,
+                   &(union ft_op_args){.linear_dx = {.dy = dy, .w = w, .dx = dz, .alpha = 2}});
+            if (!same_bits(b, y, z) || !same_bits(b, dx, dz))
+                check_fail(ft_dtype_name(q->dtype), (int)s,
+                           "%s: another product than with what it "
+                           "stands for",
+                           b->backend->isa);
+            check_poison(b, y);
+            drop_tensors();
+        }
+}
+
+CASE(quantised_weights_are_what_they_stand_for)
+{
+    each_backend(quant_case);
+}

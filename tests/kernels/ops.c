@@ -1,6 +1,7 @@
 #include "tests/kernels/ops.h"
 
 #include "core/mem.h"
+#include "core/quant.h"
 #include "core/status.h"
 
 enum { SPARE = 3 }; /* rows behind the live ones; on a device as many again behind the bucket */
@@ -73,6 +74,58 @@ struct ft_tensor *random_weight(int64_t rows, int64_t cols, enum ft_dtype dtype,
     struct ft_tensor *t = make(rows, cols, on_device ? FT_BF16 : dtype, FT_FIXED, true);
     randomise(t, rows, seed);
     return t;
+}
+
+struct ft_tensor *random_quant(int64_t rows, int64_t cols, enum ft_dtype dtype, int block,
+                               uint32_t seed)
+{
+    struct ft_tensor *t = make(rows, cols, FT_U8, FT_FIXED, false);
+    struct ft_rng rng = ft_rng_init(7, FT_RNG_TEST, seed, (uint32_t)dtype);
+    size_t bytes[FT_PLANES];
+    t->dtype = dtype;
+    t->block = block;
+    ft_free(t->data);
+    FT_ASSERT(ft_alloc(&t->data, ft_tensor_bytes(t), 1) == FT_OK);
+    const struct ft_planes q = ft_planes_of(t);
+    ft_plane_bytes(t, bytes);
+    for (int i = 0; i < FT_PLANES; i++) {
+        const bool numbers = i != FT_CODES && !(dtype == FT_BNB4_NESTED && i == FT_SCALES) &&
+                             !(dtype == FT_INT4_GROUPS && i != FT_SCALES);
+        for (size_t k = 0; k < bytes[i] && !numbers; k++) /* no NaN among the codes of FP8 */
+            ((uint8_t *)q.p[i])[k] =
+                (uint8_t)(ft_rng_u32(&rng) & (dtype == FT_FP8_BLOCKS ? 0xb7 : 0xff));
+        for (size_t k = 0; k < bytes[i] / 4 && numbers; k++)
+            ((float *)q.p[i])[k] = (2 * ft_rng_f32(&rng) - 1) / 8;
+    }
+    for (int64_t c = 0; dtype == FT_INT4_GROUPS && c < cols; c++)
+        ((int32_t *)q.p[FT_GROUPS])[c] = (int32_t)((c + (c > 9)) % cols / block);
+    return t;
+}
+
+struct ft_tensor *widened(const struct ft_tensor *w)
+{
+    struct ft_tensor *y = make(w->rows, w->cols, on_device ? FT_BF16 : FT_F32, FT_FIXED, true);
+    const struct ft_backend *b;
+    float *row;
+    FT_ASSERT(ft_cpu_backend(&b, "generic") == FT_OK);
+    FT_ASSERT(ft_alloc(&row, (size_t)w->cols, sizeof *row) == FT_OK);
+    for (int32_t r = 0; r < w->rows; r++) {
+        struct ft_tensor id = {.data = &r, .rows = 1, .cols = 1, .dtype = FT_I32};
+        struct ft_tensor out = {.data = row, .rows = 1, .cols = w->cols, .dtype = FT_F32};
+        struct ft_pool *pool;
+        FT_ASSERT(ft_pool_new(&pool, 1) == FT_OK);
+        const struct ft_kernel_ctx ctx = {.backend = b, .pool = pool};
+        b->ops[FT_OP_embed](&ctx,
+                            &(union ft_op_args){.embed = {.ids = &id,
+                                                          .w = (struct ft_tensor *)(uintptr_t)w,
+                                                          .y = &out,
+                                                          .scale = 1}});
+        ft_pool_free(pool);
+        for (int64_t c = 0; c < w->cols; c++)
+            put(y, r, c, (double)row[c]);
+    }
+    ft_free(row);
+    return y;
 }
 
 struct ft_tensor *random_master(int64_t rows, int64_t cols, uint32_t seed)

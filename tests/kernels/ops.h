@@ -31,6 +31,10 @@ void each_host_backend(void (*body)(struct bench *b));
 /* Random values in [-1, 1), rounded to the dtype; activations have spare rows behind. */
 struct ft_tensor *random_tensor(const struct bench *b, int64_t cols, uint32_t seed);
 struct ft_tensor *random_weight(int64_t rows, int64_t cols, enum ft_dtype dtype, uint32_t seed);
+/* Random planes; and what they stand for. */
+struct ft_tensor *random_quant(int64_t rows, int64_t cols, enum ft_dtype dtype, int block,
+                               uint32_t seed);
+struct ft_tensor *widened(const struct ft_tensor *w);
 struct ft_tensor *random_master(int64_t rows, int64_t cols, uint32_t seed); /* f32 everywhere */
 struct ft_tensor *empty_tensor(const struct bench *b, int64_t cols);
 struct ft_tensor *empty_sums(const struct bench *b, int64_t cols); /* f32 everywhere */
