@@ -1,4 +1,5 @@
 /* What quantised matrices stand for, in f32: bit for bit what the format's own library gives. */
+#include "kernels/blocks.h"
 #include "kernels/cpu/cpu.h"
 
 typedef float v8 __attribute__((vector_size(32)));
@@ -82,8 +83,26 @@ static void int4_groups(float *out, const struct ft_planes *q, int64_t row, int6
         const float scale = scales[group];
         const int zero = zeros[group];
         for (; i < n && groups[col + i] == group; i++)
-            out[i] =
-                (float)((codes[(col + i) / 2] >> ((col + i) % 2 * 4) & 15) - zero) * scale;
+            out[i] = (float)((codes[(col + i) / 2] >> ((col + i) % 2 * 4) & 15) - zero) * scale;
+    }
+}
+
+/* GGUF's types, 8 elements at a time. */
+static void blocks(float *out, const struct ft_planes *q, int64_t at, int64_t n)
+{
+    const struct ft_block_size size = ft_block_size(q->dtype);
+    const uint8_t *codes = q->p[FT_CODES];
+    while (n > 0) {
+        const int from = (int)(at % 8), count = n < 8 - from ? (int)n : 8 - from;
+        const int within = (int)(at % size.elements) / 8 * 8;
+        float eight[8];
+        ft_block_run(count == 8 ? out : eight, q->dtype, codes + at / size.elements * size.bytes,
+                     within);
+        if (count < 8)
+            memcpy(out, eight + from, (size_t)count * sizeof *out);
+        out += count;
+        at += count;
+        n -= count;
     }
 }
 
@@ -105,6 +124,7 @@ void K(widen)(float *out, const struct ft_planes *q, int64_t row, int64_t col, i
         int4_groups(out, q, row, col, n);
         return;
     default:
-        return; /* ft_op_check admits no other */
+        blocks(out, q, at, n);
+        return;
     }
 }

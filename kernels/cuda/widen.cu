@@ -2,6 +2,11 @@
  * 16 bytes are written a thread. A format is a case of `element`. */
 #include "kernels/cuda/widen.h"
 
+#ifndef FT_HOST_BUILD
+#define FT_BLOCK FT_DEVICE
+#endif
+#include "kernels/blocks.h"
+
 enum { THREADS = 128 };
 
 /* As ft_e4m3. */
@@ -78,13 +83,15 @@ FT_DEVICE void int4_groups(float out[V], const struct ft_planes &q, int64_t row,
 }
 
 /* V columns a thread. */
-template <int V> FT_KERNEL(THREADS) widen(struct ft_mark mark, struct ft_planes q, struct ft_rows y)
+template <int V>
+FT_KERNEL(THREADS)
+widen(struct ft_mark mark, struct ft_planes q, struct ft_block_size size, struct ft_rows y)
 {
     ft_begin(mark);
     FT_SHARED(float, code);
     const int64_t row = ft_block_x(), c = ((int64_t)ft_block_y() * THREADS + ft_thread()) * V;
     const int64_t at = row * q.cols + c;
-    float out[V];
+    float out[V] = {};
     if (q.p[FT_CODE] && ft_thread() < 16)
         code[ft_thread()] = ((const float *)q.p[FT_CODE])[ft_thread()];
     ft_sync_block();
@@ -101,8 +108,14 @@ template <int V> FT_KERNEL(THREADS) widen(struct ft_mark mark, struct ft_planes 
     case FT_FP8_BLOCKS:
         fp8_blocks<V>(out, q, row, c);
         break;
-    default: /* FT_INT4_GROUPS */
+    case FT_INT4_GROUPS:
         int4_groups<V>(out, q, row, c);
+        break;
+    default: /* GGUF's, whose rows are whole blocks */
+        if (V == 8)
+            ft_block_run(out, q.dtype,
+                         (const uint8_t *)q.p[FT_CODES] + at / size.elements * size.bytes,
+                         (int)(at % size.elements));
         break;
     }
     ft_store<V>(y.p + row * y.ld + c, out);
@@ -127,11 +140,12 @@ struct ft_tensor ft_widened(const struct ft_kernel_ctx *ctx, const struct ft_ten
     y.data = room;
     y.ld = widened_ld(w);
     const struct ft_planes q = ft_planes_of(w);
+    const struct ft_block_size size = ft_block_size(w->dtype);
     const int v = w->cols % 8 ? 1 : 8;
     const struct ft_grid grid = {w->rows, (int)((w->cols / v + THREADS - 1) / THREADS), 1};
     if (v == 8)
-        ft_launch(ctx, widen<8>, grid, THREADS, 16 * sizeof(float), q, ft_rows_of(&y));
+        ft_launch(ctx, widen<8>, grid, THREADS, 16 * sizeof(float), q, size, ft_rows_of(&y));
     else
-        ft_launch(ctx, widen<1>, grid, THREADS, 16 * sizeof(float), q, ft_rows_of(&y));
+        ft_launch(ctx, widen<1>, grid, THREADS, 16 * sizeof(float), q, size, ft_rows_of(&y));
     return y;
 }

@@ -7,6 +7,44 @@
 
 #include "core/tensor.h"
 
+/* GGUF's types: their decoder in kernels/blocks.h, elements and bytes of a block. Their only plane
+ * is blocks, row by row. */
+#define FT_BLOCKS(X)                                                                               \
+    X(Q4_0, q4_0, 32, 18)                                                                          \
+    X(Q4_1, q4_1, 32, 20)                                                                          \
+    X(Q5_0, q5_0, 32, 22)                                                                          \
+    X(Q5_1, q5_1, 32, 24)                                                                          \
+    X(Q8_0, q8_0, 32, 34)                                                                          \
+    X(Q2_K, q2_k, 256, 84)                                                                         \
+    X(Q3_K, q3_k, 256, 110)                                                                        \
+    X(Q4_K, q4_k, 256, 144)                                                                        \
+    X(Q5_K, q5_k, 256, 176)                                                                        \
+    X(Q6_K, q6_k, 256, 210)                                                                        \
+    X(IQ4_NL, iq4_nl, 32, 18)                                                                      \
+    X(IQ4_XS, iq4_xs, 256, 136)                                                                    \
+    X(MXFP4, mxfp4, 32, 17)
+
+/* Elements and bytes of a block of that type; elements 0: it is none of GGUF's. */
+struct ft_block_size {
+    int elements, bytes;
+};
+static inline struct ft_block_size ft_block_size(enum ft_dtype type)
+{
+    struct ft_block_size size = {0, 0};
+    switch (type) {
+#define X(name, fn, of, is)                                                                        \
+    case FT_##name:                                                                                \
+        size.elements = of;                                                                        \
+        size.bytes = is;                                                                           \
+        break;
+        FT_BLOCKS(X)
+#undef X
+    default:
+        break;
+    }
+    return size;
+}
+
 enum { FT_PLANES = 6, FT_NESTED_BLOCK = 256 };
 
 /* What a format's planes are, in their order. n = rows cols, nb = ceil(n / block). */
@@ -67,7 +105,9 @@ static inline void ft_plane_bytes(const struct ft_tensor *t, size_t out[FT_PLANE
         out[FT_SCALES] = 4 * out[FT_ZEROS];
         out[FT_GROUPS] = 4 * (size_t)t->cols;
         return;
-    default:
+    default: /* GGUF's, whose rows are whole blocks */
+        out[FT_CODES] =
+            n / (size_t)ft_block_size(t->dtype).elements * (size_t)ft_block_size(t->dtype).bytes;
         return;
     }
 }

@@ -25,7 +25,20 @@
     X(BNB4_NESTED, "4-bit, double quantisation")                                                   \
     X(INT8_ROWS, "8-bit")                                                                          \
     X(FP8_BLOCKS, "FP8")                                                                           \
-    X(INT4_GROUPS, "4-bit groups")
+    X(INT4_GROUPS, "4-bit groups")                                                                 \
+    X(Q4_0, "Q4_0")                                                                                \
+    X(Q4_1, "Q4_1")                                                                                \
+    X(Q5_0, "Q5_0")                                                                                \
+    X(Q5_1, "Q5_1")                                                                                \
+    X(Q8_0, "Q8_0")                                                                                \
+    X(Q2_K, "Q2_K")                                                                                \
+    X(Q3_K, "Q3_K")                                                                                \
+    X(Q4_K, "Q4_K")                                                                                \
+    X(Q5_K, "Q5_K")                                                                                \
+    X(Q6_K, "Q6_K")                                                                                \
+    X(IQ4_NL, "IQ4_NL")                                                                            \
+    X(IQ4_XS, "IQ4_XS")                                                                            \
+    X(MXFP4, "MXFP4")
 
 enum ft_dtype {
 #define X(name, size, st) FT_##name,

@@ -1,10 +1,12 @@
 /* linear, linear_dx, linear_dw against doubles, and fused against unfused. */
 #include "tests/kernels/ops.h"
 
+#include "core/quant.h"
+
 /* tokens, in, out, rank */
-static const int64_t shapes[][4] = {{1, 1, 1, 1},     {2, 3, 5, 1},    {7, 33, 50, 3},
-                                    {64, 96, 48, 16}, {65, 97, 49, 8}, {130, 400, 333, 5},
-                                    {33, 1000, 17, 4}};
+static const int64_t shapes[][4] = {{1, 1, 1, 1},      {2, 3, 5, 1},    {7, 33, 50, 3},
+                                    {64, 96, 48, 16},  {65, 97, 49, 8}, {130, 400, 333, 5},
+                                    {33, 1000, 17, 4}, {9, 512, 96, 2}};
 #define EACH_SHAPE(i) for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
 
 static void linear_case(struct bench *b)
@@ -269,11 +271,15 @@ static void quant_case(struct bench *b)
         enum ft_dtype dtype;
         int block;
     } formats[] = {{FT_BNB4, 64},     {FT_BNB4_NESTED, 32}, {FT_BNB4_NESTED, 64},
-                   {FT_INT8_ROWS, 0}, {FT_FP8_BLOCKS, 24},  {FT_INT4_GROUPS, 16}};
+                   {FT_INT8_ROWS, 0}, {FT_FP8_BLOCKS, 24},  {FT_INT4_GROUPS, 16},
+                   {FT_Q4_K, 0},      {FT_Q5_0, 0}};
     for (size_t f = 0; f < sizeof formats / sizeof *formats; f++)
         EACH_SHAPE(s)
         {
             const int64_t *n = shapes[s];
+            const int whole = ft_block_size(formats[f].dtype).elements;
+            if (whole && n[1] % whole)
+                continue; /* rows of whole blocks */
             b->live = n[0];
             struct ft_tensor *q = random_quant(n[2], n[1], formats[f].dtype, formats[f].block, 3);
             struct ft_tensor *w = widened(q), *x = random_tensor(b, n[1], 1);
