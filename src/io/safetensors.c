@@ -140,6 +140,13 @@ static int check_places(struct ft_st *f, int64_t data, int64_t size)
     return FT_OK;
 }
 
+static void sort_names(struct ft_st *f)
+{
+    for (int i = 0; i < f->n; i++)
+        f->by_name[i] = i;
+    qsort_r(f->by_name, (size_t)f->n, sizeof *f->by_name, by_name, f->entries);
+}
+
 static int parse_header(struct ft_st *f, int64_t data, int64_t size)
 {
     const char *name;
@@ -165,9 +172,35 @@ static int parse_header(struct ft_st *f, int64_t data, int64_t size)
     }
     qsort(f->entries, (size_t)f->n, sizeof *f->entries, by_begin);
     FT_TRY(check_places(f, data, size));
-    for (int i = 0; i < f->n; i++)
-        f->by_name[i] = i;
-    qsort_r(f->by_name, (size_t)f->n, sizeof *f->by_name, by_name, f->entries);
+    sort_names(f);
+    return FT_OK;
+}
+
+int ft_st_of(struct ft_st **out, const char *path, json_t *header, struct ft_st_entry *entries,
+             int n)
+{
+    struct ft_st *f;
+    *out = NULL;
+    FT_TRY(ft_alloc(&f, 1, sizeof *f));
+    f->fd = -1;
+    f->path = ft_strdup(path);
+    int rc = f->path ? FT_OK : FT_ERESOURCE;
+    if (!rc)
+        rc = ft_alloc(&f->by_name, (size_t)n + 1, sizeof *f->by_name);
+    if (!rc)
+        rc = ft_alloc(&f->entries, (size_t)n + 1, sizeof *f->entries);
+    if (!rc && (f->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)) < 0)
+        rc = ft_fail_at(here(f), FT_EDATA, "cannot open: %s", strerror(errno));
+    if (rc) {
+        ft_st_close(f);
+        return rc;
+    }
+    memcpy(f->entries, entries, (size_t)n * sizeof *entries);
+    f->n = n;
+    f->header = json_incref(header);
+    qsort(f->entries, (size_t)f->n, sizeof *f->entries, by_begin);
+    sort_names(f);
+    *out = f;
     return FT_OK;
 }
 

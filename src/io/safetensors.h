@@ -7,6 +7,8 @@
 #include "core/status.h"
 #include "core/tensor.h"
 
+#include <jansson.h>
+
 enum { FT_ST_MAX_DIMS = 8 };
 
 struct ft_st_entry {
@@ -22,6 +24,10 @@ struct ft_st; /* an open file */
 
 /* Opens and checks; FT_EDATA names what is wrong (a Git LFS pointer is called one). */
 int ft_st_open(struct ft_st **out, const char *path);
+/* Tensors of a file of another format as if they were one's of this: entries, whose names live as
+ * long as header, which is kept (not stolen). FT_EDATA if the file cannot be opened. */
+int ft_st_of(struct ft_st **out, const char *path, json_t *header, struct ft_st_entry *entries,
+             int n);
 void ft_st_close(struct ft_st *f);
 
 const char *ft_st_path(const struct ft_st *f);
