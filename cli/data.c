@@ -7,9 +7,9 @@
 #include "core/mem.h"
 #include "core/text.h"
 #include "data/data.h"
-#include "io/hub.h"
 #include "train/job.h"
 #include "train/texts.h"
+#include "train/base.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -226,7 +226,7 @@ static int open_run(struct run *r, const struct ft_config *c)
     FT_TRY(ft_alloc(&r->sources, most + 1, sizeof *r->sources));
     FT_TRY(ft_alloc(&r->audits, most + 1, sizeof *r->audits));
     FT_TRY(ft_pool_new(&r->pool, c->threads > 0 ? (int)c->threads : ft_cpu_allowance()));
-    FT_TRY(ft_hub_find(&folder, &cached, "model", c->base_model, c->revision_of_model, c->folder));
+    FT_TRY(ft_base_find(&folder, &cached, NULL, c->base_model, c->revision_of_model, c->folder));
     int rc = ft_texts_open(&r->texts, c, folder, r->pool);
     ft_free(folder);
     FT_TRY(rc);

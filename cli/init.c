@@ -8,10 +8,10 @@
 #include "core/mem.h"
 #include "core/text.h"
 #include "data/prepare.h"
-#include "io/hub.h"
 #include "io/records.h"
 #include "text/chat.h"
 #include "train/job.h"
+#include "train/base.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -706,7 +706,7 @@ static int make(struct init *o)
     char *folder = NULL;
     bool cached;
     int64_t context = 0;
-    int rc = ft_hub_find(&folder, &cached, "model", o->model, NULL, NULL);
+    int rc = ft_base_find(&folder, &cached, NULL, o->model, NULL, NULL);
     if (!rc)
         rc = look_at_data(o);
     if (!rc)

@@ -6,9 +6,9 @@
 #include "core/mem.h"
 #include "core/text.h"
 #include "data/sample.h"
-#include "io/hub.h"
 #include "text/chat.h"
 #include "text/tokenizer.h"
+#include "train/base.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -217,9 +217,9 @@ static int open_tools(struct tools *t, const char *model)
 {
     char *folder = NULL;
     bool cached;
-    if (ft_file_exists(model) && !ft_is_folder(model))
+    if (ft_file_exists(model) && !ft_is_folder(model) && !ft_ends_with(model, ".gguf"))
         return ft_tokenizer_open(&t->tokenizer, model);
-    int rc = ft_hub_find(&folder, &cached, "model", model, NULL, NULL);
+    int rc = ft_base_find(&folder, &cached, NULL, model, NULL, NULL);
     if (!rc)
         rc = ft_tokenizer_open_folder(&t->tokenizer, folder, NULL);
     if (!rc)

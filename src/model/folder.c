@@ -4,6 +4,7 @@
 #include "core/file.h"
 #include "core/text.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,7 +17,9 @@ static int open_file(struct ft_model *m, const char *name)
 {
     char *path = ft_path_join(m->folder, name);
     struct ft_st *f = NULL;
-    int rc = path ? ft_st_open(&f, path) : FT_ERESOURCE;
+    int rc = !path                         ? FT_ERESOURCE
+             : ft_ends_with(name, ".gguf") ? ft_gguf_tensors(m, path, &f)
+                                           : ft_st_open(&f, path);
     if (!rc)
         rc = ft_grow(&m->files, (size_t)m->n_files + 1, sizeof *m->files);
     if (rc)
@@ -129,13 +132,35 @@ static int no_weights(const struct ft_model *m)
     return FT_EDATA;
 }
 
+/* model-00001-of-N.gguf and so on, as ft names the files of a GGUF model; the first is there. */
+static int open_gguf(struct ft_model *m)
+{
+    for (int i = 1;; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "model-%05d.gguf", i);
+        char *path = ft_path_join(m->folder, name);
+        const bool there = path && ft_file_exists(path);
+        ft_free(path);
+        if (!path)
+            return FT_ERESOURCE;
+        if (!there)
+            break;
+        FT_TRY(open_file(m, name));
+    }
+    m->decoder.norm_offset = 0; /* it is in the weights there */
+    return FT_OK;
+}
+
 int ft_model_open_files(struct ft_model *m)
 {
     char *index = ft_path_join(m->folder, "model.safetensors.index.json");
     char *single = ft_path_join(m->folder, "model.safetensors");
+    char *gguf = ft_path_join(m->folder, "model-00001.gguf");
     json_t *root = NULL;
-    int rc = index && single ? FT_OK : FT_ERESOURCE;
-    if (!rc && ft_file_exists(single)) {
+    int rc = index && single && gguf ? FT_OK : FT_ERESOURCE;
+    if (!rc && ft_file_exists(gguf)) {
+        rc = open_gguf(m);
+    } else if (!rc && ft_file_exists(single)) {
         rc = open_file(m, "model.safetensors");
         if (ft_file_exists(index))
             ft_notice(in_folder(m), "has 'model.safetensors' and an index of shards; the first is "
@@ -150,5 +175,6 @@ int ft_model_open_files(struct ft_model *m)
     json_decref(root);
     ft_free(index);
     ft_free(single);
+    ft_free(gguf);
     return rc;
 }

@@ -109,6 +109,7 @@ struct ft_weight {
     int64_t stored;     /* rows that the file has; the others begin as their mean */
     bool elsewhere;     /* its value is not the model's: nothing is loaded into it */
     bool transposed;    /* the file has (cols, rows) */
+    bool permuted;      /* the file has the rows of each head as pairs that rotate: GGUF's llama */
     struct ft_tensor **slot;
     enum ft_dtype dtype; /* as stored */
     /* a quantised one: how it is loaded, what it is in memory, and of which blocks; way NULL: it is
@@ -153,9 +154,10 @@ struct ft_model {
     struct ft_tensor *embed, *positions, *head;
     struct ft_norm_weights final_norm;
     struct ft_layer *layers;
-    const char *quantised;              /* quant_method of the folder; NULL: it is not */
-    struct ft_quantised_said said;      /* what its configuration says besides */
-    const char *in_file;                /* the prefix of its tensors in the files */
+    const char *quantised;         /* quant_method of the folder; NULL: it is not */
+    bool gguf, permuted;           /* its files are GGUF's; with the rows of q and k permuted */
+    struct ft_quantised_said said; /* what its configuration says besides */
+    const char *in_file;           /* the prefix of its tensors in the files */
     const char *embed_name, *head_name; /* their tensors */
 };
 
@@ -192,9 +194,15 @@ uint64_t ft_quantised_bytes(const struct ft_weight *w);
 int ft_quantised_load(const struct ft_model *m, struct ft_graph *g, struct ft_pool *pool, bool scan,
                       ft_model_progress_fn *progress, void *ctx, uint64_t done, uint64_t total);
 
+/* gguf.c: a file's tensors under transformers' names, by m->decoder; the row of the file where a
+ * weight's row lies; n elements from the beginning of a block, widened. */
+int ft_gguf_tensors(struct ft_model *m, const char *path, struct ft_st **out);
+int64_t ft_gguf_row(const struct ft_model *m, const struct ft_weight *w, int64_t row);
+void ft_gguf_widen(float *out, enum ft_dtype type, const char *blocks, int64_t n);
+
 /* load.c: `count` rows, as they lie in the file; and a matrix from its transpose. */
-int ft_model_read_rows(const struct ft_weight *w, int64_t first, int64_t count,
-                       bool allow_nonfinite, char *data);
+int ft_model_read_rows(const struct ft_model *m, const struct ft_weight *w, int64_t first,
+                       int64_t count, bool allow_nonfinite, char *data);
 void ft_model_turn(char *to, const char *from, int64_t rows, int64_t cols, size_t size);
 
 /* decoder.c: lists every weight of the folder and the modules. */

@@ -1,4 +1,5 @@
 /* Loads a model's weights, or makes them. */
+#include "core/quant.h"
 #include "model/internal.h"
 
 #include "core/text.h"
@@ -138,6 +139,44 @@ static const struct ft_weight *weight_of(const struct load *l, int64_t chunk, in
     return w;
 }
 
+/* Rows in GGUF's blocks, widened. */
+static int read_blocks(const struct ft_model *m, const struct ft_weight *w, int64_t first,
+                       int64_t count, float *to)
+{
+    const size_t row = (size_t)(w->entry->end - w->entry->begin) / (size_t)w->stored;
+    char *blocks;
+    FT_TRY(ft_alloc(&blocks, row, 1));
+    int rc = FT_OK;
+    for (int64_t i = 0; i < count && !rc; i++) {
+        rc =
+            ft_st_read(w->file, w->entry, ft_gguf_row(m, w, first + i) * (int64_t)row, row, blocks);
+        if (!rc)
+            ft_gguf_widen(to + i * w->cols, w->entry->dtype, blocks, w->cols);
+    }
+    ft_free(blocks);
+    return rc;
+}
+
+/* Rows of a weight's file as they belong. */
+static int read_file(const struct ft_model *m, const struct ft_weight *w, int64_t first,
+                     int64_t count, char *to)
+{
+    const size_t size =
+        (size_t)(w->entry->end - w->entry->begin) / (size_t)(w->cols ? w->stored : w->rows);
+    const size_t row = w->cols ? size : size * (size_t)w->rows;
+    int rc = FT_OK;
+    if (ft_is_quant(w->entry->dtype))
+        return read_blocks(m, w, first, count, (float *)to);
+    if (!w->permuted)
+        return ft_st_read(w->file, w->entry, first * (int64_t)row, (size_t)count * row, to);
+    /* rows, or the elements of a bias, which are read one by one */
+    const int64_t n = w->cols ? count : w->rows, from = w->cols ? first : 0;
+    for (int64_t i = 0; i < n && !rc; i++)
+        rc = ft_st_read(w->file, w->entry, ft_gguf_row(m, w, from + i) * (int64_t)size, size,
+                        to + (size_t)i * size);
+    return rc;
+}
+
 static void load_piece(void *arg, int64_t piece, void *scratch)
 {
     (void)scratch;
@@ -151,7 +190,7 @@ static void load_piece(void *arg, int64_t piece, void *scratch)
                           : (char *)t->data + (size_t)row * row_bytes;
     if (!w->file)
         make_rows(w, row, rows, (uint16_t *)to);
-    else if (ft_st_read(w->file, w->entry, row * (int64_t)row_bytes, n * size, to))
+    else if (read_file(l->m, w, row, rows, to))
         atomic_store(&l->failed, chunk);
     else if (l->scan && !all_finite(to, n, w->dtype))
         atomic_store(&l->nonfinite, chunk);
@@ -275,13 +314,13 @@ static int64_t chunk_count(const struct ft_weight *w)
     return is_turned(w) || w->way || w->elsewhere ? 0 : (row_count(w) + step - 1) / step;
 }
 
-int ft_model_read_rows(const struct ft_weight *w, int64_t first, int64_t count,
-                       bool allow_nonfinite, char *data)
+int ft_model_read_rows(const struct ft_model *m, const struct ft_weight *w, int64_t first,
+                       int64_t count, bool allow_nonfinite, char *data)
 {
-    const size_t size = ft_dtype_size(w->dtype), n = (size_t)(count * row_elements(w));
+    const size_t n = (size_t)(count * row_elements(w));
     if (!w->file)
         make_rows(w, first, count, (uint16_t *)data);
-    else if (ft_st_read(w->file, w->entry, first * row_elements(w) * (int64_t)size, n * size, data))
+    else if (read_file(m, w, first, count, data))
         return load_failed(w, true);
     else if (!allow_nonfinite && !all_finite(data, n, w->dtype))
         return load_failed(w, false);
@@ -289,7 +328,7 @@ int ft_model_read_rows(const struct ft_weight *w, int64_t first, int64_t count,
 }
 
 /* The mean of the rows that the file has, as a row of its dtype. */
-static int mean_row(const struct ft_weight *w, float *out)
+static int mean_row(const struct ft_model *m, const struct ft_weight *w, float *out)
 {
     const size_t cols = (size_t)row_elements(w);
     double *sums;
@@ -297,7 +336,7 @@ static int mean_row(const struct ft_weight *w, float *out)
     FT_TRY(ft_alloc(&sums, cols, sizeof *sums));
     int rc = ft_alloc(&row, cols, ft_dtype_size(w->dtype));
     for (int64_t r = 0; r < w->stored && !rc; r++) {
-        rc = ft_model_read_rows(w, r, 1, true, row);
+        rc = ft_model_read_rows(m, w, r, 1, true, row);
         for (size_t c = 0; c < cols && !rc; c++)
             sums[c] += (double)ft_element_get(row, c, w->dtype);
     }
@@ -321,12 +360,12 @@ int ft_model_weight_rows(const struct ft_model *m, int i, int64_t first, int64_t
     char *data;
     FT_ASSERT(!w->transposed || !w->file);
     FT_TRY(ft_alloc(&data, (size_t)(there * cols), ft_dtype_size(w->dtype)));
-    int rc = there ? ft_model_read_rows(w, first, there, allow_nonfinite, data) : FT_OK;
+    int rc = there ? ft_model_read_rows(m, w, first, there, allow_nonfinite, data) : FT_OK;
     for (size_t k = 0; k < (size_t)(there * cols) && !rc; k++)
         out[k] = ft_element_get(data, k, w->dtype);
     ft_free(data);
     if (!rc && there < count)
-        rc = mean_row(w, out + there * cols);
+        rc = mean_row(m, w, out + there * cols);
     for (int64_t r = there + 1; r < count && !rc; r++)
         memcpy(out + r * cols, out + there * cols, (size_t)cols * sizeof *out);
     return rc;
@@ -360,7 +399,7 @@ int ft_model_weight_read(const struct ft_model *m, int i, bool allow_nonfinite, 
     if (!w->transposed || !w->file)
         return ft_model_weight_rows(m, i, 0, row_count(w), allow_nonfinite, out);
     FT_TRY(ft_alloc(&data, n, ft_dtype_size(w->dtype)));
-    int rc = ft_model_read_rows(w, 0, row_count(w), allow_nonfinite, data);
+    int rc = ft_model_read_rows(m, w, 0, row_count(w), allow_nonfinite, data);
     for (size_t k = 0; k < n && !rc; k++)
         out[k % rows * cols + k / rows] = ft_element_get(data, k, w->dtype);
     ft_free(data);

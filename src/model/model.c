@@ -156,12 +156,21 @@ int ft_model_weight_find(const struct ft_model *m, const char *path)
     return -1;
 }
 
+/* Of the vocabulary. */
+static bool is_end(const struct ft_model *m, const struct ft_weight *w)
+{
+    return w->slot == &m->embed || w->slot == &m->head;
+}
+
 void ft_model_enlarge(struct ft_model *m, int64_t rows)
 {
     FT_ASSERT(rows >= m->decoder.vocab);
     for (int i = 0; i < m->n_weights; i++)
-        if (m->weights[i].slot == &m->embed || m->weights[i].slot == &m->head)
+        if (is_end(m, &m->weights[i])) {
             m->weights[i].rows = rows;
+            if (rows > m->weights[i].stored)
+                m->weights[i].way = NULL; /* the new ones are not in the blocks' form */
+        }
     m->decoder.vocab = rows;
 }
 
@@ -249,8 +258,11 @@ int ft_model_declare(struct ft_model *m, struct ft_graph *g, ft_model_rank_fn *r
 {
     static struct ft_tensor wanted; /* a place that stands for "to be declared" */
     const bool stacked = ft_graph_backend(g)->act == FT_BF16;
-    for (int i = 0; i < m->n_weights; i++)
+    for (int i = 0; i < m->n_weights; i++) {
         *m->weights[i].slot = &wanted;
+        if (stacked && is_end(m, &m->weights[i])) /* a device reads these at 16 bits */
+            m->weights[i].way = NULL;
+    }
     for (int i = 0, n; stacked && i < m->n_modules; i += n) {
         n = group_size(m, i);
         m->stacks[i].w = NULL;

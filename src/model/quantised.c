@@ -88,12 +88,12 @@ int ft_plane_numbers(const struct ft_model *m, const struct ft_weight *w, const 
 /* --- made while loading --- */
 
 /* The whole tensor at 16 bits (or 32), as the module multiplies with it. Caller frees. */
-static int read_whole(const struct ft_weight *w, bool scan, char **out)
+static int read_whole(const struct ft_model *m, const struct ft_weight *w, bool scan, char **out)
 {
     const size_t n = (size_t)(w->rows * w->cols), bytes = n * ft_dtype_size(w->dtype);
     char *turned;
     FT_TRY(ft_alloc(out, bytes, 1));
-    int rc = ft_model_read_rows(w, 0, w->rows, !scan, *out);
+    int rc = ft_model_read_rows(m, w, 0, w->rows, !scan, *out);
     if (!rc && w->transposed && w->file && !(rc = ft_alloc(&turned, bytes, 1))) {
         ft_model_turn(turned, *out, w->rows, w->cols, ft_dtype_size(w->dtype));
         ft_free(*out);
@@ -106,11 +106,11 @@ static int read_whole(const struct ft_weight *w, bool scan, char **out)
     return rc;
 }
 
-static int make(const struct ft_weight *w, struct ft_pool *pool, bool scan,
-                const struct ft_planes *q)
+static int load_made(const struct ft_model *m, const struct ft_weight *w, struct ft_pool *pool,
+                     bool scan, const struct ft_planes *q)
 {
     char *data;
-    FT_TRY(read_whole(w, scan, &data));
+    FT_TRY(read_whole(m, w, scan, &data));
     int rc = FT_OK;
     if (q->dtype == FT_INT8_ROWS)
         ft_quantise_8bit(q, pool, data, w->dtype);
@@ -126,13 +126,6 @@ static size_t making_room(const struct ft_weight *w)
     const size_t n = (size_t)(w->rows * w->cols), size = ft_dtype_size(w->dtype);
     return n * size * (w->transposed ? 2 : 1) +
            (w->block ? 4 * ft_blocks_of(n, (size_t)w->block) : 0);
-}
-
-static int load_made(const struct ft_model *m, const struct ft_weight *w, struct ft_pool *pool,
-                     bool scan, const struct ft_planes *q)
-{
-    (void)m;
-    return make(w, pool, scan, q);
 }
 
 /* --- the table --- */

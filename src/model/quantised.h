@@ -24,6 +24,8 @@ extern const struct ft_way ft_bnb4_way, ft_bnb8_way;                /* bnb.c */
 extern const struct ft_way ft_fp8_way, ft_ct_fp8_way;               /* fp8.c */
 extern const struct ft_way ft_ct_int4_way, ft_gptq_way, ft_awq_way; /* int4.c */
 
+extern const struct ft_way ft_gguf_way; /* gguf.c; of files of their own */
+
 struct ft_where ft_plane_where(const struct ft_weight *w); /* the file of its codes */
 /* The tensor `suffix` of a weight's module; NULL: there is none. */
 const struct ft_st_entry *ft_plane_find(const struct ft_model *m, const struct ft_weight *w,

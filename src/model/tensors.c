@@ -1,5 +1,6 @@
 /* Finds every weight of the decoder in the folder's files, and checks names, shapes and dtypes. */
-#include "model/internal.h"
+#include "core/quant.h"
+#include "model/quantised.h"
 
 #include "core/text.h"
 
@@ -20,7 +21,7 @@ static void shape_text(char *out, size_t room, int n, const int64_t *dims)
     snprintf(out + at, room - (size_t)at, ")");
 }
 
-static int check_weight(const struct ft_weight *w)
+static int check_shape(const struct ft_weight *w)
 {
     const struct ft_st_entry *e = w->entry;
     const struct ft_where at = {.file = ft_st_path(w->file)};
@@ -33,10 +34,37 @@ static int check_weight(const struct ft_weight *w)
         return ft_fail_at(at, FT_EDATA, "tensor '%s' has shape %s, config.json implies %s", w->name,
                           got, want);
     }
+    return FT_OK;
+}
+
+static int check_weight(const struct ft_weight *w)
+{
+    const struct ft_st_entry *e = w->entry;
+    const struct ft_where at = {.file = ft_st_path(w->file)};
+    FT_TRY(check_shape(w));
     if (e->dtype != FT_F32 && e->dtype != FT_BF16 && e->dtype != FT_F16)
         return ft_fail_at(at, FT_EDATA, "tensor '%s' is %s; ft reads F32, F16 and BF16 weights",
                           w->name, e->dtype_name);
     return FT_OK;
+}
+
+/* A weight in GGUF's blocks. */
+static int check_blocks(const struct ft_model *m, struct ft_weight *w)
+{
+    w->way = &ft_gguf_way;
+    FT_TRY(check_shape(w));
+    return w->way->open(m, w);
+}
+
+/* Whether it is of a module whose outputs are rotated. */
+static bool rotates(const struct ft_model *m, const struct ft_weight *w)
+{
+    for (int i = 0; i < m->n_modules; i++) {
+        const struct ft_module *p = &m->modules[i];
+        if ((p->kind == FT_Q || p->kind == FT_K) && (w->slot == &p->w || w->slot == &p->bias))
+            return true;
+    }
+    return false;
 }
 
 static int weight_by_name(const void *a, const void *b)
@@ -112,10 +140,11 @@ int ft_model_find_tensors(struct ft_model *m)
             rc = FT_EDATA;
         else if (!w->entry)
             rc = ft_fail_at(in_folder(m), FT_EDATA, "tensor '%s' is missing", w->name);
-        else if (!w->way && check_weight(w))
+        else if (ft_is_quant(w->entry->dtype) ? check_blocks(m, w) : !w->way && check_weight(w))
             rc = FT_EDATA;
         else
-            w->dtype = w->entry->dtype;
+            w->dtype = ft_is_quant(w->entry->dtype) ? FT_F32 : w->entry->dtype; /* rows, read */
+        w->permuted = m->permuted && rotates(m, w);
     }
     qsort(m->weights, (size_t)m->n_weights, sizeof *m->weights, weight_by_name);
     for (int f = 0; f < m->n_files; f++)

@@ -2,8 +2,9 @@
 #include "train/internal.h"
 
 #include "core/mem.h"
-#include "io/hub.h"
+#include "core/text.h"
 #include "io/tokenizer_check.h"
+#include "train/base.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -79,9 +80,14 @@ int ft_job_open(struct ft_job *j, const struct ft_config *c, const struct ft_job
     *j = (struct ft_job){.config = c};
     FT_TRY(open_backend(j));
     bool cached;
-    FT_TRY(ft_hub_find(&j->model_path, &cached, "model", c->base_model, c->revision_of_model,
-                       c->folder));
-    j->base_name = cached ? c->base_model : j->model_path;
+    FT_TRY(ft_base_find(&j->model_path, &cached, &j->origin, c->base_model, c->revision_of_model,
+                        c->folder));
+    const bool file = ft_ends_with(c->base_model, ".gguf");
+    j->base_name = j->origin ? j->origin : cached || file ? c->base_model : j->model_path;
+    if (file && !j->origin)
+        ft_notice(ft_config_where(c, "base_model"),
+                  "the file does not say which model it was made from: the adapter names the file, "
+                  "and PEFT needs the model's folder or id in its place");
     FT_TRY(ft_model_open(&j->model, j->model_path));
     FT_TRY(quantise(j));
     FT_TRY(ft_tokenizer_check(j->model_path, ft_model_decoder(j->model)->vocab));
@@ -129,5 +135,6 @@ void ft_job_close(struct ft_job *j)
     ft_model_close(j->model);
     ft_backend_close(j->backend);
     ft_free(j->model_path);
+    ft_free(j->origin);
     *j = (struct ft_job){0};
 }

@@ -52,6 +52,7 @@ enum { FT_EMBEDDING_ROWS, FT_HEAD_ROWS, FT_ROWS_OF };
 struct ft_job {
     const struct ft_config *config;
     char *model_path;
+    char *origin; /* of a GGUF file: the model that it was made from, if it says so */
     const char *base_name; /* as the adapter records it: the path, or the id in the cache */
     struct ft_model *model;
     struct ft_adapter *adapter;

@@ -1,0 +1,329 @@
+/* A GGUF file as a model folder: config.json from its metadata, its tensors under transformers'
+ * names. A family of llama.cpp's is a row of `kinds`; the names come from ft's own row of the
+ * family. */
+#include "model/gguf.h"
+
+#include "kernels/blocks.h"
+#include "model/quantised.h"
+
+#include "core/text.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* llama.cpp's architecture, and transformers'. permuted: rows of q and k lie as pairs that rotate.
+ */
+static const struct kind {
+    const char *name, *architecture;
+    bool permuted;
+} kinds[] = {
+    {"llama", "LlamaForCausalLM", true},       {"qwen2", "Qwen2ForCausalLM", false},
+    {"qwen3", "Qwen3ForCausalLM", false},      {"gemma", "GemmaForCausalLM", false},
+    {"gemma2", "Gemma2ForCausalLM", false},    {"gemma3", "Gemma3ForCausalLM", false},
+    {"phi3", "Phi3ForCausalLM", false},        {"smollm3", "SmolLM3ForCausalLM", true},
+    {"granite", "GraniteForCausalLM", true},   {"arcee", "ArceeForCausalLM", true},
+    {"olmo2", "Olmo2ForCausalLM", false},      {"starcoder2", "Starcoder2ForCausalLM", false},
+    {"seed_oss", "SeedOssForCausalLM", false}, {"command-r", "CohereForCausalLM", false},
+    {"cohere2", "Cohere2ForCausalLM", false},  {"glm4", "Glm4ForCausalLM", false},
+};
+
+/* Keys of the metadata, behind the architecture's name and a dot, and config.json's for them. */
+static const char *const keys[][2] = {
+    {"context_length", "max_position_embeddings"},
+    {"embedding_length", "hidden_size"},
+    {"block_count", "num_hidden_layers"},
+    {"feed_forward_length", "intermediate_size"},
+    {"attention.head_count", "num_attention_heads"},
+    {"attention.head_count_kv", "num_key_value_heads"},
+    {"attention.layer_norm_rms_epsilon", "rms_norm_eps"},
+    {"attention.layer_norm_epsilon", "layer_norm_eps"},
+    {"attention.layer_norm_epsilon", "norm_epsilon"},
+    {"attention.key_length", "head_dim"},
+    {"attention.sliding_window", "sliding_window"},
+    {"rope.freq_base", "rope_theta"},
+    {"attn_logit_softcapping", "attn_logit_softcapping"},
+    {"final_logit_softcapping", "final_logit_softcapping"},
+    {"logit_scale", "logit_scale"},
+    {"logit_scale", "logits_scaling"},
+    {"embedding_scale", "embedding_multiplier"},
+    {"residual_scale", "residual_multiplier"},
+    {"attention.scale", "attention_multiplier"},
+};
+
+/* Numbers of tokens, as config.json has them. */
+static const char *const tokens[][2] = {{"tokenizer.ggml.bos_token_id", "bos_token_id"},
+                                        {"tokenizer.ggml.eos_token_id", "eos_token_id"},
+                                        {"tokenizer.ggml.padding_token_id", "pad_token_id"}};
+
+static const struct kind *find_kind(const char *name)
+{
+    for (size_t i = 0; name && i < sizeof kinds / sizeof *kinds; i++)
+        if (strcmp(kinds[i].name, name) == 0)
+            return &kinds[i];
+    return NULL;
+}
+
+static const json_t *of_kind(const struct ft_gguf *g, const struct kind *k, const char *key)
+{
+    char full[128];
+    snprintf(full, sizeof full, "%s.%s", k->name, key);
+    return json_object_get(g->metadata, full);
+}
+
+static const struct ft_gguf_tensor *find_tensor(const struct ft_gguf *g, const char *name)
+{
+    for (int i = 0; i < g->n; i++)
+        if (strcmp(g->tensors[i].name, name) == 0)
+            return &g->tensors[i];
+    return NULL;
+}
+
+/* Factors that divide the frequencies, as a list; NULL: the file has none such. */
+static int read_factors(const struct ft_gguf *g, const char *path, const char *name, json_t **out)
+{
+    const struct ft_gguf_tensor *t = find_tensor(g, name);
+    struct ft_st_entry e = {.name = name, .begin = 0, .end = 0};
+    struct ft_st *f;
+    float *numbers;
+    *out = NULL;
+    if (!t)
+        return FT_OK;
+    if (t->dtype != FT_F32 || t->n_dims != 1 || t->dims[0] > 4096)
+        return ft_fail_at((struct ft_where){.file = path}, FT_EDATA,
+                          "tensor '%s' is not a vector of F32", name);
+    e.begin = t->begin;
+    e.end = t->end;
+    FT_TRY(ft_alloc(&numbers, (size_t)t->dims[0], sizeof *numbers));
+    int rc = ft_st_of(&f, path, g->metadata, &e, 1);
+    if (!rc)
+        rc = ft_st_read(f, ft_st_at(f, 0), 0, (size_t)(t->end - t->begin), numbers);
+    ft_st_close(f);
+    *out = json_array();
+    for (int64_t i = 0; i < t->dims[0] && !rc; i++)
+        json_array_append_new(*out, json_real((double)numbers[i]));
+    ft_free(numbers);
+    return rc;
+}
+
+/* What the positions are scaled by: factors of their own, or a rule. */
+static int put_rope(const struct ft_gguf *g, const struct kind *k, const char *path, json_t *config)
+{
+    const json_t *type = of_kind(g, k, "rope.scaling.type");
+    const json_t *factor = of_kind(g, k, "rope.scaling.factor");
+    const json_t *before = of_kind(g, k, "rope.scaling.original_context_length");
+    const json_t *attention = of_kind(g, k, "rope.scaling.attn_factor");
+    json_t *one, *longer, *shorter, *rope = json_object();
+    FT_TRY(read_factors(g, path, "rope_freqs.weight", &one));
+    FT_TRY(read_factors(g, path, "rope_factors_long.weight", &longer));
+    FT_TRY(read_factors(g, path, "rope_factors_short.weight", &shorter));
+    const char *name = json_string_value(type);
+    if (one || (longer && shorter)) {
+        json_object_set_new(rope, "rope_type", json_string("longrope"));
+        json_object_set(rope, "short_factor", one ? one : shorter);
+        json_object_set(rope, "long_factor", one ? one : longer);
+        json_object_set_new(rope, "attention_factor",
+                            attention ? json_real(json_number_value(attention)) : json_real(1));
+    } else if (name && (strcmp(name, "linear") == 0 || strcmp(name, "yarn") == 0)) {
+        json_object_set_new(rope, "rope_type", json_string(name));
+        json_object_set_new(rope, "factor", json_real(json_number_value(factor)));
+    }
+    if (before && json_object_size(rope))
+        json_object_set(rope, "original_max_position_embeddings", (json_t *)(uintptr_t)before);
+    if (json_object_size(rope))
+        json_object_set(config, "rope_scaling", rope);
+    json_decref(rope);
+    json_decref(one);
+    json_decref(longer);
+    json_decref(shorter);
+    return FT_OK;
+}
+
+static json_t *shared(const json_t *value)
+{
+    return json_incref((json_t *)(uintptr_t)value);
+}
+
+int ft_gguf_config(const struct ft_gguf *g, const char *path, json_t **out)
+{
+    const char *name = json_string_value(json_object_get(g->metadata, "general.architecture"));
+    const struct kind *k = find_kind(name);
+    const unsigned since = ft_alloc_failures();
+    if (!k) {
+        ft_fail_at((struct ft_where){.file = path}, FT_EDATA,
+                   "'general.architecture' is '%s', which ft does not read from GGUF",
+                   name ? name : "(missing)");
+        ft_hint(
+            "ft reads llama, qwen2, qwen3, gemma, gemma2, gemma3, phi3, smollm3, granite, arcee, "
+            "olmo2, starcoder2, seed_oss, command-r, cohere2 and glm4");
+        return FT_EDATA;
+    }
+    json_t *config = json_object();
+    json_object_set_new(config, "architectures", json_pack("[s]", k->architecture));
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (of_kind(g, k, keys[i][0]))
+            json_object_set_new(config, keys[i][1], shared(of_kind(g, k, keys[i][0])));
+    for (size_t i = 0; i < sizeof tokens / sizeof *tokens; i++)
+        if (json_object_get(g->metadata, tokens[i][0]))
+            json_object_set_new(config, tokens[i][1],
+                                shared(json_object_get(g->metadata, tokens[i][0])));
+    const struct ft_gguf_tensor *embedding = find_tensor(g, "token_embd.weight");
+    if (embedding)
+        json_object_set_new(config, "vocab_size", json_integer(embedding->dims[0]));
+    json_object_set_new(config, "tie_word_embeddings",
+                        json_boolean(!find_tensor(g, "output.weight")));
+    if (find_tensor(g, "blk.0.attn_output.bias"))
+        json_object_set_new(config, "attention_bias", json_true());
+    int rc = put_rope(g, k, path, config);
+    if (!rc)
+        rc = ft_alloc_check(since);
+    if (rc) {
+        json_decref(config);
+        return rc;
+    }
+    *out = config;
+    return FT_OK;
+}
+
+/* --- tensors --- */
+
+static const char *const modules[FT_KINDS] = {
+    [FT_Q] = "attn_q",     [FT_K] = "attn_k",       [FT_V] = "attn_v",
+    [FT_QKV] = "attn_qkv", [FT_O] = "attn_output",  [FT_GATE] = "ffn_gate",
+    [FT_UP] = "ffn_up",    [FT_GATE_UP] = "ffn_up", [FT_DOWN] = "ffn_down"};
+static const char *const norms[FT_NORM_SITES] = {
+    [FT_NORM_ATTENTION] = "attn_norm", [FT_NORM_ATTENTION_OUT] = "post_attention_norm",
+    [FT_NORM_MLP] = "ffn_norm",        [FT_NORM_MLP_OUT] = "post_ffw_norm",
+    [FT_NORM_Q] = "attn_q_norm",       [FT_NORM_K] = "attn_k_norm",
+};
+
+/* transformers' name of blk.N.`what`.`end`; NULL: none. */
+static const char *layer_name(const struct ft_names *n, const char *what, size_t length)
+{
+    for (int i = 0; i < FT_KINDS; i++)
+        if (n->module[i] && strlen(modules[i]) == length && strncmp(modules[i], what, length) == 0)
+            return n->module[i];
+    for (int i = 0; i < FT_NORM_SITES; i++)
+        if (n->layer_norm[i] && strlen(norms[i]) == length && strncmp(norms[i], what, length) == 0)
+            return n->layer_norm[i];
+    return NULL;
+}
+
+static char *name_of(struct ft_model *m, const char *name)
+{
+    const struct ft_names *n = &m->decoder.names;
+    const char *end = strrchr(name, '.');
+    char *after;
+    if (strcmp(name, "token_embd.weight") == 0)
+        return ft_arena_format(&m->arena, "%s%s.weight", n->prefix, n->embed);
+    if (strcmp(name, "output.weight") == 0)
+        return ft_arena_format(&m->arena, "%s.weight", n->head);
+    if (ft_starts_with(name, "output_norm."))
+        return ft_arena_format(&m->arena, "%s%s%s", n->prefix, n->norm, end);
+    if (!ft_starts_with(name, "blk."))
+        return ft_arena_format(&m->arena, "%s", name);
+    const long layer = strtol(name + 4, &after, 10);
+    const char *what = after + 1;
+    const char *own =
+        *after == '.' && end > what ? layer_name(n, what, (size_t)(end - what)) : NULL;
+    if (!own)
+        return ft_arena_format(&m->arena, "%s", name);
+    return ft_arena_format(&m->arena, "%s%s.%ld.%s%s", n->prefix, n->layers, layer, own, end);
+}
+
+/* What the config has taken already. */
+static bool is_factors(const char *name)
+{
+    return strcmp(name, "rope_freqs.weight") == 0 || ft_starts_with(name, "rope_factors_");
+}
+
+int ft_gguf_tensors(struct ft_model *m, const char *path, struct ft_st **out)
+{
+    struct ft_gguf g;
+    struct ft_st_entry *entries;
+    int n = 0;
+    FT_TRY(ft_gguf_open(&g, path));
+    const struct kind *k =
+        find_kind(json_string_value(json_object_get(g.metadata, "general.architecture")));
+    m->gguf = true;
+    if (k) /* the parts of a split file may not say */
+        m->permuted = k->permuted;
+    int rc = ft_alloc(&entries, (size_t)g.n + 1, sizeof *entries);
+    for (int i = 0; i < g.n && !rc; i++) {
+        const struct ft_gguf_tensor *t = &g.tensors[i];
+        if (is_factors(t->name))
+            continue;
+        entries[n] = (struct ft_st_entry){.name = name_of(m, t->name),
+                                          .dtype = t->dtype,
+                                          .dtype_name = t->type_name,
+                                          .n_dims = t->n_dims,
+                                          .begin = t->begin,
+                                          .end = t->end};
+        memcpy(entries[n].dims, t->dims, sizeof t->dims);
+        rc = entries[n++].name ? FT_OK : FT_ERESOURCE;
+    }
+    json_t *header = json_object();
+    if (!rc)
+        rc = ft_st_of(out, path, header, entries, n);
+    json_decref(header);
+    ft_free(entries);
+    ft_gguf_close(&g);
+    return rc;
+}
+
+int64_t ft_gguf_row(const struct ft_model *m, const struct ft_weight *w, int64_t row)
+{
+    const int64_t d = m->decoder.head_dim;
+    if (!w->permuted)
+        return row;
+    return row / d * d + row % d % (d / 2) * 2 + row % d / (d / 2);
+}
+
+void ft_gguf_widen(float *out, enum ft_dtype type, const char *blocks, int64_t n)
+{
+    const struct ft_block_size size = ft_block_size(type);
+    for (int64_t i = 0; i < n; i += 8)
+        ft_block_run(out + i, type, (const uint8_t *)blocks + i / size.elements * size.bytes,
+                     (int)(i % size.elements));
+}
+
+static int open_blocks(const struct ft_model *m, struct ft_weight *w)
+{
+    (void)m;
+    w->as = w->entry->dtype;
+    w->block = 0;
+    return FT_OK;
+}
+
+/* Scales that are not finite make numbers that are not. */
+static int scan_rows(const struct ft_weight *w, const struct ft_planes *q)
+{
+    const size_t row = ft_plane_size(w->entry) / (size_t)w->stored;
+    float *numbers;
+    bool finite = true;
+    FT_TRY(ft_alloc(&numbers, (size_t)w->cols, sizeof *numbers));
+    for (int64_t r = 0; r < w->stored && finite; r++) {
+        ft_gguf_widen(numbers, w->as, (char *)q->p[FT_CODES] + (size_t)r * row, w->cols);
+        for (int64_t c = 0; c < w->cols; c++)
+            finite = finite && numbers[c] - numbers[c] == 0;
+    }
+    ft_free(numbers);
+    return finite ? FT_OK
+                  : ft_fail_at(ft_plane_where(w), FT_EDATA,
+                               "tensor '%s' holds NaN or infinite values", w->name);
+}
+
+static int load_blocks(const struct ft_model *m, const struct ft_weight *w, struct ft_pool *pool,
+                       bool scan, const struct ft_planes *q)
+{
+    const size_t row = ft_plane_size(w->entry) / (size_t)w->stored;
+    (void)pool;
+    if (!w->permuted)
+        FT_TRY(ft_st_read(w->file, w->entry, 0, ft_plane_size(w->entry), q->p[FT_CODES]));
+    for (int64_t r = 0; r < w->stored && w->permuted; r++)
+        FT_TRY(ft_st_read(w->file, w->entry, ft_gguf_row(m, w, r) * (int64_t)row, row,
+                          (char *)q->p[FT_CODES] + (size_t)r * row));
+    return scan ? scan_rows(w, q) : FT_OK;
+}
+
+const struct ft_way ft_gguf_way = {.method = "gguf", .open = open_blocks, .load = load_blocks};

@@ -1,0 +1,307 @@
+/* Rebuilds tokenizer.json from GGUF's metadata: byte-level BPE ("gpt2") by its named pre-tokenizer,
+ * and SentencePiece's BPE ("llama"), whose merges follow from its scores as transformers derives
+ * them. */
+#include "text/gguf.h"
+
+#include "core/mem.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define WORDS  "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|"
+#define BEHIND "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+
+/* tokenizer.ggml.pre: how text is cut before merges, and whether whole words are looked up first.
+ */
+static const struct pre {
+    const char *names; /* with spaces around each */
+    const char *regex; /* NULL: GPT-2's own */
+    bool digits, ignore_merges, nfc, bos;
+} pres[] = {
+    {" gpt-2 olmo mpt phi-2 ", NULL, false, false, false, false},
+    {" llama-bpe llama3 llama-v3 dbrx smaug-bpe ", WORDS "\\p{N}{1,3}" BEHIND, false, true, false,
+     true},
+    {" qwen2 qwen3 deepseek-r1-qwen megrez ", WORDS "\\p{N}" BEHIND, false, false, true, false},
+    {" smollm starcoder refact codeshell ", NULL, true, false, false, false},
+    {" command-r ", NULL, true, false, true, true},
+};
+
+static struct ft_where at(const char *path)
+{
+    return (struct ft_where){.file = path};
+}
+
+static const json_t *get(const json_t *metadata, const char *key)
+{
+    return json_object_get(metadata, key);
+}
+
+static const struct pre *find_pre(const char *name)
+{
+    char spaced[64];
+    snprintf(spaced, sizeof spaced, " %s ", name ? name : "?");
+    for (size_t i = 0; i < sizeof pres / sizeof *pres; i++)
+        if (strstr(pres[i].names, spaced))
+            return &pres[i];
+    return NULL;
+}
+
+/* {token: id}, and the tokens that are found in text as they stand. */
+static int put_vocabulary(const json_t *metadata, const char *path, json_t *vocab, json_t *added)
+{
+    enum { UNKNOWN = 2, CONTROL = 3, USER = 4 };
+    const json_t *tokens = get(metadata, "tokenizer.ggml.tokens");
+    const json_t *types = get(metadata, "tokenizer.ggml.token_type");
+    size_t i;
+    json_t *token;
+    if (!json_is_array(tokens) || json_array_size(tokens) == 0)
+        return ft_fail_at(at(path), FT_EDATA, "has no 'tokenizer.ggml.tokens'");
+    json_array_foreach((json_t *)(uintptr_t)tokens, i, token)
+    {
+        const char *text = json_string_value(token);
+        const json_int_t type = json_integer_value(json_array_get(types, i));
+        if (!text)
+            return ft_fail_at(at(path), FT_EDATA, "'tokenizer.ggml.tokens': %zu is no text", i);
+        if (json_object_get(vocab, text))
+            continue; /* filled up with copies */
+        json_object_set_new(vocab, text, json_integer((json_int_t)i));
+        if (type == CONTROL || type == USER || type == UNKNOWN)
+            json_array_append_new(added, json_pack("{s:I, s:s, s:b, s:b, s:b, s:b, s:b}", "id",
+                                                   (json_int_t)i, "content", text, "single_word", 0,
+                                                   "lstrip", 0, "rstrip", 0, "normalized", 0,
+                                                   "special", type != USER));
+    }
+    return FT_OK;
+}
+
+/* --- SentencePiece --- */
+
+struct merge {
+    const char *whole;
+    size_t left; /* bytes of the left piece */
+    double score;
+    int left_id, right_id;
+    int left_length, right_length; /* characters */
+    size_t order;
+};
+
+static int by_ids(const void *a, const void *b)
+{
+    const struct merge *x = a, *y = b;
+    return x->left_id != y->left_id ? (x->left_id > y->left_id) - (x->left_id < y->left_id)
+                                    : (x->right_id > y->right_id) - (x->right_id < y->right_id);
+}
+
+/* From the best on; those alike in the order that they were found in. */
+static int by_score(const void *a, const void *b)
+{
+    const struct merge *x = a, *y = b;
+    if (x->score != y->score)
+        return x->score < y->score ? 1 : -1;
+    if (x->left_length != y->left_length)
+        return x->left_length < y->left_length ? 1 : -1;
+    if (x->right_length != y->right_length)
+        return x->right_length < y->right_length ? 1 : -1;
+    return (x->order > y->order) - (x->order < y->order);
+}
+
+struct merges {
+    struct merge *v;
+    size_t n, room;
+};
+
+static int count_characters(const char *text, size_t n)
+{
+    int count = 0;
+    for (size_t i = 0; i < n; i++)
+        count += (text[i] & 0xc0) != 0x80;
+    return count;
+}
+
+/* Every way to put a token together from two. */
+static int add_merges(struct merges *m, const json_t *vocab, const char *token, double score)
+{
+    const size_t n = strlen(token), first = m->n;
+    char piece[256];
+    if (n >= sizeof piece)
+        return FT_OK;
+    for (size_t i = 1; i < n; i++) {
+        if ((token[i] & 0xc0) == 0x80)
+            continue;
+        memcpy(piece, token, i);
+        piece[i] = 0;
+        const json_t *left = json_object_get(vocab, piece),
+                     *right = json_object_get(vocab, token + i);
+        if (!left || !right)
+            continue;
+        if (m->n == m->room) {
+            m->room = m->room ? 2 * m->room : 4096;
+            FT_TRY(ft_grow(&m->v, m->room, sizeof *m->v));
+        }
+        m->v[m->n++] = (struct merge){.whole = token,
+                                      .left = i,
+                                      .score = score,
+                                      .left_id = (int)json_integer_value(left),
+                                      .right_id = (int)json_integer_value(right),
+                                      .left_length = count_characters(token, i),
+                                      .right_length = count_characters(token + i, n - i)};
+    }
+    qsort(m->v + first, m->n - first, sizeof *m->v, by_ids);
+    for (size_t i = first; i < m->n; i++)
+        m->v[i].order = i;
+    return FT_OK;
+}
+
+static int derive_merges(const json_t *metadata, const char *path, const json_t *vocab, json_t *out)
+{
+    const json_t *tokens = get(metadata, "tokenizer.ggml.tokens");
+    const json_t *scores = get(metadata, "tokenizer.ggml.scores");
+    struct merges m = {0};
+    int rc = FT_OK;
+    if (json_array_size(scores) != json_array_size(tokens))
+        return ft_fail_at(at(path), FT_EDATA, "'tokenizer.ggml.scores' are not as many as tokens");
+    for (size_t i = 0; i < json_array_size(tokens) && !rc; i++)
+        rc = add_merges(&m, vocab, json_string_value(json_array_get(tokens, i)),
+                        json_number_value(json_array_get(scores, i)));
+    if (!rc && m.n)
+        qsort(m.v, m.n, sizeof *m.v, by_score);
+    for (size_t i = 0; i < m.n && !rc; i++)
+        json_array_append_new(
+            out, json_pack("[s#, s]", m.v[i].whole, (int)m.v[i].left, m.v[i].whole + m.v[i].left));
+    ft_free(m.v);
+    return rc;
+}
+
+static const char *token_of(const json_t *metadata, const char *key)
+{
+    const json_t *id = get(metadata, key), *tokens = get(metadata, "tokenizer.ggml.tokens");
+    return id ? json_string_value(json_array_get(tokens, (size_t)json_integer_value(id))) : NULL;
+}
+
+static json_t *spm(const json_t *metadata, json_t *vocab, json_t *merges)
+{
+    const json_t *prefix = get(metadata, "tokenizer.ggml.add_space_prefix");
+    const char *unknown = token_of(metadata, "tokenizer.ggml.unknown_token_id");
+    json_t *replace = json_pack("{s:s, s:{s:s}, s:s}", "type", "Replace", "pattern", "String", " ",
+                                "content", "\xe2\x96\x81");
+    json_t *steps = json_array();
+    if (!json_is_false(prefix))
+        json_array_append_new(
+            steps, json_pack("{s:s, s:s}", "type", "Prepend", "prepend", "\xe2\x96\x81"));
+    json_array_append_new(steps, replace);
+    json_t *decoders =
+        json_pack("[{s:s, s:{s:s}, s:s}, {s:s}, {s:s}]", "type", "Replace", "pattern", "String",
+                  "\xe2\x96\x81", "content", " ", "type", "ByteFallback", "type", "Fuse");
+    if (!json_is_false(prefix))
+        json_array_append_new(decoders, json_pack("{s:s, s:s, s:i, s:i}", "type", "Strip",
+                                                  "content", " ", "start", 1, "stop", 0));
+    return json_pack("{s:{s:s, s:o}, s:n, s:{s:s, s:o}, s:{s:s, s:s?, s:b, s:b, s:O, s:O}}",
+                     "normalizer", "type", "Sequence", "normalizers", steps, "pre_tokenizer",
+                     "decoder", "type", "Sequence", "decoders", decoders, "model", "type", "BPE",
+                     "unk_token", unknown, "fuse_unk", 1, "byte_fallback", 1, "vocab", vocab,
+                     "merges", merges);
+}
+
+/* --- byte-level BPE --- */
+
+static json_t *byte_level(bool regex)
+{
+    return json_pack("{s:s, s:b, s:b, s:b}", "type", "ByteLevel", "add_prefix_space", 0,
+                     "trim_offsets", 0, "use_regex", regex);
+}
+
+static json_t *bpe(const json_t *metadata, const struct pre *pre, json_t *vocab)
+{
+    json_t *steps = json_array();
+    if (pre->digits)
+        json_array_append_new(steps,
+                              json_pack("{s:s, s:b}", "type", "Digits", "individual_digits", 1));
+    if (pre->regex)
+        json_array_append_new(steps,
+                              json_pack("{s:s, s:{s:s}, s:s, s:b}", "type", "Split", "pattern",
+                                        "Regex", pre->regex, "behavior", "Isolated", "invert", 0));
+    json_array_append_new(steps, byte_level(!pre->regex));
+    json_t *normalizer = pre->nfc ? json_pack("{s:s}", "type", "NFC") : json_null();
+    return json_pack("{s:o, s:{s:s, s:o}, s:o, s:{s:s, s:b, s:b, s:O, s:O}}", "normalizer",
+                     normalizer, "pre_tokenizer", "type", "Sequence", "pretokenizers", steps,
+                     "decoder", byte_level(true), "model", "type", "BPE", "ignore_merges",
+                     pre->ignore_merges, "byte_fallback", 0, "vocab", vocab, "merges",
+                     get(metadata, "tokenizer.ggml.merges"));
+}
+
+/* --- both --- */
+
+static void put_ends(const json_t *metadata, json_t *tokenizer, json_t *config, bool bos)
+{
+    static const char *const named[][2] = {{"bos_token", "tokenizer.ggml.bos_token_id"},
+                                           {"eos_token", "tokenizer.ggml.eos_token_id"},
+                                           {"unk_token", "tokenizer.ggml.unknown_token_id"},
+                                           {"pad_token", "tokenizer.ggml.padding_token_id"}};
+    const json_t *add = get(metadata, "tokenizer.ggml.add_bos_token");
+    const char *begin = token_of(metadata, named[0][1]);
+    for (size_t i = 0; i < sizeof named / sizeof *named; i++)
+        if (token_of(metadata, named[i][1]))
+            json_object_set_new(config, named[i][0], json_string(token_of(metadata, named[i][1])));
+    if (get(metadata, "tokenizer.chat_template"))
+        json_object_set(config, "chat_template",
+                        (json_t *)(uintptr_t)get(metadata, "tokenizer.chat_template"));
+    json_t *single = json_pack("[{s:{s:s, s:i}}]", "Sequence", "id", "A", "type_id", 0);
+    json_t *special = json_object();
+    if (begin && (add ? json_is_true(add) : bos)) {
+        json_array_insert_new(
+            single, 0, json_pack("{s:{s:s, s:i}}", "SpecialToken", "id", begin, "type_id", 0));
+        json_object_set_new(special, begin,
+                            json_pack("{s:s, s:[I], s:[s]}", "id", begin, "ids",
+                                      json_integer_value(get(metadata, named[0][1])), "tokens",
+                                      begin));
+    }
+    json_object_set_new(tokenizer, "post_processor",
+                        json_pack("{s:s, s:o, s:[], s:o}", "type", "TemplateProcessing", "single",
+                                  single, "pair", "special_tokens", special));
+}
+
+static int refuse(const char *path, const char *key, const char *is)
+{
+    ft_fail_at(at(path), FT_EDATA, "'%s' is '%s': ft cannot rebuild this tokenizer", key,
+               is ? is : "(missing)");
+    ft_hint("tokenize the data with the original model's folder ('ft data'), and train on that");
+    return FT_EDATA;
+}
+
+int ft_gguf_tokenizer(const json_t *metadata, const char *path, json_t **tokenizer, json_t **config)
+{
+    const char *model = json_string_value(get(metadata, "tokenizer.ggml.model"));
+    const char *name = json_string_value(get(metadata, "tokenizer.ggml.pre"));
+    const bool is_spm = model && strcmp(model, "llama") == 0;
+    const struct pre *pre = find_pre(name);
+    const unsigned since = ft_alloc_failures();
+    *tokenizer = *config = NULL;
+    if (!is_spm && (!model || strcmp(model, "gpt2") != 0))
+        return refuse(path, "tokenizer.ggml.model", model);
+    if (!is_spm && !pre)
+        return refuse(path, "tokenizer.ggml.pre", name);
+    if (!is_spm && !json_is_array(get(metadata, "tokenizer.ggml.merges")))
+        return refuse(path, "tokenizer.ggml.merges", NULL);
+    json_t *vocab = json_object(), *added = json_array(), *merges = json_array();
+    int rc = put_vocabulary(metadata, path, vocab, added);
+    if (!rc && is_spm)
+        rc = derive_merges(metadata, path, vocab, merges);
+    if (!rc) {
+        *tokenizer = is_spm ? spm(metadata, vocab, merges) : bpe(metadata, pre, vocab);
+        *config = json_object();
+        json_object_set_new(*tokenizer, "version", json_string("1.0"));
+        json_object_set(*tokenizer, "added_tokens", added);
+        put_ends(metadata, *tokenizer, *config, is_spm || pre->bos);
+        rc = ft_alloc_check(since);
+    }
+    json_decref(vocab);
+    json_decref(added);
+    json_decref(merges);
+    if (rc) {
+        json_decref(*tokenizer);
+        json_decref(*config);
+        *tokenizer = *config = NULL;
+    }
+    return rc;
+}

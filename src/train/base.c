@@ -1,0 +1,178 @@
+/* Finds base models. A GGUF file becomes a folder in the cache, so that everything else sees one
+ * kind of model. */
+#define _GNU_SOURCE
+#include "train/base.h"
+
+#include "core/file.h"
+#include "core/json.h"
+#include "core/mem.h"
+#include "core/sha256.h"
+#include "core/text.h"
+#include "io/gguf.h"
+#include "io/hub.h"
+#include "model/gguf.h"
+#include "text/gguf.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static char *cache_folder(void)
+{
+    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    return cache && *cache ? ft_format("%s/ft/gguf", cache)
+           : home          ? ft_format("%s/.cache/ft/gguf", home)
+                           : ft_format("/tmp/ft-gguf-%u", (unsigned)geteuid());
+}
+
+/* The file's own folder there: by its place, size and time, and by this version of ft. */
+static char *own_folder(const char *real, const struct stat *st)
+{
+    char *all = cache_folder(),
+         *key = ft_format("%s %lld %lld.%09ld " FT_VERSION " 1", real, (long long)st->st_size,
+                          (long long)st->st_mtim.tv_sec, st->st_mtim.tv_nsec);
+    char hex[65], *out = NULL;
+    if (all && key) {
+        struct ft_sha256 h;
+        ft_sha256_init(&h);
+        ft_sha256_add(&h, key, strlen(key));
+        ft_sha256_hex(&h, hex);
+        out = ft_format("%s/%.32s", all, hex);
+    }
+    ft_free(all);
+    ft_free(key);
+    return out;
+}
+
+static int write_json(const char *folder, const char *name, const json_t *root)
+{
+    const unsigned since = ft_alloc_failures();
+    char *path = ft_path_join(folder, name), *text = ft_json_dumps(root, JSON_COMPACT, since);
+    int rc = path && text ? ft_file_write(path, text, strlen(text)) : FT_ERESOURCE;
+    ft_json_free(text);
+    ft_free(path);
+    return rc;
+}
+
+static int link_part(const char *folder, int number, const char *to)
+{
+    char *path = ft_format("%s/model-%05d.gguf", folder, number);
+    int rc = path ? FT_OK : FT_ERESOURCE;
+    if (!rc && symlink(to, path) && errno != EEXIST)
+        rc = ft_fail_at((struct ft_where){.file = path}, FT_ERESOURCE, "cannot be made: %s",
+                        strerror(errno));
+    ft_free(path);
+    return rc;
+}
+
+/* name-00001-of-00003.gguf is the first of three. */
+static int link_parts(const char *folder, const char *real, const json_t *metadata)
+{
+    const json_t *count = json_object_get(metadata, "split.count");
+    const int n = count ? (int)json_integer_value(count) : 1;
+    const size_t length = strlen(real), tail = strlen("-00001-of-00001.gguf");
+    if (n < 2)
+        return link_part(folder, 1, real);
+    if (n > 99999 || length < tail || strncmp(real + length - tail, "-00001-of-", 10) != 0)
+        return ft_fail_at(
+            (struct ft_where){.file = real}, FT_EDATA,
+            "is one of %d parts, and not called ...-00001-of-%05d.gguf: name the first", n, n);
+    for (int i = 1; i <= n; i++) {
+        char *part = ft_format("%.*s-%05d-of-%05d.gguf", (int)(length - tail), real, i, n);
+        int rc = part ? FT_OK : FT_ERESOURCE;
+        if (!rc && !ft_file_exists(part))
+            rc = ft_fail_at((struct ft_where){.file = part}, FT_EDATA, "is missing: part %d of %d",
+                            i, n);
+        if (!rc)
+            rc = link_part(folder, i, part);
+        ft_free(part);
+        FT_TRY(rc);
+    }
+    return FT_OK;
+}
+
+/* What a config.json is read by: written last. A tokenizer that cannot be rebuilt leaves none. */
+static int fill(const struct ft_gguf *g, const char *real, const char *folder)
+{
+    json_t *config = NULL, *tokenizer = NULL, *said = NULL;
+    FT_TRY(ft_gguf_config(g, real, &config));
+    int rc = ft_make_folders(folder);
+    if (!rc)
+        rc = ft_gguf_tokenizer(g->metadata, real, &tokenizer, &said);
+    if (!rc)
+        rc = write_json(folder, "tokenizer.json", tokenizer);
+    if (!rc)
+        rc = write_json(folder, "tokenizer_config.json", said);
+    if (!rc)
+        rc = link_parts(folder, real, g->metadata);
+    if (!rc)
+        rc = write_json(folder, "config.json", config);
+    json_decref(config);
+    json_decref(tokenizer);
+    json_decref(said);
+    return rc;
+}
+
+/* "https://huggingface.co/org/name" is org/name. */
+static char *origin_of(const json_t *metadata)
+{
+    static const char *const keys[] = {"general.source.huggingface.repository",
+                                       "general.source.repo_url", "general.source.url",
+                                       "general.repo_url"};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        const char *url = json_string_value(json_object_get(metadata, keys[i]));
+        const char *host = url ? strstr(url, "huggingface.co/") : NULL;
+        if (url)
+            return ft_strdup(host ? host + strlen("huggingface.co/") : url);
+    }
+    return NULL;
+}
+
+static int unfold(const char *path, char **out, char **origin)
+{
+    char *real = realpath(path, NULL), *config = NULL;
+    struct ft_gguf g;
+    struct stat st;
+    if (!real || stat(real, &st)) {
+        free(real);
+        return ft_fail_at((struct ft_where){.file = path}, FT_EDATA, "cannot open: %s",
+                          strerror(errno));
+    }
+    *out = own_folder(real, &st);
+    config = *out ? ft_path_join(*out, "config.json") : NULL;
+    int rc = config ? ft_gguf_open(&g, path) : FT_ERESOURCE;
+    if (!rc) {
+        if (!ft_file_exists(config))
+            rc = fill(&g, real, *out);
+        if (!rc && origin)
+            *origin = origin_of(g.metadata);
+        ft_gguf_close(&g);
+    }
+    ft_free(config);
+    free(real);
+    if (rc) {
+        ft_free(*out);
+        *out = NULL;
+    }
+    return rc;
+}
+
+int ft_base_find(char **out, bool *cached, char **origin, const char *name, const char *revision,
+                 const char *folder)
+{
+    char *found;
+    if (origin)
+        *origin = NULL;
+    FT_TRY(ft_hub_find(&found, cached, "model", name, revision, folder));
+    if (!ft_gguf_is(found)) {
+        *out = found;
+        return FT_OK;
+    }
+    int rc = unfold(found, out, origin);
+    ft_free(found);
+    return rc;
+}
