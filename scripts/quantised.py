@@ -190,3 +190,73 @@ def quantise_folder(folder, kind, skip=()):
 def plain_values(folder, kind):
     """What the folder's linear weights would stand for, quantised; the folder is left alone."""
     return {name: KINDS[kind][1](name, w)[1] for name, w in read_folder(folder).items() if is_linear(name, w)}
+
+
+# --- GGUF ---
+
+# llama.cpp's keys behind the architecture's name, and transformers'
+GGUF_KEYS = {
+    "context_length": "max_position_embeddings", "embedding_length": "hidden_size",
+    "block_count": "num_hidden_layers", "feed_forward_length": "intermediate_size",
+    "attention.head_count": "num_attention_heads", "attention.head_count_kv": "num_key_value_heads",
+    "attention.layer_norm_rms_epsilon": "rms_norm_eps", "attention.layer_norm_epsilon": ("norm_epsilon", "layer_norm_eps"),
+    "attention.key_length": "head_dim", "attention.sliding_window": "sliding_window",
+    "rope.freq_base": "rope_theta", "attn_logit_softcapping": "attn_logit_softcapping",
+    "final_logit_softcapping": "final_logit_softcapping", "logit_scale": ("logits_scaling", "logit_scale"),
+    "embedding_scale": "embedding_multiplier", "residual_scale": "residual_multiplier",
+    "attention.scale": "attention_multiplier",
+}
+PERMUTED = ("llama", "smollm3", "granite", "arcee")
+
+
+def gguf_name(name, arch, layers):
+    import gguf
+    kind = next(k for k, v in gguf.MODEL_ARCH_NAMES.items() if v == arch)
+    return gguf.get_tensor_name_map(kind, layers).get_name(name, try_suffixes=(".weight", ".bias"))
+
+
+def write_gguf(path, model, arch, kind, factors=None):
+    """The model as one file, its matrices as `kind` where their width allows; {name: what they stand for}."""
+    import gguf, numpy
+    config = model.config
+    said = dict(config.to_dict(), **(getattr(config, "rope_parameters", None) or {}))
+    writer = gguf.GGUFWriter(path, arch)
+    writer.add_string("general.source.huggingface.repository", "org/tiny")
+    for key, names in GGUF_KEYS.items():
+        for name in (names,) if isinstance(names, str) else names:
+            value = said.get(name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                continue
+            (writer.add_uint32 if isinstance(value, int) else writer.add_float32)(f"{arch}.{key}", value)
+            break
+    writer.add_tokenizer_model("gpt2"), writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list([chr(256 + i) for i in range(config.vocab_size - 1)] + [chr(256) + chr(257)])
+    writer.add_token_types([1] * config.vocab_size), writer.add_token_merges([f"{chr(256)} {chr(257)}"])
+    if factors is not None:
+        writer.add_tensor("rope_freqs.weight", numpy.array(factors, numpy.float32))
+    values, wanted = {}, gguf.GGMLQuantizationType[kind]
+    for name, w in model.state_dict().items():
+        own = gguf_name(name, arch, config.num_hidden_layers)
+        if name == "lm_head.weight" and config.tie_word_embeddings:
+            continue
+        assert own, name
+        w = w.float()
+        if arch.startswith("gemma") and "norm" in name:
+            w = w + 1
+        data = w
+        if arch in PERMUTED and ("q_proj" in name or "k_proj" in name):
+            heads = config.num_attention_heads if "q_proj" in name else config.num_key_value_heads
+            data = w.reshape(heads, 2, w.shape[0] // heads // 2, *w.shape[1:]).swapaxes(1, 2).reshape(w.shape)
+        data = data.contiguous().numpy()
+        if w.ndim == 2 and w.shape[1] % gguf.GGML_QUANT_SIZES[wanted][0] == 0:
+            blocks = gguf.quantize(data, wanted)
+            writer.add_tensor(own, blocks, raw_dtype=wanted)
+            value = torch.from_numpy(gguf.dequantize(blocks, wanted).astype(numpy.float32)).reshape(w.shape)
+            if arch in PERMUTED and ("q_proj" in name or "k_proj" in name):
+                value = value.reshape(heads, w.shape[0] // heads // 2, 2, -1).swapaxes(1, 2).reshape(w.shape)
+            values[name] = value
+        else:
+            writer.add_tensor(own, data)
+    writer.write_header_to_file(), writer.write_kv_data_to_file(), writer.write_tensors_to_file()
+    writer.close()
+    return values

@@ -5,6 +5,8 @@
 #include "tests/golden/golden.h"
 
 #include "core/mem.h"
+#include "core/quant.h"
+#include "tests/kernels/ops.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -25,7 +27,7 @@ static const char *trained_file(const char *name)
     return golden_is_full(name) ? "model.safetensors" : "adapter_model.safetensors";
 }
 
-static double widened(const struct ft_tensor *w, int64_t i)
+static double element(const struct ft_tensor *w, int64_t i)
 {
     if (w->dtype == FT_F32)
         return (double)((const float *)w->data)[i];
@@ -36,7 +38,7 @@ static double widened(const struct ft_tensor *w, int64_t i)
 static void check_logits(const char *name, struct ft_job *j, const struct ft_st *golden)
 {
     const struct ft_head_loss_args *a = &j->head;
-    const struct ft_tensor *head = a->w;
+    const struct ft_tensor *head = ft_is_quant(a->w->dtype) ? widened(a->w) : a->w;
     const float *h = a->h->data, *u = a->u ? a->u->data : NULL;
     const int64_t low = a->u ? a->u->cols : 0;
     int64_t n, row = 0;
@@ -50,10 +52,10 @@ static void check_logits(const char *name, struct ft_job *j, const struct ft_st 
             for (int64_t v = 0; v < head->rows; v++) {
                 double sum = 0;
                 for (int64_t c = 0; c < head->cols; c++)
-                    sum += (double)h[row * head->cols + c] * widened(head, v * head->cols + c);
+                    sum += (double)h[row * head->cols + c] * element(head, v * ft_tensor_ld(head) + c);
                 sum *= (double)a->scale;
                 for (int64_t c = 0; c < low; c++)
-                    sum += (double)a->beta * (double)u[row * low + c] * widened(a->b, v * low + c);
+                    sum += (double)a->beta * (double)u[row * low + c] * element(a->b, v * low + c);
                 if (a->softcap > 0)
                     sum = (double)a->softcap * tanh(sum / (double)a->softcap);
                 worst = fmax(worst, fabs(sum - want[(doc->start + t) * head->rows + v]));
@@ -62,6 +64,7 @@ static void check_logits(const char *name, struct ft_job *j, const struct ft_st 
     printf("  logits %.1e", worst / largest);
     if (!(worst <= 1e-5 * largest))
         check_fail(name, 0, "logits are off by %.2e of the largest", worst / largest);
+    drop_tensors();
     ft_free(want);
 }
 
