@@ -30,43 +30,41 @@ FT_BLOCK float ft_block_half(const uint8_t *p)
 
 /* --- 32 elements: the lower halves of 16 bytes, then the upper ones --- */
 
-FT_BLOCK int ft_half_of(const uint8_t *codes, int i)
-{
-    return codes[i % 16] >> (i / 16 * 4) & 15;
-}
-
 FT_BLOCK void ft_q4_0(float *out, const uint8_t *b, int i)
 {
     const float d = ft_block_half(b);
+    const uint8_t *codes = b + 2 + i % 16;
+    const int shift = i / 16 * 4;
     for (int k = 0; k < 8; k++)
-        out[k] = (float)(ft_half_of(b + 2, i + k) - 8) * d;
+        out[k] = (float)((codes[k] >> shift & 15) - 8) * d;
 }
 
 FT_BLOCK void ft_q4_1(float *out, const uint8_t *b, int i)
 {
     const float d = ft_block_half(b), least = ft_block_half(b + 2);
+    const uint8_t *codes = b + 4 + i % 16;
+    const int shift = i / 16 * 4;
     for (int k = 0; k < 8; k++)
-        out[k] = (float)ft_half_of(b + 4, i + k) * d + least;
+        out[k] = (float)(codes[k] >> shift & 15) * d + least;
 }
 
 /* The fifth bits are 32 bits in order. */
-FT_BLOCK int ft_fifth_of(const uint8_t *bits, int i)
-{
-    return (bits[i / 8] >> (i % 8) & 1) << 4;
-}
-
 FT_BLOCK void ft_q5_0(float *out, const uint8_t *b, int i)
 {
     const float d = ft_block_half(b);
+    const uint8_t *codes = b + 6 + i % 16;
+    const int shift = i / 16 * 4, fifths = b[2 + i / 8];
     for (int k = 0; k < 8; k++)
-        out[k] = (float)((ft_half_of(b + 6, i + k) | ft_fifth_of(b + 2, i + k)) - 16) * d;
+        out[k] = (float)(((codes[k] >> shift & 15) | (fifths >> k & 1) << 4) - 16) * d;
 }
 
 FT_BLOCK void ft_q5_1(float *out, const uint8_t *b, int i)
 {
     const float d = ft_block_half(b), least = ft_block_half(b + 2);
+    const uint8_t *codes = b + 8 + i % 16;
+    const int shift = i / 16 * 4, fifths = b[4 + i / 8];
     for (int k = 0; k < 8; k++)
-        out[k] = (float)(ft_half_of(b + 8, i + k) | ft_fifth_of(b + 4, i + k)) * d + least;
+        out[k] = (float)((codes[k] >> shift & 15) | (fifths >> k & 1) << 4) * d + least;
 }
 
 FT_BLOCK void ft_q8_0(float *out, const uint8_t *b, int i)
@@ -88,7 +86,7 @@ FT_BLOCK void ft_iq4_nl(float *out, const uint8_t *b, int i)
 {
     const float d = ft_block_half(b);
     for (int k = 0; k < 8; k++)
-        out[k] = d * (float)ft_iq4(ft_half_of(b + 2, i + k));
+        out[k] = d * (float)ft_iq4(b[2 + i % 16 + k] >> (i / 16 * 4) & 15);
 }
 
 /* E2M1 numbers, doubled, times half of a power of two. */
@@ -98,7 +96,7 @@ FT_BLOCK void ft_mxfp4(float *out, const uint8_t *b, int i)
     const float d =
         ft_block_bits(b[0] < 2 ? (uint32_t)0x00200000 << b[0] : (uint32_t)(b[0] - 1) << 23);
     for (int k = 0; k < 8; k++)
-        out[k] = d * (float)values[ft_half_of(b + 1, i + k)];
+        out[k] = d * (float)values[b[1 + i % 16 + k] >> (i / 16 * 4) & 15];
 }
 
 /* --- 256 elements, with scales of their own for 16 or 32 --- */
@@ -175,7 +173,7 @@ FT_BLOCK void ft_iq4_xs(float *out, const uint8_t *b, int i)
     const int scale = (b[4 + n / 2] >> (n % 2 * 4) & 15) | (high >> (2 * n) & 3) << 4;
     const float d = ft_block_half(b) * (float)(scale - 32);
     for (int k = 0; k < 8; k++)
-        out[k] = d * (float)ft_iq4(ft_half_of(b + 8 + 16 * n, i % 32 + k));
+        out[k] = d * (float)ft_iq4(b[8 + 16 * n + i % 16 + k] >> (i % 32 / 16 * 4) & 15);
 }
 
 FT_BLOCK void ft_block_run(float *out, enum ft_dtype type, const uint8_t *block, int i)

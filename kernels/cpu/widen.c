@@ -87,19 +87,37 @@ static void int4_groups(float *out, const struct ft_planes *q, int64_t row, int6
     }
 }
 
-/* GGUF's types, 8 elements at a time. */
+/* Runs of 8 elements of one of GGUF's types; the first and the last may be parts. */
+#define X(name, fn, elements, bytes)                                                               \
+    static void run_##fn(float *out, const uint8_t *codes, int64_t at, int64_t n)                  \
+    {                                                                                              \
+        for (; n >= 8; at += 8, n -= 8, out += 8)                                                  \
+            ft_##fn(out, codes + at / (elements) * (bytes), (int)(at % (elements)));               \
+    }
+FT_BLOCKS(X)
+#undef X
+
+typedef void run_fn(float *out, const uint8_t *codes, int64_t at, int64_t n);
+
 static void blocks(float *out, const struct ft_planes *q, int64_t at, int64_t n)
 {
-    const struct ft_block_size size = ft_block_size(q->dtype);
+    static run_fn *const runs[] = {
+#define X(name, fn, elements, bytes) [FT_##name - FT_Q4_0] = run_##fn,
+        FT_BLOCKS(X)
+#undef X
+    };
+    run_fn *run = runs[q->dtype - FT_Q4_0];
     const uint8_t *codes = q->p[FT_CODES];
+    float eight[8];
     while (n > 0) {
-        const int from = (int)(at % 8), count = n < 8 - from ? (int)n : 8 - from;
-        const int within = (int)(at % size.elements) / 8 * 8;
-        float eight[8];
-        ft_block_run(count == 8 ? out : eight, q->dtype, codes + at / size.elements * size.bytes,
-                     within);
-        if (count < 8)
+        const int from = (int)(at % 8);
+        const int64_t count = from || n < 8 ? (n < 8 - from ? n : 8 - from) : n / 8 * 8;
+        if (count < 8) {
+            run(eight, codes, at - from, 8);
             memcpy(out, eight + from, (size_t)count * sizeof *out);
+        } else {
+            run(out, codes, at, count);
+        }
         out += count;
         at += count;
         n -= count;

@@ -1,13 +1,18 @@
 /* Damaged input for the parsers of what strangers write: tokenizer files, chat templates, records
- * of data files. As a test a second of each; FT_FUZZ_SECONDS=600 FT_FUZZ=template test_fuzz_fuzz
- * for long. The input of the moment is in FT_FUZZ_FILE (default /tmp/ft-fuzz-PID) if it crashes. */
+ * of data files, quantised weights, GGUF files. As a test a second of each; FT_FUZZ_SECONDS=600
+ * FT_FUZZ=template test_fuzz_fuzz for long. The input of the moment is in FT_FUZZ_FILE (default
+ * /tmp/ft-fuzz-PID) if it crashes. */
 #include "core/clock.h"
 #include "core/file.h"
 #include "core/json.h"
 #include "core/mem.h"
+#include "io/gguf.h"
 #include "io/records.h"
+#include "model/gguf.h"
+#include "model/model.h"
 #include "tests/check.h"
 #include "jinja/template.h"
+#include "text/gguf.h"
 #include "text/tokenizer.h"
 
 #include <dirent.h>
@@ -226,6 +231,69 @@ static void try_records(const struct bytes *b)
     ft_raw_free(&raw);
 }
 
+/* Opens and loads the folder, as far as it goes. */
+static void try_model(const char *folder)
+{
+    const struct ft_backend *b;
+    struct ft_model *m;
+    struct ft_graph *g = NULL;
+    struct ft_pool *pool;
+    FT_ASSERT(ft_cpu_backend(&b, "auto") == FT_OK && ft_pool_new(&pool, 1) == FT_OK);
+    if (ft_model_open(&m, folder) == FT_OK) {
+        if (ft_graph_new(&g, b) == FT_OK &&
+            ft_model_declare(m, g, NULL, NULL, NULL, NULL) == FT_OK &&
+            ft_graph_plan(g, NULL) == FT_OK && ft_graph_place(g) == FT_OK)
+            ft_model_load(m, g, pool, false, NULL, NULL);
+        ft_graph_free(g);
+        ft_model_close(m);
+    }
+    ft_pool_free(pool);
+}
+
+static const char *const quantised[] = {"bnb-nf4", "bnb-fp4", "bnb-int8",   "fp8",
+                                        "ct-fp8",  "ct-int4", "gptq-order", "awq"};
+enum { QUANTISED = sizeof quantised / sizeof *quantised };
+
+/* The weights of one case, under the config of another, mostly the same. */
+static void try_quantised(const struct bytes *b)
+{
+    static uint32_t last;
+    char folder[300], path[2048];
+    snprintf(folder, sizeof folder, "%s.d", input_file);
+    remember(b);
+    last = pick(4) ? last : pick(QUANTISED);
+    snprintf(path, sizeof path,
+             "mkdir -p %s && cp " FT_ROOT "/tests/golden/%s/config.json %s && "
+             "ln -sf %s %s/model.safetensors",
+             folder, quantised[last], folder, input_file, folder);
+    CHECK_INT(system(path), 0);
+    try_model(folder);
+}
+
+static void try_gguf(const struct bytes *b)
+{
+    char folder[300], path[2048];
+    struct ft_gguf g;
+    json_t *config = NULL, *tokenizer = NULL, *said = NULL;
+    snprintf(folder, sizeof folder, "%s.d", input_file);
+    remember(b);
+    if (ft_gguf_open(&g, input_file))
+        return;
+    ft_gguf_tokenizer(g.metadata, input_file, &tokenizer, &said);
+    if (ft_gguf_config(&g, input_file, &config) == FT_OK) {
+        snprintf(path, sizeof path, "mkdir -p %s && ln -sf %s %s/model-00001.gguf", folder,
+                 input_file, folder);
+        CHECK_INT(system(path), 0);
+        snprintf(path, sizeof path, "%s/config.json", folder);
+        CHECK_INT(json_dump_file(config, path, 0), 0);
+        try_model(folder);
+    }
+    json_decref(config);
+    json_decref(tokenizer);
+    json_decref(said);
+    ft_gguf_close(&g);
+}
+
 /* --- the seeds --- */
 
 struct seeds {
@@ -299,6 +367,25 @@ static void add_records(struct seeds *s)
         add_seed(s, texts[i], strlen(texts[i]));
 }
 
+static void add_quantised(struct seeds *s)
+{
+    char path[512];
+    for (int i = 0; i < QUANTISED; i++) {
+        snprintf(path, sizeof path, FT_ROOT "/tests/golden/%s/model.safetensors", quantised[i]);
+        add_file(s, path);
+    }
+}
+
+static void add_gguf(struct seeds *s)
+{
+    static const char *const cases[] = {"gguf-llama", "gguf-f32", "gguf-gemma3", "gguf-phi3"};
+    char path[512];
+    for (int i = 0; i < 4; i++) {
+        snprintf(path, sizeof path, FT_ROOT "/tests/golden/%s/model.gguf", cases[i]);
+        add_file(s, path);
+    }
+}
+
 /* --- the cases --- */
 
 static double seconds(const char *target)
@@ -359,6 +446,9 @@ static void fuzz(const char *target, void (*add)(struct seeds *), void (*run)(co
     }
     printf("  %s: %lld runs\n", target, runs);
     unlink(input_file);
+    char folder[512];
+    snprintf(folder, sizeof folder, "rm -rf %s.d", input_file);
+    CHECK_INT(system(folder), 0);
     for (int i = 0; i < s.n; i++)
         ft_free(s.v[i].p);
     ft_free(b.p);
@@ -379,4 +469,14 @@ CASE(damaged_templates)
 CASE(damaged_records)
 {
     fuzz("records", add_records, try_records, false);
+}
+
+CASE(damaged_quantised_weights)
+{
+    fuzz("quantised", add_quantised, try_quantised, false);
+}
+
+CASE(damaged_gguf_files)
+{
+    fuzz("gguf", add_gguf, try_gguf, false);
 }
