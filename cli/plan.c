@@ -92,6 +92,34 @@ static void print_memory(const struct ft_job *j)
         printf("    %-40s %s\n", peak[i].name, ft_bytes_text(text, (double)peak[i].bytes));
 }
 
+/* What the memory would be with the base's weights at other precisions. */
+static void print_choices(const struct ft_job *j)
+{
+    static const struct {
+        const char *label;
+        struct ft_quantisation q;
+    } all[] = {{"as stored", {.bits = 0}},
+               {"load_in_8bit (int8)", {.bits = 8}},
+               {"load_in_4bit (NF4)", {.bits = 4, .nested = true}}};
+    const struct ft_config *c = j->config;
+    const bool device = j->backend->dev != NULL;
+    const struct ft_quantisation is = {.bits = c->load_in_4bit   ? 4
+                                               : c->load_in_8bit ? 8
+                                                                 : 0,
+                                       .nested = c->bnb.nested};
+    const size_t now = ft_model_bytes_as(j->model, &is, device);
+    const size_t total = device ? ft_job_device_memory(j) : ft_job_memory(j);
+    char text[32];
+    if (!now || strcmp(c->adapter, "full") == 0)
+        return;
+    printf("  in all, by the base's weights:\n");
+    for (int i = 0; i < 3; i++)
+        printf("    %-40s %s%s\n", all[i].label,
+               ft_bytes_text(
+                   text, (double)(total - now + ft_model_bytes_as(j->model, &all[i].q, device))),
+               all[i].q.bits == is.bits ? ", as planned" : "");
+}
+
 /* Rounded up generously: a job that is killed for a minute or a megabyte is worth nothing. */
 static void print_slurm(const struct ft_job *j, double seconds)
 {
@@ -144,6 +172,7 @@ int ft_cmd_plan(const struct ft_command *self, int n, char **words)
         } else {
             print_run(&j);
             print_memory(&j);
+            print_choices(&j);
             printf("time\n");
             snprintf(text, sizeof text, "%.0f GFLOP/s in products, %.1f GB/s elsewhere",
                      rates.flops * 1e-9, rates.bytes * 1e-9);

@@ -63,7 +63,11 @@ const struct ft_other ft_others[] = {
     {FT_LATER, "early_stopping_patience", "Stop when evaluation stops falling. Not there yet.",
      NULL},
     {FT_LATER, "load_best_model_at_end", "Keep the best checkpoint. Not there yet.", NULL},
-    {FT_LATER, "fp8 fp8_config", "fp8 arithmetic. Not there yet.", NULL},
+    {FT_LATER, "fp8 fp8_config",
+     "Products in FP8, which need a card of compute capability 8.9 or later (Ada, Hopper). Not "
+     "there "
+     "yet.",
+     NULL},
     {FT_LATER,
      "model_quantization_config model_quantization_config_kwargs nonexpert_quantization "
      "gemma4_fp8_nonexpert gemma4_nf4_nonexpert",

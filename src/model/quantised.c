@@ -203,6 +203,15 @@ static bool is_skipped(const struct ft_weight *w, const char *const *skip)
     return false;
 }
 
+/* What it becomes. */
+static void quantise_weight(struct ft_weight *w, const struct ft_quantisation *o)
+{
+    w->way = &made;
+    w->as = o->bits == 8 ? FT_INT8_ROWS : o->nested ? FT_BNB4_NESTED : FT_BNB4;
+    w->block = o->bits == 8 ? 0 : 64;
+    w->fp4 = o->fp4;
+}
+
 int ft_model_quantise(struct ft_model *m, const struct ft_quantisation *o)
 {
     if (!o->bits)
@@ -225,12 +234,29 @@ int ft_model_quantise(struct ft_model *m, const struct ft_quantisation *o)
         struct ft_weight *w = &m->weights[i];
         if (w->kind != FT_W_LINEAR || is_skipped(w, o->skip))
             continue;
-        w->way = &made;
-        w->as = o->bits == 8 ? FT_INT8_ROWS : o->nested ? FT_BNB4_NESTED : FT_BNB4;
-        w->block = o->bits == 8 ? 0 : 64;
-        w->fp4 = o->fp4;
+        quantise_weight(w, o);
     }
     return FT_OK;
+}
+
+size_t ft_model_bytes_as(const struct ft_model *m, const struct ft_quantisation *o, bool device)
+{
+    size_t sum = 0, widest = 0;
+    for (int i = 0; i < m->n_weights; i++) {
+        struct ft_weight w = m->weights[i];
+        const size_t n = (size_t)(w.rows * (w.cols ? w.cols : 1));
+        if (w.way && w.way->method)
+            return 0;
+        if (!o->bits || w.kind != FT_W_LINEAR || is_skipped(&w, o->skip)) {
+            sum += n * (device ? 2 : ft_dtype_size(w.dtype));
+            continue;
+        }
+        quantise_weight(&w, o);
+        const struct ft_tensor t = ft_weight_tensor(&w);
+        sum += ft_planes_of(&t).bytes;
+        widest = 2 * n > widest ? 2 * n : widest;
+    }
+    return sum + (device ? widest : 0);
 }
 
 bool ft_model_is_quantised(const struct ft_model *m)
