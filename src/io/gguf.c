@@ -228,6 +228,7 @@ static void get_tensor(struct reader *r, struct ft_gguf_tensor *t, json_t *names
     t->name = name ? json_string_value(name) : "";
     if (!r->rc && (t->n_dims < 1 || t->n_dims > 4))
         r->rc = tensor_error(r, t, "has not 1 to 4 dimensions");
+    t->n_dims = r->rc ? 0 : t->n_dims;
     for (int i = t->n_dims - 1; i >= 0 && !r->rc; i--)
         t->dims[i] = (int64_t)get_number(r, 8);
     const uint32_t type = (uint32_t)get_number(r, 4);

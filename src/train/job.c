@@ -63,7 +63,7 @@ static int quantise(struct ft_job *j)
         return FT_EDATA;
     }
     if (ft_model_is_quantised(j->model) && ft_job_trains_model(j))
-        return ft_fail_at((struct ft_where){.file = j->model_path}, FT_EDATA,
+        return ft_fail_at((struct ft_where){.file = j->base_name}, FT_EDATA,
                           "the weights are quantised: they cannot be trained themselves");
     return FT_OK;
 }

@@ -69,14 +69,60 @@ CASE(f09_unknown_architecture_rope_or_quantisation)
     set_model_config("hidden_act", "\"mish\"");
     EXPECT(3, "'hidden_act' is 'mish'", "@FT train @D/ok.yaml 2>&1");
     fresh_folder();
-    shell("sed -i 's|^{|{\"quantization_config\": {\"quant_method\": \"gptq\"},|' "
+    shell("sed -i 's|^{|{\"quantization_config\": {\"quant_method\": \"hqq\"},|' "
           "@D/model/config.json");
-    EXPECT(3, "'gptq'", "@FT train @D/ok.yaml 2>&1");
+    EXPECT(3, "'hqq'", "@FT train @D/ok.yaml 2>&1");
     fresh_folder();
     EXPECT(3, "not valid JSON", "echo x >> @D/model/config.json; @FT train @D/ok.yaml 2>&1");
     fresh_folder();
     set_model_config("num_attention_heads", "3");
     EXPECT(3, "num_attention_heads", "@FT train @D/ok.yaml 2>&1");
+    check_no_output();
+}
+
+/* A golden case's folder or file, on its own data. */
+#define GOLDEN(name)                                                                               \
+    " datasets.0.path=" FT_ROOT "/tests/golden/" name "/data.safetensors output_dir=@D/out "       \
+    "device=cpu 2>&1"
+
+CASE(quantised_bases_that_cannot_be)
+{
+    fresh_folder();
+    shell("rm -rf @D/q; cp -r " FT_ROOT "/tests/golden/bnb-nf4 @D/q; chmod -R u+w @D/q");
+    EXPECT(3, "needs a quantised base, and the weights are not",
+           "@FT train @D/ok.yaml adapter=qlora 2>&1");
+    EXPECT(3, "8 bits are asked for, but the folder's weights are quantised already",
+           "@FT train base_model=@D/q adapter=lora load_in_8bit=true" GOLDEN("bnb-nf4"));
+    EXPECT(3, "they cannot be trained themselves",
+           "@FT train base_model=@D/q adapter=full" GOLDEN("bnb-nf4"));
+    EXPECT(
+        2, "begins with a part of the weights, and those are quantised",
+        "@FT train base_model=@D/q adapter=qlora peft_init_lora_weights=pissa" GOLDEN("bnb-nf4"));
+    shell("sed -i 's/bitsandbytes/hqq/' @D/q/config.json");
+    EXPECT(3, "quantised with 'hqq', which ft does not read",
+           "@FT train base_model=@D/q adapter=qlora" GOLDEN("bnb-nf4"));
+    shell("cp " FT_ROOT "/tests/golden/gptq/* @D/q; sed -i 's/\"bits\": 4/\"bits\": 8/' "
+          "@D/q/config.json");
+    EXPECT(3, "'bits' is 8; ft reads 4", "@FT train base_model=@D/q adapter=qlora" GOLDEN("gptq"));
+    shell("sed -i 's/\"bits\": 8/\"bits\": 4/; s/\"group_size\": 8/\"group_size\": 16/' "
+          "@D/q/config.json");
+    EXPECT(3, "belong to a weight of", "@FT train base_model=@D/q adapter=qlora" GOLDEN("gptq"));
+    check_no_output();
+}
+
+CASE(gguf_files_that_cannot_be)
+{
+    fresh_folder();
+    shell("cp " FT_ROOT "/tests/golden/gguf-llama/model.gguf @D/m.gguf; head -c 1000 @D/m.gguf > "
+          "@D/cut.gguf; head -c -3000 @D/m.gguf > @D/end.gguf; LC_ALL=C sed 's/llama/xxxxx/g' "
+          "@D/m.gguf > @D/arch.gguf; LC_ALL=C sed 's/gpt-2/gpt-9/' @D/m.gguf > @D/pre.gguf");
+    EXPECT(3, "is cut: its header goes on",
+           "@FT train base_model=@D/cut.gguf" GOLDEN("gguf-llama"));
+    EXPECT(3, "ends behind its", "@FT train base_model=@D/end.gguf" GOLDEN("gguf-llama"));
+    EXPECT(3, "'general.architecture' is 'xxxxx'",
+           "@FT train base_model=@D/arch.gguf" GOLDEN("gguf-llama"));
+    EXPECT(3, "'tokenizer.ggml.pre' is 'gpt-9': ft cannot rebuild",
+           "@FT tokenize @D/pre.gguf < /dev/null 2>&1");
     check_no_output();
 }
 
