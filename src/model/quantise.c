@@ -56,23 +56,36 @@ struct four {
     float *scales;
 };
 
-enum { PIECE_BLOCKS = 256 };
+enum { PIECE_BLOCKS = 256, BLOCK_MOST = 4096 };
 
-static float largest(const struct four *f, int64_t from, int64_t end)
+/* Elements from.. as f32. */
+static void widen(float *out, const void *data, enum ft_dtype dtype, int64_t from, int64_t n)
 {
-    float most = 0;
-    for (int64_t i = from; i < end; i++)
-        most = fmaxf(most, fabsf(ft_element_get(f->data, (size_t)i, f->dtype)));
-    return most;
+    if (dtype == FT_BF16) {
+        const uint16_t *p = (const uint16_t *)data + from;
+        for (int64_t i = 0; i < n; i++) {
+            const uint32_t u = (uint32_t)p[i] << 16;
+            memcpy(&out[i], &u, sizeof u);
+        }
+    } else {
+        for (int64_t i = 0; i < n; i++)
+            out[i] = ft_element_get(data, (size_t)(from + i), dtype);
+    }
 }
 
-/* How many bounds lie below. */
-static uint8_t place(const float bounds[15], float x)
+/* The largest magnitude; of numbers that are finite, that of the bits. */
+static float largest(const float *x, int64_t n)
 {
-    int n = 0;
-    for (int i = 0; i < 15; i++)
-        n += bounds[i] < x;
-    return (uint8_t)n;
+    int32_t most = 0;
+    float v;
+    for (int64_t i = 0; i < n; i++) {
+        int32_t bits;
+        memcpy(&bits, &x[i], sizeof bits);
+        bits &= 0x7fffffff;
+        most = bits > most ? bits : most;
+    }
+    memcpy(&v, &most, sizeof v);
+    return v;
 }
 
 static float within_one(float x)
@@ -80,21 +93,31 @@ static float within_one(float x)
     return x < -1 ? -1 : x > 1 ? 1 : x;
 }
 
-static void four_block(const struct four *f, int64_t block, int64_t n)
+static void four_block(const struct four *f, int64_t block, int64_t total)
 {
-    const int64_t from = block * f->q->block, end = from + f->q->block < n ? from + f->q->block : n;
-    const bool whole = end - from == f->q->block;
-    uint8_t *codes = f->q->p[FT_CODES];
-    const float most = largest(f, from, end), safe = most > 1e-38f ? most : 1e-38f;
+    const int64_t from = block * f->q->block;
+    const int64_t n = total - from < f->q->block ? total - from : f->q->block;
+    uint8_t *codes = (uint8_t *)f->q->p[FT_CODES] + from / 2;
+    float x[BLOCK_MOST + 1];
+    int32_t below[BLOCK_MOST + 1];
+    widen(x, f->data, f->dtype, from, n);
+    const bool whole = n == f->q->block;
+    const float most = largest(x, n), safe = most > 1e-38f ? most : 1e-38f, per = 1.f / safe;
     f->scales[block] = whole ? most : safe;
-    for (int64_t i = from; i < end; i += 2) {
-        uint8_t two[2];
-        for (int k = 0; k < 2; k++) {
-            const float x = i + k < end ? ft_element_get(f->data, (size_t)(i + k), f->dtype) : 0.f;
-            two[k] = f->order[place(f->bounds, within_one(whole ? x * (1.f / safe) : x / safe))];
-        }
-        codes[i / 2] = (uint8_t)(two[0] << 4 | two[1]);
+    for (int64_t i = 0; i < n && whole; i++)
+        x[i] = within_one(x[i] * per);
+    for (int64_t i = 0; i < n && !whole; i++)
+        x[i] = within_one(x[i] / safe);
+    x[n] = 0; /* an odd count is filled up */
+    const int64_t even = n + n % 2;
+    for (int64_t i = 0; i < even; i++) {
+        int32_t count = 0;
+        for (int k = 0; k < 15; k++)
+            count += f->bounds[k] < x[i];
+        below[i] = count;
     }
+    for (int64_t i = 0; i < n; i += 2)
+        codes[i / 2] = (uint8_t)(f->order[below[i]] << 4 | f->order[below[i + 1]]);
 }
 
 static void four_piece(void *arg, int64_t piece, void *scratch)
@@ -237,25 +260,31 @@ struct eight {
     enum ft_dtype dtype;
 };
 
-/* Through f16, as LLM.int8 does: the scale, the quotient and the product are rounded to it. */
+/* Through f16, as LLM.int8 does; numbers of bf16 that are normal there are what they were. */
 static void eight_row(void *arg, int64_t row, void *scratch)
 {
     (void)scratch;
     const struct eight *e = arg;
     const int64_t cols = e->q->cols;
     int8_t *out = (int8_t *)e->q->p[FT_CODES] + row * cols;
-    float most = 0;
-    for (int64_t c = 0; c < cols; c++) {
-        const float x = ft_element_get(e->data, (size_t)(row * cols + c), e->dtype);
-        most = fmaxf(most, fabsf(ft_f16_to_f32(ft_f32_to_f16(x))));
-    }
+    float x[BLOCK_MOST], most = 0;
+    for (int pass = 0; pass < 2; pass++)
+        for (int64_t at = 0, n; at < cols; at += n) {
+            n = cols - at < BLOCK_MOST ? cols - at : BLOCK_MOST;
+            widen(x, e->data, e->dtype, row * cols + at, n);
+            for (int64_t i = 0; i < n; i++)
+                if (e->dtype == FT_F32 || !(fabsf(x[i]) >= 0x1p-14f && fabsf(x[i]) < 65504.f))
+                    x[i] = ft_f16_to_f32(ft_f32_to_f16(x[i]));
+            if (pass == 0) {
+                const float here = largest(x, n);
+                most = here > most ? here : most;
+                continue;
+            }
+            const float per = 127.f * (1.f / most), magic = 0x1.8p23f; /* rounds to nearest even */
+            for (int64_t i = 0; i < n; i++)
+                out[at + i] = most > 0 ? (int8_t)(x[i] * per + magic - magic) : 0;
+        }
     ((float *)e->q->p[FT_SCALES])[row] = most;
-    const float per = 127.f * (1.f / most);
-    for (int64_t c = 0; c < cols; c++) {
-        const float x = ft_element_get(e->data, (size_t)(row * cols + c), e->dtype);
-        const float scaled = ft_f16_to_f32(ft_f32_to_f16(x)) * per;
-        out[c] = most > 0 ? (int8_t)nearbyintf(scaled) : 0;
-    }
 }
 
 void ft_quantise_8bit(const struct ft_planes *q, struct ft_pool *pool, const void *data,
