@@ -212,18 +212,23 @@ static void quantise_weight(struct ft_weight *w, const struct ft_quantisation *o
     w->fp4 = o->fp4;
 }
 
+static bool is_of(enum ft_dtype is, int bits)
+{
+    return bits == 8 ? is == FT_INT8_ROWS : is == FT_BNB4 || is == FT_BNB4_NESTED;
+}
+
 int ft_model_quantise(struct ft_model *m, const struct ft_quantisation *o)
 {
     if (!o->bits)
         return FT_OK;
-    if (m->quantised) {
+    if (ft_model_is_quantised(m)) {
         int other = 0;
         for (int i = 0; i < m->n_weights; i++)
-            other += m->weights[i].way && (m->weights[i].as == FT_INT8_ROWS) != (o->bits == 8);
+            other += m->weights[i].way && !is_of(m->weights[i].as, o->bits);
         if (!other)
             return FT_OK; /* that is what it is */
         ft_fail_at((struct ft_where){.file = m->folder}, FT_EDATA,
-                   "%d bits are asked for, but the folder's weights are quantised already, with "
+                   "%d bits are asked for, but the model's weights are quantised already, with "
                    "others",
                    o->bits);
         ft_hint("'%s: false' trains on them as they are",

@@ -91,7 +91,7 @@ CASE(quantised_bases_that_cannot_be)
     shell("rm -rf @D/q; cp -r " FT_ROOT "/tests/golden/bnb-nf4 @D/q; chmod -R u+w @D/q");
     EXPECT(3, "needs a quantised base, and the weights are not",
            "@FT train @D/ok.yaml adapter=qlora 2>&1");
-    EXPECT(3, "8 bits are asked for, but the folder's weights are quantised already",
+    EXPECT(3, "8 bits are asked for, but the model's weights are quantised already",
            "@FT train base_model=@D/q adapter=lora load_in_8bit=true" GOLDEN("bnb-nf4"));
     EXPECT(3, "they cannot be trained themselves",
            "@FT train base_model=@D/q adapter=full" GOLDEN("bnb-nf4"));
@@ -119,6 +119,8 @@ CASE(gguf_files_that_cannot_be)
     EXPECT(3, "is cut: its header goes on",
            "@FT train base_model=@D/cut.gguf" GOLDEN("gguf-llama"));
     EXPECT(3, "ends behind its", "@FT train base_model=@D/end.gguf" GOLDEN("gguf-llama"));
+    EXPECT(3, "4 bits are asked for, but the model's weights are quantised already",
+           "@FT train base_model=@D/m.gguf adapter=qlora load_in_4bit=true" GOLDEN("gguf-llama"));
     EXPECT(3, "'general.architecture' is 'xxxxx'",
            "@FT train base_model=@D/arch.gguf" GOLDEN("gguf-llama"));
     EXPECT(3, "'tokenizer.ggml.pre' is 'gpt-9': ft cannot rebuild",
