@@ -229,6 +229,8 @@ def write_gguf(path, model, arch, kind, factors=None):
                 continue
             (writer.add_uint32 if isinstance(value, int) else writer.add_float32)(f"{arch}.{key}", value)
             break
+    head = said.get("head_dim") or config.hidden_size // config.num_attention_heads
+    writer.add_uint32(f"{arch}.rope.dimension_count", int(head * said.get("partial_rotary_factor", 1.0)))
     writer.add_tokenizer_model("gpt2"), writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list([chr(256 + i) for i in range(config.vocab_size - 1)] + [chr(256) + chr(257)])
     writer.add_token_types([1] * config.vocab_size), writer.add_token_merges([f"{chr(256)} {chr(257)}"])

@@ -144,6 +144,38 @@ static json_t *shared(const json_t *value)
     return json_incref((json_t *)(uintptr_t)value);
 }
 
+static double number(const struct ft_gguf *g, const struct kind *k, const char *key)
+{
+    return json_number_value(of_kind(g, k, key));
+}
+
+/* What the file says otherwise than config.json, and what llama.cpp goes by the size for. */
+static void put_rest(const struct ft_gguf *g, const struct kind *k, json_t *config)
+{
+    const double hidden = number(g, k, "embedding_length"),
+                 heads = number(g, k, "attention.head_count");
+    const double own = number(g, k, "attention.key_length"),
+                 turned = number(g, k, "rope.dimension_count");
+    const double head = own > 0 ? own : heads > 0 ? hidden / heads : 0;
+    const json_t *pattern = of_kind(g, k, "attention.sliding_window_pattern");
+    const bool gemma2 = strcmp(k->name, "gemma2") == 0, gemma3 = strcmp(k->name, "gemma3") == 0;
+    const double layers = number(g, k, "block_count");
+    if (turned > 0 && head > 0)
+        json_object_set_new(config, "partial_rotary_factor", json_real(turned / head));
+    if ((gemma2 && layers == 46) || (gemma3 && layers == 62)) /* the 27 billions */
+        json_object_set_new(config, "query_pre_attn_scalar", json_real(hidden / heads));
+    if (json_is_integer(pattern))
+        json_object_set_new(config, "sliding_window_pattern", shared(pattern));
+    if (!json_is_array(pattern))
+        return;
+    json_t *types = json_array();
+    for (size_t i = 0; i < json_array_size(pattern); i++)
+        json_array_append_new(types, json_string(json_is_true(json_array_get(pattern, i))
+                                                     ? "sliding_attention"
+                                                     : "full_attention"));
+    json_object_set_new(config, "layer_types", types);
+}
+
 int ft_gguf_config(const struct ft_gguf *g, const char *path, json_t **out)
 {
     const char *name = json_string_value(json_object_get(g->metadata, "general.architecture"));
@@ -174,6 +206,7 @@ int ft_gguf_config(const struct ft_gguf *g, const char *path, json_t **out)
                         json_boolean(!find_tensor(g, "output.weight")));
     if (find_tensor(g, "blk.0.attn_output.bias"))
         json_object_set_new(config, "attention_bias", json_true());
+    put_rest(g, k, config);
     int rc = put_rope(g, k, path, config);
     if (!rc)
         rc = ft_alloc_check(since);

@@ -146,6 +146,11 @@ int ft_model_find_tensors(struct ft_model *m)
             w->dtype = ft_is_quant(w->entry->dtype) ? FT_F32 : w->entry->dtype; /* rows, read */
         w->permuted = m->permuted && rotates(m, w);
     }
+    if (!rc && m->quantised && !ft_model_is_quantised(m))
+        ft_notice(in_folder(m),
+                  "config.json says that the weights are quantised with '%s'; none of "
+                  "them is",
+                  m->quantised);
     qsort(m->weights, (size_t)m->n_weights, sizeof *m->weights, weight_by_name);
     for (int f = 0; f < m->n_files; f++)
         for (int i = 0; i < ft_st_count(m->files[f]); i++) {

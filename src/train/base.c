@@ -95,25 +95,35 @@ static int link_parts(const char *folder, const char *real, const json_t *metada
     return FT_OK;
 }
 
-/* What a config.json is read by: written last. A tokenizer that cannot be rebuilt leaves none. */
-static int fill(const struct ft_gguf *g, const char *real, const char *folder)
+static int write_tokenizer(const struct ft_gguf *g, const char *real, const char *folder)
 {
-    json_t *config = NULL, *tokenizer = NULL, *said = NULL;
-    FT_TRY(ft_gguf_config(g, real, &config));
-    int rc = ft_make_folders(folder);
-    if (!rc)
-        rc = ft_gguf_tokenizer(g->metadata, real, &tokenizer, &said);
+    json_t *tokenizer = NULL, *said = NULL;
+    int rc = ft_gguf_tokenizer(g->metadata, real, &tokenizer, &said);
     if (!rc)
         rc = write_json(folder, "tokenizer.json", tokenizer);
     if (!rc)
         rc = write_json(folder, "tokenizer_config.json", said);
+    json_decref(tokenizer);
+    json_decref(said);
+    return rc;
+}
+
+/* The tokenizer, which takes a second for the largest, is made once; the rest each time. */
+static int fill(const struct ft_gguf *g, const char *real, const char *folder)
+{
+    json_t *config = NULL;
+    char *made = ft_path_join(folder, "tokenizer_config.json");
+    int rc = made ? ft_gguf_config(g, real, &config) : FT_ERESOURCE;
+    if (!rc)
+        rc = ft_make_folders(folder);
+    if (!rc && !ft_file_exists(made))
+        rc = write_tokenizer(g, real, folder);
     if (!rc)
         rc = link_parts(folder, real, g->metadata);
     if (!rc)
         rc = write_json(folder, "config.json", config);
     json_decref(config);
-    json_decref(tokenizer);
-    json_decref(said);
+    ft_free(made);
     return rc;
 }
 
@@ -134,7 +144,7 @@ static char *origin_of(const json_t *metadata)
 
 static int unfold(const char *path, char **out, char **origin)
 {
-    char *real = realpath(path, NULL), *config = NULL;
+    char *real = realpath(path, NULL);
     struct ft_gguf g;
     struct stat st;
     if (!real || stat(real, &st)) {
@@ -143,16 +153,13 @@ static int unfold(const char *path, char **out, char **origin)
                           strerror(errno));
     }
     *out = own_folder(real, &st);
-    config = *out ? ft_path_join(*out, "config.json") : NULL;
-    int rc = config ? ft_gguf_open(&g, path) : FT_ERESOURCE;
+    int rc = *out ? ft_gguf_open(&g, path) : FT_ERESOURCE;
     if (!rc) {
-        if (!ft_file_exists(config))
-            rc = fill(&g, real, *out);
+        rc = fill(&g, real, *out);
         if (!rc && origin)
             *origin = origin_of(g.metadata);
         ft_gguf_close(&g);
     }
-    ft_free(config);
     free(real);
     if (rc) {
         ft_free(*out);

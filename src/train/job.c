@@ -55,7 +55,12 @@ static int quantise(struct ft_job *j)
                                       .fp4 = c->bnb.fp4,
                                       .nested = c->bnb.nested,
                                       .skip = (const char *const *)c->bnb.skip};
+    const bool already = ft_model_is_quantised(j->model);
     FT_TRY(ft_model_quantise(j->model, &q));
+    if (already && c->bnb_config_kwargs)
+        ft_notice(ft_config_where(c, "bnb_config_kwargs"),
+                  "'bnb_config_kwargs' changes nothing here: the model's weights are quantised "
+                  "already");
     if (!ft_model_is_quantised(j->model) && strcmp(c->adapter, "qlora") == 0) {
         ft_fail_at(ft_config_where(c, "adapter"), FT_EDATA,
                    "'adapter: qlora' needs a quantised base, and the weights are not");
