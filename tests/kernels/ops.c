@@ -109,21 +109,21 @@ struct ft_tensor *widened(const struct ft_tensor *w)
     float *row;
     FT_ASSERT(ft_cpu_backend(&b, "generic") == FT_OK);
     FT_ASSERT(ft_alloc(&row, (size_t)w->cols, sizeof *row) == FT_OK);
+    struct ft_pool *pool;
+    FT_ASSERT(ft_pool_new(&pool, 1) == FT_OK);
+    const struct ft_kernel_ctx ctx = {.backend = b, .pool = pool};
     for (int32_t r = 0; r < w->rows; r++) {
         struct ft_tensor id = {.data = &r, .rows = 1, .cols = 1, .dtype = FT_I32};
         struct ft_tensor out = {.data = row, .rows = 1, .cols = w->cols, .dtype = FT_F32};
-        struct ft_pool *pool;
-        FT_ASSERT(ft_pool_new(&pool, 1) == FT_OK);
-        const struct ft_kernel_ctx ctx = {.backend = b, .pool = pool};
         b->ops[FT_OP_embed](&ctx,
                             &(union ft_op_args){.embed = {.ids = &id,
                                                           .w = (struct ft_tensor *)(uintptr_t)w,
                                                           .y = &out,
                                                           .scale = 1}});
-        ft_pool_free(pool);
         for (int64_t c = 0; c < w->cols; c++)
             put(y, r, c, (double)row[c]);
     }
+    ft_pool_free(pool);
     ft_free(row);
     return y;
 }
