@@ -234,6 +234,7 @@ static void linear_check(const union ft_op_args *a)
     FT_ASSERT(is(l->w, l->y->cols, l->x->cols) && l->x->rows == l->y->rows);
     FT_ASSERT(!l->bias || is(l->bias, 1, l->y->cols));
     FT_ASSERT(same_or_none(l->add, l->y) && !l->u == !l->b);
+    FT_ASSERT(!l->b || !ft_is_quant(l->b->dtype));
     FT_ASSERT(!l->u || (is(l->b, l->y->cols, l->u->cols) && l->u->rows == l->y->rows));
     check_mask(l->mask, l->x, l->w->rows);
     FT_ASSERT(!l->mask || (!l->bias && !l->add && !l->u));
@@ -244,6 +245,7 @@ static void linear_dx_check(const union ft_op_args *a)
     const struct ft_linear_dx_args *l = &a->linear_dx;
     FT_ASSERT(is(l->w, l->dy->cols, l->dx->cols) && l->dx->rows == l->dy->rows);
     FT_ASSERT(same_or_none(l->add, l->dx) && !l->du == !l->a);
+    FT_ASSERT(!l->a || !ft_is_quant(l->a->dtype));
     FT_ASSERT(!l->du || (is(l->a, l->du->cols, l->dx->cols) && l->du->rows == l->dx->rows));
     check_mask(l->mask, l->dx, l->du ? l->a->rows : l->w->rows);
 }

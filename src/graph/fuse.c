@@ -1,6 +1,8 @@
 /* Owns the patterns that replace groups of ops by fused ones. */
 #include "graph/internal.h"
 
+#include "core/quant.h"
+
 /* How often each value is read by nodes of the program. */
 static void count_uses(const struct ft_nodes *list, int *uses)
 {
@@ -27,8 +29,8 @@ static struct ft_node *only_writer(struct ft_nodes *list, const struct ft_tensor
 static bool fuse_linear(struct ft_nodes *list, struct ft_node *n, const int *uses)
 {
     struct ft_linear_args *low = &n->args.linear;
-    if (low->u || low->bias || low->mask || low->x->cols > low->w->rows ||
-        ft_value_of(low->w)->producer >= 0)
+    if (low->u || low->bias || low->mask || ft_is_quant(low->w->dtype) ||
+        low->x->cols > low->w->rows || ft_value_of(low->w)->producer >= 0)
         return false;
     struct ft_node *first = only_writer(list, low->add, uses, FT_OP_linear);
     if (!first || first->args.linear.u || first->args.linear.mask ||
@@ -48,7 +50,7 @@ static bool fuse_linear(struct ft_nodes *list, struct ft_node *n, const int *use
 static bool fuse_linear_dx(struct ft_nodes *list, struct ft_node *n, const int *uses)
 {
     struct ft_linear_dx_args *low = &n->args.linear_dx;
-    if (low->du || low->dy->cols > low->w->cols)
+    if (low->du || ft_is_quant(low->w->dtype) || low->dy->cols > low->w->cols)
         return false;
     struct ft_node *first = only_writer(list, low->add, uses, FT_OP_linear_dx);
     if (!first || first->args.linear_dx.du || first->args.linear_dx.mask ||
