@@ -95,7 +95,7 @@ static struct ft_cost muon_cost(const union ft_op_args *a, const int64_t *n)
 static struct ft_cost embed_cost(const union ft_op_args *a, const int64_t *n)
 {
     const struct ft_embed_args *e = &a->embed;
-    const double row = (double)e->w->cols * (double)ft_dtype_size(e->w->dtype);
+    const double row = (double)ft_tensor_bytes(e->w) / (double)e->w->rows;
     return (struct ft_cost){0, rows_of(e->y, n) * row + bytes_of(e->y, n) + bytes_of(e->add, n)};
 }
 
