@@ -179,7 +179,7 @@ FT_BLOCK void ft_iq4_xs(float *out, const uint8_t *b, int i)
 FT_BLOCK void ft_block_run(float *out, enum ft_dtype type, const uint8_t *block, int i)
 {
     switch (type) {
-#define X(name, fn, elements, bytes)                                                               \
+#define X(name, fn, elements, bytes, ...)                                                          \
     case FT_##name:                                                                                \
         ft_##fn(out, block, i);                                                                    \
         return;

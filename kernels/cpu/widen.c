@@ -88,7 +88,7 @@ static void int4_groups(float *out, const struct ft_planes *q, int64_t row, int6
 }
 
 /* Runs of 8 elements of one of GGUF's types; the first and the last may be parts. */
-#define X(name, fn, elements, bytes)                                                               \
+#define X(name, fn, elements, bytes, ...)                                                          \
     static void run_##fn(float *out, const uint8_t *codes, int64_t at, int64_t n)                  \
     {                                                                                              \
         for (; n >= 8; at += 8, n -= 8, out += 8)                                                  \
@@ -102,7 +102,7 @@ typedef void run_fn(float *out, const uint8_t *codes, int64_t at, int64_t n);
 static void blocks(float *out, const struct ft_planes *q, int64_t at, int64_t n)
 {
     static run_fn *const runs[] = {
-#define X(name, fn, elements, bytes) [FT_##name - FT_Q4_0] = run_##fn,
+#define X(name, fn, elements, bytes, ...) [FT_##name - FT_Q4_0] = run_##fn,
         FT_BLOCKS(X)
 #undef X
     };

@@ -7,35 +7,38 @@
 
 #include "core/tensor.h"
 
-/* GGUF's types: their decoder in kernels/blocks.h, elements and bytes of a block. Their only plane
- * is blocks, row by row. */
+/* GGUF's types: their decoder in kernels/blocks.h, elements and bytes of a block, and where in it
+ * how many scales of F16 lie (the other numbers are always finite). Their only plane is blocks, row
+ * by row. */
 #define FT_BLOCKS(X)                                                                               \
-    X(Q4_0, q4_0, 32, 18)                                                                          \
-    X(Q4_1, q4_1, 32, 20)                                                                          \
-    X(Q5_0, q5_0, 32, 22)                                                                          \
-    X(Q5_1, q5_1, 32, 24)                                                                          \
-    X(Q8_0, q8_0, 32, 34)                                                                          \
-    X(Q2_K, q2_k, 256, 84)                                                                         \
-    X(Q3_K, q3_k, 256, 110)                                                                        \
-    X(Q4_K, q4_k, 256, 144)                                                                        \
-    X(Q5_K, q5_k, 256, 176)                                                                        \
-    X(Q6_K, q6_k, 256, 210)                                                                        \
-    X(IQ4_NL, iq4_nl, 32, 18)                                                                      \
-    X(IQ4_XS, iq4_xs, 256, 136)                                                                    \
-    X(MXFP4, mxfp4, 32, 17)
+    X(Q4_0, q4_0, 32, 18, 0, 1)                                                                    \
+    X(Q4_1, q4_1, 32, 20, 0, 2)                                                                    \
+    X(Q5_0, q5_0, 32, 22, 0, 1)                                                                    \
+    X(Q5_1, q5_1, 32, 24, 0, 2)                                                                    \
+    X(Q8_0, q8_0, 32, 34, 0, 1)                                                                    \
+    X(Q2_K, q2_k, 256, 84, 80, 2)                                                                  \
+    X(Q3_K, q3_k, 256, 110, 108, 1)                                                                \
+    X(Q4_K, q4_k, 256, 144, 0, 2)                                                                  \
+    X(Q5_K, q5_k, 256, 176, 0, 2)                                                                  \
+    X(Q6_K, q6_k, 256, 210, 208, 1)                                                                \
+    X(IQ4_NL, iq4_nl, 32, 18, 0, 1)                                                                \
+    X(IQ4_XS, iq4_xs, 256, 136, 0, 1)                                                              \
+    X(MXFP4, mxfp4, 32, 17, 0, 0)
 
 /* Elements and bytes of a block of that type; elements 0: it is none of GGUF's. */
 struct ft_block_size {
-    int elements, bytes;
+    int elements, bytes, scales_at, scales;
 };
 static inline struct ft_block_size ft_block_size(enum ft_dtype type)
 {
-    struct ft_block_size size = {0, 0};
+    struct ft_block_size size = {0, 0, 0, 0};
     switch (type) {
-#define X(name, fn, of, is)                                                                        \
+#define X(name, fn, of, is, at, n)                                                                 \
     case FT_##name:                                                                                \
         size.elements = of;                                                                        \
         size.bytes = is;                                                                           \
+        size.scales_at = at;                                                                       \
+        size.scales = n;                                                                           \
         break;
         FT_BLOCKS(X)
 #undef X

@@ -329,18 +329,14 @@ static int open_blocks(const struct ft_model *m, struct ft_weight *w)
 }
 
 /* Scales that are not finite make numbers that are not. */
-static int scan_rows(const struct ft_weight *w, const struct ft_planes *q)
+static int scan_blocks(const struct ft_weight *w, const struct ft_planes *q)
 {
-    const size_t row = ft_plane_size(w->entry) / (size_t)w->stored;
-    float *numbers;
+    const struct ft_block_size size = ft_block_size(w->as);
+    const uint8_t *block = q->p[FT_CODES], *end = block + ft_plane_size(w->entry);
     bool finite = true;
-    FT_TRY(ft_alloc(&numbers, (size_t)w->cols, sizeof *numbers));
-    for (int64_t r = 0; r < w->stored && finite; r++) {
-        ft_gguf_widen(numbers, w->as, (char *)q->p[FT_CODES] + (size_t)r * row, w->cols);
-        for (int64_t c = 0; c < w->cols; c++)
-            finite = finite && numbers[c] - numbers[c] == 0;
-    }
-    ft_free(numbers);
+    for (; block < end; block += size.bytes)
+        for (int i = 0; i < size.scales; i++)
+            finite &= (block[size.scales_at + 2 * i + 1] & 0x7c) != 0x7c;
     return finite ? FT_OK
                   : ft_fail_at(ft_plane_where(w), FT_EDATA,
                                "tensor '%s' holds NaN or infinite values", w->name);
@@ -356,7 +352,7 @@ static int load_blocks(const struct ft_model *m, const struct ft_weight *w, stru
     for (int64_t r = 0; r < w->stored && w->permuted; r++)
         FT_TRY(ft_st_read(w->file, w->entry, ft_gguf_row(m, w, r) * (int64_t)row, row,
                           (char *)q->p[FT_CODES] + (size_t)r * row));
-    return scan ? scan_rows(w, q) : FT_OK;
+    return scan ? scan_blocks(w, q) : FT_OK;
 }
 
 const struct ft_way ft_gguf_way = {.method = "gguf", .open = open_blocks, .load = load_blocks};

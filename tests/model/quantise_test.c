@@ -4,6 +4,7 @@
 
 #include "io/safetensors.h"
 #include "kernels/backend.h"
+#include "kernels/blocks.h"
 #include "tests/check.h"
 
 #include <dirent.h>
@@ -90,10 +91,40 @@ CASE(blocks_are_those_of_the_gguf_package)
 {
     struct ft_st *f;
     CHECK_INT(ft_st_open(&f, FT_ROOT "/tests/model/blocks.safetensors"), FT_OK);
-#define X(name, fn, elements, bytes) check_block(f, FT_##name);
+#define X(name, fn, elements, bytes, ...) check_block(f, FT_##name);
     FT_BLOCKS(X)
 #undef X
     ft_st_close(f);
+}
+
+/* The sum of what a block filled with `fill` stands for, whose scales are 1 but the i-th, which is
+ * 2. */
+static double sum_of_block(enum ft_dtype type, int fill, int i)
+{
+    const struct ft_block_size size = ft_block_size(type);
+    uint8_t block[256];
+    double sum = 0;
+    memset(block, fill, sizeof block);
+    for (int k = 0; k < size.scales; k++) {
+        const uint16_t half = k == i ? 0x4000 : 0x3c00;
+        memcpy(block + size.scales_at + 2 * k, &half, sizeof half);
+    }
+    for (int at = 0; at < size.elements; at += 8) {
+        float out[8];
+        ft_block_run(out, type, block, at);
+        for (int k = 0; k < 8; k++)
+            sum += (double)out[k];
+    }
+    return sum;
+}
+
+CASE(scales_of_blocks_lie_where_the_table_says)
+{
+#define X(name, fn, elements, bytes, at, scales)                                                   \
+    for (int i = 0; i < (scales); i++)                                                             \
+        CHECK(sum_of_block(FT_##name, 0x55, i) != sum_of_block(FT_##name, 0x55, -1));
+    FT_BLOCKS(X)
+#undef X
 }
 
 static struct ft_tensor begin(const struct ft_st *f, enum ft_dtype dtype, int block)
