@@ -60,7 +60,7 @@ struct ft_rows_config {
 struct ft_config {
     struct ft_arena arena;
     /* model */
-    const char *base_model, *revision_of_model;
+    const char *base_model, *base_model_name, *revision_of_model;
     bool allow_nonfinite_weights;
     bool load_in_4bit, load_in_8bit;
     const struct ft_yaml *bnb_config_kwargs; /* or NULL; read: bnb */

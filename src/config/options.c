@@ -92,9 +92,12 @@ static const struct ft_choice schedules[] = {{"cosine", FT_COSINE, NULL},
     }
 const struct ft_option ft_options[] = {
     PATH(base_model, "model",
-         "The model to adapt: a Hugging Face folder with config.json and .safetensors files, or an "
-         "id "
-         "like org/name, which is looked up in the local Hugging Face cache (never the network)."),
+         "The model to adapt: a Hugging Face folder with config.json and .safetensors files, a .gguf "
+         "file, or an id like org/name, which is looked up in the local Hugging Face cache (never "
+         "the network)."),
+    TEXT(base_model_name, "model",
+         "The model's id or folder that adapter_config.json names, for PEFT to load it from; unset: "
+         "base_model, or what a .gguf file says that it was made from."),
     TEXT(revision_of_model, "model",
          "Which branch, tag or commit of base_model in the Hugging Face cache ('main')."),
     BOOL(allow_nonfinite_weights, "false", "model",

@@ -151,6 +151,11 @@ static int open_gguf(struct ft_model *m)
     return FT_OK;
 }
 
+bool ft_model_is_gguf(const struct ft_model *m)
+{
+    return m->gguf;
+}
+
 int ft_model_open_files(struct ft_model *m)
 {
     char *index = ft_path_join(m->folder, "model.safetensors.index.json");

@@ -89,6 +89,8 @@ struct ft_quantisation {
 /* Before ft_model_declare. FT_ECONFIG if the folder's weights are quantised otherwise. */
 int ft_model_quantise(struct ft_model *m, const struct ft_quantisation *o);
 bool ft_model_is_quantised(const struct ft_model *m);
+/* Whether the files are GGUF's: weights can be read from them, and not written again. */
+bool ft_model_is_gguf(const struct ft_model *m);
 /* Bytes of all weights if they were quantised so (0 bits: as they are), and on a device those
  * that the largest is widened to. 0: the folder is quantised already. */
 size_t ft_model_bytes_as(const struct ft_model *m, const struct ft_quantisation *o, bool device);

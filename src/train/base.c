@@ -21,31 +21,37 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static char *cache_folder(void)
+static int cache_folder(char **out)
 {
     const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    return cache && *cache ? ft_format("%s/ft/gguf", cache)
-           : home          ? ft_format("%s/.cache/ft/gguf", home)
-                           : ft_format("/tmp/ft-gguf-%u", (unsigned)geteuid());
+    const bool own = cache && *cache;
+    if (!own && !(home && *home))
+        return ft_fail_at((struct ft_where){0}, FT_ERESOURCE,
+                          "a .gguf file's tokenizer is kept in the user's cache: set "
+                          "XDG_CACHE_HOME or HOME");
+    *out = own ? ft_format("%s/ft/gguf", cache) : ft_format("%s/.cache/ft/gguf", home);
+    return *out ? FT_OK : FT_ERESOURCE;
 }
 
 /* The file's own folder there: by its place, size and time, and by this version of ft. */
-static char *own_folder(const char *real, const struct stat *st)
+static int own_folder(char **out, const char *real, const struct stat *st)
 {
-    char *all = cache_folder(),
-         *key = ft_format("%s %lld %lld.%09ld " FT_VERSION " 1", real, (long long)st->st_size,
+    char *all = NULL;
+    FT_TRY(cache_folder(&all));
+    char *key = ft_format("%s %lld %lld.%09ld " FT_VERSION " 1", real, (long long)st->st_size,
                           (long long)st->st_mtim.tv_sec, st->st_mtim.tv_nsec);
-    char hex[65], *out = NULL;
-    if (all && key) {
-        struct ft_sha256 h;
+    char hex[65];
+    struct ft_sha256 h;
+    *out = NULL;
+    if (key) {
         ft_sha256_init(&h);
         ft_sha256_add(&h, key, strlen(key));
         ft_sha256_hex(&h, hex);
-        out = ft_format("%s/%.32s", all, hex);
+        *out = ft_format("%s/%.32s", all, hex);
     }
     ft_free(all);
     ft_free(key);
-    return out;
+    return *out ? FT_OK : FT_ERESOURCE;
 }
 
 static int write_json(const char *folder, const char *name, const json_t *root)
@@ -152,8 +158,9 @@ static int unfold(const char *path, char **out, char **origin)
         return ft_fail_at((struct ft_where){.file = path}, FT_EDATA, "cannot open: %s",
                           strerror(errno));
     }
-    *out = own_folder(real, &st);
-    int rc = *out ? ft_gguf_open(&g, path) : FT_ERESOURCE;
+    int rc = own_folder(out, real, &st);
+    if (!rc)
+        rc = ft_gguf_open(&g, path);
     if (!rc) {
         rc = fill(&g, real, *out);
         if (!rc && origin)

@@ -70,6 +70,10 @@ static int quantise(struct ft_job *j)
     if (ft_model_is_quantised(j->model) && ft_job_trains_model(j))
         return ft_fail_at((struct ft_where){.file = j->base_name}, FT_EDATA,
                           "the weights are quantised: they cannot be trained themselves");
+    if (ft_model_is_gguf(j->model) && ft_job_trains_model(j))
+        return ft_fail_at((struct ft_where){.file = j->base_name}, FT_ECONFIG,
+                          "the weights of a .gguf file cannot be trained themselves: name the "
+                          "folder that it was made from, or an adapter");
     return FT_OK;
 }
 
@@ -88,11 +92,14 @@ int ft_job_open(struct ft_job *j, const struct ft_config *c, const struct ft_job
     FT_TRY(ft_base_find(&j->model_path, &cached, &j->origin, c->base_model, c->revision_of_model,
                         c->folder));
     const bool file = ft_ends_with(c->base_model, ".gguf");
-    j->base_name = j->origin ? j->origin : cached || file ? c->base_model : j->model_path;
-    if (file && !j->origin)
+    j->base_name = c->base_model_name ? c->base_model_name
+                   : j->origin        ? j->origin
+                   : cached || file   ? c->base_model
+                                      : j->model_path;
+    if (file && !j->origin && !c->base_model_name)
         ft_notice(ft_config_where(c, "base_model"),
-                  "the file does not say which model it was made from: the adapter names the file, "
-                  "and PEFT needs the model's folder or id in its place");
+                  "the file does not say which model it was made from: the adapter names the file; "
+                  "'base_model_name' gives PEFT the model's folder or id in its place");
     FT_TRY(ft_model_open(&j->model, j->model_path));
     FT_TRY(quantise(j));
     FT_TRY(ft_tokenizer_check(j->model_path, ft_model_decoder(j->model)->vocab));

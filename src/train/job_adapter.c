@@ -102,13 +102,13 @@ static int check_modules(const struct ft_job *j, const struct ft_site *sites, in
 /* The adapter's base by its name, however it was reached. */
 static void compare_base(const struct ft_job *j)
 {
-    const char *said = ft_adapter_base(j->adapter), *own = j->config->base_model;
+    const char *said = ft_adapter_base(j->adapter), *own = j->base_name;
     const char *a = said ? strrchr(said, '/') : NULL, *b = strrchr(own, '/');
     a = a && a[1] ? a + 1 : said;
     b = b && b[1] ? b + 1 : own;
     if (said && *said && strcmp(a, b) != 0)
         ft_notice(ft_config_where(j->config, "lora_model_dir"),
-                  "the adapter was trained on '%s', 'base_model' is '%s'", said, own);
+                  "the adapter was trained on '%s', the base is '%s'", said, own);
 }
 
 /* A row of values against the adapter's copy of it, in the copy's dtype. */

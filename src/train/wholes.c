@@ -81,6 +81,11 @@ static int choose_saved(struct ft_job *j, bool *chosen, int n)
                     "'%s' is a linear module of the layers: it can have an adapter, or "
                     "be trained with 'adapter: full' and 'unfrozen_parameters'",
                     *name);
+            if (w.kind == FT_W_NORM && ft_model_is_gguf(j->model))
+                return ft_fail_at(at, FT_ECONFIG,
+                                  "'%s': the norms of a .gguf file are not those of its model's "
+                                  "folder, which the adapter is for (some have 1 added)",
+                                  *name);
             chosen[i] = any = true;
         }
         if (!any)

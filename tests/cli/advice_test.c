@@ -136,10 +136,9 @@ CASE(axolotls_files)
            "@FT train @D/c.yaml adapter=lora lora_modules_to_save=[q_proj] 2>&1");
     EXPECT(2, "'unfrozen_parameters' goes with 'adapter: full'",
            "@FT train @D/c.yaml adapter=lora unfrozen_parameters=[lm_head] 2>&1");
-    EXPECT(
-        0, "0 taken\n",
-        "mkdir @D/a && printf 'base_model: m\\nrl: dpo\\n' > @D/a/1.yaml && printf 'base_model: "
-        "m\\nfp8: true\\n' > @D/a/2.yml && FT=@FT scripts/compare-axolotl-configs @D/a");
+    EXPECT(0, "0 taken\n",
+           "mkdir @D/a && printf 'base_model: m\\nrl: dpo\\n' > @D/a/1.yaml && printf 'base_model: "
+           "m\\nfp8: true\\n' > @D/a/2.yml && FT=@FT scripts/compare-axolotl-configs @D/a");
     CHECK_HAS(shell_output, "2 files; 1 of another objective");
     CHECK_HAS(shell_output, "1 fp8");
 }

@@ -22,6 +22,24 @@ CASE(a_model_contradicts_itself)
            "@FT plan @D/ok.yaml base_model=tests/golden/own-head 2>&1");
 }
 
+CASE(a_gguf_file_and_its_model)
+{
+    fresh_folder();
+    shell("cp " FT_ROOT "/tests/golden/gguf-llama/model.gguf @D/m.gguf; "
+          "LC_ALL=C sed 's/general.source/general.xxxxxx/g' @D/m.gguf > @D/unsaid.gguf");
+#define GGUF(file)                                                                                 \
+    "base_model=@D/" file " adapter=qlora datasets.0.path=" FT_ROOT                                \
+    "/tests/golden/gguf-llama/data.safetensors output_dir=@D/out device=cpu max_steps=1 2>&1"
+    EXPECT(0, "'base_model_name' gives PEFT the model's folder or id",
+           "@FT plan " GGUF("unsaid.gguf"));
+    EXPECT(0, "\"base_model_name_or_path\": \"org/tiny\"",
+           "@FT train " GGUF("m.gguf") "; cat @D/out/adapter_config.json");
+    EXPECT(0, "\"base_model_name_or_path\": \"org/name\"",
+           "@FT train overwrite_output_dir=true base_model_name=org/name " GGUF(
+               "unsaid.gguf") "; cat @D/out/adapter_config.json");
+#undef GGUF
+}
+
 CASE(two_places_for_rope)
 {
     fresh_folder();
@@ -203,7 +221,7 @@ CASE(ends_and_templates_in_two_places)
            "sed -i 's/\"eos_token_id\": *1/\"eos_token_id\": 9/' @D/shake/config.json; @FT plan "
            "@D/c.yaml 2>&1");
     fresh_folder();
-    EXPECT(0, "the adapter was trained on 'other', 'base_model' is",
+    EXPECT(0, "the adapter was trained on 'other', the base is",
            "sed -i 's/\"base_model_name_or_path\": [^,]*/\"base_model_name_or_path\": \"other\"/' "
            "@D/model/adapter_config.json; @FT plan @D/ok.yaml lora_model_dir=@D/model 2>&1");
 }

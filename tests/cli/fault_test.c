@@ -125,6 +125,15 @@ CASE(gguf_files_that_cannot_be)
            "@FT train base_model=@D/arch.gguf" GOLDEN("gguf-llama"));
     EXPECT(3, "'tokenizer.ggml.pre' is 'gpt-9': ft cannot rebuild",
            "@FT tokenize @D/pre.gguf < /dev/null 2>&1");
+    EXPECT(2, "of a .gguf file cannot be trained themselves",
+           "@FT train base_model=" FT_ROOT
+           "/tests/golden/gguf-f32/model.gguf adapter=full" GOLDEN("gguf-starcoder2"));
+    EXPECT(2, "the norms of a .gguf file",
+           "@FT train base_model=@D/m.gguf adapter=qlora "
+           "lora_modules_to_save.0=norm" GOLDEN("gguf-llama"));
+    EXPECT(4, "set XDG_CACHE_HOME or HOME",
+           "env -u HOME -u XDG_CACHE_HOME @FT plan base_model=@D/m.gguf "
+           "adapter=qlora" GOLDEN("gguf-llama"));
     check_no_output();
 }
 
