@@ -204,9 +204,12 @@ GGUF_KEYS = {
     "rope.freq_base": "rope_theta", "attn_logit_softcapping": "attn_logit_softcapping",
     "final_logit_softcapping": "final_logit_softcapping", "logit_scale": ("logits_scaling", "logit_scale"),
     "embedding_scale": "embedding_multiplier", "residual_scale": "residual_multiplier",
-    "attention.scale": "attention_multiplier",
+    "attention.scale": "attention_multiplier", "rope.scaling.factor": "factor",
+    "rope.scaling.original_context_length": "original_max_position_embeddings",
+    "rope.scaling.yarn_beta_fast": "beta_fast", "rope.scaling.yarn_beta_slow": "beta_slow",
+    "rope.scaling.yarn_log_multiplier": "mscale_all_dim", "attention.temperature_scale": "llama_4_scaling_beta",
 }
-PERMUTED = ("llama", "smollm3", "granite", "arcee")
+PERMUTED = ("llama", "mistral3", "smollm3", "granite", "arcee")
 
 
 def gguf_name(name, arch, layers):
@@ -229,6 +232,11 @@ def write_gguf(path, model, arch, kind, factors=None):
                 continue
             (writer.add_uint32 if isinstance(value, int) else writer.add_float32)(f"{arch}.{key}", value)
             break
+    if said.get("rope_type") in ("linear", "yarn"):
+        writer.add_string(f"{arch}.rope.scaling.type", said["rope_type"])
+    if arch == "olmo2" and said.get("sliding_window"):
+        writer.add_array(f"{arch}.attention.sliding_window_pattern",
+                         [layer == "sliding_attention" for layer in said["layer_types"]])
     head = said.get("head_dim") or config.hidden_size // config.num_attention_heads
     writer.add_uint32(f"{arch}.rope.dimension_count", int(head * said.get("partial_rotary_factor", 1.0)))
     writer.add_tokenizer_model("gpt2"), writer.add_tokenizer_pre("gpt-2")

@@ -13,19 +13,29 @@
 #include <string.h>
 
 /* llama.cpp's architecture, and transformers'. permuted: rows of q and k lie as pairs that rotate.
- */
+ * windowed: what it is with a window of attention, where that is another one. */
 static const struct kind {
     const char *name, *architecture;
     bool permuted;
+    const char *windowed;
 } kinds[] = {
-    {"llama", "LlamaForCausalLM", true},       {"qwen2", "Qwen2ForCausalLM", false},
-    {"qwen3", "Qwen3ForCausalLM", false},      {"gemma", "GemmaForCausalLM", false},
-    {"gemma2", "Gemma2ForCausalLM", false},    {"gemma3", "Gemma3ForCausalLM", false},
-    {"phi3", "Phi3ForCausalLM", false},        {"smollm3", "SmolLM3ForCausalLM", true},
-    {"granite", "GraniteForCausalLM", true},   {"arcee", "ArceeForCausalLM", true},
-    {"olmo2", "Olmo2ForCausalLM", false},      {"starcoder2", "Starcoder2ForCausalLM", false},
-    {"seed_oss", "SeedOssForCausalLM", false}, {"command-r", "CohereForCausalLM", false},
-    {"cohere2", "Cohere2ForCausalLM", false},  {"glm4", "Glm4ForCausalLM", false},
+    {"llama", "LlamaForCausalLM", true, "MistralForCausalLM"},
+    {"mistral3", "Ministral3ForCausalLM", true, NULL},
+    {"qwen2", "Qwen2ForCausalLM", false, NULL},
+    {"qwen3", "Qwen3ForCausalLM", false, NULL},
+    {"gemma", "GemmaForCausalLM", false, NULL},
+    {"gemma2", "Gemma2ForCausalLM", false, NULL},
+    {"gemma3", "Gemma3ForCausalLM", false, NULL},
+    {"phi3", "Phi3ForCausalLM", false, NULL},
+    {"smollm3", "SmolLM3ForCausalLM", true, NULL},
+    {"granite", "GraniteForCausalLM", true, NULL},
+    {"arcee", "ArceeForCausalLM", true, NULL},
+    {"olmo2", "Olmo2ForCausalLM", false, "Olmo3ForCausalLM"},
+    {"starcoder2", "Starcoder2ForCausalLM", false, NULL},
+    {"seed_oss", "SeedOssForCausalLM", false, NULL},
+    {"command-r", "CohereForCausalLM", false, NULL},
+    {"cohere2", "Cohere2ForCausalLM", false, NULL},
+    {"glm4", "Glm4ForCausalLM", false, NULL},
 };
 
 /* Keys of the metadata, behind the architecture's name and a dot, and config.json's for them. */
@@ -49,6 +59,14 @@ static const char *const keys[][2] = {
     {"embedding_scale", "embedding_multiplier"},
     {"residual_scale", "residual_multiplier"},
     {"attention.scale", "attention_multiplier"},
+};
+
+/* Flags of config.json's, which such a tensor is the sign of. */
+static const char *const flags[][2] = {
+    {"blk.0.attn_q.bias", "attention_bias"},
+    {"blk.0.attn_output.bias", "attention_out_bias"},
+    {"blk.0.ffn_down.bias", "mlp_bias"},
+    {"blk.0.attn_q_norm.weight", "use_qk_norm"},
 };
 
 /* Numbers of tokens, as config.json has them. */
@@ -106,27 +124,56 @@ static int read_factors(const struct ft_gguf *g, const char *path, const char *n
     return rc;
 }
 
+static json_t *shared(const json_t *value)
+{
+    return json_incref((json_t *)(uintptr_t)value);
+}
+
+/* A rule that the positions are scaled by. FT_EDATA for one that ft does not read. */
+static int put_rule(const struct ft_gguf *g, const struct kind *k, const char *path, json_t *rope)
+{
+    static const char *const said[][2] = {
+        {"rope.scaling.factor", "factor"},
+        {"rope.scaling.yarn_attn_factor", "attention_factor"},
+        {"rope.scaling.yarn_beta_fast", "beta_fast"},
+        {"rope.scaling.yarn_beta_slow", "beta_slow"},
+        {"rope.scaling.yarn_log_multiplier", "mscale"},
+        {"rope.scaling.yarn_log_multiplier", "mscale_all_dim"},
+        {"attention.temperature_scale", "llama_4_scaling_beta"},
+    };
+    const char *name = json_string_value(of_kind(g, k, "rope.scaling.type"));
+    if (!name || strcmp(name, "none") == 0)
+        return FT_OK;
+    if (strcmp(name, "linear") != 0 && strcmp(name, "yarn") != 0)
+        return ft_fail_at((struct ft_where){.file = path}, FT_EDATA,
+                          "'%s.rope.scaling.type' is '%s'; ft reads linear, yarn, and factors of "
+                          "their own",
+                          k->name, name);
+    json_object_set_new(rope, "rope_type", json_string(name));
+    for (size_t i = 0; i < sizeof said / sizeof *said; i++)
+        if (of_kind(g, k, said[i][0]))
+            json_object_set_new(rope, said[i][1], shared(of_kind(g, k, said[i][0])));
+    return FT_OK;
+}
+
 /* What the positions are scaled by: factors of their own, or a rule. */
 static int put_rope(const struct ft_gguf *g, const struct kind *k, const char *path, json_t *config)
 {
-    const json_t *type = of_kind(g, k, "rope.scaling.type");
-    const json_t *factor = of_kind(g, k, "rope.scaling.factor");
     const json_t *before = of_kind(g, k, "rope.scaling.original_context_length");
     const json_t *attention = of_kind(g, k, "rope.scaling.attn_factor");
     json_t *one, *longer, *shorter, *rope = json_object();
     FT_TRY(read_factors(g, path, "rope_freqs.weight", &one));
     FT_TRY(read_factors(g, path, "rope_factors_long.weight", &longer));
     FT_TRY(read_factors(g, path, "rope_factors_short.weight", &shorter));
-    const char *name = json_string_value(type);
+    int rc = FT_OK;
     if (one || (longer && shorter)) {
         json_object_set_new(rope, "rope_type", json_string("longrope"));
         json_object_set(rope, "short_factor", one ? one : shorter);
         json_object_set(rope, "long_factor", one ? one : longer);
         json_object_set_new(rope, "attention_factor",
                             attention ? json_real(json_number_value(attention)) : json_real(1));
-    } else if (name && (strcmp(name, "linear") == 0 || strcmp(name, "yarn") == 0)) {
-        json_object_set_new(rope, "rope_type", json_string(name));
-        json_object_set_new(rope, "factor", json_real(json_number_value(factor)));
+    } else {
+        rc = put_rule(g, k, path, rope);
     }
     if (before && json_object_size(rope))
         json_object_set(rope, "original_max_position_embeddings", (json_t *)(uintptr_t)before);
@@ -136,12 +183,7 @@ static int put_rope(const struct ft_gguf *g, const struct kind *k, const char *p
     json_decref(one);
     json_decref(longer);
     json_decref(shorter);
-    return FT_OK;
-}
-
-static json_t *shared(const json_t *value)
-{
-    return json_incref((json_t *)(uintptr_t)value);
+    return rc;
 }
 
 static double number(const struct ft_gguf *g, const struct kind *k, const char *key)
@@ -185,13 +227,14 @@ int ft_gguf_config(const struct ft_gguf *g, const char *path, json_t **out)
         ft_fail_at((struct ft_where){.file = path}, FT_EDATA,
                    "'general.architecture' is '%s', which ft does not read from GGUF",
                    name ? name : "(missing)");
-        ft_hint(
-            "ft reads llama, qwen2, qwen3, gemma, gemma2, gemma3, phi3, smollm3, granite, arcee, "
-            "olmo2, starcoder2, seed_oss, command-r, cohere2 and glm4");
+        ft_hint("ft reads llama, mistral3, qwen2, qwen3, gemma, gemma2, gemma3, phi3, smollm3, "
+                "granite, arcee, olmo2, starcoder2, seed_oss, command-r, cohere2 and glm4");
         return FT_EDATA;
     }
     json_t *config = json_object();
-    json_object_set_new(config, "architectures", json_pack("[s]", k->architecture));
+    const bool windowed = k->windowed && number(g, k, "attention.sliding_window") > 0;
+    json_object_set_new(config, "architectures",
+                        json_pack("[s]", windowed ? k->windowed : k->architecture));
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         if (of_kind(g, k, keys[i][0]))
             json_object_set_new(config, keys[i][1], shared(of_kind(g, k, keys[i][0])));
@@ -204,8 +247,8 @@ int ft_gguf_config(const struct ft_gguf *g, const char *path, json_t **out)
         json_object_set_new(config, "vocab_size", json_integer(embedding->dims[0]));
     json_object_set_new(config, "tie_word_embeddings",
                         json_boolean(!find_tensor(g, "output.weight")));
-    if (find_tensor(g, "blk.0.attn_output.bias"))
-        json_object_set_new(config, "attention_bias", json_true());
+    for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
+        json_object_set_new(config, flags[i][1], json_boolean(find_tensor(g, flags[i][0])));
     put_rest(g, k, config);
     int rc = put_rope(g, k, path, config);
     if (!rc)
@@ -224,8 +267,9 @@ static const char *const modules[FT_KINDS] = {
     [FT_Q] = "attn_q",     [FT_K] = "attn_k",       [FT_V] = "attn_v",
     [FT_QKV] = "attn_qkv", [FT_O] = "attn_output",  [FT_GATE] = "ffn_gate",
     [FT_UP] = "ffn_up",    [FT_GATE_UP] = "ffn_up", [FT_DOWN] = "ffn_down"};
+static const char after_attention[] = "post_attention_norm";
 static const char *const norms[FT_NORM_SITES] = {
-    [FT_NORM_ATTENTION] = "attn_norm", [FT_NORM_ATTENTION_OUT] = "post_attention_norm",
+    [FT_NORM_ATTENTION] = "attn_norm", [FT_NORM_ATTENTION_OUT] = after_attention,
     [FT_NORM_MLP] = "ffn_norm",        [FT_NORM_MLP_OUT] = "post_ffw_norm",
     [FT_NORM_Q] = "attn_q_norm",       [FT_NORM_K] = "attn_k_norm",
 };
@@ -236,6 +280,9 @@ static const char *layer_name(const struct ft_names *n, const char *what, size_t
     for (int i = 0; i < FT_KINDS; i++)
         if (n->module[i] && strlen(modules[i]) == length && strncmp(modules[i], what, length) == 0)
             return n->module[i];
+    if (!n->layer_norm[FT_NORM_ATTENTION_OUT] && length == strlen(after_attention) &&
+        strncmp(what, after_attention, length) == 0)
+        return n->layer_norm[FT_NORM_MLP]; /* Seed-OSS, whose norm has that name of the other's */
     for (int i = 0; i < FT_NORM_SITES; i++)
         if (n->layer_norm[i] && strlen(norms[i]) == length && strncmp(norms[i], what, length) == 0)
             return n->layer_norm[i];

@@ -125,6 +125,10 @@ CASE(gguf_files_that_cannot_be)
            "@FT train base_model=@D/arch.gguf" GOLDEN("gguf-llama"));
     EXPECT(3, "'tokenizer.ggml.pre' is 'gpt-9': ft cannot rebuild",
            "@FT tokenize @D/pre.gguf < /dev/null 2>&1");
+    shell("LC_ALL=C sed 's/yarn\\([^_]\\)/zzzz\\1/' " FT_ROOT
+          "/tests/golden/gguf-ministral3/model.gguf > @D/rope.gguf");
+    EXPECT(3, "'mistral3.rope.scaling.type' is 'zzzz'",
+           "@FT train base_model=@D/rope.gguf" GOLDEN("gguf-ministral3"));
     EXPECT(2, "of a .gguf file cannot be trained themselves",
            "@FT train base_model=" FT_ROOT
            "/tests/golden/gguf-f32/model.gguf adapter=full" GOLDEN("gguf-starcoder2"));
