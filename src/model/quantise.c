@@ -8,6 +8,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <threads.h>
 
 static const float nf4_code[16] = {-1.0f,
                                    -0.6961928009986877f,
@@ -44,6 +45,14 @@ static const float fp4_code[16] = {0.f,
 /* The codes by what they stand for; of FP4's two zeros the first is used. */
 static const uint8_t nf4_order[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 static const uint8_t fp4_order[16] = {11, 10, 13, 12, 15, 14, 9, 0, 8, 1, 6, 7, 4, 5, 2, 3};
+
+/* Compiled for AVX2 too, and taken where the processor has it. The bits are the same: FMA is not in
+ * it. */
+#ifdef FT_HAVE_X86
+#define ON_AVX2 __attribute__((target_clones("avx2", "default")))
+#else
+#define ON_AVX2
+#endif
 
 /* --- 4 bits --- */
 
@@ -93,7 +102,7 @@ static float within_one(float x)
     return x < -1 ? -1 : x > 1 ? 1 : x;
 }
 
-static void four_block(const struct four *f, int64_t block, int64_t total)
+ON_AVX2 static void four_block(const struct four *f, int64_t block, int64_t total)
 {
     const int64_t from = block * f->q->block;
     const int64_t n = total - from < f->q->block ? total - from : f->q->block;
@@ -200,22 +209,34 @@ static void dynamic_map(float code[256])
     qsort(code, 256, sizeof *code, ascending);
 }
 
-/* The scales less their mean, in blocks of 256, through a table of 65,536 places between -1 and 1.
- */
-static int nest(const struct ft_planes *q, float *scales, int64_t n)
+/* The map, and the code of each of 65,536 places between -1 and 1. */
+enum { TABLE = 65536 };
+static struct {
+    once_flag made;
+    float code[256];
+    uint8_t at[TABLE];
+} dynamic = {.made = ONCE_FLAG_INIT};
+
+static void make_dynamic(void)
 {
-    enum { TABLE = 65536 };
-    float *code = q->p[FT_SECOND_CODE], *second = q->p[FT_SECOND];
-    uint8_t *out = q->p[FT_SCALES], *table;
-    const float mean = torch_sum(scales, n) / (float)n;
-    FT_TRY(ft_alloc(&table, TABLE, 1));
-    dynamic_map(code);
+    const float *code = dynamic.code;
+    dynamic_map(dynamic.code);
     for (int i = 0, at = 0; i < TABLE; i++) {
         const float x = -1.f + 2.f * (float)i / (float)(TABLE - 1);
         while (at < 255 && 0.5f * (code[at] + code[at + 1]) < x)
             at++;
-        table[i] = (uint8_t)at;
+        dynamic.at[i] = (uint8_t)at;
     }
+}
+
+/* The scales less their mean, in blocks of 256. */
+static void nest(const struct ft_planes *q, float *scales, int64_t n)
+{
+    float *second = q->p[FT_SECOND];
+    uint8_t *out = q->p[FT_SCALES];
+    const float mean = torch_sum(scales, n) / (float)n;
+    call_once(&dynamic.made, make_dynamic);
+    memcpy(q->p[FT_SECOND_CODE], dynamic.code, sizeof dynamic.code);
     *(float *)q->p[FT_OFFSET] = mean;
     for (int64_t from = 0; from < n; from += FT_NESTED_BLOCK) {
         const int64_t end = from + FT_NESTED_BLOCK < n ? from + FT_NESTED_BLOCK : n;
@@ -225,11 +246,9 @@ static int nest(const struct ft_planes *q, float *scales, int64_t n)
         second[from / FT_NESTED_BLOCK] = most;
         for (int64_t i = from; i < end; i++) {
             const float x = within_one((scales[i] - mean) * (1.f / most));
-            out[i] = most == 0 ? 0 : table[(int)fmaf((x + 1.f) * 0.5f, TABLE - 1, 0.5f)];
+            out[i] = most == 0 ? 0 : dynamic.at[(int)fmaf((x + 1.f) * 0.5f, TABLE - 1, 0.5f)];
         }
     }
-    ft_free(table);
-    return FT_OK;
 }
 
 int ft_quantise_4bit(const struct ft_planes *q, bool fp4, struct ft_pool *pool, const void *data,
@@ -247,9 +266,9 @@ int ft_quantise_4bit(const struct ft_planes *q, bool fp4, struct ft_pool *pool, 
     ft_pool_run(pool, (blocks + PIECE_BLOCKS - 1) / PIECE_BLOCKS, four_piece, &f);
     if (q->dtype == FT_BNB4)
         return FT_OK;
-    int rc = nest(q, f.scales, blocks);
+    nest(q, f.scales, blocks);
     ft_free(f.scales);
-    return rc;
+    return FT_OK;
 }
 
 /* --- 8 bits --- */
@@ -261,7 +280,7 @@ struct eight {
 };
 
 /* Through f16, as LLM.int8 does; numbers of bf16 that are normal there are what they were. */
-static void eight_row(void *arg, int64_t row, void *scratch)
+ON_AVX2 static void eight_row(void *arg, int64_t row, void *scratch)
 {
     (void)scratch;
     const struct eight *e = arg;

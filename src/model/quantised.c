@@ -87,13 +87,50 @@ int ft_plane_numbers(const struct ft_model *m, const struct ft_weight *w, const 
 
 /* --- made while loading --- */
 
+enum { READ_ROWS = 64 }; /* a piece's */
+
+struct reading {
+    const struct ft_model *m;
+    const struct ft_weight *w;
+    bool scan;
+    char *to;
+    _Atomic bool failed;
+};
+
+static int read_piece(const struct reading *r, int64_t piece)
+{
+    const int64_t from = piece * READ_ROWS, n = r->w->rows - from;
+    return ft_model_read_rows(r->m, r->w, from, n < READ_ROWS ? n : READ_ROWS, !r->scan,
+                              r->to + (size_t)(from * r->w->cols) * ft_dtype_size(r->w->dtype));
+}
+
+static void read_in_pool(void *arg, int64_t piece, void *scratch)
+{
+    struct reading *r = arg;
+    (void)scratch;
+    if (read_piece(r, piece))
+        r->failed = true;
+}
+
+/* All rows; an error is met again on this thread, whose report counts. */
+static int read_rows(struct reading *r, struct ft_pool *pool)
+{
+    const int64_t pieces = (r->w->rows + READ_ROWS - 1) / READ_ROWS;
+    ft_pool_run(pool, pieces, read_in_pool, r);
+    for (int64_t i = 0; i < pieces && r->failed; i++)
+        FT_TRY(read_piece(r, i));
+    return FT_OK;
+}
+
 /* The whole tensor at 16 bits (or 32), as the module multiplies with it. Caller frees. */
-static int read_whole(const struct ft_model *m, const struct ft_weight *w, bool scan, char **out)
+static int read_whole(const struct ft_model *m, const struct ft_weight *w, struct ft_pool *pool,
+                      bool scan, char **out)
 {
     const size_t n = (size_t)(w->rows * w->cols), bytes = n * ft_dtype_size(w->dtype);
     char *turned;
     FT_TRY(ft_alloc(out, bytes, 1));
-    int rc = ft_model_read_rows(m, w, 0, w->rows, !scan, *out);
+    struct reading r = {.m = m, .w = w, .scan = scan, .to = *out};
+    int rc = read_rows(&r, pool);
     if (!rc && w->transposed && w->file && !(rc = ft_alloc(&turned, bytes, 1))) {
         ft_model_turn(turned, *out, w->rows, w->cols, ft_dtype_size(w->dtype));
         ft_free(*out);
@@ -110,7 +147,7 @@ static int load_made(const struct ft_model *m, const struct ft_weight *w, struct
                      bool scan, const struct ft_planes *q)
 {
     char *data;
-    FT_TRY(read_whole(m, w, scan, &data));
+    FT_TRY(read_whole(m, w, pool, scan, &data));
     int rc = FT_OK;
     if (q->dtype == FT_INT8_ROWS)
         ft_quantise_8bit(q, pool, data, w->dtype);
