@@ -21,7 +21,10 @@ static const struct ft_command commands[] = {
     {"train", "CONFIG.yaml [KEY=VALUE ...]", "fine-tune a model with an adapter",
      "Reads the base model and the datasets that the config names, trains an adapter, and writes\n"
      "into output_dir: adapter_model.safetensors and adapter_config.json (PEFT's format),\n"
-     "metrics.jsonl (one line a step) and run.json (what was trained, from what, how).\n\n"
+     "metrics.jsonl (one line a step), run.json (what was trained, from what, how) and "
+     "checkpoints.\n"
+     "Interrupted (Ctrl-C, SIGTERM, SIGUSR1, SIGHUP, the end of a Slurm job's time), it finishes\n"
+     "its step, saves and exits with 75; the same command goes on from there, to the same bits.\n\n"
      "  --quiet      no progress\n"
      "  --profile    time every kind of op and print a table at the end\n"
      "  --json       print the result as one JSON object on the last line\n\n" OVERRIDES

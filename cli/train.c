@@ -5,7 +5,9 @@
 #include "train/train.h"
 
 #include <math.h>
+#include <signal.h>
 #include <string.h>
+#include <unistd.h>
 
 static void print_start(FILE *out, const struct ft_job *j)
 {
@@ -37,6 +39,9 @@ static void print_start(FILE *out, const struct ft_job *j)
 static void print_end(FILE *out, const struct ft_job *j, const struct ft_train_result *r)
 {
     const char *dir = j->config->output_dir;
+    if (r->best_written)
+        fprintf(out, "the best evaluation's parameters were written: step %lld, eval loss %.4f\n",
+                (long long)r->best_step, r->best_eval);
     fprintf(out, "loss %.4f -> %.4f", r->first_loss, r->last_loss);
     if (!isnan(r->first_eval))
         fprintf(out, ", eval loss %.4f -> %.4f", r->first_eval, r->last_eval);
@@ -61,12 +66,71 @@ static void print_json(FILE *out, const struct ft_job *j, const struct ft_train_
 {
     char a[32], b[32];
     fprintf(out,
-            "{\"steps\": %lld, \"tokens\": %lld, \"seconds\": %.6f, \"startup_seconds\": %.6f, "
+            "{\"status\": \"%s\", \"resumed_from\": %lld, \"steps\": %lld, \"tokens\": %lld, "
+            "\"seconds\": %.6f, \"startup_seconds\": %.6f, "
             "\"tokens_per_second\": %.3f, \"first_loss\": %s, \"last_loss\": %s, "
             "\"peak_bytes\": %zu, \"planned_bytes\": %zu, \"flops_per_token\": %.6g}\n",
-            (long long)r->steps, (long long)r->tokens, r->seconds, r->startup_seconds,
-            r->tokens_per_second, number(a, r->first_loss), number(b, r->last_loss), r->peak_bytes,
-            ft_job_memory(j), ft_job_flops_per_token(j));
+            r->interrupted ? "interrupted" : "finished", (long long)r->resumed, (long long)r->steps,
+            (long long)r->tokens, r->seconds, r->startup_seconds, r->tokens_per_second,
+            number(a, r->first_loss), number(b, r->last_loss), r->peak_bytes, ft_job_memory(j),
+            ft_job_flops_per_token(j));
+}
+
+/* --- signals --- */
+
+static volatile sig_atomic_t asked, stepping;
+
+static void note_steps(void)
+{
+    stepping = 1;
+}
+
+/* The first ends the run after its step, with a checkpoint; the second at once, and so does one
+ * before the steps begin. */
+static void on_signal(int sig)
+{
+    static const char text[] =
+        "\nft: this step is finished and saved, then the run ends; again: it ends at once\n";
+    (void)sig;
+    if (asked || !stepping)
+        _exit(FT_EREQUEUE);
+    asked = 1;
+    if (write(STDERR_FILENO, text, sizeof text - 1) < 0)
+        return; /* a closed terminal is no reason to do otherwise */
+}
+
+/* Those that are ignored stay so: nohup's SIGHUP, SIGINT of what a shell runs behind itself. */
+static void listen_to_signals(void)
+{
+    static const int signals[] = {SIGTERM, SIGINT, SIGUSR1, SIGHUP};
+    struct sigaction now = {.sa_handler = on_signal, .sa_flags = SA_RESTART}, was;
+    sigemptyset(&now.sa_mask);
+    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
+        if (sigaction(signals[i], NULL, &was) == 0 && was.sa_handler != SIG_IGN)
+            sigaction(signals[i], &now, NULL);
+}
+
+/* --- the command --- */
+
+/* How it ended, where that is not its last step. */
+static int end_of(FILE *out, const struct ft_job *j, const struct ft_train_result *r)
+{
+    const char *dir = j->config->output_dir;
+    if (r->finished && out)
+        fprintf(out,
+                "this run is finished already: its results are in %s\n"
+                "'overwrite_output_dir=true' trains it again\n",
+                dir);
+    if (!r->interrupted)
+        return FT_OK;
+    if (out && r->steps)
+        fprintf(out,
+                "interrupted after step %lld of %lld: the same command goes on from there; the "
+                "adapter as it stands is in %s\n",
+                (long long)r->steps, (long long)j->length.steps, dir);
+    else if (out)
+        fprintf(out, "interrupted before the first step: nothing was trained\n");
+    return FT_EREQUEUE;
 }
 
 int ft_cmd_train(const struct ft_command *self, int n, char **words)
@@ -76,6 +140,7 @@ int ft_cmd_train(const struct ft_command *self, int n, char **words)
     struct ft_config c;
     struct ft_job j = {0};
     struct ft_train_result r;
+    listen_to_signals();
     int rc = ft_read_config_words(&c, self, n, words);
     if (!rc)
         rc = ft_job_open(&j, &c, &ft_data_hooks);
@@ -86,13 +151,18 @@ int ft_cmd_train(const struct ft_command *self, int n, char **words)
         rc = ft_train(&j,
                       &(struct ft_train_options){.console = quiet ? NULL : stdout,
                                                  .profile = profile,
-                                                 .started = ft_started},
+                                                 .started = ft_started,
+                                                 .begins = note_steps,
+                                                 .stop = &asked},
                       &r);
-    if (!rc && !quiet)
+    const bool ended = !rc && !r.finished && !r.interrupted;
+    if (!rc)
+        rc = end_of(quiet ? NULL : stdout, &j, &r);
+    if (ended && !quiet)
         print_end(stdout, &j, &r);
-    if (!rc && profile)
+    if (ended && profile)
         ft_print_profile(stdout, &r.profile);
-    if (!rc && json)
+    if (rc == FT_OK || rc == FT_EREQUEUE ? json : false)
         print_json(stdout, &j, &r);
     ft_job_close(&j);
     ft_config_fini(&c);

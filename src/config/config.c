@@ -528,6 +528,32 @@ static int check_quantisation(struct ft_config *c)
     return rc;
 }
 
+static int check_saving(const struct ft_config *c)
+{
+    const bool by_steps = !isnan(c->save_steps), by_epoch = c->saves_per_epoch > 0;
+    int rc = FT_OK;
+    if (by_steps && by_epoch)
+        rc =
+            conflict(c, "saves_per_epoch", "'saves_per_epoch' and 'save_steps' exclude each other");
+    if ((by_steps || by_epoch) && c->save_strategy != FT_SAVE_UNSET &&
+        c->save_strategy != FT_SAVE_STEPS)
+        rc =
+            conflict(c, "save_strategy",
+                     "'save_strategy' contradicts 'save_steps' or 'saves_per_epoch', which are for "
+                     "'steps'");
+    if (c->save_steps > 1 && c->save_steps != floor(c->save_steps))
+        rc = conflict(c, "save_steps", "'save_steps' is a share below 1 or a whole number");
+    if (c->greater_is_better)
+        rc = conflict(c, "greater_is_better",
+                      "'greater_is_better: true' would keep the worst: the metric is a loss");
+    if (c->resume_from_checkpoint && !c->auto_resume_from_checkpoints &&
+        strcmp(c->resume_from_checkpoint, "true") == 0)
+        rc = conflict(c, "resume_from_checkpoint",
+                      "'resume_from_checkpoint: true' and 'auto_resume_from_checkpoints: false' "
+                      "contradict each other");
+    return rc;
+}
+
 /* What single rows cannot say. */
 static int check_together(struct ft_config *c)
 {
@@ -569,6 +595,8 @@ static int check_together(struct ft_config *c)
         rc = conflict(c, "eval_strategy",
                       "'eval_strategy' contradicts 'eval_steps' or "
                       "'evals_per_epoch', which are for 'steps'");
+    const int saving = check_saving(c);
+    rc = rc ? rc : saving;
     if (c->batch_size > 0 && ft_config_is_set(c, "gradient_accumulation_steps") &&
         c->batch_size != c->micro_batch_size * c->gradient_accumulation_steps)
         rc = conflict(c, "batch_size",

@@ -16,6 +16,7 @@ enum ft_auto { FT_FALSE, FT_TRUE, FT_AUTO };
 enum ft_device { FT_DEVICE_AUTO, FT_DEVICE_CPU, FT_DEVICE_CUDA };
 enum ft_optimizer { FT_ADAMW, FT_SGD, FT_LION, FT_ADAFACTOR, FT_MUON };
 enum ft_eval_strategy { FT_EVAL_UNSET, FT_EVAL_NO, FT_EVAL_STEPS, FT_EVAL_EPOCH };
+enum ft_save_strategy { FT_SAVE_UNSET, FT_SAVE_NO, FT_SAVE_STEPS, FT_SAVE_EPOCH, FT_SAVE_BEST };
 enum ft_schedule { FT_COSINE, FT_LINEAR, FT_CONSTANT, FT_CONSTANT_WARMUP };
 
 /* An entry of datasets or test_datasets; members are named as its keys. Lists end with NULL. */
@@ -133,6 +134,17 @@ struct ft_config {
     const char *output_dir;
     bool overwrite_output_dir;
     int64_t logging_steps;
+    /* checkpoints */
+    double save_steps;        /* NAN: unset */
+    int64_t saves_per_epoch;  /* below 1: unset */
+    int save_strategy;        /* enum ft_save_strategy */
+    int64_t save_total_limit; /* below 1: unset */
+    bool save_first_step, auto_resume_from_checkpoints;
+    const char *resume_from_checkpoint;
+    const char **resume_with_changes;
+    bool load_best_model_at_end, greater_is_better;
+    const char *metric_for_best_model;
+    int64_t early_stopping_patience; /* below 1: unset */
     /* where each option was set: index into ft_options; file NULL: default */
     struct ft_where *set_at;
     const char *folder; /* of the config file, for relative paths */

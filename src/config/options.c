@@ -23,6 +23,15 @@ static const struct ft_choice bf16s[] = {{"false", FT_FALSE, NULL},
 static const struct ft_choice strategies[] = {
     {"no", FT_EVAL_NO, NULL},       {"false", FT_EVAL_NO, NULL},    {"steps", FT_EVAL_STEPS, NULL},
     {"epoch", FT_EVAL_EPOCH, NULL}, {"unset", FT_EVAL_UNSET, NULL}, {NULL, 0, NULL}};
+static const struct ft_choice save_strategies[] = {{"no", FT_SAVE_NO, NULL},
+                                                   {"false", FT_SAVE_NO, NULL},
+                                                   {"steps", FT_SAVE_STEPS, NULL},
+                                                   {"epoch", FT_SAVE_EPOCH, NULL},
+                                                   {"best", FT_SAVE_BEST, NULL},
+                                                   {"unset", FT_SAVE_UNSET, NULL},
+                                                   {NULL, 0, NULL}};
+static const struct ft_choice best_metrics[] = {
+    {"eval_loss", 0, NULL}, {"loss", 1, NULL}, {NULL, 0, NULL}};
 static const struct ft_choice adapters[] = {
     {"lora", 0, NULL}, {"qlora", 1, NULL}, {"vera", 3, NULL}, {"ia3", 4, NULL},
     {"loha", 5, NULL}, {"lokr", 6, NULL},  {"full", 2, NULL}, {NULL, 0, NULL}};
@@ -92,12 +101,14 @@ static const struct ft_choice schedules[] = {{"cosine", FT_COSINE, NULL},
     }
 const struct ft_option ft_options[] = {
     PATH(base_model, "model",
-         "The model to adapt: a Hugging Face folder with config.json and .safetensors files, a .gguf "
+         "The model to adapt: a Hugging Face folder with config.json and .safetensors files, a "
+         ".gguf "
          "file, or an id like org/name, which is looked up in the local Hugging Face cache (never "
          "the network)."),
-    TEXT(base_model_name, "model",
-         "The model's id or folder that adapter_config.json names, for PEFT to load it from; unset: "
-         "base_model, or what a .gguf file says that it was made from."),
+    TEXT(
+        base_model_name, "model",
+        "The model's id or folder that adapter_config.json names, for PEFT to load it from; unset: "
+        "base_model, or what a .gguf file says that it was made from."),
     TEXT(revision_of_model, "model",
          "Which branch, tag or commit of base_model in the Hugging Face cache ('main')."),
     BOOL(allow_nonfinite_weights, "false", "model",
@@ -313,9 +324,42 @@ const struct ft_option ft_options[] = {
 
     PATH(output_dir, "output", "Folder for the adapter, metrics.jsonl and run.json."),
     BOOL(overwrite_output_dir, "false", "output",
-         "Train into a folder that holds an earlier run, replacing its files."),
+         "Train into a folder that holds another run, or one that is finished, replacing its "
+         "files."),
     INT(logging_steps, 1, 1000000000, "1", "output",
         "Write a line of metrics every so many steps."),
+
+    {"save_steps", FT_T_REAL, AT(save_steps), 0, 1e9, true, false, NULL, NULL, "checkpoints",
+     "A checkpoint every so many steps; below 1: a share of the run. Unset: at the end of each "
+     "epoch and every ten minutes."},
+    INT(saves_per_epoch, 0, 1000000, NULL, "checkpoints", "Checkpoints an epoch; 0: as if unset."),
+    CHOICE(
+        save_strategy, save_strategies, "unset", "checkpoints",
+        "no: none but when the run is interrupted. epoch: at the end of each epoch. steps: every "
+        "save_steps, or each 500. best: where evaluation is better than ever. Unset: what "
+        "save_steps or saves_per_epoch say, else each epoch and every ten minutes."),
+    INT(save_total_limit, 1, 1000000, NULL, "checkpoints",
+        "How many checkpoints to keep, beside the best; unset: 2, or 4 where the config says when "
+        "to save."),
+    BOOL(save_first_step, "false", "checkpoints", "A checkpoint after the first step too."),
+    BOOL(auto_resume_from_checkpoints, "true", "checkpoints",
+         "Go on from the newest checkpoint in output_dir that is whole. false: start again, which "
+         "needs overwrite_output_dir."),
+    PATH(resume_from_checkpoint, "checkpoints",
+         "Go on from this checkpoint folder, of whichever run; true: from the newest one in "
+         "output_dir."),
+    {"resume_with_changes", FT_T_TEXTS, AT(resume_with_changes), 0, 0, false, false, NULL, NULL,
+     "checkpoints",
+     "What may differ from the run that is resumed: keys of the config, 'model', 'data'. The rest "
+     "of the run is another one then."},
+    BOOL(load_best_model_at_end, "false", "checkpoints",
+         "Write the adapter of the best evaluation instead of the last step's."),
+    {"metric_for_best_model", FT_T_WORD, AT(metric_for_best_model), 0, 0, false, false, "eval_loss",
+     best_metrics, "checkpoints", "What is compared between evaluations: their loss."},
+    BOOL(greater_is_better, "false", "checkpoints",
+         "Whether a larger metric is a better one; of losses it is not."),
+    INT(early_stopping_patience, 1, 1000000, NULL, "checkpoints",
+        "Stop after so many evaluations in a row that were not better than the best."),
 };
 const int ft_option_count = sizeof ft_options / sizeof *ft_options;
 

@@ -58,11 +58,7 @@ static int check_model_type(const struct ft_yaml *n)
 
 const struct ft_other ft_others[] = {
     /* known to ft's plans, not there yet, and a run without it is another one */
-    {FT_LATER, "resume_from_checkpoint", "Continue from a checkpoint. Not there yet.", NULL},
     {FT_LATER, "lora_target_parameters", "Adapters on expert parameters. Not there yet.", NULL},
-    {FT_LATER, "early_stopping_patience", "Stop when evaluation stops falling. Not there yet.",
-     NULL},
-    {FT_LATER, "load_best_model_at_end", "Keep the best checkpoint. Not there yet.", NULL},
     {FT_LATER, "fp8 fp8_config",
      "Products in FP8, which need a card of compute capability 8.9 or later (Ada, Hopper). Not "
      "there "
@@ -82,18 +78,6 @@ const struct ft_other ft_others[] = {
      "One copy of a tied embedding and head in an adapter. Not there yet.", NULL},
     {FT_LATER, "dsv4_fp4_grouped_mode", "fp4 arithmetic. Not there yet.", NULL},
     /* not there yet, and the adapter is the same without */
-    {FT_LATER_OK, "save_steps",
-     "Checkpoints every so many steps. Not there yet: the adapter is written at the end.", NULL},
-    {FT_LATER_OK, "saves_per_epoch",
-     "Checkpoints an epoch. Not there yet: the adapter is written at the end.", NULL},
-    {FT_LATER_OK, "save_strategy",
-     "When to write checkpoints. Not there yet: the adapter is written at the end.", NULL},
-    {FT_LATER_OK, "save_total_limit", "How many checkpoints to keep. Not there yet.", NULL},
-    {FT_LATER_OK, "save_only_model", "Checkpoints without optimizer state. Not there yet.", NULL},
-    {FT_LATER_OK, "auto_resume_from_checkpoints",
-     "Continue from the newest checkpoint of output_dir. Not there yet: the run starts "
-     "from the beginning.",
-     NULL},
     {FT_LATER_OK, "use_tensorboard",
      "TensorBoard files. Not there yet: metrics.jsonl has the numbers.", NULL},
     {FT_LATER_OK, "mlflow_tracking_uri use_mlflow",
@@ -101,10 +85,6 @@ const struct ft_other ft_others[] = {
     {FT_LATER_OK, "mlflow_experiment_name mlflow_run_name hf_mlflow_log_artifacts",
      "MLflow. Not there yet.", NULL},
     {FT_LATER_OK, "eval_sequence_len", "Evaluation uses sequence_len.", NULL},
-    {FT_LATER_OK, "metric_for_best_model greater_is_better",
-     "The best checkpoint is not kept yet: the last step's adapter is.", NULL},
-    {FT_LATER_OK, "save_first_step",
-     "Checkpoints. Not there yet: the adapter is written at the end.", NULL},
     {FT_LATER_OK, "dynamic_checkpoint", "Checkpoints on demand. Not there yet.", NULL},
     /* changes nothing in what ft computes */
     {FT_NOTICE, "fp16 float16", "ft computes in bf16 on a GPU, in fp32 on a CPU.", NULL},
@@ -186,6 +166,7 @@ const struct ft_other ft_others[] = {
      NULL},
     {FT_NOTICE, "hf_use_auth_token", "ft never uses the network.", NULL},
     {FT_NOTICE, "save_safetensors", "ft always writes safetensors.", NULL},
+    {FT_NOTICE, "save_only_model", "A checkpoint always has what resuming needs.", NULL},
     {FT_NOTICE, "include_tokens_per_second include_tkps", "tokens/s is always logged.", NULL},
     {FT_NOTICE, "debug", "Use -v for more output.", NULL},
     {FT_NOTICE, "local_rank", "ft finds its rank itself.", NULL},

@@ -190,7 +190,7 @@ int ft_writer_put(struct ft_writer *w, const void *data, size_t len)
     return FT_OK;
 }
 
-static int sync_folder_of(const char *path)
+int ft_sync_folder_of(const char *path)
 {
     char folder[4096];
     const char *slash = strrchr(path, '/');
@@ -216,7 +216,7 @@ int ft_writer_commit(struct ft_writer *w)
         rc = write_error(w->path, "rename to");
     if (rc)
         unlink(w->temp);
-    return rc ? rc : sync_folder_of(w->path);
+    return rc ? rc : ft_sync_folder_of(w->path);
 }
 
 void ft_writer_abort(struct ft_writer *w)
@@ -317,6 +317,17 @@ void ft_spool_close(struct ft_spool *s)
     ft_free(s->buffer);
     ft_free(s->beside);
     *s = FT_SPOOL_CLOSED;
+}
+
+void ft_remove_folder(const char *path)
+{
+    DIR *d = opendir(path);
+    for (const struct dirent *e; d && (e = readdir(d));)
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
+            unlinkat(dirfd(d), e->d_name, 0);
+    if (d)
+        closedir(d);
+    rmdir(path);
 }
 
 int ft_make_folders(const char *path)

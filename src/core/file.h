@@ -57,6 +57,12 @@ int ft_spool_put(struct ft_spool *s, const void *data, size_t len);
 int ft_spool_copy(struct ft_spool *s, struct ft_writer *w);
 void ft_spool_close(struct ft_spool *s);
 
+/* Fsyncs the folder that path lies in. FT_ERESOURCE. */
+int ft_sync_folder_of(const char *path);
+
+/* Removes a folder and the files in it; folders in it stay, and it then. */
+void ft_remove_folder(const char *path);
+
 /* Creates a folder and its parents; FT_ERESOURCE. */
 int ft_make_folders(const char *path);
 

@@ -6,9 +6,9 @@
 
 #include <stdbool.h>
 
-/* As ft_hub_find for a model; of a GGUF file, a folder in the cache that stands for it: config.json,
- * the tokenizer's files, and links to the file and its other parts. *origin (may be NULL): the model
- * that the file was made from, as it says itself, or NULL. Caller frees both. */
+/* As ft_hub_find for a model; of a GGUF file, a folder in the cache that stands for it:
+ * config.json, the tokenizer's files, and links to the file and its other parts. *origin (may be
+ * NULL): the model that the file was made from, as it says itself, or NULL. Caller frees both. */
 int ft_base_find(char **out, bool *cached, char **origin, const char *name, const char *revision,
                  const char *folder);
 

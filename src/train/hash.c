@@ -14,6 +14,7 @@
 struct item {
     const char *kind;
     char *path, hex[65];
+    _Atomic bool done;
 };
 
 struct ft_hashes {
@@ -30,7 +31,7 @@ static void *work(void *arg)
     /* behind the training in the scheduler's eyes */
     setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 19);
     for (int i = 0; i < h->n; i++)
-        ft_sha256_file(h->items[i].path, h->items[i].hex, &h->stop);
+        h->items[i].done = ft_sha256_file(h->items[i].path, h->items[i].hex, &h->stop);
     return NULL;
 }
 
@@ -42,7 +43,8 @@ static int add(struct ft_hashes *h, const char *kind, char *path)
         ft_free(path);
         return FT_OK;
     }
-    h->items[h->n++] = (struct item){.kind = kind, .path = path};
+    h->items[h->n].kind = kind;
+    h->items[h->n++].path = path;
     return FT_OK;
 }
 
@@ -61,7 +63,8 @@ static int collect(struct ft_hashes *h, const struct ft_job *j)
 int ft_hashes_start(struct ft_hashes **out, const struct ft_job *j)
 {
     struct ft_hashes *h;
-    *out = NULL;
+    if (*out)
+        return FT_OK;
     FT_TRY(ft_alloc(&h, 1, sizeof *h));
     size_t most = 2 + (size_t)ft_model_files(j->model);
     for (int i = 0; i < j->n_data; i++)
@@ -81,13 +84,25 @@ int ft_hashes_start(struct ft_hashes **out, const struct ft_job *j)
     return FT_OK;
 }
 
-json_t *ft_hashes_json(struct ft_hashes *h)
+/* All of a kind, or a file that cannot be read. */
+static bool is_known(const struct ft_hashes *h, const char *kind)
+{
+    for (int i = 0; i < h->n; i++)
+        if (strcmp(h->items[i].kind, kind) == 0 && !h->items[i].done)
+            return false;
+    return true;
+}
+
+json_t *ft_hashes_json(struct ft_hashes *h, bool wait)
 {
     json_t *root = json_object();
-    if (h->running)
+    if (h->running && wait) {
         pthread_join(h->thread, NULL);
-    h->running = false;
+        h->running = false;
+    }
     for (int i = 0; i < h->n; i++) {
+        if (!is_known(h, h->items[i].kind))
+            continue;
         json_t *kind = json_object_get(root, h->items[i].kind);
         /* datasets by their paths; the model's files by their names */
         bool whole = strcmp(h->items[i].kind, "dataset") == 0;

@@ -81,31 +81,104 @@ void ft_objective_build(struct ft_job *j, struct ft_tensor *hidden, struct ft_te
 /* FT_UPDATE: the window's end, and the optimizer's ops. */
 void ft_update_build(struct ft_job *j);
 
+/* --- lock.c: the run folder's lock --- */
+
+struct ft_lock;
+/* FT_ECONFIG, naming the holder, if another process has the folder: waits up to a minute for a sign
+ * of life if that is on another machine. Lost by a holder that has ended, however. */
+int ft_lock_take(struct ft_lock **out, const char *path, const char *folder, struct ft_where at);
+int ft_lock_check(const struct ft_lock *l); /* FT_ERESOURCE: another has taken it meanwhile */
+void ft_lock_free(struct ft_lock *l);       /* may be NULL */
+
 /* --- output.c: the run folder --- */
 
+struct ft_hashes;
 struct ft_output {
-    char *folder, *metrics, *lock_path;
-    int lock;         /* the lock file's descriptor, -1: none */
+    char *folder, *metrics, *lock_path, *room;
+    struct ft_lock *lock;
     bool made_folder; /* by us: removed again if nothing was written */
+    bool finished;    /* the folder has this very run, at its end */
+    char *resume;     /* the checkpoint to go on from, and its manifest; or NULL */
+    json_t *manifest;
 };
 
-/* Creates and locks output_dir; refuses one that is in use, holds an earlier run, or is a folder
- * that the run reads (FT_ECONFIG). */
-int ft_output_open(struct ft_output *o, const struct ft_job *j);
-/* Removes what an earlier run left there, once this one is about to begin. */
-int ft_output_begin(struct ft_output *o);
+/* Creates and locks output_dir, and finds out what it has of this run: starts *h, NULL before,
+ * where that has to be compared. Refuses one that is in use, holds another run, or is a folder that
+ * the run reads (FT_ECONFIG). */
+int ft_output_open(struct ft_output *o, const struct ft_job *j, struct ft_hashes **h);
+/* Once the run is about to begin: removes what an earlier run left there, or cuts the log to what
+ * the checkpoint says; reserves the room that the results need. */
+int ft_output_begin(struct ft_output *o, const struct ft_job *j);
 void ft_output_close(struct ft_output *o);
+/* The two files of the adapter, or the model, into a folder. */
+int ft_output_adapter(const struct ft_job *j, const char *folder);
 /* Adapter, tokenizer files, model card. */
 int ft_output_write(const struct ft_output *o, const struct ft_job *j);
-struct ft_hashes;
-int ft_output_run_json(const struct ft_output *o, const struct ft_job *j,
+/* status: "running", "interrupted", "finished"; r and h NULL: not known yet. */
+int ft_output_run_json(const struct ft_output *o, const struct ft_job *j, const char *status,
                        const struct ft_train_result *r, struct ft_hashes *h);
+/* Gives the reserved room back before it is needed; and takes it again. */
+void ft_output_release(const struct ft_output *o);
+int ft_output_reserve(const struct ft_output *o, const struct ft_job *j);
+/* Bytes of the log, which are on the disk then; 0 without one. */
+int64_t ft_output_log_bytes(const struct ft_output *o);
+
+/* --- checkpoint.c --- */
+
+/* A number of the run's progress: a whole one, or reals (n 0: one). */
+struct ft_counter {
+    const char *name;
+    int64_t *whole;
+    double *real;
+    int n;
+};
+struct ft_checkpoint {
+    int64_t step;
+    int64_t keep, best; /* keep the newest `keep`, and that of step `best` (-1: none) */
+    const struct ft_counter *counters;
+    int n_counters;
+    json_t *identity; /* of resume.c */
+};
+/* Whole and on the disk under its name, or not at all; then older ones go. */
+int ft_checkpoint_write(const struct ft_output *o, const struct ft_job *j,
+                        const struct ft_checkpoint *c);
+size_t ft_checkpoint_bytes(const struct ft_job *j); /* beside the adapter */
+/* A checkpoint's manifest, once all its files are what it says. FT_EDATA: they are not; FT_ECONFIG:
+ * it is of a newer ft. Caller json_decref()s. */
+int ft_checkpoint_open(json_t **manifest, const char *folder);
+/* The newest in a run folder that is whole; says which are not. NULL: none. */
+int ft_checkpoint_newest(char **path, json_t **manifest, const char *folder);
+/* Sets the counters, and in a placed graph parameters and moments. */
+int ft_checkpoint_restore(const struct ft_checkpoint *c, struct ft_job *j, const char *folder,
+                          const json_t *manifest);
+void ft_checkpoint_sweep(const char *folder); /* what killed runs left */
+int ft_checkpoint_remove_all(const char *folder);
+
+/* --- resume.c: whether two runs are the same --- */
+
+/* What decides the numbers of a run: config, hashes; those that are not computed yet are left out
+ * unless waited for. Caller json_decref()s; NULL if memory is short. */
+json_t *ft_identity(const struct ft_job *j, struct ft_hashes *h, bool wait);
+/* The first difference that resume_with_changes does not name, as a text in why; false: none. */
+bool ft_identity_differs(const struct ft_job *j, const json_t *was, const json_t *is, char *why,
+                         size_t room);
+
+/* Where version or processor are not those of the checkpoint, a notice that the bits will differ.
+ */
+void ft_identity_say_machine(const struct ft_job *j, const json_t *was);
+
+/* --- deadline.c --- */
+
+/* When the Slurm job that this process runs in ends, by ft_now(); INFINITY: it runs in none, or
+ * without an end. */
+double ft_deadline(void);
 
 /* --- hash.c: SHA-256 of what the run read, computed beside the training --- */
 
-int ft_hashes_start(struct ft_hashes **out, const struct ft_job *j);
-/* Waits for the thread; {"path": "hex", ...} per kind. Caller json_decref()s. */
-json_t *ft_hashes_json(struct ft_hashes *h);
+int ft_hashes_start(struct ft_hashes **out, const struct ft_job *j); /* once: *out NULL before */
+/* {"path": "hex", ...} per kind, of those that are computed; wait: of all. Caller json_decref()s.
+ */
+json_t *ft_hashes_json(struct ft_hashes *h, bool wait);
 void ft_hashes_free(struct ft_hashes *h);
 
 #endif

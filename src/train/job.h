@@ -16,6 +16,7 @@ struct ft_run_length {
     int64_t first_epoch_batches;           /* micro-batches of epoch 0 */
     double docs_per_step, tokens_per_step; /* means over epoch 0 */
     double packing_efficiency;             /* tokens over bin room, epoch 0; 0 without packing */
+    int64_t save_every; /* steps between checkpoints; 0: at epoch ends; -1: none */
     int64_t eval_every; /* steps between evaluations; 0: at epoch ends; -1: none */
 };
 
@@ -47,12 +48,14 @@ struct ft_served {
 /* Whether that is another template or end than the model's own folder says. */
 int ft_served_differs(const struct ft_served *v, const char *folder, bool *differs);
 
+enum { FT_STATES = 2 }; /* that an optimizer keeps of a parameter, at most */
+
 enum { FT_EMBEDDING_ROWS, FT_HEAD_ROWS, FT_ROWS_OF };
 
 struct ft_job {
     const struct ft_config *config;
     char *model_path;
-    char *origin; /* of a GGUF file: the model that it was made from, if it says so */
+    char *origin;          /* of a GGUF file: the model that it was made from, if it says so */
     const char *base_name; /* as the adapter records it: the path, or the id in the cache */
     struct ft_model *model;
     struct ft_adapter *adapter;
@@ -90,7 +93,8 @@ struct ft_job {
     enum ft_recompute recompute;
     struct ft_plan plan;
     struct ft_batch batch;
-    struct ft_head_loss_args head; /* of FT_EVAL, or of FT_PASS without one; for tests */
+    struct ft_tensor *states[FT_STATES]; /* the optimizer's, each of all parameters; or NULL */
+    struct ft_head_loss_args head;       /* of FT_EVAL, or of FT_PASS without one; for tests */
     /* bytes beside the graph's block */
     size_t dataset_bytes, epoch_bytes, library_bytes;
 };

@@ -37,6 +37,20 @@ static int64_t steps_of_epochs(struct ft_job *j, double epochs)
     return steps > 0 ? steps : 1;
 }
 
+/* Axolotl and transformers save each 500 steps where only the strategy is given. */
+static void find_saves(struct ft_run_length *l, const struct ft_config *c)
+{
+    if (c->save_strategy == FT_SAVE_NO || c->save_strategy == FT_SAVE_BEST)
+        l->save_every = -1;
+    else if (!isnan(c->save_steps))
+        l->save_every = c->save_steps < 1 ? (int64_t)ceil(c->save_steps * (double)l->steps)
+                                          : (int64_t)c->save_steps;
+    else if (c->saves_per_epoch > 0)
+        l->save_every = steps_of(l->first_epoch_steps, c->saves_per_epoch);
+    else if (c->save_strategy == FT_SAVE_STEPS)
+        l->save_every = 500;
+}
+
 void ft_job_find_length(struct ft_job *j)
 {
     const struct ft_config *c = j->config;
@@ -73,6 +87,7 @@ void ft_job_find_length(struct ft_job *j)
         l->eval_every = steps_of(l->first_epoch_steps, c->evals_per_epoch);
     else if (c->eval_strategy == FT_EVAL_STEPS)
         l->eval_every = c->logging_steps;
+    find_saves(l, c);
     const char *asks = !isnan(c->eval_steps)           ? "eval_steps"
                        : c->evals_per_epoch > 0        ? "evals_per_epoch"
                        : c->eval_strategy > FT_EVAL_NO ? "eval_strategy"

@@ -23,7 +23,7 @@ struct loop {
     double scalars[FT_SCALARS];
     double began, last;              /* clock at the first step, at the last event */
     int64_t step;                    /* finished steps */
-    uint32_t epoch;                  /* the one being trained */
+    int64_t epoch;                   /* the one being trained */
     int64_t batch;                   /* next micro-batch of it */
     int64_t epoch_steps, epoch_step; /* steps of this epoch, finished ones of it */
     struct work window;              /* the step being trained, or the next one */
@@ -31,9 +31,20 @@ struct loop {
     struct ft_run next;
     int64_t losses; /* finite ones so far */
     double early_sum, last_losses[64];
-    int64_t above;  /* steps in a row whose loss was above loss_watchdog_threshold */
-    int64_t tokens; /* of this window so far */
-    int64_t since;  /* tokens of the steps since the last report */
+    int64_t above;       /* steps in a row whose loss was above loss_watchdog_threshold */
+    int64_t tokens;      /* of this window so far */
+    int64_t since;       /* tokens of the steps since the last report */
+    int64_t unevaluated; /* an evaluation was interrupted: it is to be made again */
+    int64_t not_better;  /* evaluations in a row */
+    bool better;         /* the last one was the best so far */
+    struct ft_output out;
+    struct ft_hashes *hashes;
+    double deadline;         /* of the Slurm job, by ft_now() */
+    double longest_step;     /* seconds */
+    double saved, save_took; /* when the last checkpoint was written, and seconds it took */
+    int64_t saved_step;
+    int64_t log_bytes, resumed;
+    double before; /* seconds of the run before it was resumed */
 };
 
 /* A finished step, before anything was read back. */
@@ -48,7 +59,7 @@ static int fill_next(struct loop *l, struct work *w)
     l->ready = w->at < w->n;
     if (!l->ready)
         return FT_OK;
-    FT_TRY(ft_job_fill(l->j, w->data, w->docs + w->at, w->n - w->at, l->epoch, &l->next));
+    FT_TRY(ft_job_fill(l->j, w->data, w->docs + w->at, w->n - w->at, (uint32_t)l->epoch, &l->next));
     w->at += l->next.counts[FT_DOCUMENTS];
     return FT_OK;
 }
@@ -81,6 +92,40 @@ static int put_scalar(struct loop *l, enum ft_scalar which, double value)
     return ft_graph_put(l->j->graph, l->j->batch.scalars, which, value);
 }
 
+/* Whether the run is to end now, to be gone on with later: a signal, or the Slurm job's end while
+ * there is time for a step and a save. */
+static bool is_asked_to_end(const struct loop *l)
+{
+    enum { SPARE = 20 };
+    if (l->o->stop && *l->o->stop)
+        return true;
+    return ft_now() + SPARE + 2 * (l->longest_step + l->save_took) > l->deadline;
+}
+
+/* The best so far, but for the evaluation before the first step; and whether it is time to stop. */
+static void compare(struct loop *l, double loss)
+{
+    const struct ft_config *c = l->j->config;
+    struct ft_train_result *r = l->r;
+    l->better = l->step > 0 && (r->best_step < 0 || loss < r->best_eval);
+    if (l->step == 0)
+        return;
+    l->not_better = l->better ? 0 : l->not_better + 1;
+    if (l->better) {
+        r->best_eval = loss;
+        r->best_step = l->step;
+    }
+    if (c->early_stopping_patience < 1 || l->not_better < c->early_stopping_patience ||
+        l->step == l->j->length.steps)
+        return;
+    r->stopped = true;
+    ft_notice(ft_config_where(c, "early_stopping_patience"),
+              "stopped after step %lld of %lld: %lld evaluations were not better than that of step "
+              "%lld (%.4f)",
+              (long long)l->step, (long long)l->j->length.steps, (long long)l->not_better,
+              (long long)r->best_step, r->best_eval);
+}
+
 static int evaluate(struct loop *l)
 {
     struct ft_job *j = l->j;
@@ -96,12 +141,16 @@ static int evaluate(struct loop *l)
         struct work w = {FT_EVAL, &j->held, docs, n, 0};
         FT_TRY(run_work(l, &w));
         i += n;
+        l->unevaluated = i < j->held.n_docs && is_asked_to_end(l);
+        if (l->unevaluated)
+            return FT_OK;
     }
     FT_TRY(read_scalars(l));
     double loss = l->scalars[FT_S_EVAL_SUM] / l->scalars[FT_S_EVAL_COUNT];
     if (isnan(l->r->first_eval))
         l->r->first_eval = loss;
     l->r->last_eval = loss;
+    compare(l, loss);
     ft_track_event(l->track, &(struct ft_event){.kind = FT_EVENT_EVAL,
                                                 .step = l->step,
                                                 .steps = j->length.steps,
@@ -114,7 +163,7 @@ static void begin_epoch(struct loop *l)
 {
     struct ft_job *j = l->j;
     int64_t g = j->config->gradient_accumulation_steps;
-    ft_epoch_fill(&j->epoch, &j->train, &j->batching, l->epoch);
+    ft_epoch_fill(&j->epoch, &j->train, &j->batching, (uint32_t)l->epoch);
     l->batch = 0;
     l->epoch_step = 0;
     l->epoch_steps = (j->epoch.n_batches + g - 1) / g;
@@ -161,8 +210,9 @@ static void report_step(struct loop *l, const struct ft_step *s)
         .trained_tokens = (int64_t)l->scalars[FT_S_TOKENS],
         .tokens_seen = l->r->tokens,
         .tokens_per_second = spent > 0 ? (double)l->since / spent : 0,
-        .seconds = now - l->began,
-        .eta_seconds = (now - l->began) / (double)l->step * (double)(j->length.steps - l->step),
+        .seconds = l->before + now - l->began,
+        .eta_seconds =
+            (now - l->began) / (double)(l->step - l->resumed) * (double)(j->length.steps - l->step),
         .resident_bytes = peak_resident(),
         .skipped = l->scalars[FT_S_FINITE] == 0,
         .log = s->log || l->scalars[FT_S_FINITE] == 0,
@@ -178,8 +228,9 @@ static int diverged(const struct loop *l)
             (long long)l->step, (int)l->scalars[FT_S_MOST_IN_ROW]);
     ft_hint(
         "lower 'learning_rate' (%g), lengthen the warmup, or look at the data of these steps; no "
-        "adapter was written",
-        l->j->config->learning_rate);
+        "adapter was written%s",
+        l->j->config->learning_rate,
+        l->saved_step > 0 ? ", the last checkpoint is from before" : "");
     return FT_EDIVERGED;
 }
 
@@ -294,20 +345,185 @@ static int train_step(struct loop *l)
     return s.evaluate ? evaluate(l) : FT_OK;
 }
 
+/* --- checkpoints --- */
+
+/* Everything that decides the rest of the run, beside parameters and moments. */
+enum { COUNTERS = 27 };
+static int list_counters(struct loop *l, struct ft_counter out[COUNTERS])
+{
+    struct ft_train_result *r = l->r;
+    const struct ft_counter all[] = {
+        {"step", &l->step, NULL, 0},
+        {"epoch", &l->epoch, NULL, 0},
+        {"epoch_step", &l->epoch_step, NULL, 0},
+        {"unevaluated", &l->unevaluated, NULL, 0},
+        {"log_bytes", &l->log_bytes, NULL, 0},
+        {"seconds", NULL, &r->seconds, 0},
+        {"tokens", &r->tokens, NULL, 0},
+        {"trained_tokens", &r->trained_tokens, NULL, 0},
+        {"tokens_since_report", &l->since, NULL, 0},
+        {"first_loss", NULL, &r->first_loss, 0},
+        {"last_loss", NULL, &r->last_loss, 0},
+        {"losses", &l->losses, NULL, 0},
+        {"early_sum", NULL, &l->early_sum, 0},
+        {"early_loss", NULL, &r->early_loss, 0},
+        {"late_loss", NULL, &r->late_loss, 0},
+        {"last_losses", NULL, l->last_losses, sizeof l->last_losses / sizeof(double)},
+        {"zero_gradients", &r->zero_gradients, NULL, 0},
+        {"skipped", &r->skipped, NULL, 0},
+        {"steps_above_watchdog", &l->above, NULL, 0},
+        {"first_eval", NULL, &r->first_eval, 0},
+        {"last_eval", NULL, &r->last_eval, 0},
+        {"best_eval", NULL, &r->best_eval, 0},
+        {"best_step", &r->best_step, NULL, 0},
+        {"evaluations_not_better", &l->not_better, NULL, 0},
+        {"longest_step", NULL, &l->longest_step, 0},
+        {"save_took", NULL, &l->save_took, 0},
+        {"scalars", NULL, l->scalars, FT_SCALARS},
+    };
+    _Static_assert(sizeof all / sizeof *all == COUNTERS, "COUNTERS");
+    memcpy(out, all, sizeof all);
+    return COUNTERS;
+}
+
+static int64_t checkpoints_kept(const struct ft_config *c)
+{
+    const bool asked =
+        !isnan(c->save_steps) || c->saves_per_epoch > 0 || c->save_strategy != FT_SAVE_UNSET;
+    return c->save_total_limit > 0 ? c->save_total_limit : asked ? 4 : 2;
+}
+
+static int save(struct loop *l)
+{
+    struct ft_counter counters[COUNTERS];
+    const double began = ft_now();
+    FT_TRY(read_scalars(l));
+    l->r->seconds = l->before + began - l->began;
+    l->log_bytes = ft_output_log_bytes(&l->out);
+    struct ft_checkpoint c = {.step = l->step,
+                              .keep = checkpoints_kept(l->j->config),
+                              .best = l->j->config->load_best_model_at_end ? l->r->best_step : -1,
+                              .counters = counters,
+                              .n_counters = list_counters(l, counters)};
+    if (!(c.identity = ft_identity(l->j, l->hashes, false)))
+        return ft_short_of_memory();
+    ft_output_release(&l->out);
+    int rc = ft_checkpoint_write(&l->out, l->j, &c);
+    json_decref(c.identity);
+    FT_TRY(rc);
+    if (ft_output_reserve(&l->out, l->j)) {
+        ft_notice((struct ft_where){.file = l->out.folder},
+                  "after the checkpoint of step %lld there is no room for another one",
+                  (long long)l->step);
+        ft_status_clear_errors();
+    }
+    l->saved = ft_now();
+    l->save_took = l->saved - began;
+    l->saved_step = l->step;
+    l->last += l->save_took;
+    return FT_OK;
+}
+
+static bool save_due(const struct loop *l, bool epoch_ended)
+{
+    enum { EACH = 600 }; /* seconds */
+    const struct ft_config *c = l->j->config;
+    const struct ft_run_length *n = &l->j->length;
+    const bool keeps_best = c->load_best_model_at_end || c->save_strategy == FT_SAVE_BEST;
+    if ((c->save_first_step && l->step == 1) || (keeps_best && l->better))
+        return true;
+    if (n->save_every)
+        return n->save_every > 0 && l->step % n->save_every == 0;
+    return epoch_ended || l->step == n->steps ||
+           (c->save_strategy == FT_SAVE_UNSET && ft_now() - l->saved > EACH);
+}
+
+static int restore(struct loop *l)
+{
+    struct ft_counter counters[COUNTERS];
+    struct ft_checkpoint c = {.counters = counters, .n_counters = list_counters(l, counters)};
+    FT_TRY(ft_checkpoint_restore(&c, l->j, l->out.resume, l->out.manifest));
+    FT_TRY(ft_graph_write(l->j->graph, l->j->batch.scalars, l->scalars));
+    if (l->step < 1 || l->epoch < 0 || l->epoch > UINT32_MAX || l->epoch_step < 0)
+        return ft_fail_at((struct ft_where){.file = l->out.resume}, FT_EDATA,
+                          "the manifest's step %lld of epoch %lld cannot be",
+                          (long long)l->epoch_step, (long long)l->epoch);
+    l->before = l->r->seconds;
+    l->resumed = l->r->resumed = l->saved_step = l->step;
+    l->r->stopped = false;
+    ft_identity_say_machine(l->j, json_object_get(l->out.manifest, "identity"));
+    return FT_OK;
+}
+
+/* The adapter of the best evaluation in place of the last step's. */
+static int take_best(struct loop *l)
+{
+    const int64_t best = l->r->best_step;
+    json_t *manifest = NULL;
+    if (!l->j->config->load_best_model_at_end || best < 0 || best == l->step)
+        return FT_OK;
+    char *path = ft_format("%s/checkpoint-%lld", l->out.folder, (long long)best);
+    struct ft_checkpoint none = {0};
+    int rc = path ? ft_checkpoint_open(&manifest, path) : FT_ERESOURCE;
+    if (!rc)
+        rc = ft_checkpoint_restore(&none, l->j, path, manifest);
+    l->r->best_written = !rc;
+    json_decref(manifest);
+    ft_free(path);
+    return rc;
+}
+
+/* --- the run --- */
+
+/* Where a checkpoint was made: in its epoch, at the window that follows. */
+static void go_on(struct loop *l)
+{
+    const int64_t done = l->epoch_step, g = l->j->config->gradient_accumulation_steps;
+    begin_epoch(l);
+    l->epoch_step = done < l->epoch_steps ? done : l->epoch_steps;
+    l->batch =
+        l->epoch_step * g < l->j->epoch.n_batches ? l->epoch_step * g : l->j->epoch.n_batches;
+}
+
+static int begin_run(struct loop *l)
+{
+    if (l->resumed)
+        go_on(l);
+    else
+        begin_epoch(l);
+    if (l->resumed ? l->unevaluated : l->j->length.eval_every >= 0)
+        FT_TRY(evaluate(l));
+    if (l->step < l->j->length.steps)
+        begin_window(l);
+    return FT_OK;
+}
+
+/* A step, and the checkpoint behind it. */
+static int advance(struct loop *l)
+{
+    const int64_t epoch = l->epoch;
+    const double began = ft_now();
+    l->better = false;
+    int rc = train_step(l);
+    if (rc == FT_ERESOURCE)
+        ft_hint("this was at step %lld; the last checkpoint is of step %lld", (long long)l->step,
+                (long long)l->saved_step);
+    FT_TRY(rc);
+    const double took = ft_now() - began;
+    l->longest_step = took > l->longest_step ? took : l->longest_step;
+    return save_due(l, l->epoch != epoch) ? save(l) : FT_OK;
+}
+
 static int run_steps(struct loop *l)
 {
-    struct ft_job *j = l->j;
-    begin_epoch(l);
-    if (j->length.eval_every >= 0)
-        FT_TRY(evaluate(l));
-    begin_window(l);
-    while (l->step < j->length.steps && !l->r->stopped) {
-        int rc = train_step(l);
-        if (rc == FT_ERESOURCE)
-            ft_hint("this was at step %lld; no adapter was written", (long long)l->step);
-        FT_TRY(rc);
-    }
-    return FT_OK;
+    const int64_t steps = l->j->length.steps;
+    FT_TRY(begin_run(l));
+    while (l->step < steps && !l->r->stopped && !is_asked_to_end(l))
+        FT_TRY(advance(l));
+    l->r->interrupted = !l->r->stopped && (l->step < steps || l->unevaluated);
+    if (l->r->interrupted && l->step > 0 && (l->saved_step != l->step || l->unevaluated))
+        FT_TRY(save(l));
+    return l->r->interrupted ? FT_OK : take_best(l);
 }
 
 static void show_loading(void *ctx, uint64_t done, uint64_t total)
@@ -326,11 +542,13 @@ static int place_and_load(struct loop *l)
 static void finish(struct loop *l)
 {
     struct ft_train_result *r = l->r;
+    const double here = ft_now() - l->began;
     r->steps = l->step;
-    r->seconds = ft_now() - l->began;
+    r->seconds = l->before + here;
     r->tokens_per_second = r->seconds > 0 ? (double)r->tokens / r->seconds : 0;
     r->peak_bytes = peak_resident();
-    say_doubts(r);
+    if (!r->interrupted)
+        say_doubts(r);
     ft_track_event(l->track, &(struct ft_event){.kind = FT_EVENT_END,
                                                 .step = r->steps,
                                                 .steps = l->j->length.steps,
@@ -339,36 +557,62 @@ static void finish(struct loop *l)
                                                 .tokens_per_second = r->tokens_per_second});
 }
 
+/* From the weights to the first step. */
+static int start(struct loop *l)
+{
+    struct ft_job *j = l->j;
+    FT_TRY(ft_track_open(&l->track, l->o->console, NULL));
+    FT_TRY(place_and_load(l));
+    ft_track_close(l->track);
+    l->track = NULL;
+    if (l->out.resume)
+        FT_TRY(restore(l));
+    FT_TRY(ft_output_begin(&l->out, j));
+    FT_TRY(ft_hashes_start(&l->hashes, j));
+    FT_TRY(ft_output_run_json(&l->out, j, "running", NULL, l->hashes));
+    FT_TRY(ft_track_open(&l->track, l->o->console, l->out.metrics));
+    l->deadline = ft_deadline();
+    if (l->o->begins)
+        l->o->begins();
+    l->began = l->last = l->saved = ft_now();
+    l->r->startup_seconds = l->o->started > 0 ? l->began - l->o->started : 0;
+    return FT_OK;
+}
+
+/* What it leaves: of an interrupted run the adapter as it stands. */
+static int write_all(struct loop *l)
+{
+    const bool trained = l->step > 0;
+    if (trained)
+        FT_TRY(ft_output_write(&l->out, l->j));
+    return ft_output_run_json(&l->out, l->j, l->r->interrupted ? "interrupted" : "finished",
+                              trained ? l->r : NULL, l->hashes);
+}
+
 int ft_train(struct ft_job *j, const struct ft_train_options *o, struct ft_train_result *r)
 {
     struct loop l = {.j = j, .o = o, .r = r};
-    struct ft_output out;
-    struct ft_hashes *hashes = NULL;
     *r = (struct ft_train_result){.first_loss = NAN,
                                   .last_loss = NAN,
                                   .early_loss = NAN,
                                   .late_loss = NAN,
                                   .first_eval = NAN,
-                                  .last_eval = NAN};
-    int rc = ft_output_open(&out, j);
-    if (rc)
-        goto out;
-    FT_GO(ft_track_open(&l.track, o->console, NULL));
-    FT_GO(place_and_load(&l));
+                                  .last_eval = NAN,
+                                  .best_eval = NAN,
+                                  .best_step = -1};
+    int rc = ft_output_open(&l.out, j, &l.hashes);
+    r->finished = l.out.finished;
+    if (!rc && !r->finished) {
+        rc = start(&l);
+        if (!rc)
+            rc = run_steps(&l);
+        if (!rc) {
+            finish(&l);
+            rc = write_all(&l);
+        }
+    }
     ft_track_close(l.track);
-    l.track = NULL;
-    FT_GO(ft_output_begin(&out));
-    FT_GO(ft_track_open(&l.track, o->console, out.metrics));
-    FT_GO(ft_hashes_start(&hashes, j));
-    l.began = l.last = ft_now();
-    r->startup_seconds = o->started > 0 ? l.began - o->started : 0;
-    FT_GO(run_steps(&l));
-    finish(&l);
-    FT_GO(ft_output_write(&out, j));
-    FT_GO(ft_output_run_json(&out, j, r, hashes));
-out:
-    ft_track_close(l.track);
-    ft_hashes_free(hashes);
-    ft_output_close(&out);
+    ft_hashes_free(l.hashes);
+    ft_output_close(&l.out);
     return rc;
 }

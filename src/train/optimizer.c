@@ -157,7 +157,7 @@ static void build_each(struct ft_job *j, const struct optimizer *o)
         all[1] += shape.size[1];
     }
     for (int k = 0; k < 2; k++)
-        states[k] =
+        states[k] = j->states[k] =
             ft_graph_value(j->graph, FT_M_OPTIMIZER, o->states[k], FT_F32, 1, all[k] ? all[k] : 1);
     for (int i = 0; i < n; i++) {
         const struct ft_trained_parameter one = ft_adapter_parameter(j->adapter, i);
@@ -183,7 +183,8 @@ static void build_flat(struct ft_job *j, const struct optimizer *o)
     const struct ft_rates_range *ranges;
     const int n = ft_adapter_ranges(j->adapter, &ranges);
     for (int k = 0; k < o->n_states(c); k++)
-        states[k] = ft_graph_value(j->graph, FT_M_OPTIMIZER, o->states[k], FT_F32, 1, p->cols);
+        states[k] = j->states[k] =
+            ft_graph_value(j->graph, FT_M_OPTIMIZER, o->states[k], FT_F32, 1, p->cols);
     for (int i = 0; i < n; i++) {
         const int64_t first = ranges[i].first, cols = ranges[i].n;
         struct part t = {.scalars = j->batch.scalars,

@@ -12,11 +12,12 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
+#include <sys/statvfs.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #define LOCK_NAME ".ft.lock"
+#define ROOM_NAME ".ft.room"
 
 /* What a run writes; an earlier run's are replaced. */
 static const char *const own_files[] = {"adapter_model.safetensors", "adapter_config.json",
@@ -42,47 +43,6 @@ static struct ft_where in(const char *path)
 
 /* --- the folder and its lock --- */
 
-static bool same_inode(const struct stat *x, const struct stat *y)
-{
-    return x->st_dev == y->st_dev && x->st_ino == y->st_ino;
-}
-
-static bool is_same_file(int fd, const char *path)
-{
-    struct stat x, y;
-    return fstat(fd, &x) == 0 && stat(path, &y) == 0 && same_inode(&x, &y);
-}
-
-static int take_lock(struct ft_output *o, struct ft_where at)
-{
-    const char *path = o->lock_path;
-    char pid[32] = "";
-    int rc = FT_OK;
-    o->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    /* a run that ends removes its lock: the one just opened may be gone by the time it is ours */
-    while (o->lock >= 0 && flock(o->lock, LOCK_EX | LOCK_NB) == 0 && !is_same_file(o->lock, path)) {
-        close(o->lock);
-        o->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    }
-    if (o->lock < 0)
-        rc = ft_fail_at(in(path), FT_ERESOURCE, "cannot create: %s", strerror(errno));
-    else if (flock(o->lock, LOCK_EX | LOCK_NB)) {
-        ssize_t n = pread(o->lock, pid, sizeof pid - 1, 0);
-        pid[n > 0 ? strcspn(pid, "\n") : 0] = 0;
-        rc = ft_fail_at(at, FT_ECONFIG, "'%s' is in use by process %s", o->folder,
-                        pid[0] ? pid : "(unknown)");
-        ft_hint("give each run its own 'output_dir'");
-        close(o->lock);
-        o->lock = -1;
-    } else {
-        const int n = snprintf(pid, sizeof pid, "%ld\n", (long)getpid());
-        rc = ftruncate(o->lock, 0)
-                 ? ft_fail_at(in(path), FT_ERESOURCE, "cannot write: %s", strerror(errno))
-                 : ft_pwrite(o->lock, path, pid, (size_t)n, 0);
-    }
-    return rc;
-}
-
 /* A name in the folder, "" if there is none; `own` may be in it, a folder that this run has filled.
  */
 static int first_entry(const char *folder, const char *own, char out[256])
@@ -95,7 +55,7 @@ static int first_entry(const char *folder, const char *own, char out[256])
         char path[4352];
         snprintf(path, sizeof path, "%s/%s", folder, e->d_name);
         if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 &&
-            strcmp(e->d_name, LOCK_NAME) != 0 && !ft_same_file(path, own))
+            strncmp(e->d_name, LOCK_NAME, strlen(LOCK_NAME)) != 0 && !ft_same_file(path, own))
             snprintf(out, 256, "%s", e->d_name);
     }
     closedir(d);
@@ -130,30 +90,134 @@ static int sweep(const char *folder)
     return FT_OK;
 }
 
-int ft_output_open(struct ft_output *o, const struct ft_job *j)
+/* --- what the folder has of this run --- */
+
+/* run.json of the last run there; NULL: none that can be read. */
+static json_t *read_past(const struct ft_output *o)
+{
+    json_t *past = NULL;
+    char *path = ft_path_join(o->folder, "run.json");
+    if (path && ft_file_exists(path) && ft_json_file(path, FT_EDATA, &past))
+        ft_status_clear_errors();
+    ft_free(path);
+    return past;
+}
+
+static int refuse_other(const struct ft_output *o, struct ft_where at, const char *why)
+{
+    ft_fail_at(at, FT_ECONFIG, "'%s' holds another run: %s", o->folder, why);
+    ft_hint("choose another 'output_dir'; 'overwrite_output_dir: true' replaces the run there; "
+            "'resume_with_changes: [...]' goes on with it all the same");
+    return FT_ECONFIG;
+}
+
+/* Whether a run that says so of itself is this one; goes on with its checkpoint, if it has one. */
+static int settle(struct ft_output *o, const struct ft_job *j, const json_t *past, const json_t *is)
+{
+    char why[512];
+    const struct ft_config *c = j->config;
+    const struct ft_where at = ft_config_where(c, "output_dir");
+    const char *status = json_string_value(json_object_get(past, "status"));
+    const json_t *was = o->manifest ? json_object_get(o->manifest, "identity") : past;
+    const bool finished = status && strcmp(status, "finished") == 0;
+    const bool other = ft_identity_differs(j, was, is, why, sizeof why);
+    if (finished && !c->overwrite_output_dir &&
+        !ft_identity_differs(j, past, is, why, sizeof why) && !c->resume_with_changes) {
+        o->finished = true;
+        return FT_OK;
+    }
+    const bool go_on = o->manifest && !other && c->auto_resume_from_checkpoints &&
+                       !(finished && c->overwrite_output_dir);
+    if (go_on || (!o->manifest && !other && !finished))
+        return FT_OK;
+    json_decref(o->manifest);
+    ft_free(o->resume);
+    o->manifest = NULL;
+    o->resume = NULL;
+    if (c->overwrite_output_dir)
+        return FT_OK;
+    if (!other && finished)
+        snprintf(why, sizeof why, "it is finished");
+    else if (!other)
+        snprintf(why, sizeof why, "'auto_resume_from_checkpoints' is false");
+    return refuse_other(o, at, why);
+}
+
+static int not_empty(const struct ft_output *o, const struct ft_config *c, const char *entry)
+{
+    ft_fail_at(ft_config_where(c, "output_dir"), FT_ECONFIG, "'%s' is not empty (it has '%s')",
+               o->folder, entry);
+    ft_hint("choose another 'output_dir', or set 'overwrite_output_dir: true' to replace an "
+            "earlier run's files");
+    return FT_ECONFIG;
+}
+
+/* A checkpoint that the config names, of whichever folder. */
+static int open_named(struct ft_output *o, const struct ft_job *j, const json_t *is)
+{
+    char why[512];
+    const struct ft_config *c = j->config;
+    const struct ft_where at = ft_config_where(c, "resume_from_checkpoint");
+    if (!(o->resume = ft_config_path(c, c->resume_from_checkpoint)))
+        return FT_ERESOURCE;
+    if (!ft_is_folder(o->resume))
+        return ft_fail_at(at, FT_ECONFIG, "'%s' is not a folder", o->resume);
+    FT_TRY(ft_checkpoint_open(&o->manifest, o->resume));
+    if (!ft_identity_differs(j, json_object_get(o->manifest, "identity"), is, why, sizeof why))
+        return FT_OK;
+    ft_fail_at(at, FT_ECONFIG, "'%s' is of another run: %s", o->resume, why);
+    ft_hint("'resume_with_changes: [...]' names what may differ");
+    return FT_ECONFIG;
+}
+
+static int look_for_run(struct ft_output *o, const struct ft_job *j, struct ft_hashes **h,
+                        const char *entry)
+{
+    const struct ft_config *c = j->config;
+    const char *named = c->resume_from_checkpoint;
+    const bool path = named && strcmp(named, "true") != 0 && strcmp(named, "false") != 0;
+    json_t *past = read_past(o);
+    int rc = path ? FT_OK : ft_checkpoint_newest(&o->resume, &o->manifest, o->folder);
+    const bool compares = !rc && (past || o->manifest || path);
+    if (compares)
+        rc = ft_hashes_start(h, j);
+    json_t *is = compares && !rc ? ft_identity(j, *h, true) : NULL;
+    const bool of_ft = json_object_get(past, "status") || o->manifest;
+    if (!rc && path)
+        rc = open_named(o, j, is);
+    else if (!rc && of_ft)
+        rc = settle(o, j, past, is);
+    else if (!rc && entry[0] && !c->overwrite_output_dir)
+        rc = not_empty(o, c, entry);
+    if (!rc && named && !o->resume && !o->finished && strcmp(named, "false") != 0)
+        rc = ft_fail_at(ft_config_where(c, "resume_from_checkpoint"), FT_ECONFIG,
+                        "'%s' has no checkpoint of this run", o->folder);
+    json_decref(is);
+    json_decref(past);
+    return rc;
+}
+
+int ft_output_open(struct ft_output *o, const struct ft_job *j, struct ft_hashes **h)
 {
     char entry[256];
     const struct ft_config *c = j->config;
     const struct ft_where at = ft_config_where(c, "output_dir");
-    *o = (struct ft_output){.lock = -1};
+    *o = (struct ft_output){0};
     o->folder = ft_strdup(c->output_dir);
     o->metrics = o->folder ? ft_path_join(o->folder, "metrics.jsonl") : NULL;
-    o->lock_path = o->metrics ? ft_path_join(o->folder, LOCK_NAME) : NULL;
+    o->room = o->metrics ? ft_path_join(o->folder, ROOM_NAME) : NULL;
+    o->lock_path = o->room ? ft_path_join(o->folder, LOCK_NAME) : NULL;
     if (!o->lock_path)
         return FT_ERESOURCE;
     FT_TRY(check_inputs(j, at));
     o->made_folder = !ft_file_exists(o->folder);
     FT_TRY(ft_make_folders(o->folder));
-    FT_TRY(take_lock(o, at));
+    FT_TRY(ft_lock_take(&o->lock, o->lock_path, o->folder, at));
     FT_TRY(sweep(o->folder));
+    ft_checkpoint_sweep(o->folder);
+    unlink(o->room);
     FT_TRY(first_entry(o->folder, c->dataset_prepared_path, entry));
-    if (!entry[0] || c->overwrite_output_dir)
-        return FT_OK;
-    ft_fail_at(at, FT_ECONFIG, "'%s' is not empty (it has '%s')", o->folder, entry);
-    ft_hint(
-        "choose another 'output_dir', or set 'overwrite_output_dir: true' to replace an earlier "
-        "run's files");
-    return FT_ECONFIG;
+    return look_for_run(o, j, h, entry);
 }
 
 static int remove_files(const char *folder, const char *const *names, int n)
@@ -170,24 +234,93 @@ static int remove_files(const char *folder, const char *const *names, int n)
     return rc;
 }
 
-int ft_output_begin(struct ft_output *o)
+/* Cuts the log to what it had at the checkpoint. */
+static int cut_log(const struct ft_output *o)
 {
+    const json_t *progress = json_object_get(o->manifest, "progress");
+    const int64_t bytes = json_integer_value(json_object_get(progress, "log_bytes"));
+    struct stat st;
+    if (stat(o->metrics, &st) || st.st_size < bytes) {
+        ft_notice(in(o->metrics), "has less than the checkpoint says: lines are missing in it");
+        return FT_OK;
+    }
+    return truncate(o->metrics, bytes)
+               ? ft_fail_at(in(o->metrics), FT_ERESOURCE, "cannot be cut: %s", strerror(errno))
+               : FT_OK;
+}
+
+int ft_output_begin(struct ft_output *o, const struct ft_job *j)
+{
+    FT_TRY(ft_output_reserve(o, j));
+    if (o->resume)
+        return cut_log(o);
+    FT_TRY(ft_checkpoint_remove_all(o->folder));
     FT_TRY(remove_files(o->folder, tokenizer_files, COUNT(tokenizer_files)));
     return remove_files(o->folder, own_files, COUNT(own_files));
 }
 
 void ft_output_close(struct ft_output *o)
 {
-    if (o->lock >= 0) {
-        unlink(o->lock_path);
-        close(o->lock);
-    }
+    if (o->lock && o->room)
+        unlink(o->room);
+    ft_lock_free(o->lock);
     if (o->made_folder)
         rmdir(o->folder); /* which does nothing if there is something in it */
     ft_free(o->folder);
     ft_free(o->metrics);
+    ft_free(o->room);
     ft_free(o->lock_path);
-    *o = (struct ft_output){.lock = -1};
+    ft_free(o->resume);
+    json_decref(o->manifest);
+    *o = (struct ft_output){0};
+}
+
+/* --- room on the disk --- */
+
+/* The adapter (or model), and a checkpoint, which has it too. */
+static size_t room_needed(const struct ft_job *j)
+{
+    size_t result = (size_t)ft_adapter_parameters(j->adapter) * sizeof(float);
+    if (ft_job_trains_model(j))
+        result = ft_model_bytes_as(j->model, &(struct ft_quantisation){0}, false);
+    return 2 * result + ft_checkpoint_bytes(j) + (1 << 20);
+}
+
+int ft_output_reserve(const struct ft_output *o, const struct ft_job *j)
+{
+    const size_t bytes = room_needed(j);
+    struct statvfs v;
+    const int fd = open(o->room, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (fd < 0)
+        return ft_fail_at(in(o->room), FT_ERESOURCE, "cannot create: %s", strerror(errno));
+    int error = fallocate(fd, 0, 0, (off_t)bytes) ? errno : 0;
+    if (error == EOPNOTSUPP || error == ENOSYS) /* what is free now may be taken by others */
+        error = fstatvfs(fd, &v) == 0 && v.f_bavail < bytes / v.f_frsize ? ENOSPC : 0;
+    close(fd);
+    if (!error)
+        return FT_OK;
+    unlink(o->room);
+    ft_fail_at(in(o->folder), FT_ERESOURCE, "the adapter and a checkpoint need %.1f MB there: %s",
+               (double)bytes / 1e6, strerror(error));
+    ft_hint("free some, or choose another 'output_dir'");
+    return FT_ERESOURCE;
+}
+
+void ft_output_release(const struct ft_output *o)
+{
+    unlink(o->room);
+}
+
+int64_t ft_output_log_bytes(const struct ft_output *o)
+{
+    struct stat st;
+    const int fd = open(o->metrics, O_WRONLY | O_CLOEXEC);
+    int64_t bytes = 0;
+    if (fd >= 0 && fstat(fd, &st) == 0 && fsync(fd) == 0)
+        bytes = st.st_size;
+    if (fd >= 0)
+        close(fd);
+    return bytes;
 }
 
 /* --- what a finished run leaves --- */
@@ -265,30 +398,45 @@ static int write_card(const struct ft_output *o, const struct ft_job *j)
     return rc;
 }
 
-static int write_values(const struct ft_output *o, const struct ft_job *j, const float *values)
+static int write_values(const struct ft_job *j, const float *values, const char *folder)
 {
     if (ft_job_trains_model(j))
-        return ft_wholes_save(j, values, o->folder);
-    return ft_adapter_save(j->adapter, values, o->folder, j->base_name);
+        return ft_wholes_save(j, values, folder);
+    return ft_adapter_save(j->adapter, values, folder, j->base_name);
 }
 
-static int write_adapter(const struct ft_output *o, const struct ft_job *j)
+int ft_output_adapter(const struct ft_job *j, const char *folder)
 {
     const struct ft_tensor *t = ft_adapter_values(j->adapter);
     float *host;
     if (!j->backend->dev)
-        return write_values(o, j, t->data);
+        return write_values(j, t->data, folder);
     FT_TRY(ft_alloc(&host, (size_t)t->cols, sizeof *host));
     int rc = ft_graph_read(j->graph, t, host);
     if (!rc)
-        rc = write_values(o, j, host);
+        rc = write_values(j, host, folder);
     ft_free(host);
+    return rc;
+}
+
+/* Where the folder fails, the temporary folder may not. */
+static int write_result(const struct ft_output *o, const struct ft_job *j)
+{
+    const char *set = getenv("TMPDIR");
+    int rc = ft_output_adapter(j, o->folder);
+    if (rc != FT_ERESOURCE)
+        return rc;
+    char *there = ft_format("%s/ft-result-%ld", set && *set ? set : "/tmp", (long)getpid());
+    if (there && !ft_make_folders(there) && !ft_output_adapter(j, there))
+        ft_hint("the result is safe: it was written to '%s' instead", there);
+    ft_free(there);
     return rc;
 }
 
 int ft_output_write(const struct ft_output *o, const struct ft_job *j)
 {
-    FT_TRY(write_adapter(o, j)); /* first: it is what cost time */
+    ft_output_release(o);
+    FT_TRY(write_result(o, j)); /* first: it is what cost time */
     FT_TRY(write_card(o, j));
     return ft_served_write(&j->served, j->config, j->model_path, o->folder);
 }
@@ -322,7 +470,7 @@ static json_t *data_json(const struct ft_job *j)
     return list;
 }
 
-int ft_output_run_json(const struct ft_output *o, const struct ft_job *j,
+int ft_output_run_json(const struct ft_output *o, const struct ft_job *j, const char *status,
                        const struct ft_train_result *r, struct ft_hashes *h)
 {
     const unsigned since = ft_alloc_failures();
@@ -335,17 +483,18 @@ int ft_output_run_json(const struct ft_output *o, const struct ft_job *j,
         return FT_ERESOURCE;
     }
     int rc = base_licence(j, licence);
-    json_t *hashes = ft_hashes_json(h);
-    if (!ft_job_trains_model(j) && ft_sha256_file(adapter, hex, NULL))
+    json_t *hashes = ft_hashes_json(h, r != NULL);
+    if (r && !ft_job_trains_model(j) && ft_sha256_file(adapter, hex, NULL))
         json_object_set_new(hashes, "adapter", json_pack("{ss}", "adapter_model.safetensors", hex));
     json_t *root = json_pack(
-        "{ss ss ss ss si s{ss ss so} so so so so sI sI}", "ft_version", FT_VERSION, "device",
-        j->backend->device, "cpu", ft_cpu_model(), "isa", j->backend->isa, "threads",
-        ft_pool_size(j->pool), "base_model", "name", j->base_name, "architecture",
+        "{ss ss ss ss ss si s{ss ss so} so so so so sI sI}", "status", status, "ft_version",
+        FT_VERSION, "device", j->backend->device, "cpu", ft_cpu_model(), "isa", j->backend->isa,
+        "threads", ft_pool_size(j->pool), "base_model", "name", j->base_name, "architecture",
         ft_model_architecture(j->model), "licence", licence[0] ? json_string(licence) : json_null(),
         "config", ft_config_json(j->config), "data", data_json(j), "sha256", hashes, "result",
-        result_json(r), "trained_parameters", (json_int_t)ft_adapter_parameters(j->adapter),
-        "planned_bytes", (json_int_t)ft_job_memory(j));
+        r ? result_json(r) : json_null(), "trained_parameters",
+        (json_int_t)ft_adapter_parameters(j->adapter), "planned_bytes",
+        (json_int_t)ft_job_memory(j));
     if (root && j->backend->dev) {
         json_object_set_new(root, "gpu", json_string(j->backend->dev->name));
         json_object_set_new(root, "planned_gpu_bytes", json_integer((json_int_t)j->plan.total));
@@ -353,7 +502,7 @@ int ft_output_run_json(const struct ft_output *o, const struct ft_job *j,
                             json_string(ft_recompute_labels[j->recompute]));
         json_object_set_new(root, "tuned_products", json_integer(j->tuned_products));
     }
-    char *text = ft_json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(10), since);
+    char *text = ft_json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(15), since);
     if (!rc)
         rc = text ? ft_file_write(path, text, strlen(text)) : FT_ERESOURCE;
     ft_json_free(text);

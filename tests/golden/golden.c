@@ -57,6 +57,7 @@ void setup_golden(struct setup *s, const char *name)
     setup_add(s, "weight_decay=0.01");
     setup_add(s, "lr_scheduler=constant");
     setup_add(s, "max_steps=20");
+    setup_add(s, "save_strategy=no");
     add_overrides(s, name);
 }
 
