@@ -77,10 +77,27 @@ static int quantise(struct ft_job *j)
     return FT_OK;
 }
 
+/* What goes by evaluations needs some. */
+static int check_evaluated(const struct ft_job *j)
+{
+    const struct ft_config *c = j->config;
+    const char *key = c->early_stopping_patience > 0     ? "early_stopping_patience"
+                      : c->load_best_model_at_end        ? "load_best_model_at_end"
+                      : c->save_strategy == FT_SAVE_BEST ? "save_strategy"
+                                                         : NULL;
+    if (!key || j->length.eval_every >= 0)
+        return FT_OK;
+    ft_fail_at(ft_config_where(c, key), FT_ECONFIG,
+               "'%s' goes by evaluations, and nothing is evaluated", key);
+    ft_hint("'val_set_size: 0.05' holds out a part of the data for it");
+    return FT_ECONFIG;
+}
+
 /* What is left once model and data are there. */
 static int open_rest(struct ft_job *j)
 {
     ft_job_find_length(j);
+    FT_TRY(check_evaluated(j));
     return ft_job_open_graph(j);
 }
 

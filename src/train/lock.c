@@ -46,6 +46,8 @@ static unsigned long long start_of(long pid)
     if (f)
         fclose(f);
     const char *p = strrchr(text, ')'); /* behind the name, which may hold anything */
+    if (p && (p[2] == 'Z' || p[2] == 'X'))
+        return 0; /* it has ended */
     for (int i = 0; p && i < 20; i++)
         p = strchr(p + 1, ' ');
     if (p)
@@ -121,6 +123,14 @@ static bool is_same_job(const struct holder *a, const struct holder *b)
            strncmp(a->job, b->job, (size_t)(x - a->job)) == 0 && strcmp(x, y) != 0;
 }
 
+/* One that has been killed may take a moment to be gone. */
+static bool is_running(const struct holder *h)
+{
+    for (int i = 0; i < 5 && h->start && start_of(h->pid) == h->start; i++)
+        wait_a_little();
+    return h->start && start_of(h->pid) == h->start;
+}
+
 static bool is_gone(const char *path, const char *line)
 {
     const struct holder own = self();
@@ -128,7 +138,7 @@ static bool is_gone(const char *path, const char *line)
     if (!parse(&h, line))
         return stands_still(path, 2); /* it is being written, or was never */
     if (strcmp(h.host, own.host) == 0)
-        return start_of(h.pid) != h.start || !h.start;
+        return !is_running(&h);
     return is_same_job(&h, &own) || stands_still(path, PATIENCE);
 }
 

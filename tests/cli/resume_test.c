@@ -1,0 +1,266 @@
+/* Runs that end before their end: they go on to the same bits, or say why not. */
+#include "tests/cli/cli.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+/* The sanitizer is slow. */
+#if defined(__SANITIZE_ADDRESS__)
+enum { KILLS = 8 };
+#else
+enum { KILLS = 50 };
+#endif
+
+/* Steps that look at every state: shuffling, packing, dropout, windows of two micro-batches, the
+ * last of an epoch shorter; evaluation between. */
+#define RUN                                                                                        \
+    "@FT train configs/demo.yaml dataset_prepared_path=@D/prepared sequence_len=32 "               \
+    "sample_packing=true micro_batch_size=1 gradient_accumulation_steps=2 lora_dropout=0.1 "       \
+    "lora_r=4 evals_per_epoch=2 max_steps=60 threads=2 device=cpu save_steps=7 "                   \
+    "datasets.0.path=@D/few.jsonl test_datasets.0.path=@D/few.jsonl "
+#define OUT(folder) RUN "output_dir=@D/" folder " "
+
+/* What must be the same: the adapter, the newest checkpoint's moments, the log but for times. */
+#define SAME(a, b)                                                                                 \
+    "cmp @D/" a "/adapter_model.safetensors @D/" b "/adapter_model.safetensors && "                \
+    "cmp @D/" a "/checkpoint-56/ft_state.safetensors @D/" b                                        \
+    "/checkpoint-56/ft_state.safetensors && for x in " a " " b "; do sed "                         \
+    "'s/\"tokens_per_second.*//' @D/$x/metrics.jsonl > @D/$x.log; done; cmp @D/" a ".log @D/" b    \
+    ".log"
+
+/* The run that nothing disturbs, in @D/whole. */
+static void begin(void)
+{
+    fresh_folder();
+    shell("head -n 6 datasets/milton-train.jsonl > @D/few.jsonl");
+    EXPECT(0, "adapter in", OUT("whole") "2>&1");
+}
+
+CASE(killed_at_any_moment_it_goes_on_to_the_same_bits)
+{
+    const char *set = getenv("FT_KILLS");
+    const int kills = set ? atoi(set) : KILLS;
+    int done = 0, finished = 0;
+    begin();
+    srand(12345);
+    while (done < kills) {
+        const int ms = 20 + rand() % 600;
+        const int rc =
+            shell("timeout -s KILL %d.%03d " OUT("killed") "--quiet 2>&1", ms / 1000, ms % 1000);
+        if (rc == 137) {
+            done++;
+            continue;
+        }
+        CHECK_INT(rc, 0);
+        if (rc)
+            break;
+        finished++;
+        EXPECT(0, "", SAME("whole", "killed"));
+        CHECK_INT(shell("rm -r @D/killed"), 0);
+    }
+    EXPECT(0, "", OUT("killed") "--quiet 2>&1");
+    EXPECT(0, "", SAME("whole", "killed"));
+    CHECK_INT(shell("ls -a @D/killed | grep -E 'tmp|room|lock'"), 1);
+    printf("  killed %d times, %d runs came to their end between\n", done, finished);
+}
+
+/* Waits for a line of the log, then does something to the process. */
+#define WHEN_RUNNING(folder, steps)                                                                \
+    "for i in $(seq 300); do grep -q '\"step\": " steps "' @D/" folder                             \
+    "/metrics.jsonl 2>/dev/null && break; sleep 0.02; done; "
+
+CASE(f39_signals_save_and_ask_to_be_requeued)
+{
+    static const char *const signals[] = {"TERM", "INT", "USR1", "HUP"};
+    begin();
+    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
+        shell("rm -rf @D/asked");
+        EXPECT(75, "interrupted after step",
+               "env --default-signal=INT " OUT("asked") "> @D/said 2>&1 & pid=$!; " WHEN_RUNNING(
+                   "asked", "9,") "kill -%s $pid; wait $pid; rc=$?; cat @D/said; exit $rc",
+               signals[i]);
+        CHECK_INT(shell("test -s @D/asked/adapter_model.safetensors && grep -q "
+                        "'\"status\": \"interrupted\"' @D/asked/run.json"),
+                  0);
+        EXPECT(0, "adapter in", OUT("asked") "2>&1");
+        EXPECT(0, "", SAME("whole", "asked"));
+    }
+}
+
+CASE(a_second_signal_ends_at_once)
+{
+    begin();
+    EXPECT(75, "",
+           OUT("twice") "max_steps=100000 > /dev/null 2>&1 & pid=$!; " WHEN_RUNNING(
+               "twice", "9,") "kill -TERM $pid; kill -TERM $pid; wait $pid");
+    CHECK_INT(shell("ls @D/twice | grep -q checkpoint-7"), 0);
+}
+
+CASE(f43_a_closed_terminal_does_not_end_a_run)
+{
+    begin();
+    CHECK_INT(shell(OUT("closed") "2>/dev/full | head -c 1 > /dev/null; "
+                                  "grep -q finished @D/closed/run.json"),
+              0);
+    EXPECT(0, "", SAME("whole", "closed"));
+}
+
+CASE(f35_f36_a_damaged_checkpoint_is_reported_and_the_one_before_used)
+{
+    begin();
+    EXPECT(75, "",
+           OUT("hurt") "> /dev/null 2>&1 & pid=$!; " WHEN_RUNNING(
+               "hurt", "30,") "kill -TERM $pid; wait $pid");
+    shell("cd @D/hurt; n=$(ls -d checkpoint-* | sort -V | tail -1); printf x | dd of=$n/ft_state."
+          "safetensors bs=1 seek=4000 conv=notrunc 2>/dev/null; mkdir checkpoint-999.tmp.1; touch "
+          "checkpoint-999.tmp.1/x");
+    EXPECT(0, "is damaged: its checksum is not the manifest's: the checkpoint before it is used",
+           OUT("hurt") "2>&1");
+    EXPECT(0, "", SAME("whole", "hurt"));
+    CHECK_INT(shell("test ! -e @D/hurt/checkpoint-999.tmp.1"), 0);
+    /* the manifest itself: cut, not there, of a newer program; a file short, or gone */
+    shell("cd @D; for x in cut none newer short gone; do cp -r hurt $x; sed -i 's/\"finished\"/"
+          "\"running\"/' $x/run.json; done; truncate -s 100 cut/checkpoint-56/manifest.json; rm "
+          "none/checkpoint-56/manifest.json; sed -i 's/\"format\": 1/\"format\": 2/' "
+          "newer/checkpoint-56/manifest.json; truncate -s -1 "
+          "short/checkpoint-56/*model.safetensors; "
+          "rm gone/checkpoint-56/adapter_config.json");
+    EXPECT(0, "manifest.json", OUT("cut") "2>&1");
+    EXPECT(0, "", SAME("whole", "cut"));
+    EXPECT(0, "has no manifest.json", OUT("none") "2>&1");
+    EXPECT(0, "", SAME("whole", "none"));
+    EXPECT(2, "is of a newer ft", OUT("newer") "2>&1");
+    EXPECT(0, "bytes, the manifest says", OUT("short") "2>&1");
+    EXPECT(0, "", SAME("whole", "short"));
+    EXPECT(0, "cannot be read", OUT("gone") "2>&1");
+    EXPECT(0, "", SAME("whole", "gone"));
+}
+
+CASE(f37_another_run_is_refused_with_the_difference)
+{
+    begin();
+    EXPECT(75, "",
+           OUT("mine") "> /dev/null 2>&1 & pid=$!; " WHEN_RUNNING(
+               "mine", "15,") "kill -TERM $pid; wait $pid");
+    EXPECT(2, "'learning_rate' was 0.008 and is 0.001", OUT("mine") "learning_rate=1e-3 2>&1");
+    EXPECT(2, "'lora_dropout' was 0.1 and is 0.0", OUT("mine") "lora_dropout=0 2>&1");
+    EXPECT(2, "the datasets' files are others now",
+           "cp @D/few.jsonl @D/kept.jsonl; sed -i '3s/\\(.*\\)e/\\1a/' @D/few.jsonl; " OUT(
+               "mine") "2>&1");
+    shell("mv @D/kept.jsonl @D/few.jsonl; cp -r datasets/shakespeare-2m @D/base; printf '\\1' | dd "
+          "of=@D/base/model.safetensors bs=1 seek=100000 conv=notrunc 2>/dev/null");
+    EXPECT(2, "the model's weights are others now", OUT("mine") "base_model=@D/base 2>&1");
+    /* a model that has only moved is the same */
+    EXPECT(0, "adapter in",
+           "cp datasets/shakespeare-2m/model.safetensors @D/base; cp -r @D/mine "
+           "@D/moved; " OUT("moved") "base_model=@D/base 2>&1");
+    EXPECT(0, "", SAME("whole", "moved"));
+    EXPECT(0, "adapter in",
+           OUT("mine") "learning_rate=1e-3 resume_with_changes='[learning_rate]' 2>&1");
+    EXPECT(2, "'learning_rate' was", OUT("mine") "2>&1");
+    EXPECT(0, "adapter in", OUT("mine") "overwrite_output_dir=true 2>&1");
+    EXPECT(0, "", SAME("whole", "mine"));
+}
+
+CASE(f40_a_finished_run_says_so)
+{
+    begin();
+    shell("cp -r @D/whole @D/before");
+    EXPECT(0, "this run is finished already", OUT("whole") "2>&1");
+    EXPECT(0, "", "diff -r @D/before @D/whole");
+    EXPECT(2, "'auto_resume_from_checkpoints' is false",
+           "sed -i 's/\"finished\"/\"running\"/' @D/whole/run.json; " OUT(
+               "whole") "auto_resume_from_checkpoints=false 2>&1");
+    EXPECT(2, "has no checkpoint of this run", OUT("new") "resume_from_checkpoint=true 2>&1");
+}
+
+CASE(a_checkpoint_that_is_named)
+{
+    begin();
+    EXPECT(0, "adapter in", OUT("copy") "resume_from_checkpoint=@D/whole/checkpoint-42 2>&1");
+    EXPECT(0, "", "cmp @D/whole/adapter_model.safetensors @D/copy/adapter_model.safetensors");
+    EXPECT(2, "is not a folder", OUT("no") "resume_from_checkpoint=@D/whole/checkpoint-1 2>&1");
+    EXPECT(3, "is no checkpoint of ft", OUT("no") "resume_from_checkpoint=@D/whole 2>&1");
+    EXPECT(2, "is of another run: 'seed'",
+           OUT("no") "seed=5 resume_from_checkpoint=@D/whole/checkpoint-42 2>&1");
+}
+
+CASE(which_checkpoints_are_kept)
+{
+    begin();
+    CHECK_INT(shell("ls @D/whole | grep checkpoint | sort -V | tr '\\n' ' '"), 0);
+    CHECK_TEXT(shell_output, "checkpoint-35 checkpoint-42 checkpoint-49 checkpoint-56 ");
+    EXPECT(0, "checkpoint-1 checkpoint-56 ",
+           OUT("two") "save_first_step=true save_total_limit=1 max_steps=57 --quiet 2>&1; mkdir "
+                      "@D/two/checkpoint-1; ls @D/two | grep checkpoint | sort -V | tr '\\n' ' '");
+    CHECK_INT(shell(OUT("none") "save_steps=null save_strategy=no max_steps=5 --quiet 2>&1 && ls "
+                                "@D/none | grep checkpoint"),
+              1);
+    EXPECT(2, "exclude each other", OUT("none") "saves_per_epoch=2 2>&1");
+    EXPECT(2, "'save_strategy' contradicts", OUT("none") "save_strategy=epoch 2>&1");
+}
+
+CASE(the_best_evaluation_is_kept_and_patience_ends)
+{
+    begin();
+    EXPECT(0, "evaluations were not better than that of step",
+           OUT("best") "learning_rate=0.3 max_steps=400 save_steps=null save_strategy=best "
+                       "evals_per_epoch=4 load_best_model_at_end=true early_stopping_patience=2 "
+                       "2>&1");
+    CHECK_HAS(shell_output, "the best evaluation's parameters were written: step");
+    CHECK_INT(shell("n=$(ls @D/best | grep checkpoint | sort -V | tail -1); cmp "
+                    "@D/best/adapter_model.safetensors @D/best/$n/adapter_model.safetensors"),
+              0);
+    EXPECT(2, "would keep the worst", OUT("no") "greater_is_better=true 2>&1");
+    EXPECT(2, "'metric_for_best_model'", OUT("no") "metric_for_best_model=accuracy 2>&1");
+    EXPECT(2, "goes by evaluations, and nothing is evaluated",
+           OUT("no") "test_datasets=null evals_per_epoch=null early_stopping_patience=2 2>&1");
+}
+
+CASE(the_end_of_a_slurm_job_is_an_interruption)
+{
+    begin();
+    EXPECT(75, "interrupted after step",
+           "SLURM_JOB_END_TIME=$(($(date +%%s) + 23)) " OUT("slurm") "max_steps=100000 2>&1");
+    EXPECT(75, "interrupted before the first step",
+           "SLURM_JOB_END_TIME=$(date +%%s) " OUT("late") "2>&1");
+    CHECK_INT(shell("ls @D/late | tr '\\n' ' '"), 0);
+    CHECK_TEXT(shell_output, "metrics.jsonl run.json ");
+    EXPECT(0, "adapter in", OUT("late") "2>&1");
+}
+
+CASE(f38_locks_of_holders_who_are_gone)
+{
+    begin();
+    shell("mkdir @D/dead @D/other @D/job");
+    EXPECT(0, "adapter in",
+           "echo \"4194304 77 $(hostname) -\" > @D/dead/.ft.lock; " OUT("dead") "2>&1");
+    /* the number of a living process that began at another time */
+    EXPECT(0, "adapter in",
+           "rm -r @D/dead; mkdir @D/dead; echo \"$$ 77 $(hostname) -\" > "
+           "@D/dead/.ft.lock; " OUT("dead") "2>&1");
+    EXPECT(0, "adapter in",
+           "echo '77 77 elsewhere 123.0' > @D/job/.ft.lock; SLURM_JOB_ID=123 "
+           "SLURM_JOB_END_TIME=4000000000 SLURM_RESTART_COUNT=1 " OUT("job") "2>&1");
+    EXPECT(2, "is in use by process 77 on elsewhere",
+           "echo '77 77 elsewhere -' > @D/other/.ft.lock; (for i in 1 2 3 4; do sleep 0.5; touch "
+           "@D/other/.ft.lock; done) & " OUT("other") "2>&1");
+    EXPECT(0, "adapter in",
+           "rm -r @D/dead; mkdir @D/dead; : > @D/dead/.ft.lock; " OUT("dead") "2>&1");
+}
+
+CASE(a_log_that_is_not_what_the_checkpoint_says)
+{
+    begin();
+    EXPECT(75, "",
+           OUT("log") "> /dev/null 2>&1 & pid=$!; " WHEN_RUNNING(
+               "log", "15,") "kill -TERM $pid; wait $pid");
+    EXPECT(0, "lines are missing in it",
+           "cp -r @D/log @D/short; truncate -s 100 @D/short/metrics.jsonl; " OUT("short") "2>&1");
+    EXPECT(0, "adapter in", "echo '{\"step\": 99}' >> @D/log/metrics.jsonl; " OUT("log") "2>&1");
+    EXPECT(0, "", SAME("whole", "log"));
+}
