@@ -571,6 +571,11 @@ static const char *const order[] = {"base_model",
                                     "",
                                     "eval_steps",
                                     "logging_steps",
+                                    "save_strategy",
+                                    "save_steps",
+                                    "save_total_limit",
+                                    "load_best_model_at_end",
+                                    "early_stopping_patience",
                                     "output_dir",
                                     "overwrite_output_dir"};
 

@@ -594,7 +594,7 @@ static const struct ft_from_row rows[] = {
     LACKS("use_dft_loss", "ft's loss is plain cross-entropy"),
     LACKS("use_asft_loss", "ft's loss is plain cross-entropy"),
     LACKS("use_eaft_loss", "ft's loss is plain cross-entropy"),
-    LACKS("early_stopping_steps", "ft has no early stopping"),
+    {"early_stopping_steps", ft_from_whole, "early_stopping_patience", NULL, NULL},
     LACKS("use_swanlab", "ft writes metrics.jsonl, and calls no tracker"),
     {"quantization_bit", bits, NULL, NULL, NULL},
     READ("quantization_type"),

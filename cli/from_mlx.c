@@ -398,7 +398,7 @@ static const struct ft_from_row rows[] = {
      "ft evaluates on all of it; split: train[:N] takes a part"},
     {"resume_adapter_file", ft_from_lacks, NULL, NULL, "MLX's format is not PEFT's"},
     {"test", ft_from_lacks, NULL, NULL, "ft has no test behind the training"},
-    {"save_every", ft_from_lacks, NULL, NULL, "ft writes the adapter at the end"},
+    {"save_every", in_updates, "save_steps", "100", NULL},
     {"report_to", ft_from_lacks, NULL, NULL, "ft writes metrics.jsonl, and calls no tracker"},
     {"wandb", ft_from_lacks, NULL, NULL, "ft writes metrics.jsonl, and calls no tracker"},
     {NULL, NULL, NULL, NULL, NULL},

@@ -159,17 +159,28 @@ static void put_evaluation(struct ft_from *f)
         ft_from_put(f, "eval_steps", ft_arena_format(&f->arena, "%.15g", eval), NULL);
 }
 
-static void note_saving(struct ft_from *f)
+/* --- checkpoints --- */
+
+static void put_saving(struct ft_from *f)
 {
-    static const char *const keys[] = {"save_steps", "save_strategy", "save_total_limit",
-                                       "save_only_model"};
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
-        const struct ft_yaml *n = ft_from_get(f, keys[i]);
-        if (n && strcmp(ft_from_word(f, keys[i], ""), "no") != 0) {
-            ft_from_note(f, n, "ft writes the adapter at the end");
-            return;
-        }
-    }
+    const char *strategy = ft_from_word(f, "save_strategy", "steps");
+    const double every = number_or_usual(f, "save_steps", 500);
+    if (strcmp(strategy, "steps") != 0)
+        ft_from_put(f, "save_strategy", strategy, NULL);
+    else if (every > 0)
+        ft_from_put(f, "save_steps", ft_arena_format(&f->arena, "%.15g", every),
+                    ft_from_get(f, "save_steps")
+                        ? NULL
+                        : ft_arena_format(&f->arena, "%s's default", f->tool->name));
+}
+
+/* Only losses are compared. */
+static int best_metric(struct ft_from *f, const struct ft_from_row *r, const struct ft_yaml *n)
+{
+    const char *name = ft_from_word(f, r->key, "loss");
+    if (strcmp(name, "loss") != 0 && strcmp(name, "eval_loss") != 0)
+        ft_from_note(f, n, "ft compares the evaluation's loss");
+    return FT_OK;
 }
 
 int ft_from_trainer_finish(struct ft_from *f)
@@ -177,7 +188,7 @@ int ft_from_trainer_finish(struct ft_from *f)
     put_warmup(f);
     put_length(f);
     put_evaluation(f);
-    note_saving(f);
+    put_saving(f);
     return FT_OK;
 }
 
@@ -211,17 +222,20 @@ const struct ft_from_row ft_from_trainer[] = {
     {"eval_steps", NULL, NULL, NULL, NULL},
     {"save_steps", NULL, NULL, NULL, NULL},
     {"save_strategy", NULL, NULL, NULL, NULL},
-    {"save_total_limit", NULL, NULL, NULL, NULL},
+    {"save_total_limit", ft_from_whole, "save_total_limit", NULL, NULL},
     {"save_only_model", NULL, NULL, NULL, NULL},
+    {"greater_is_better", NULL, NULL, NULL, NULL},
     {"output_dir", ft_from_text, "output_dir", "trainer_output", NULL},
     {"overwrite_output_dir", ft_from_bool, "overwrite_output_dir", NULL, NULL},
-    {"resume_from_checkpoint", ft_from_lacks, NULL, NULL, "ft starts at the beginning"},
+    {"resume_from_checkpoint", ft_from_lacks, NULL, NULL,
+     "ft's checkpoints are its own; a run goes on from its newest by itself"},
     {"fp16", ft_from_lacks, NULL, NULL, "ft computes in bf16 on a GPU, in fp32 on a CPU"},
     {"neftune_noise_alpha", ft_from_lacks, NULL, NULL, "ft has no NEFTune"},
     {"label_smoothing_factor", ft_from_lacks, NULL, NULL, "ft's loss is plain cross-entropy"},
     {"optim_args", ft_from_lacks, NULL, NULL, "set adam_beta1, adam_beta2, adam_epsilon"},
     {"optim_target_modules", ft_from_lacks, NULL, NULL, "ft trains the adapter's modules alike"},
-    {"load_best_model_at_end", ft_from_lacks, NULL, NULL, "ft writes the last adapter"},
+    {"load_best_model_at_end", ft_from_bool, "load_best_model_at_end", NULL, NULL},
+    {"metric_for_best_model", best_metric, NULL, NULL, NULL},
     {"auto_find_batch_size", ft_from_lacks, NULL, NULL, "'ft plan' says what fits"},
     {"dataloader_drop_last", ft_from_lacks, NULL, NULL, "ft's last step takes what is left"},
     {"logging_first_step", NULL, NULL, NULL, NULL},
@@ -240,12 +254,12 @@ const char ft_from_trainer_same[] =
     "ddp_find_unused_parameters ddp_static_graph ddp_timeout debug disable_tqdm do_eval "
     "do_predict do_train enable_jit_checkpoint eval_accumulation_steps eval_delay "
     "eval_do_concat_batches eval_on_start eval_use_gather_object fp16_full_eval fsdp_config "
-    "full_determinism gradient_checkpointing gradient_checkpointing_kwargs greater_is_better "
+    "full_determinism gradient_checkpointing gradient_checkpointing_kwargs "
     "group_by_length hub_always_push hub_model_id hub_private_repo hub_revision hub_strategy "
     "hub_token ignore_data_skip include_for_metrics include_inputs_for_metrics "
     "include_num_input_tokens_seen include_tokens_per_second label_names length_column_name "
     "liger_kernel_config local_rank log_level log_level_replica log_on_each_node logging_dir "
-    "logging_nan_inf_filter metric_for_best_model no_cuda per_device_eval_batch_size "
+    "logging_nan_inf_filter no_cuda per_device_eval_batch_size "
     "prediction_loss_only project remove_unused_columns "
     "restore_callback_states_from_checkpoint run_name save_on_each_node save_safetensors "
     "skip_memory_metrics tf32 torch_compile torch_compile_backend torch_compile_mode "

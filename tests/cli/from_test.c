@@ -107,7 +107,7 @@ CASE(llamafactory_with_its_data)
           "excess_length_strategy: truncate", "sample_packing: true", "micro_batch_size: 1",
           "gradient_accumulation_steps: 8", "learning_rate: 1.0e-4", "num_epochs: 3",
           "lr_scheduler: cosine", "warmup_ratio: 0.1", "eval_steps: 500", "logging_steps: 10",
-          "output_dir: saves/x", "overwrite_output_dir: true");
+          "save_steps: 500", "output_dir: saves/x", "overwrite_output_dir: true");
     LINES("datasets:\n  - path: data/identity.json\n    split: \"train[:1000]\"\n"
           "    type: instruction\n  - path: data/asked.jsonl\n    split: \"train[:1000]\"\n"
           "    type: instruction\n    field_instruction: question\n    field_input: not_read\n"
@@ -123,7 +123,6 @@ CASE(llamafactory_with_its_data)
           "    roles: {user: [client], assistant: [agent, function_call]}");
     COMMENTS("Made by ft init from in.yaml, a config of LLaMA-Factory's",
              "use_galore: true: another", "mask_history: true: there only",
-             "save_steps: 500: ft writes the adapter at the end",
              "learning_rat: 5: not a key of LLaMA-Factory's", "no system_tag",
              "LLaMA-Factory's default: twice the rank");
     CHECK(!strstr(shell_output, "resume_from_checkpoint") && !strstr(shell_output, "report_to"));
@@ -306,7 +305,7 @@ CASE(mlx_with_a_schedule)
           "test_datasets:\n  - path: chat/valid.jsonl\n    type: chat_template");
     COMMENTS("scale 20 x rank 8", "mask_prompt: there only the last message",
              "there it ends after 1100 updates; ft's ends with the run, after 500",
-             "warmup_init: 1e-7", "flavour: sweet: not a key of mlx-lm's", "save_every: 100");
+             "warmup_init: 1e-7", "flavour: sweet: not a key of mlx-lm's");
 }
 
 CASE(mlx_left_to_its_defaults)
