@@ -157,8 +157,8 @@ int ft_checkpoint_remove_all(const char *folder);
 /* --- resume.c: whether two runs are the same --- */
 
 /* What decides the numbers of a run: config, hashes; those that are not computed yet are left out
- * unless waited for. Caller json_decref()s; NULL if memory is short. */
-json_t *ft_identity(const struct ft_job *j, struct ft_hashes *h, bool wait);
+ * unless waited for. Caller json_decref()s, after an error too. */
+int ft_identity(json_t **out, const struct ft_job *j, struct ft_hashes *h, bool wait);
 /* The first difference that resume_with_changes does not name, as a text in why; false: none. */
 bool ft_identity_differs(const struct ft_job *j, const json_t *was, const json_t *is, char *why,
                          size_t room);

@@ -405,10 +405,10 @@ static int save(struct loop *l)
                               .best = l->j->config->load_best_model_at_end ? l->r->best_step : -1,
                               .counters = counters,
                               .n_counters = list_counters(l, counters)};
-    if (!(c.identity = ft_identity(l->j, l->hashes, false)))
-        return ft_short_of_memory();
     ft_output_release(&l->out);
-    int rc = ft_checkpoint_write(&l->out, l->j, &c);
+    int rc = ft_identity(&c.identity, l->j, l->hashes, false);
+    if (!rc)
+        rc = ft_checkpoint_write(&l->out, l->j, &c);
     json_decref(c.identity);
     FT_TRY(rc);
     if (ft_output_reserve(&l->out, l->j)) {

@@ -176,12 +176,15 @@ static int look_for_run(struct ft_output *o, const struct ft_job *j, struct ft_h
     const struct ft_config *c = j->config;
     const char *named = c->resume_from_checkpoint;
     const bool path = named && strcmp(named, "true") != 0 && strcmp(named, "false") != 0;
+    const unsigned since = ft_alloc_failures();
     json_t *past = read_past(o);
     int rc = path ? FT_OK : ft_checkpoint_newest(&o->resume, &o->manifest, o->folder);
     const bool compares = !rc && (past || o->manifest || path);
     if (compares)
         rc = ft_hashes_start(h, j);
-    json_t *is = compares && !rc ? ft_identity(j, *h, true) : NULL;
+    json_t *is = NULL;
+    if (compares && !rc)
+        rc = ft_identity(&is, j, *h, true);
     const bool of_ft = json_object_get(past, "status") || o->manifest;
     if (!rc && path)
         rc = open_named(o, j, is);
@@ -194,7 +197,8 @@ static int look_for_run(struct ft_output *o, const struct ft_job *j, struct ft_h
                         "'%s' has no checkpoint of this run", o->folder);
     json_decref(is);
     json_decref(past);
-    return rc;
+    const int memory = ft_alloc_check(since); /* what was compared may not have been whole */
+    return memory ? memory : rc;
 }
 
 int ft_output_open(struct ft_output *o, const struct ft_job *j, struct ft_hashes **h)

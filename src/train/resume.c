@@ -22,11 +22,13 @@ static bool is_free(const char *key)
     return strstr(free_keys, word) != NULL;
 }
 
-json_t *ft_identity(const struct ft_job *j, struct ft_hashes *h, bool wait)
+int ft_identity(json_t **out, const struct ft_job *j, struct ft_hashes *h, bool wait)
 {
-    return json_pack("{ss ss ss so so}", "ft_version", FT_VERSION, "device", j->backend->device,
+    const unsigned since = ft_alloc_failures();
+    *out = json_pack("{ss ss ss so so}", "ft_version", FT_VERSION, "device", j->backend->device,
                      "isa", j->backend->isa, "config", ft_config_json(j->config), "sha256",
                      ft_hashes_json(h, wait));
+    return ft_alloc_check(since);
 }
 
 static bool may_change(const struct ft_job *j, const char *name)

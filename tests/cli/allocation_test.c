@@ -158,32 +158,58 @@ static void clear(void)
     }
 }
 
-/* All allocations of a command, in turn. */
-static void fail_all(char *const *words)
+static void prepare(bool resumed)
+{
+    clear();
+    if (resumed)
+        shell("cp -r @D/half @D/out");
+}
+
+/* Allocations of a command, in turn; resumed: over a run that has a checkpoint. */
+static void fail_some(char *const *words, bool resumed, int stride)
 {
     long *made =
         mmap(NULL, sizeof *made, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     char good[128];
     int tried = 0, same = 0;
-    clear();
+    prepare(resumed);
     CHECK_INT(run(words, 0, made), FT_OK);
     snprintf(good, sizeof good, "%s", left_behind());
     const long all = *made;
-    clear();
-    for (long n = 1; n <= all; n += STRIDE) {
+    prepare(resumed);
+    for (long n = 1; n <= all; n += stride) {
         const int rc = run(words, n, made);
         tried++;
         if (rc == FT_OK && strcmp(left_behind(), good) == 0)
             same++;
         else if (rc != FT_ERESOURCE)
             check_fail(words[1], (int)n, "allocation %ld: ends with %d", n, rc);
-        clear();
+        prepare(resumed);
     }
     CHECK(all > 100 && same < tried / 20);
     fflush(stdout);
     printf("  %s: %d of %ld allocations failed in turn, %d of them without an effect\n", words[1],
            tried, all, same);
     munmap(made, sizeof *made);
+}
+
+static void fail_all(char *const *words)
+{
+    fail_some(words, false, STRIDE);
+}
+
+/* A run that was killed behind its first checkpoint. */
+static void make_half(void)
+{
+    write_file("half.yaml",
+               "base_model: model\nadapter: lora\nlora_r: 2\ndatasets:\n  - {path: "
+               "model/data.safetensors}\noutput_dir: out\nmax_steps: 2\nsave_steps: 1\nthreads: "
+               "1\ndevice: cpu\n");
+    CHECK_INT(shell("ft=$(realpath @FT); cd @D && $ft train half.yaml 2>&1"), 0);
+    CHECK_INT(
+        shell("cd @D && mv out half && rm -r half/checkpoint-2 half/adapter* half/README.md && "
+              "sed -i 's/\"finished\"/\"running\"/' half/run.json"),
+        0);
 }
 
 #define COMMAND(...) ((char *[]){"ft", __VA_ARGS__, NULL})
@@ -196,6 +222,8 @@ CASE(every_allocation_of_the_program_may_fail)
     write_configs();
     fail_all(COMMAND("train", "chat.yaml", "--quiet", "overwrite_output_dir=true"));
     fail_all(COMMAND("train", "again.yaml", "--quiet", "overwrite_output_dir=true"));
+    make_half();
+    fail_some(COMMAND("train", "half.yaml", "--quiet"), true, 4 * STRIDE);
     fail_all(COMMAND("data", "chat.yaml", "-o", "x.safetensors"));
     fail_all(COMMAND("data", "own.yaml"));
     fail_all(COMMAND("tokenize", "model", "t.jsonl"));
