@@ -60,6 +60,23 @@ static const struct ft_command commands[] = {
      "A shape's job is LoRA of rank 16 on all linear modules, on documents of 2048 tokens (256 on\n"
      "a CPU); options change it: ft bench llama-3-8b lora_r=64 sequence_len=4096\n",
      ft_cmd_bench},
+    {"compare", "BASELINE RUN", "whether a run has the numbers of another one",
+     "BASELINE and RUN are run folders, or their metrics.jsonl. Every step that the baseline's "
+     "log\n"
+     "has is compared: loss, evaluation loss, gradient norm, trained tokens. Where version, "
+     "device,\n"
+     "instruction set, threads and card are the same (run.json says so), every bit counts; else "
+     "the\n"
+     "tolerance. Exits with 0 if nothing differs, with 6 if something does.\n\n"
+     "  --tolerance X  relative, of losses, where bits may differ (default 0.01); of gradient "
+     "norms\n"
+     "                 ten times that\n"
+     "  --speed X      the run must have X times the baseline's tokens a second at least\n"
+     "  --memory X     and at most X times its peak memory\n"
+     "  --junit FILE   the result as JUnit's XML, for CI\n"
+     "  --quiet        no table and no chart\n\n"
+     "'baseline: FOLDER' in a config does this at the end of ft train.\n",
+     ft_cmd_compare},
     {"init", "MODEL DATA [KEY=VALUE ...] | --from FILE.yaml",
      "a first config from a model and a data file",
      "Recognises what the records of DATA are (messages, conversations, instruction and output,\n"
@@ -118,7 +135,8 @@ static void usage(FILE *out)
         fprintf(out, "  %-8s %s\n", commands[i].name, commands[i].summary);
     fprintf(out,
             "\n'ft COMMAND --help' tells more. Exit codes: 0 done, 2 usage or config, 3 model or "
-            "data\ninvalid, 4 resources or I/O, 5 diverged, 70 a bug in ft.\n");
+            "data\ninvalid, 4 resources or I/O, 5 diverged, 6 not like the baseline,\n70 a bug in "
+            "ft, 75 interrupted: run it again.\n");
 }
 
 void ft_command_help(FILE *out, const struct ft_command *c)

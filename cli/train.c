@@ -1,7 +1,9 @@
 /* ft train */
+#include "cli/compare.h"
 #include "cli/engines.h"
 
 #include "core/clock.h"
+#include "core/mem.h"
 #include "train/train.h"
 
 #include <math.h>
@@ -133,6 +135,15 @@ static int end_of(FILE *out, const struct ft_job *j, const struct ft_train_resul
     return FT_EREQUEUE;
 }
 
+static int compare_with_baseline(FILE *out, const struct ft_config *c)
+{
+    const struct ft_compare_options o = {.tolerance = c->baseline_tolerance};
+    char *path = ft_config_path(c, c->baseline);
+    const int rc = path ? ft_compare_runs(out, path, c->output_dir, &o, NULL) : FT_ERESOURCE;
+    ft_free(path);
+    return rc;
+}
+
 int ft_cmd_train(const struct ft_command *self, int n, char **words)
 {
     const bool quiet = ft_take_flag(&n, words, "--quiet"), json = ft_take_flag(&n, words, "--json");
@@ -160,9 +171,11 @@ int ft_cmd_train(const struct ft_command *self, int n, char **words)
         rc = end_of(quiet ? NULL : stdout, &j, &r);
     if (ended && !quiet)
         print_end(stdout, &j, &r);
+    if (ended && c.baseline)
+        rc = compare_with_baseline(quiet ? NULL : stdout, &c);
     if (ended && profile)
         ft_print_profile(stdout, &r.profile);
-    if (rc == FT_OK || rc == FT_EREQUEUE ? json : false)
+    if (json && (rc == FT_OK || rc == FT_EREQUEUE || rc == FT_EREGRESSED))
         print_json(stdout, &j, &r);
     ft_job_close(&j);
     ft_config_fini(&c);

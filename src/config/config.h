@@ -134,6 +134,8 @@ struct ft_config {
     const char *output_dir;
     bool overwrite_output_dir;
     int64_t logging_steps;
+    const char *baseline;
+    double baseline_tolerance;
     /* checkpoints */
     double save_steps;        /* NAN: unset */
     int64_t saves_per_epoch;  /* below 1: unset */

@@ -329,6 +329,15 @@ const struct ft_option ft_options[] = {
     INT(logging_steps, 1, 1000000000, "1", "output",
         "Write a line of metrics every so many steps."),
 
+    PATH(
+        baseline, "output",
+        "An earlier run's folder, or its metrics.jsonl: at the end the run is compared with it, as "
+        "'ft compare' does, and ft exits with 6 if they differ."),
+    REAL(
+        baseline_tolerance, 0, 1e9, "0.01", "output",
+        "What losses may differ by, relatively, where version, device, instruction set, threads or "
+        "card do; where they do not, every bit counts."),
+
     {"save_steps", FT_T_REAL, AT(save_steps), 0, 1e9, true, false, NULL, NULL, "checkpoints",
      "A checkpoint every so many steps; below 1: a share of the run. Unset: at the end of each "
      "epoch and every ten minutes."},

@@ -12,7 +12,8 @@ static const char free_keys[] =
     " base_model base_model_name revision_of_model output_dir overwrite_output_dir logging_steps "
     "save_steps saves_per_epoch save_strategy save_total_limit save_first_step "
     "auto_resume_from_checkpoints resume_from_checkpoint resume_with_changes "
-    "load_best_model_at_end early_stopping_patience dataset_prepared_path dataset_processes "
+    "baseline baseline_tolerance load_best_model_at_end early_stopping_patience "
+    "dataset_prepared_path dataset_processes "
     "threads device cpu_isa bf16 gradient_checkpointing ";
 
 static bool is_free(const char *key)
