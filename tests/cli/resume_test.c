@@ -1,7 +1,8 @@
 /* Runs that end before their end: they go on to the same bits, or say why not. */
 #include "tests/cli/cli.h"
 
-#include <errno.h>
+#include "io/safetensors.h"
+
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -18,25 +19,48 @@ enum { KILLS = 50 };
 /* Steps that look at every state: shuffling, packing, dropout, windows of two micro-batches, the
  * last of an epoch shorter; evaluation between. */
 #define RUN                                                                                        \
-    "@FT train configs/demo.yaml dataset_prepared_path=@D/prepared sequence_len=32 "               \
-    "sample_packing=true micro_batch_size=1 gradient_accumulation_steps=2 lora_dropout=0.1 "       \
-    "lora_r=4 evals_per_epoch=2 max_steps=60 threads=2 device=cpu save_steps=7 "                   \
-    "datasets.0.path=@D/few.jsonl test_datasets.0.path=@D/few.jsonl "
+    "@FT train @D/ok.yaml datasets.0.path=@D/few.safetensors sequence_len=24 sample_packing=true " \
+    "micro_batch_size=1 gradient_accumulation_steps=2 lora_dropout=0.1 max_steps=400 "             \
+    "save_steps=28 test_datasets.0.path=@D/few.safetensors eval_steps=50 threads=2 device=cpu "    \
+    "learning_rate=1e-3 "
 #define OUT(folder) RUN "output_dir=@D/" folder " "
 
 /* What must be the same: the adapter, the newest checkpoint's moments, the log but for times. */
 #define SAME(a, b)                                                                                 \
     "cmp @D/" a "/adapter_model.safetensors @D/" b "/adapter_model.safetensors && "                \
-    "cmp @D/" a "/checkpoint-56/ft_state.safetensors @D/" b                                        \
-    "/checkpoint-56/ft_state.safetensors && for x in " a " " b "; do sed "                         \
+    "cmp @D/" a "/checkpoint-392/ft_state.safetensors @D/" b                                       \
+    "/checkpoint-392/ft_state.safetensors && for x in " a " " b "; do sed "                        \
     "'s/\"tokens_per_second.*//' @D/$x/metrics.jsonl > @D/$x.log; done; cmp @D/" a ".log @D/" b    \
     ".log"
+
+/* 25 documents of 3 to 20 tokens of the 61 that the model has. */
+static void write_documents(const char *path)
+{
+    enum { DOCUMENTS = 25, MOST = 20 };
+    int32_t ids[DOCUMENTS * MOST];
+    uint8_t mask[DOCUMENTS * MOST];
+    int64_t offsets[DOCUMENTS + 1] = {0}, n = 0;
+    srand(1);
+    for (int d = 0; d < DOCUMENTS; d++) {
+        for (int k = 3 + rand() % (MOST - 2); k > 0; k--, n++) {
+            ids[n] = rand() % 61;
+            mask[n] = 1;
+        }
+        offsets[d + 1] = n;
+    }
+    struct ft_st_item items[] = {
+        {.name = "input_ids", .dtype = FT_I32, .n_dims = 1, .dims = {n}, .data = ids},
+        {.name = "offsets", .dtype = FT_I64, .n_dims = 1, .dims = {DOCUMENTS + 1}, .data = offsets},
+        {.name = "loss_mask", .dtype = FT_U8, .n_dims = 1, .dims = {n}, .data = mask}};
+    CHECK_INT(ft_st_write(path, items, 3, NULL, 0), FT_OK);
+}
 
 /* The run that nothing disturbs, in @D/whole. */
 static void begin(void)
 {
-    fresh_folder();
-    shell("head -n 6 datasets/milton-train.jsonl > @D/few.jsonl");
+    char path[256];
+    snprintf(path, sizeof path, "%s/few.safetensors", fresh_folder());
+    write_documents(path);
     EXPECT(0, "adapter in", OUT("whole") "2>&1");
 }
 
@@ -48,7 +72,7 @@ CASE(killed_at_any_moment_it_goes_on_to_the_same_bits)
     begin();
     srand(12345);
     while (done < kills) {
-        const int ms = 20 + rand() % 600;
+        const int ms = 10 + rand() % 500;
         const int rc =
             shell("timeout -s KILL %d.%03d " OUT("killed") "--quiet 2>&1", ms / 1000, ms % 1000);
         if (rc == 137) {
@@ -81,7 +105,7 @@ CASE(f39_signals_save_and_ask_to_be_requeued)
         shell("rm -rf @D/asked");
         EXPECT(75, "interrupted after step",
                "env --default-signal=INT " OUT("asked") "> @D/said 2>&1 & pid=$!; " WHEN_RUNNING(
-                   "asked", "9,") "kill -%s $pid; wait $pid; rc=$?; cat @D/said; exit $rc",
+                   "asked", "50,") "kill -%s $pid; wait $pid; rc=$?; cat @D/said; exit $rc",
                signals[i]);
         CHECK_INT(shell("test -s @D/asked/adapter_model.safetensors && grep -q "
                         "'\"status\": \"interrupted\"' @D/asked/run.json"),
@@ -95,9 +119,9 @@ CASE(a_second_signal_ends_at_once)
 {
     begin();
     EXPECT(75, "",
-           OUT("twice") "max_steps=100000 > /dev/null 2>&1 & pid=$!; " WHEN_RUNNING(
-               "twice", "9,") "kill -TERM $pid; kill -TERM $pid; wait $pid");
-    CHECK_INT(shell("ls @D/twice | grep -q checkpoint-7"), 0);
+           OUT("twice") "max_steps=10000000 > /dev/null 2>&1 & pid=$!; " WHEN_RUNNING(
+               "twice", "50,") "kill -TERM $pid; kill -TERM $pid; wait $pid");
+    CHECK_INT(shell("ls @D/twice | grep -q checkpoint-28"), 0);
 }
 
 CASE(f43_a_closed_terminal_does_not_end_a_run)
@@ -114,7 +138,7 @@ CASE(f35_f36_a_damaged_checkpoint_is_reported_and_the_one_before_used)
     begin();
     EXPECT(75, "",
            OUT("hurt") "> /dev/null 2>&1 & pid=$!; " WHEN_RUNNING(
-               "hurt", "30,") "kill -TERM $pid; wait $pid");
+               "hurt", "150,") "kill -TERM $pid; wait $pid");
     shell("cd @D/hurt; n=$(ls -d checkpoint-* | sort -V | tail -1); printf x | dd of=$n/ft_state."
           "safetensors bs=1 seek=4000 conv=notrunc 2>/dev/null; mkdir checkpoint-999.tmp.1; touch "
           "checkpoint-999.tmp.1/x");
@@ -124,11 +148,11 @@ CASE(f35_f36_a_damaged_checkpoint_is_reported_and_the_one_before_used)
     CHECK_INT(shell("test ! -e @D/hurt/checkpoint-999.tmp.1"), 0);
     /* the manifest itself: cut, not there, of a newer program; a file short, or gone */
     shell("cd @D; for x in cut none newer short gone; do cp -r hurt $x; sed -i 's/\"finished\"/"
-          "\"running\"/' $x/run.json; done; truncate -s 100 cut/checkpoint-56/manifest.json; rm "
-          "none/checkpoint-56/manifest.json; sed -i 's/\"format\": 1/\"format\": 2/' "
-          "newer/checkpoint-56/manifest.json; truncate -s -1 "
-          "short/checkpoint-56/*model.safetensors; "
-          "rm gone/checkpoint-56/adapter_config.json");
+          "\"running\"/' $x/run.json; done; truncate -s 100 cut/checkpoint-392/manifest.json; rm "
+          "none/checkpoint-392/manifest.json; sed -i 's/\"format\": 1/\"format\": 2/' "
+          "newer/checkpoint-392/manifest.json; truncate -s -1 "
+          "short/checkpoint-392/*model.safetensors; "
+          "rm gone/checkpoint-392/adapter_config.json");
     EXPECT(0, "manifest.json", OUT("cut") "2>&1");
     EXPECT(0, "", SAME("whole", "cut"));
     EXPECT(0, "has no manifest.json", OUT("none") "2>&1");
@@ -145,22 +169,22 @@ CASE(f37_another_run_is_refused_with_the_difference)
     begin();
     EXPECT(75, "",
            OUT("mine") "> /dev/null 2>&1 & pid=$!; " WHEN_RUNNING(
-               "mine", "15,") "kill -TERM $pid; wait $pid");
-    EXPECT(2, "'learning_rate' was 0.008 and is 0.001", OUT("mine") "learning_rate=1e-3 2>&1");
+               "mine", "60,") "kill -TERM $pid; wait $pid");
+    EXPECT(2, "'learning_rate' was 0.001 and is 0.002", OUT("mine") "learning_rate=2e-3 2>&1");
     EXPECT(2, "'lora_dropout' was 0.1 and is 0.0", OUT("mine") "lora_dropout=0 2>&1");
     EXPECT(2, "the datasets' files are others now",
-           "cp @D/few.jsonl @D/kept.jsonl; sed -i '3s/\\(.*\\)e/\\1a/' @D/few.jsonl; " OUT(
-               "mine") "2>&1");
-    shell("mv @D/kept.jsonl @D/few.jsonl; cp -r datasets/shakespeare-2m @D/base; printf '\\1' | dd "
-          "of=@D/base/model.safetensors bs=1 seek=100000 conv=notrunc 2>/dev/null");
+           "cp @D/few.safetensors @D/kept; printf '\\1' | dd of=@D/few.safetensors bs=1 seek=600 "
+           "conv=notrunc 2>/dev/null; " OUT("mine") "2>&1");
+    shell("mv @D/kept @D/few.safetensors; cp -r @D/model @D/base; printf '\\1' | dd "
+          "of=@D/base/model.safetensors bs=1 seek=20000 conv=notrunc 2>/dev/null");
     EXPECT(2, "the model's weights are others now", OUT("mine") "base_model=@D/base 2>&1");
     /* a model that has only moved is the same */
     EXPECT(0, "adapter in",
-           "cp datasets/shakespeare-2m/model.safetensors @D/base; cp -r @D/mine "
+           "cp @D/model/model.safetensors @D/base; cp -r @D/mine "
            "@D/moved; " OUT("moved") "base_model=@D/base 2>&1");
     EXPECT(0, "", SAME("whole", "moved"));
     EXPECT(0, "adapter in",
-           OUT("mine") "learning_rate=1e-3 resume_with_changes='[learning_rate]' 2>&1");
+           OUT("mine") "learning_rate=2e-3 resume_with_changes='[learning_rate]' 2>&1");
     EXPECT(2, "'learning_rate' was", OUT("mine") "2>&1");
     EXPECT(0, "adapter in", OUT("mine") "overwrite_output_dir=true 2>&1");
     EXPECT(0, "", SAME("whole", "mine"));
@@ -181,21 +205,21 @@ CASE(f40_a_finished_run_says_so)
 CASE(a_checkpoint_that_is_named)
 {
     begin();
-    EXPECT(0, "adapter in", OUT("copy") "resume_from_checkpoint=@D/whole/checkpoint-42 2>&1");
+    EXPECT(0, "adapter in", OUT("copy") "resume_from_checkpoint=@D/whole/checkpoint-336 2>&1");
     EXPECT(0, "", "cmp @D/whole/adapter_model.safetensors @D/copy/adapter_model.safetensors");
     EXPECT(2, "is not a folder", OUT("no") "resume_from_checkpoint=@D/whole/checkpoint-1 2>&1");
     EXPECT(3, "is no checkpoint of ft", OUT("no") "resume_from_checkpoint=@D/whole 2>&1");
     EXPECT(2, "is of another run: 'seed'",
-           OUT("no") "seed=5 resume_from_checkpoint=@D/whole/checkpoint-42 2>&1");
+           OUT("no") "seed=5 resume_from_checkpoint=@D/whole/checkpoint-336 2>&1");
 }
 
 CASE(which_checkpoints_are_kept)
 {
     begin();
     CHECK_INT(shell("ls @D/whole | grep checkpoint | sort -V | tr '\\n' ' '"), 0);
-    CHECK_TEXT(shell_output, "checkpoint-35 checkpoint-42 checkpoint-49 checkpoint-56 ");
-    EXPECT(0, "checkpoint-1 checkpoint-56 ",
-           OUT("two") "save_first_step=true save_total_limit=1 max_steps=57 --quiet 2>&1; mkdir "
+    CHECK_TEXT(shell_output, "checkpoint-308 checkpoint-336 checkpoint-364 checkpoint-392 ");
+    EXPECT(0, "checkpoint-1 checkpoint-392 ",
+           OUT("two") "save_first_step=true save_total_limit=1 max_steps=393 --quiet 2>&1; mkdir "
                       "@D/two/checkpoint-1; ls @D/two | grep checkpoint | sort -V | tr '\\n' ' '");
     CHECK_INT(shell(OUT("none") "save_steps=null save_strategy=no max_steps=5 --quiet 2>&1 && ls "
                                 "@D/none | grep checkpoint"),
@@ -208,8 +232,8 @@ CASE(the_best_evaluation_is_kept_and_patience_ends)
 {
     begin();
     EXPECT(0, "evaluations were not better than that of step",
-           OUT("best") "learning_rate=0.3 max_steps=400 save_steps=null save_strategy=best "
-                       "evals_per_epoch=4 load_best_model_at_end=true early_stopping_patience=2 "
+           OUT("best") "learning_rate=0.05 save_steps=null save_strategy=best "
+                       "eval_steps=5 load_best_model_at_end=true early_stopping_patience=2 "
                        "2>&1");
     CHECK_HAS(shell_output, "the best evaluation's parameters were written: step");
     CHECK_INT(shell("n=$(ls @D/best | grep checkpoint | sort -V | tail -1); cmp "
@@ -218,14 +242,14 @@ CASE(the_best_evaluation_is_kept_and_patience_ends)
     EXPECT(2, "would keep the worst", OUT("no") "greater_is_better=true 2>&1");
     EXPECT(2, "'metric_for_best_model'", OUT("no") "metric_for_best_model=accuracy 2>&1");
     EXPECT(2, "goes by evaluations, and nothing is evaluated",
-           OUT("no") "test_datasets=null evals_per_epoch=null early_stopping_patience=2 2>&1");
+           OUT("no") "test_datasets=null eval_steps=null early_stopping_patience=2 2>&1");
 }
 
 CASE(the_end_of_a_slurm_job_is_an_interruption)
 {
     begin();
     EXPECT(75, "interrupted after step",
-           "SLURM_JOB_END_TIME=$(($(date +%%s) + 23)) " OUT("slurm") "max_steps=100000 2>&1");
+           "SLURM_JOB_END_TIME=$(($(date +%%s) + 23)) " OUT("slurm") "max_steps=10000000 2>&1");
     EXPECT(75, "interrupted before the first step",
            "SLURM_JOB_END_TIME=$(date +%%s) " OUT("late") "2>&1");
     CHECK_INT(shell("ls @D/late | tr '\\n' ' '"), 0);
@@ -258,7 +282,7 @@ CASE(a_log_that_is_not_what_the_checkpoint_says)
     begin();
     EXPECT(75, "",
            OUT("log") "> /dev/null 2>&1 & pid=$!; " WHEN_RUNNING(
-               "log", "15,") "kill -TERM $pid; wait $pid");
+               "log", "60,") "kill -TERM $pid; wait $pid");
     EXPECT(0, "lines are missing in it",
            "cp -r @D/log @D/short; truncate -s 100 @D/short/metrics.jsonl; " OUT("short") "2>&1");
     EXPECT(0, "adapter in", "echo '{\"step\": 99}' >> @D/log/metrics.jsonl; " OUT("log") "2>&1");
