@@ -1,51 +1,11 @@
 /* The training loop: windows of micro-batches, passes, updates, evaluation. */
-#include "train/internal.h"
+#include "train/loop.h"
 
 #include "track/track.h"
 
 #include <math.h>
 #include <string.h>
 #include <sys/resource.h>
-
-/* Documents that are to be run, pass by pass. */
-struct work {
-    enum ft_program program;
-    const struct ft_dataset *data;
-    const int32_t *docs;
-    int64_t n, at;
-};
-
-struct loop {
-    struct ft_job *j;
-    const struct ft_train_options *o;
-    struct ft_train_result *r;
-    struct ft_track *track;
-    double scalars[FT_SCALARS];
-    double began, last;              /* clock at the first step, at the last event */
-    int64_t step;                    /* finished steps */
-    int64_t epoch;                   /* the one being trained */
-    int64_t batch;                   /* next micro-batch of it */
-    int64_t epoch_steps, epoch_step; /* steps of this epoch, finished ones of it */
-    struct work window;              /* the step being trained, or the next one */
-    bool ready;                      /* the batch holds its next pass already */
-    struct ft_run next;
-    int64_t losses; /* finite ones so far */
-    double early_sum, last_losses[64];
-    int64_t above;       /* steps in a row whose loss was above loss_watchdog_threshold */
-    int64_t tokens;      /* of this window so far */
-    int64_t since;       /* tokens of the steps since the last report */
-    int64_t unevaluated; /* an evaluation was interrupted: it is to be made again */
-    int64_t not_better;  /* evaluations in a row */
-    bool better;         /* the last one was the best so far */
-    struct ft_output out;
-    struct ft_hashes *hashes;
-    double deadline;         /* of the Slurm job, by ft_now() */
-    double longest_step;     /* seconds */
-    double saved, save_took; /* when the last checkpoint was written, and seconds it took */
-    int64_t saved_step;
-    int64_t log_bytes, resumed;
-    double before; /* seconds of the run before it was resumed */
-};
 
 /* A finished step, before anything was read back. */
 struct ft_step {
@@ -54,7 +14,7 @@ struct ft_step {
 };
 
 /* Fills the batch with the next pass, if one is left. */
-static int fill_next(struct loop *l, struct work *w)
+static int fill_next(struct ft_loop *l, struct ft_work *w)
 {
     l->ready = w->at < w->n;
     if (!l->ready)
@@ -66,7 +26,7 @@ static int fill_next(struct loop *l, struct work *w)
 
 /* Runs all that is left of the work. On a device this queues it, and the host fills one batch while
  * the device works on another. */
-static int run_work(struct loop *l, struct work *w)
+static int run_work(struct ft_loop *l, struct ft_work *w)
 {
     struct ft_profile *profile = l->o->profile ? &l->r->profile : NULL;
     for (;; l->ready = false) {
@@ -82,19 +42,19 @@ static int run_work(struct loop *l, struct work *w)
     }
 }
 
-static int read_scalars(struct loop *l)
+int ft_loop_read_scalars(struct ft_loop *l)
 {
     return ft_graph_read(l->j->graph, l->j->batch.scalars, l->scalars);
 }
 
-static int put_scalar(struct loop *l, enum ft_scalar which, double value)
+static int put_scalar(struct ft_loop *l, enum ft_scalar which, double value)
 {
     return ft_graph_put(l->j->graph, l->j->batch.scalars, which, value);
 }
 
 /* Whether the run is to end now, to be gone on with later: a signal, or the Slurm job's end while
  * there is time for a step and a save. */
-static bool is_asked_to_end(const struct loop *l)
+static bool is_asked_to_end(const struct ft_loop *l)
 {
     enum { SPARE = 20 };
     if (l->o->stop && *l->o->stop)
@@ -103,7 +63,7 @@ static bool is_asked_to_end(const struct loop *l)
 }
 
 /* The best so far, but for the evaluation before the first step; and whether it is time to stop. */
-static void compare(struct loop *l, double loss)
+static void compare(struct ft_loop *l, double loss)
 {
     const struct ft_config *c = l->j->config;
     struct ft_train_result *r = l->r;
@@ -126,11 +86,12 @@ static void compare(struct loop *l, double loss)
               (long long)r->best_step, r->best_eval);
 }
 
-static int evaluate(struct loop *l)
+static int evaluate(struct ft_loop *l)
 {
     struct ft_job *j = l->j;
     int32_t docs[256];
-    FT_TRY(read_scalars(l)); /* waits for what was queued: the time from here on is evaluation's */
+    FT_TRY(ft_loop_read_scalars(
+        l)); /* waits for what was queued: the time from here on is evaluation's */
     const double began = ft_now();
     FT_TRY(put_scalar(l, FT_S_EVAL_SUM, 0));
     FT_TRY(put_scalar(l, FT_S_EVAL_COUNT, 0));
@@ -138,14 +99,14 @@ static int evaluate(struct loop *l)
         int64_t n = 0;
         for (; n < 256 && i + n < j->held.n_docs; n++)
             docs[n] = (int32_t)(i + n);
-        struct work w = {FT_EVAL, &j->held, docs, n, 0};
+        struct ft_work w = {FT_EVAL, &j->held, docs, n, 0};
         FT_TRY(run_work(l, &w));
         i += n;
         l->unevaluated = i < j->held.n_docs && is_asked_to_end(l);
         if (l->unevaluated)
             return FT_OK;
     }
-    FT_TRY(read_scalars(l));
+    FT_TRY(ft_loop_read_scalars(l));
     double loss = l->scalars[FT_S_EVAL_SUM] / l->scalars[FT_S_EVAL_COUNT];
     if (isnan(l->r->first_eval))
         l->r->first_eval = loss;
@@ -159,7 +120,7 @@ static int evaluate(struct loop *l)
     return FT_OK;
 }
 
-static void begin_epoch(struct loop *l)
+static void begin_epoch(struct ft_loop *l)
 {
     struct ft_job *j = l->j;
     int64_t g = j->config->gradient_accumulation_steps;
@@ -171,7 +132,7 @@ static void begin_epoch(struct loop *l)
 
 /* The documents of the next optimizer step: a window of micro-batches. Their loss is one mean over
  * the whole window, so that passes may reach across micro-batches. */
-static void begin_window(struct loop *l)
+static void begin_window(struct ft_loop *l)
 {
     const struct ft_job *j = l->j;
     if (l->batch == j->epoch.n_batches) {
@@ -184,7 +145,7 @@ static void begin_window(struct loop *l)
     const int64_t first = j->epoch.batches[l->batch].first;
     for (; l->batch < end; l->batch++)
         n += j->epoch.batches[l->batch].count;
-    l->window = (struct work){FT_PASS, &j->train, j->epoch.order + first, n, 0};
+    l->window = (struct ft_work){FT_PASS, &j->train, j->epoch.order + first, n, 0};
     l->tokens = 0;
 }
 
@@ -195,7 +156,7 @@ static size_t peak_resident(void)
     return (size_t)u.ru_maxrss * 1024;
 }
 
-static void report_step(struct loop *l, const struct ft_step *s)
+static void report_step(struct ft_loop *l, const struct ft_step *s)
 {
     const struct ft_job *j = l->j;
     double now = ft_now(), spent = now - l->last;
@@ -222,7 +183,7 @@ static void report_step(struct loop *l, const struct ft_step *s)
     l->since = 0;
 }
 
-static int diverged(const struct loop *l)
+static int diverged(const struct ft_loop *l)
 {
     ft_fail(FT_EDIVERGED, "step %lld: loss or gradient is not finite (%d in a row)",
             (long long)l->step, (int)l->scalars[FT_S_MOST_IN_ROW]);
@@ -235,7 +196,7 @@ static int diverged(const struct loop *l)
 }
 
 /* The first and the last tenth of the losses; at most as many as there is room for. */
-static void note_loss(struct loop *l)
+static void note_loss(struct ft_loop *l)
 {
     const int64_t tenth = l->j->length.steps / 10, most = sizeof l->last_losses / sizeof(double);
     const int64_t n = tenth < 1 ? 1 : tenth > most ? most : tenth;
@@ -272,7 +233,7 @@ static void say_doubts(const struct ft_train_result *r)
 }
 
 /* A loss that stays high ends the run; what it has learned is written. */
-static void watch(struct loop *l)
+static void watch(struct ft_loop *l)
 {
     const struct ft_config *c = l->j->config;
     const int64_t patience = c->loss_watchdog_patience > 0 ? c->loss_watchdog_patience : 3;
@@ -288,10 +249,10 @@ static void watch(struct loop *l)
 }
 
 /* What the device counted; waits for it. */
-static int look_at_step(struct loop *l, const struct ft_step *s)
+static int look_at_step(struct ft_loop *l, const struct ft_step *s)
 {
     struct ft_train_result *r = l->r;
-    FT_TRY(read_scalars(l));
+    FT_TRY(ft_loop_read_scalars(l));
     r->skipped = (int64_t)l->scalars[FT_S_SKIPPED];
     r->last_loss = l->scalars[FT_S_LOSS];
     if (isnan(r->first_loss))
@@ -305,7 +266,7 @@ static int look_at_step(struct loop *l, const struct ft_step *s)
     return FT_OK;
 }
 
-static bool evaluation_due(const struct loop *l)
+static bool evaluation_due(const struct ft_loop *l)
 {
     const struct ft_run_length *n = &l->j->length;
     if (n->eval_every < 0)
@@ -317,7 +278,7 @@ static bool evaluation_due(const struct loop *l)
 
 /* One optimizer step: a window of micro-batches and the update. Before the device is waited for,
  * the next window's first batch is made. */
-static int train_step(struct loop *l)
+static int train_step(struct ft_loop *l)
 {
     struct ft_job *j = l->j;
     FT_TRY(run_work(l, &l->window));
@@ -345,138 +306,10 @@ static int train_step(struct loop *l)
     return s.evaluate ? evaluate(l) : FT_OK;
 }
 
-/* --- checkpoints --- */
-
-/* Everything that decides the rest of the run, beside parameters and moments. */
-enum { COUNTERS = 27 };
-static int list_counters(struct loop *l, struct ft_counter out[COUNTERS])
-{
-    struct ft_train_result *r = l->r;
-    const struct ft_counter all[] = {
-        {"step", &l->step, NULL, 0},
-        {"epoch", &l->epoch, NULL, 0},
-        {"epoch_step", &l->epoch_step, NULL, 0},
-        {"unevaluated", &l->unevaluated, NULL, 0},
-        {"log_bytes", &l->log_bytes, NULL, 0},
-        {"seconds", NULL, &r->seconds, 0},
-        {"tokens", &r->tokens, NULL, 0},
-        {"trained_tokens", &r->trained_tokens, NULL, 0},
-        {"tokens_since_report", &l->since, NULL, 0},
-        {"first_loss", NULL, &r->first_loss, 0},
-        {"last_loss", NULL, &r->last_loss, 0},
-        {"losses", &l->losses, NULL, 0},
-        {"early_sum", NULL, &l->early_sum, 0},
-        {"early_loss", NULL, &r->early_loss, 0},
-        {"late_loss", NULL, &r->late_loss, 0},
-        {"last_losses", NULL, l->last_losses, sizeof l->last_losses / sizeof(double)},
-        {"zero_gradients", &r->zero_gradients, NULL, 0},
-        {"skipped", &r->skipped, NULL, 0},
-        {"steps_above_watchdog", &l->above, NULL, 0},
-        {"first_eval", NULL, &r->first_eval, 0},
-        {"last_eval", NULL, &r->last_eval, 0},
-        {"best_eval", NULL, &r->best_eval, 0},
-        {"best_step", &r->best_step, NULL, 0},
-        {"evaluations_not_better", &l->not_better, NULL, 0},
-        {"longest_step", NULL, &l->longest_step, 0},
-        {"save_took", NULL, &l->save_took, 0},
-        {"scalars", NULL, l->scalars, FT_SCALARS},
-    };
-    _Static_assert(sizeof all / sizeof *all == COUNTERS, "COUNTERS");
-    memcpy(out, all, sizeof all);
-    return COUNTERS;
-}
-
-static int64_t checkpoints_kept(const struct ft_config *c)
-{
-    const bool asked =
-        !isnan(c->save_steps) || c->saves_per_epoch > 0 || c->save_strategy != FT_SAVE_UNSET;
-    return c->save_total_limit > 0 ? c->save_total_limit : asked ? 4 : 2;
-}
-
-static int save(struct loop *l)
-{
-    struct ft_counter counters[COUNTERS];
-    const double began = ft_now();
-    FT_TRY(read_scalars(l));
-    l->r->seconds = l->before + began - l->began;
-    l->log_bytes = ft_output_log_bytes(&l->out);
-    struct ft_checkpoint c = {.step = l->step,
-                              .keep = checkpoints_kept(l->j->config),
-                              .best = l->j->config->load_best_model_at_end ? l->r->best_step : -1,
-                              .counters = counters,
-                              .n_counters = list_counters(l, counters)};
-    ft_output_release(&l->out);
-    int rc = ft_identity(&c.identity, l->j, l->hashes, false);
-    if (!rc)
-        rc = ft_checkpoint_write(&l->out, l->j, &c);
-    json_decref(c.identity);
-    FT_TRY(rc);
-    if (ft_output_reserve(&l->out, l->j)) {
-        ft_notice((struct ft_where){.file = l->out.folder},
-                  "after the checkpoint of step %lld there is no room for another one",
-                  (long long)l->step);
-        ft_status_clear_errors();
-    }
-    l->saved = ft_now();
-    l->save_took = l->saved - began;
-    l->saved_step = l->step;
-    l->last += l->save_took;
-    return FT_OK;
-}
-
-static bool save_due(const struct loop *l, bool epoch_ended)
-{
-    enum { EACH = 600 }; /* seconds */
-    const struct ft_config *c = l->j->config;
-    const struct ft_run_length *n = &l->j->length;
-    const bool keeps_best = c->load_best_model_at_end || c->save_strategy == FT_SAVE_BEST;
-    if ((c->save_first_step && l->step == 1) || (keeps_best && l->better))
-        return true;
-    if (n->save_every)
-        return n->save_every > 0 && l->step % n->save_every == 0;
-    return epoch_ended || l->step == n->steps ||
-           (c->save_strategy == FT_SAVE_UNSET && ft_now() - l->saved > EACH);
-}
-
-static int restore(struct loop *l)
-{
-    struct ft_counter counters[COUNTERS];
-    struct ft_checkpoint c = {.counters = counters, .n_counters = list_counters(l, counters)};
-    FT_TRY(ft_checkpoint_restore(&c, l->j, l->out.resume, l->out.manifest));
-    FT_TRY(ft_graph_write(l->j->graph, l->j->batch.scalars, l->scalars));
-    if (l->step < 1 || l->epoch < 0 || l->epoch > UINT32_MAX || l->epoch_step < 0)
-        return ft_fail_at((struct ft_where){.file = l->out.resume}, FT_EDATA,
-                          "the manifest's step %lld of epoch %lld cannot be",
-                          (long long)l->epoch_step, (long long)l->epoch);
-    l->before = l->r->seconds;
-    l->resumed = l->r->resumed = l->saved_step = l->step;
-    l->r->stopped = false;
-    ft_identity_say_machine(l->j, json_object_get(l->out.manifest, "identity"));
-    return FT_OK;
-}
-
-/* The adapter of the best evaluation in place of the last step's. */
-static int take_best(struct loop *l)
-{
-    const int64_t best = l->r->best_step;
-    json_t *manifest = NULL;
-    if (!l->j->config->load_best_model_at_end || best < 0 || best == l->step)
-        return FT_OK;
-    char *path = ft_format("%s/checkpoint-%lld", l->out.folder, (long long)best);
-    struct ft_checkpoint none = {0};
-    int rc = path ? ft_checkpoint_open(&manifest, path) : FT_ERESOURCE;
-    if (!rc)
-        rc = ft_checkpoint_restore(&none, l->j, path, manifest);
-    l->r->best_written = !rc;
-    json_decref(manifest);
-    ft_free(path);
-    return rc;
-}
-
 /* --- the run --- */
 
 /* Where a checkpoint was made: in its epoch, at the window that follows. */
-static void go_on(struct loop *l)
+static void go_on(struct ft_loop *l)
 {
     const int64_t done = l->epoch_step, g = l->j->config->gradient_accumulation_steps;
     begin_epoch(l);
@@ -485,7 +318,7 @@ static void go_on(struct loop *l)
         l->epoch_step * g < l->j->epoch.n_batches ? l->epoch_step * g : l->j->epoch.n_batches;
 }
 
-static int begin_run(struct loop *l)
+static int begin_run(struct ft_loop *l)
 {
     if (l->resumed)
         go_on(l);
@@ -499,7 +332,7 @@ static int begin_run(struct loop *l)
 }
 
 /* A step, and the checkpoint behind it. */
-static int advance(struct loop *l)
+static int advance(struct ft_loop *l)
 {
     const int64_t epoch = l->epoch;
     const double began = ft_now();
@@ -511,10 +344,10 @@ static int advance(struct loop *l)
     FT_TRY(rc);
     const double took = ft_now() - began;
     l->longest_step = took > l->longest_step ? took : l->longest_step;
-    return save_due(l, l->epoch != epoch) ? save(l) : FT_OK;
+    return ft_loop_save_due(l, l->epoch != epoch) ? ft_loop_save(l) : FT_OK;
 }
 
-static int run_steps(struct loop *l)
+static int run_steps(struct ft_loop *l)
 {
     const int64_t steps = l->j->length.steps;
     FT_TRY(begin_run(l));
@@ -522,8 +355,8 @@ static int run_steps(struct loop *l)
         FT_TRY(advance(l));
     l->r->interrupted = !l->r->stopped && (l->step < steps || l->unevaluated);
     if (l->r->interrupted && l->step > 0 && (l->saved_step != l->step || l->unevaluated))
-        FT_TRY(save(l));
-    return l->r->interrupted ? FT_OK : take_best(l);
+        FT_TRY(ft_loop_save(l));
+    return l->r->interrupted ? FT_OK : ft_loop_take_best(l);
 }
 
 static void show_loading(void *ctx, uint64_t done, uint64_t total)
@@ -532,14 +365,14 @@ static void show_loading(void *ctx, uint64_t done, uint64_t total)
                                            .fraction = (double)done / (double)total});
 }
 
-static int place_and_load(struct loop *l)
+static int place_and_load(struct ft_loop *l)
 {
     struct ft_job *j = l->j;
     FT_TRY(ft_job_check_memory(j));
     return ft_job_place(j, show_loading, l->track);
 }
 
-static void finish(struct loop *l)
+static void finish(struct ft_loop *l)
 {
     struct ft_train_result *r = l->r;
     const double here = ft_now() - l->began;
@@ -558,7 +391,7 @@ static void finish(struct loop *l)
 }
 
 /* From the weights to the first step. */
-static int start(struct loop *l)
+static int start(struct ft_loop *l)
 {
     struct ft_job *j = l->j;
     FT_TRY(ft_track_open(&l->track, l->o->console, NULL));
@@ -566,7 +399,7 @@ static int start(struct loop *l)
     ft_track_close(l->track);
     l->track = NULL;
     if (l->out.resume)
-        FT_TRY(restore(l));
+        FT_TRY(ft_loop_restore(l));
     FT_TRY(ft_output_begin(&l->out, j));
     FT_TRY(ft_hashes_start(&l->hashes, j));
     FT_TRY(ft_output_run_json(&l->out, j, "running", NULL, l->hashes));
@@ -580,7 +413,7 @@ static int start(struct loop *l)
 }
 
 /* What it leaves: of an interrupted run the adapter as it stands. */
-static int write_all(struct loop *l)
+static int write_all(struct ft_loop *l)
 {
     const bool trained = l->step > 0;
     if (trained)
@@ -591,7 +424,7 @@ static int write_all(struct loop *l)
 
 int ft_train(struct ft_job *j, const struct ft_train_options *o, struct ft_train_result *r)
 {
-    struct loop l = {.j = j, .o = o, .r = r};
+    struct ft_loop l = {.j = j, .o = o, .r = r};
     *r = (struct ft_train_result){.first_loss = NAN,
                                   .last_loss = NAN,
                                   .early_loss = NAN,
