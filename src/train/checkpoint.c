@@ -161,9 +161,13 @@ static int read_state(struct ft_job *j, const char *folder)
     int rc = path ? ft_st_open(&f, path) : FT_ERESOURCE;
     for (int i = 0; i < n && !rc; i++)
         rc = read_part(j, f, part_names[i], parts[i]);
+    if (!rc)
+        rc = ft_graph_run(j->graph, FT_START, j->pool, &(struct ft_run){0}, NULL);
+    if (!rc) /* again: the start of a method (DoRA's) sets parameters of its own */
+        rc = read_part(j, f, part_names[0], parts[0]);
     ft_st_close(f);
     ft_free(path);
-    return rc ? rc : ft_graph_run(j->graph, FT_START, j->pool, &(struct ft_run){0}, NULL);
+    return rc;
 }
 
 /* --- what the files are --- */

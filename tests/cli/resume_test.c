@@ -288,3 +288,39 @@ CASE(a_log_that_is_not_what_the_checkpoint_says)
     EXPECT(0, "adapter in", "echo '{\"step\": 99}' >> @D/log/metrics.jsonl; " OUT("log") "2>&1");
     EXPECT(0, "", SAME("whole", "log"));
 }
+
+/* What methods and optimizers keep: a run that was killed behind its first checkpoint. */
+CASE(every_state_is_kept)
+{
+    static const char *const kinds[] = {
+        "adapter=lora optimizer=sgd momentum=0.9",
+        "adapter=lora optimizer=lion",
+        "adapter=lora optimizer=adafactor",
+        "adapter=lora optimizer=muon",
+        "adapter=lora peft_use_dora=true lora_dropout=0.1",
+        "adapter=lora loraplus_lr_ratio=8 bias=all",
+        "adapter=lora lora_modules_to_save=[embed_tokens,lm_head]",
+        "adapter=lora peft_trainable_token_indices=[3,7] neftune_noise_alpha=5",
+        "adapter=vera",
+        "adapter=ia3",
+        "adapter=full",
+        "adapter=qlora load_in_4bit=true",
+    };
+    fresh_folder();
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+#define SHORT                                                                                      \
+    "@FT train @D/ok.yaml max_steps=6 save_steps=2 save_total_limit=9 learning_rate=1e-3 "         \
+    "threads=2 device=cpu %s output_dir=@D/"
+        CHECK_INT(shell("rm -rf @D/one @D/two; " SHORT "one 2>&1", kinds[i]), 0);
+        CHECK_INT(shell("cp -r @D/one @D/two; cd @D/two; rm -r checkpoint-4 checkpoint-6 "
+                        "*.safetensors; sed -i 's/\"finished\"/\"running\"/' run.json"),
+                  0);
+        EXPECT(0, "step 3/6", SHORT "two 2>&1", kinds[i]);
+#undef SHORT
+        EXPECT(
+            0, "",
+            "cmp @D/one/checkpoint-6/ft_state.safetensors "
+            "@D/two/checkpoint-6/ft_state.safetensors && cd @D/one && for f in *.safetensors; do "
+            "cmp $f ../two/$f || exit 1; done");
+    }
+}
