@@ -84,6 +84,7 @@ static volatile sig_atomic_t asked, stepping;
 
 static void note_steps(void)
 {
+    ft_print_notices();
     stepping = 1;
 }
 

@@ -108,6 +108,8 @@ int ft_loop_restore(struct ft_loop *l)
     l->before = l->r->seconds;
     l->resumed = l->r->resumed = l->saved_step = l->step;
     l->r->stopped = false;
+    ft_notice((struct ft_where){.file = l->out.resume}, "the run goes on from step %lld of %lld",
+              (long long)l->step, (long long)l->j->length.steps);
     ft_identity_say_machine(l->j, json_object_get(l->out.manifest, "identity"));
     return FT_OK;
 }

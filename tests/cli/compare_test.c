@@ -23,7 +23,7 @@ CASE(the_same_run_has_every_bit)
     CHECK_TEXT(shell_output, "");
 }
 
-CASE(f6_what_differs_is_named)
+CASE(f46_what_differs_is_named)
 {
     two_runs();
     shell("sed -i '/\"step\": 5,/s/\"loss\": ./\"loss\": 1/' @D/b/metrics.jsonl");
