@@ -289,6 +289,21 @@ CASE(a_log_that_is_not_what_the_checkpoint_says)
     EXPECT(0, "", SAME("whole", "log"));
 }
 
+CASE(a_result_that_cannot_be_written_is_written_elsewhere)
+{
+    begin();
+    shell("mkdir @D/elsewhere");
+    EXPECT(4, "the result is safe: it was written to '",
+           "TMPDIR=@D/elsewhere " OUT(
+               "lost") "save_steps=null save_strategy=no > @D/said 2>&1 & "
+                       "pid=$!; " WHEN_RUNNING(
+                           "lost", "60,") "mv @D/lost "
+                                          "@D/gone; touch @D/lost; wait $pid; rc=$?; cat "
+                                          "@D/said; exit $rc");
+    EXPECT(0, "",
+           "cmp @D/whole/adapter_model.safetensors @D/elsewhere/*/adapter_model.safetensors");
+}
+
 /* What methods and optimizers keep: a run that was killed behind its first checkpoint. */
 CASE(every_state_is_kept)
 {
