@@ -1,7 +1,7 @@
 /* Damaged input for the parsers of what strangers write: tokenizer files, chat templates, records
- * of data files, quantised weights, GGUF files. As a test a second of each; FT_FUZZ_SECONDS=600
- * FT_FUZZ=template test_fuzz_fuzz for long. The input of the moment is in FT_FUZZ_FILE (default
- * /tmp/ft-fuzz-PID) if it crashes. */
+ * of data files, quantised weights, GGUF files, checkpoints' manifests, logs. As a test a second of
+ * each; FT_FUZZ_SECONDS=600 FT_FUZZ=template test_fuzz_fuzz for long. The input of the moment is in
+ * FT_FUZZ_FILE (default /tmp/ft-fuzz-PID) if it crashes. */
 #include "core/clock.h"
 #include "core/file.h"
 #include "core/json.h"
@@ -14,6 +14,8 @@
 #include "jinja/template.h"
 #include "text/gguf.h"
 #include "text/tokenizer.h"
+#include "train/compare.h"
+#include "train/internal.h"
 
 #include <dirent.h>
 #include <stdlib.h>
@@ -294,6 +296,33 @@ static void try_gguf(const struct bytes *b)
     ft_gguf_close(&g);
 }
 
+static void try_manifest(const struct bytes *b)
+{
+    char folder[300], command[2048];
+    json_t *manifest;
+    remember(b);
+    snprintf(folder, sizeof folder, "%s.d", input_file);
+    snprintf(command, sizeof command,
+             "mkdir -p %s && printf abc > %s/x && ln -sf %s %s/manifest.json", folder, folder,
+             input_file, folder);
+    if (!ft_is_folder(folder))
+        CHECK_INT(system(command), 0);
+    if (ft_checkpoint_open(&manifest, folder) == FT_OK)
+        json_decref(manifest);
+}
+
+static void try_log(const struct bytes *b)
+{
+    struct ft_run_record r;
+    struct ft_comparison rows[FT_COMPARISONS];
+    const struct ft_compare_options o = {.tolerance = 1, .speed = 1, .memory = 1};
+    const char *machine;
+    remember(b);
+    if (ft_run_record_open(&r, input_file) == FT_OK)
+        ft_compare(rows, &machine, &r, &r, &o);
+    ft_run_record_close(&r);
+}
+
 /* --- the seeds --- */
 
 struct seeds {
@@ -384,6 +413,25 @@ static void add_gguf(struct seeds *s)
         snprintf(path, sizeof path, FT_ROOT "/tests/golden/%s/model.gguf", cases[i]);
         add_file(s, path);
     }
+}
+
+static void add_manifests(struct seeds *s)
+{
+    static const char text[] =
+        "{\"format\": 1, \"ft_version\": \"0.1.0\", \"step\": 7, \"progress\": {\"step\": 7, "
+        "\"first_eval\": \"nan\", \"scalars\": [0.5, 1e-4, 3]}, \"identity\": {\"config\": "
+        "{\"seed\": 42}, \"sha256\": {}}, \"files\": {\"x\": {\"bytes\": 3, \"crc32\": "
+        "891568578}}}";
+    add_seed(s, text, sizeof text - 1);
+}
+
+static void add_logs(struct seeds *s)
+{
+    static const char text[] =
+        "{\"step\": 0, \"eval_loss\": 4.5}\n{\"step\": 1, \"epoch\": 0.5, \"loss\": 4.25, "
+        "\"grad_norm\": 1.5, \"trained_tokens\": 12}\n{\"step\": 2, \"loss\": null, "
+        "\"grad_norm\": null, \"trained_tokens\": 9, \"skipped\": true}\n";
+    add_seed(s, text, sizeof text - 1);
 }
 
 /* --- the cases --- */
@@ -479,4 +527,14 @@ CASE(damaged_quantised_weights)
 CASE(damaged_gguf_files)
 {
     fuzz("gguf", add_gguf, try_gguf, false);
+}
+
+CASE(damaged_manifests)
+{
+    fuzz("manifest", add_manifests, try_manifest, true);
+}
+
+CASE(damaged_logs)
+{
+    fuzz("log", add_logs, try_log, false);
 }
