@@ -20,19 +20,6 @@
 
 static const char prefix[] = "ft-scratch-";
 
-/* Twice, since opendir may be short of memory. */
-static void remove_folder(const char *path)
-{
-    DIR *d = opendir(path);
-    d = d ? d : opendir(path);
-    for (const struct dirent *e; d && (e = readdir(d));)
-        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
-            unlinkat(dirfd(d), e->d_name, 0);
-    if (d)
-        closedir(d);
-    rmdir(path);
-}
-
 /* A folder is locked as long as its process lives. */
 static int lock(const char *path)
 {
@@ -52,7 +39,7 @@ static void sweep(const char *base)
         const int fd = path ? lock(path) : -1;
         struct stat is;
         if (fd >= 0 && fstat(fd, &is) == 0 && time(NULL) - is.st_mtime > 5) /* else it may be new */
-            remove_folder(path);
+            ft_remove_folder(path);
         if (fd >= 0)
             close(fd);
         ft_free(path);
@@ -82,7 +69,7 @@ static void *end_with_signal(void *ctx)
     int sig;
     if (sigwait(&set, &sig) || sig == WAKE)
         return NULL;
-    remove_folder(s->path);
+    ft_remove_folder(s->path);
     signal(sig, SIG_DFL);
     kill(getpid(), sig);
     pthread_sigmask(SIG_UNBLOCK, &set, NULL);
@@ -116,7 +103,7 @@ void ft_scratch_close(struct ft_scratch *s)
     const sigset_t set = ending();
     if (!s->path[0])
         return;
-    remove_folder(s->path);
+    ft_remove_folder(s->path);
     if (s->waits) {
         pthread_kill(s->waiter, WAKE);
         pthread_join(s->waiter, NULL);

@@ -322,6 +322,7 @@ void ft_spool_close(struct ft_spool *s)
 void ft_remove_folder(const char *path)
 {
     DIR *d = opendir(path);
+    d = d ? d : opendir(path); /* which may have been short of memory */
     for (const struct dirent *e; d && (e = readdir(d));)
         if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
             unlinkat(dirfd(d), e->d_name, 0);
