@@ -47,8 +47,8 @@ static const uint8_t nf4_order[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 
 static const uint8_t fp4_order[16] = {11, 10, 13, 12, 15, 14, 9, 0, 8, 1, 6, 7, 4, 5, 2, 3};
 
 /* Compiled for AVX2 too, and taken where the processor has it. The bits are the same: FMA is not in
- * it. */
-#ifdef FT_HAVE_X86
+ * it. (ThreadSanitizer cannot run what chooses.) */
+#if defined(FT_HAVE_X86) && !defined(__SANITIZE_THREAD__)
 #define ON_AVX2 __attribute__((target_clones("avx2", "default")))
 #else
 #define ON_AVX2
