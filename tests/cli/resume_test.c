@@ -105,7 +105,7 @@ CASE(f39_signals_save_and_ask_to_be_requeued)
         shell("rm -rf @D/asked");
         EXPECT(75, "interrupted after step",
                "env --default-signal=INT " OUT("asked") "> @D/said 2>&1 & pid=$!; " WHEN_RUNNING(
-                   "asked", "50,") "kill -%s $pid; wait $pid; rc=$?; cat @D/said; exit $rc",
+                   "asked", "1,") "kill -%s $pid; wait $pid; rc=$?; cat @D/said; exit $rc",
                signals[i]);
         CHECK_INT(shell("test -s @D/asked/adapter_model.safetensors && grep -q "
                         "'\"status\": \"interrupted\"' @D/asked/run.json"),
@@ -138,7 +138,7 @@ CASE(f35_f36_a_damaged_checkpoint_is_reported_and_the_one_before_used)
     begin();
     EXPECT(75, "",
            OUT("hurt") "> /dev/null 2>&1 & pid=$!; " WHEN_RUNNING(
-               "hurt", "150,") "kill -TERM $pid; wait $pid");
+               "hurt", "30,") "kill -TERM $pid; wait $pid");
     shell("cd @D/hurt; n=$(ls -d checkpoint-* | sort -V | tail -1); printf x | dd of=$n/ft_state."
           "safetensors bs=1 seek=4000 conv=notrunc 2>/dev/null; mkdir checkpoint-999.tmp.1; touch "
           "checkpoint-999.tmp.1/x");
@@ -169,7 +169,7 @@ CASE(f37_another_run_is_refused_with_the_difference)
     begin();
     EXPECT(75, "",
            OUT("mine") "> /dev/null 2>&1 & pid=$!; " WHEN_RUNNING(
-               "mine", "60,") "kill -TERM $pid; wait $pid");
+               "mine", "1,") "kill -TERM $pid; wait $pid");
     EXPECT(2, "'learning_rate' was 0.001 and is 0.002", OUT("mine") "learning_rate=2e-3 2>&1");
     EXPECT(2, "'lora_dropout' was 0.1 and is 0.0", OUT("mine") "lora_dropout=0 2>&1");
     EXPECT(2, "the datasets' files are others now",
@@ -249,7 +249,7 @@ CASE(the_end_of_a_slurm_job_is_an_interruption)
 {
     begin();
     EXPECT(75, "interrupted after step",
-           "SLURM_JOB_END_TIME=$(($(date +%%s) + 23)) " OUT("slurm") "max_steps=10000000 2>&1");
+           "SLURM_JOB_END_TIME=$(($(date +%%s) + 26)) " OUT("slurm") "max_steps=10000000 2>&1");
     EXPECT(75, "interrupted before the first step",
            "SLURM_JOB_END_TIME=$(date +%%s) " OUT("late") "2>&1");
     CHECK_INT(shell("ls @D/late | tr '\\n' ' '"), 0);
@@ -282,7 +282,7 @@ CASE(a_log_that_is_not_what_the_checkpoint_says)
     begin();
     EXPECT(75, "",
            OUT("log") "> /dev/null 2>&1 & pid=$!; " WHEN_RUNNING(
-               "log", "60,") "kill -TERM $pid; wait $pid");
+               "log", "1,") "kill -TERM $pid; wait $pid");
     EXPECT(0, "lines are missing in it",
            "cp -r @D/log @D/short; truncate -s 100 @D/short/metrics.jsonl; " OUT("short") "2>&1");
     EXPECT(0, "adapter in", "echo '{\"step\": 99}' >> @D/log/metrics.jsonl; " OUT("log") "2>&1");
@@ -297,9 +297,9 @@ CASE(a_result_that_cannot_be_written_is_written_elsewhere)
            "TMPDIR=@D/elsewhere " OUT(
                "lost") "save_steps=null save_strategy=no > @D/said 2>&1 & "
                        "pid=$!; " WHEN_RUNNING(
-                           "lost", "60,") "mv @D/lost "
-                                          "@D/gone; touch @D/lost; wait $pid; rc=$?; cat "
-                                          "@D/said; exit $rc");
+                           "lost", "1,") "mv @D/lost "
+                                         "@D/gone; touch @D/lost; wait $pid; rc=$?; cat "
+                                         "@D/said; exit $rc");
     EXPECT(0, "",
            "cmp @D/whole/adapter_model.safetensors @D/elsewhere/*/adapter_model.safetensors");
 }
