@@ -278,6 +278,15 @@ static int64_t next_below(const char *folder, int64_t below)
     return most;
 }
 
+/* Not one that another program has made in the same folder. */
+static bool is_own(const char *folder, int64_t step)
+{
+    char *path = path_of(folder, step, "/" MANIFEST);
+    const bool own = path && ft_file_exists(path);
+    ft_free(path);
+    return own;
+}
+
 /* Out of sight first: half of a checkpoint is never seen under its name. */
 static int remove_one(const char *folder, int64_t step)
 {
@@ -309,7 +318,8 @@ void ft_checkpoint_sweep(const char *folder)
 int ft_checkpoint_remove_all(const char *folder)
 {
     for (int64_t n = INT64_MAX; (n = next_below(folder, n)) >= 0;)
-        FT_TRY(remove_one(folder, n));
+        if (is_own(folder, n))
+            FT_TRY(remove_one(folder, n));
     return FT_OK;
 }
 
@@ -317,7 +327,7 @@ static int prune(const char *folder, int64_t keep, int64_t best)
 {
     int64_t n = INT64_MAX;
     while ((n = next_below(folder, n)) >= 0)
-        if (n != best && --keep < 0)
+        if (n != best && is_own(folder, n) && --keep < 0)
             FT_TRY(remove_one(folder, n));
     return FT_OK;
 }

@@ -221,6 +221,12 @@ CASE(which_checkpoints_are_kept)
     EXPECT(0, "checkpoint-1 checkpoint-392 ",
            OUT("two") "save_first_step=true save_total_limit=1 max_steps=393 --quiet 2>&1; mkdir "
                       "@D/two/checkpoint-1; ls @D/two | grep checkpoint | sort -V | tr '\\n' ' '");
+    /* another program's are left alone */
+    EXPECT(0, "weights",
+           OUT("two") "save_total_limit=1 overwrite_output_dir=true seed=5 --quiet 2>&1; mkdir "
+                      "@D/two/checkpoint-3; echo weights > @D/two/checkpoint-3/x; " OUT(
+                          "two") "save_total_limit=1 overwrite_output_dir=true --quiet 2>&1; cat "
+                                 "@D/two/checkpoint-3/x");
     CHECK_INT(shell(OUT("none") "save_steps=null save_strategy=no max_steps=5 --quiet 2>&1 && ls "
                                 "@D/none | grep checkpoint"),
               1);
@@ -249,7 +255,8 @@ CASE(the_end_of_a_slurm_job_is_an_interruption)
 {
     begin();
     EXPECT(75, "interrupted after step",
-           "SLURM_JOB_END_TIME=$(($(date +%%s) + 26)) " OUT("slurm") "max_steps=10000000 2>&1");
+           "SLURM_JOB_END_TIME=$(($(date +%%s) + 26)) " OUT(
+               "slurm") "max_steps=10000000 logging_steps=1000 2>&1");
     EXPECT(75, "interrupted before the first step",
            "SLURM_JOB_END_TIME=$(date +%%s) " OUT("late") "2>&1");
     CHECK_INT(shell("ls @D/late | tr '\\n' ' '"), 0);
