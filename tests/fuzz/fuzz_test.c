@@ -1,6 +1,7 @@
 /* Damaged input for the parsers of what strangers write: tokenizer files, chat templates, records
- * of data files, quantised weights, GGUF files, checkpoints' manifests, logs. As a test a second of
- * each; FT_FUZZ_SECONDS=600 FT_FUZZ=template test_fuzz_fuzz for long. The input of the moment is in
+ * of data files, configs of ft and of models, weights, adapters, tokenized datasets, GGUF files,
+ * checkpoints' manifests, logs. As a test a second of each; FT_FUZZ_SECONDS=600 FT_FUZZ=template
+ * test_fuzz_fuzz for long. The input of the moment is in
  * FT_FUZZ_FILE (default /tmp/ft-fuzz-PID) if it crashes. */
 #include "core/clock.h"
 #include "core/file.h"
@@ -23,6 +24,7 @@
 #include <unistd.h>
 
 static uint64_t state;
+static int seed_at; /* the seed that the input was made from */
 static char input_file[256];
 
 static uint32_t pick(uint32_t n)
@@ -38,14 +40,21 @@ struct bytes {
     size_t n, room;
 };
 
+static void append(struct bytes *b, const char *p, size_t n)
+{
+    if (b->room < b->n + n + 4096) {
+        CHECK_INT(ft_grow(&b->p, b->n + n + 8192, 1), FT_OK);
+        b->room = b->n + n + 8192;
+    }
+    if (n)
+        memcpy(b->p + b->n, p, n);
+    b->n += n;
+}
+
 static void set(struct bytes *b, const char *p, size_t n)
 {
-    if (b->room < n + 4096) {
-        CHECK_INT(ft_grow(&b->p, n + 8192, 1), FT_OK);
-        b->room = n + 8192;
-    }
-    memcpy(b->p, p, n);
-    b->n = n;
+    b->n = 0;
+    append(b, p, n);
 }
 
 static const char *const pieces[] = {
@@ -252,6 +261,126 @@ static void try_model(const char *folder)
     ft_pool_free(pool);
 }
 
+static void in_folder(char *out, size_t room, const char *name)
+{
+    snprintf(out, room, "%s.d/%s", input_file, name);
+}
+
+/* The folder beside the input, with links to files of a golden case; NULL ends. */
+static void link_case(const char *name, const char *const *files)
+{
+    char to[512], from[512];
+    snprintf(to, sizeof to, "%s.d", input_file);
+    CHECK_INT(ft_make_folders(to), FT_OK);
+    for (; *files; files++) {
+        snprintf(from, sizeof from, FT_ROOT "/tests/golden/%s/%s", name, *files);
+        in_folder(to, sizeof to, *files);
+        unlink(to);
+        CHECK_INT(symlink(from, to), 0);
+    }
+}
+
+static void link_input(const char *name)
+{
+    char to[512];
+    in_folder(to, sizeof to, name);
+    unlink(to);
+    CHECK_INT(symlink(input_file, to), 0);
+}
+
+static void try_weights(const struct bytes *b)
+{
+    char folder[300];
+    remember(b);
+    link_case("base", (const char *[]){"config.json", NULL});
+    link_input("model.safetensors");
+    snprintf(folder, sizeof folder, "%s.d", input_file);
+    try_model(folder);
+}
+
+static const char *const families[] = {
+    "base",    "gemma2",     "gemma3",        "gpt2",    "gpt-neox",   "falcon", "phi3",
+    "qwen3",   "rope-yarn",  "rope-longrope", "cohere2", "qwen2-5-vl", "glm4",   "olmo3",
+    "granite", "starcoder2", "mistral3-vl",   "bnb-nf4", "fp8",        "gptq"};
+enum { FAMILIES = sizeof families / sizeof *families };
+
+/* A config.json over the weights it was written for. */
+static void try_model_config(const struct bytes *b)
+{
+    char folder[300];
+    remember(b);
+    link_case(families[seed_at], (const char *[]){"model.safetensors", NULL});
+    link_input("config.json");
+    snprintf(folder, sizeof folder, "%s.d", input_file);
+    try_model(folder);
+}
+
+static void try_config(const struct bytes *b)
+{
+    struct ft_config c;
+    remember(b);
+    if (ft_config_read(&c, input_file, NULL, 0) == FT_OK && pick(8) == 0) {
+        FILE *f = fopen("/dev/null", "w");
+        ft_config_dump(f, &c);
+        fclose(f);
+    }
+    ft_config_fini(&c);
+}
+
+static void try_dataset(const struct bytes *b)
+{
+    struct ft_dataset d = {0};
+    remember(b);
+    if (ft_dataset_read(&d, input_file, 61, &(struct ft_lengths){2, 16, FT_EXCESS_DROP}) == FT_OK &&
+        d.n_docs) {
+        int32_t ids[16];
+        uint8_t mask[16];
+        ft_dataset_tokens(&d, &d.docs[pick((uint32_t)d.n_docs)], ids, mask);
+    }
+    ft_dataset_fini(&d);
+}
+
+static const char *const adapters[] = {"base",          "dora", "loraplus", "patterns",
+                                       "dora-loraplus", "vera", "ia3",      "loha",
+                                       "lokr",          "ends", "tokens"};
+enum { ADAPTERS = sizeof adapters / sizeof *adapters };
+
+/* Goes on from an adapter, as far as it goes, over the model it is of. */
+static void go_on_from(const char *name)
+{
+    char model[512], data[512], adapter[600];
+    struct ft_config c;
+    struct ft_job j = {0};
+    snprintf(model, sizeof model, "base_model=" FT_ROOT "/tests/golden/%s", name);
+    snprintf(data, sizeof data, "datasets.0.path=" FT_ROOT "/tests/golden/%s/data.safetensors",
+             name);
+    snprintf(adapter, sizeof adapter, "lora_model_dir=%s.d", input_file);
+    const char *words[] = {
+        model,          data,         adapter,     "adapter=lora",
+        "num_epochs=1", "device=cpu", "threads=1", "output_dir=/nonexistent/out"};
+    if (ft_config_read(&c, NULL, words, sizeof words / sizeof *words) == FT_OK &&
+        ft_job_open(&j, &c, NULL) == FT_OK)
+        ft_job_place(&j, NULL, NULL);
+    ft_job_close(&j);
+    ft_config_fini(&c);
+}
+
+static void try_adapter_config(const struct bytes *b)
+{
+    remember(b);
+    link_case(adapters[seed_at], (const char *[]){"adapter_model.safetensors", NULL});
+    link_input("adapter_config.json");
+    go_on_from(adapters[seed_at]);
+}
+
+static void try_adapter(const struct bytes *b)
+{
+    remember(b);
+    link_case(adapters[seed_at], (const char *[]){"adapter_config.json", NULL});
+    link_input("adapter_model.safetensors");
+    go_on_from(adapters[seed_at]);
+}
+
 static const char *const quantised[] = {"bnb-nf4", "bnb-fp4", "bnb-int8",   "fp8",
                                         "ct-fp8",  "ct-int4", "gptq-order", "awq"};
 enum { QUANTISED = sizeof quantised / sizeof *quantised };
@@ -260,21 +389,18 @@ enum { QUANTISED = sizeof quantised / sizeof *quantised };
 static void try_quantised(const struct bytes *b)
 {
     static uint32_t last;
-    char folder[300], path[2048];
-    snprintf(folder, sizeof folder, "%s.d", input_file);
+    char folder[300];
     remember(b);
     last = pick(4) ? last : pick(QUANTISED);
-    snprintf(path, sizeof path,
-             "mkdir -p %s && cp " FT_ROOT "/tests/golden/%s/config.json %s && "
-             "ln -sf %s %s/model.safetensors",
-             folder, quantised[last], folder, input_file, folder);
-    CHECK_INT(system(path), 0);
+    link_case(quantised[last], (const char *[]){"config.json", NULL});
+    link_input("model.safetensors");
+    snprintf(folder, sizeof folder, "%s.d", input_file);
     try_model(folder);
 }
 
 static void try_gguf(const struct bytes *b)
 {
-    char folder[300], path[2048];
+    char folder[300], path[512];
     struct ft_gguf g;
     json_t *config = NULL, *tokenizer = NULL, *said = NULL;
     snprintf(folder, sizeof folder, "%s.d", input_file);
@@ -283,9 +409,8 @@ static void try_gguf(const struct bytes *b)
         return;
     ft_gguf_tokenizer(g.metadata, input_file, &tokenizer, &said);
     if (ft_gguf_config(&g, input_file, &config) == FT_OK) {
-        snprintf(path, sizeof path, "mkdir -p %s && ln -sf %s %s/model-00001.gguf", folder,
-                 input_file, folder);
-        CHECK_INT(system(path), 0);
+        link_case(NULL, (const char *[]){NULL});
+        link_input("model-00001.gguf");
         snprintf(path, sizeof path, "%s/config.json", folder);
         CHECK_INT(json_dump_file(config, path, 0), 0);
         try_model(folder);
@@ -345,18 +470,23 @@ static void add_file(struct seeds *s, const char *path)
     ft_free(text);
 }
 
-static void add_tokenizers(struct seeds *s)
+static void add_folder(struct seeds *s, const char *folder, const char *ending)
 {
     struct dirent **list;
-    int n = scandir(FT_ROOT "/tests/text/golden", &list, NULL, alphasort);
+    int n = scandir(folder, &list, NULL, alphasort);
     for (int i = 0; i < n; i++) {
-        char path[512];
-        snprintf(path, sizeof path, FT_ROOT "/tests/text/golden/%s", list[i]->d_name);
-        if (strstr(path, ".tokenizer.json"))
+        char path[768];
+        snprintf(path, sizeof path, "%s/%s", folder, list[i]->d_name);
+        if (strstr(path, ending))
             add_file(s, path);
         free(list[i]);
     }
     free(list);
+}
+
+static void add_tokenizers(struct seeds *s)
+{
+    add_folder(s, FT_ROOT "/tests/text/golden", ".tokenizer.json");
 }
 
 static void add_templates(struct seeds *s)
@@ -403,6 +533,47 @@ static void add_quantised(struct seeds *s)
         snprintf(path, sizeof path, FT_ROOT "/tests/golden/%s/model.safetensors", quantised[i]);
         add_file(s, path);
     }
+}
+
+static void add_cases(struct seeds *s, const char *const *names, int n, const char *file)
+{
+    char path[512];
+    for (int i = 0; i < n; i++) {
+        snprintf(path, sizeof path, FT_ROOT "/tests/golden/%s/%s", names[i], file);
+        add_file(s, path);
+        CHECK_INT(s->n, i + 1);
+    }
+}
+
+static void add_weights(struct seeds *s)
+{
+    add_cases(s, families, 1, "model.safetensors");
+}
+
+static void add_model_configs(struct seeds *s)
+{
+    add_cases(s, families, FAMILIES, "config.json");
+}
+
+static void add_datasets(struct seeds *s)
+{
+    add_cases(s, families, 1, "data.safetensors");
+}
+
+static void add_adapter_configs(struct seeds *s)
+{
+    add_cases(s, adapters, ADAPTERS, "adapter_config.json");
+}
+
+static void add_adapters(struct seeds *s)
+{
+    add_cases(s, adapters, ADAPTERS, "adapter_model.safetensors");
+}
+
+static void add_configs(struct seeds *s)
+{
+    add_folder(s, FT_ROOT "/configs", ".yaml");
+    add_folder(s, FT_ROOT "/tests/config/axolotl", ".yaml");
 }
 
 static void add_gguf(struct seeds *s)
@@ -455,8 +626,37 @@ static void mix(struct bytes *b, const struct bytes *other)
     b->n += n;
 }
 
+/* What a file is, as far as damage goes. */
+enum form { BYTES, JSON, SAFETENSORS };
+
+/* Damage to the tree of a JSON file, or to that in front of a safetensors file. */
+static bool damage_tree(struct bytes *b, const struct bytes *from, enum form form)
+{
+    uint64_t length = 0;
+    const size_t skip = form == SAFETENSORS ? sizeof length : 0;
+    size_t n = from->n;
+    if (skip) {
+        FT_ASSERT(from->n > skip);
+        memcpy(&length, from->p, sizeof length);
+        n = (size_t)length;
+    }
+    json_t *tree = json_loadb(from->p + skip, n, 0, NULL);
+    if (!tree)
+        return false;
+    for (uint32_t k = 1 + pick(3); k > 0; k--)
+        damage_json(tree, 6);
+    char *text = json_dumps(tree, JSON_COMPACT);
+    json_decref(tree);
+    length = text ? strlen(text) : 0;
+    set(b, (const char *)&length, skip);
+    append(b, text, (size_t)length);
+    append(b, from->p + skip + n, from->n - skip - n);
+    free(text);
+    return true;
+}
+
 static void fuzz(const char *target, void (*add)(struct seeds *), void (*run)(const struct bytes *),
-                 bool json)
+                 enum form form)
 {
     static struct seeds s;
     struct bytes b = {NULL, 0, 0};
@@ -473,16 +673,9 @@ static void fuzz(const char *target, void (*add)(struct seeds *), void (*run)(co
     add(&s);
     CHECK(s.n > 0);
     for (; s.n && ft_now() < end; runs++) {
-        const struct bytes *from = &s.v[pick((uint32_t)s.n)];
-        json_t *tree = json && pick(3) ? json_loadb(from->p, from->n, 0, NULL) : NULL;
-        if (tree) {
-            for (uint32_t k = 1 + pick(3); k > 0; k--)
-                damage_json(tree, 6);
-            char *text = json_dumps(tree, JSON_COMPACT);
-            json_decref(tree);
-            set(&b, text ? text : "", text ? strlen(text) : 0);
-            free(text);
-        } else {
+        seed_at = (int)pick((uint32_t)s.n);
+        const struct bytes *from = &s.v[seed_at];
+        if (form == BYTES || pick(3) == 0 || !damage_tree(&b, from, form)) {
             set(&b, from->p, from->n);
             if (pick(2))
                 mix(&b, &s.v[pick((uint32_t)s.n)]);
@@ -506,35 +699,65 @@ static void fuzz(const char *target, void (*add)(struct seeds *), void (*run)(co
 
 CASE(damaged_tokenizer_files)
 {
-    fuzz("tokenizer", add_tokenizers, try_tokenizer, true);
+    fuzz("tokenizer", add_tokenizers, try_tokenizer, JSON);
 }
 
 CASE(damaged_templates)
 {
-    fuzz("template", add_templates, try_template, false);
+    fuzz("template", add_templates, try_template, BYTES);
 }
 
 CASE(damaged_records)
 {
-    fuzz("records", add_records, try_records, false);
+    fuzz("records", add_records, try_records, BYTES);
+}
+
+CASE(damaged_configs)
+{
+    fuzz("config", add_configs, try_config, BYTES);
+}
+
+CASE(damaged_weights)
+{
+    fuzz("weights", add_weights, try_weights, SAFETENSORS);
+}
+
+CASE(damaged_model_configs)
+{
+    fuzz("model-config", add_model_configs, try_model_config, JSON);
+}
+
+CASE(damaged_datasets)
+{
+    fuzz("dataset", add_datasets, try_dataset, SAFETENSORS);
+}
+
+CASE(damaged_adapter_configs)
+{
+    fuzz("adapter-config", add_adapter_configs, try_adapter_config, JSON);
+}
+
+CASE(damaged_adapters)
+{
+    fuzz("adapter", add_adapters, try_adapter, SAFETENSORS);
 }
 
 CASE(damaged_quantised_weights)
 {
-    fuzz("quantised", add_quantised, try_quantised, false);
+    fuzz("quantised", add_quantised, try_quantised, SAFETENSORS);
 }
 
 CASE(damaged_gguf_files)
 {
-    fuzz("gguf", add_gguf, try_gguf, false);
+    fuzz("gguf", add_gguf, try_gguf, BYTES);
 }
 
 CASE(damaged_manifests)
 {
-    fuzz("manifest", add_manifests, try_manifest, true);
+    fuzz("manifest", add_manifests, try_manifest, JSON);
 }
 
 CASE(damaged_logs)
 {
-    fuzz("log", add_logs, try_log, false);
+    fuzz("log", add_logs, try_log, BYTES);
 }
