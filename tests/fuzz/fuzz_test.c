@@ -472,8 +472,9 @@ static void add_file(struct seeds *s, const char *path)
 
 static void add_folder(struct seeds *s, const char *folder, const char *ending)
 {
-    struct dirent **list;
+    struct dirent **list = NULL;
     int n = scandir(folder, &list, NULL, alphasort);
+    CHECK(n > 0);
     for (int i = 0; i < n; i++) {
         char path[768];
         snprintf(path, sizeof path, "%s/%s", folder, list[i]->d_name);
