@@ -56,8 +56,10 @@ int ft_refuse_flags(const struct ft_command *self, int n, char **words);
 /* The config file and overrides among words. */
 int ft_read_config_words(struct ft_config *c, const struct ft_command *self, int n, char **words);
 
-/* Errors, hints and notices so far, to stderr; notices are then forgotten. */
+/* Notices so far, to stderr; they are then forgotten. */
 void ft_print_notices(void);
+/* From now on they are forgotten unseen: another process says the same. */
+void ft_silence_notices(void);
 
 /* Seconds at which the program began. */
 extern double ft_started;

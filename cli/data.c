@@ -49,7 +49,7 @@ static void show_wait(void *ctx, const char *path, const char *builder)
     fprintf(stderr, "waiting for %s, which prepares %s\n", builder, path);
 }
 
-const struct ft_job_hooks ft_data_hooks = {show_progress, show_wait, NULL};
+const struct ft_job_hooks ft_data_hooks = {.progress = show_progress, .wait = show_wait};
 
 /* --- the audit --- */
 
@@ -225,7 +225,7 @@ static int open_run(struct run *r, const struct ft_config *c)
     r->c = c;
     FT_TRY(ft_alloc(&r->sources, most + 1, sizeof *r->sources));
     FT_TRY(ft_alloc(&r->audits, most + 1, sizeof *r->audits));
-    FT_TRY(ft_pool_new(&r->pool, c->threads > 0 ? (int)c->threads : ft_cpu_allowance()));
+    FT_TRY(ft_pool_new(&r->pool, c->threads > 0 ? (int)c->threads : ft_cpu_allowance(1)));
     FT_TRY(ft_base_find(&folder, &cached, NULL, c->base_model, c->revision_of_model, c->folder));
     int rc = ft_texts_open(&r->texts, c, folder, r->pool);
     ft_free(folder);

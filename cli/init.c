@@ -602,7 +602,7 @@ static int measure(struct init *o, const struct ft_config *c, const char *folder
     struct ft_pool *pool = NULL;
     struct ft_audit audit;
     struct lengths l = {.v = NULL};
-    int rc = ft_pool_new(&pool, ft_cpu_allowance());
+    int rc = ft_pool_new(&pool, ft_cpu_allowance(1));
     if (!rc)
         rc = ft_texts_open(&t, c, folder, pool);
     t.progress = ft_data_hooks.progress;

@@ -166,9 +166,17 @@ static int unknown(const char *name)
     return FT_ECONFIG;
 }
 
+static bool silent;
+
+void ft_silence_notices(void)
+{
+    silent = true;
+}
+
 void ft_print_notices(void)
 {
-    fputs(ft_status_notices(), stderr);
+    if (!silent)
+        fputs(ft_status_notices(), stderr);
     ft_status_clear_notices();
 }
 

@@ -13,7 +13,9 @@
 
 static void print_start(FILE *out, const struct ft_job *j)
 {
-    char a[32];
+    char a[32], ranks[64] = "";
+    if (j->world)
+        snprintf(ranks, sizeof ranks, ", as each of %d ranks", ft_world_size(j->world));
     const struct ft_run_length *l = &j->length;
     if (ft_job_trains_model(j))
         fprintf(out, "%s: %.1f M parameters, of which %.1f M are trained\n", j->model_path,
@@ -29,12 +31,13 @@ static void print_start(FILE *out, const struct ft_job *j)
             (long long)j->train.n_docs, (long long)j->train.trained_tokens, (long long)l->steps,
             l->docs_per_step);
     if (j->backend->dev)
-        fprintf(out, "on %s (%s), %s of its memory, %s\n", j->backend->dev->name, j->backend->isa,
+        fprintf(out, "on %s (%s), %s of its memory, %s%s\n", j->backend->dev->name, j->backend->isa,
                 ft_bytes_text(a, (double)ft_job_device_memory(j)),
-                ft_recompute_labels[j->recompute]);
+                ft_recompute_labels[j->recompute], ranks);
     else
-        fprintf(out, "on the CPU (%s), %d threads, %s of memory\n", j->backend->isa,
-                ft_pool_size(j->pool), ft_bytes_text(a, (double)ft_job_memory(j)));
+        fprintf(out, "on the CPU (%s), %d thread%s, %s of memory%s\n", j->backend->isa,
+                ft_pool_size(j->pool), ft_pool_size(j->pool) == 1 ? "" : "s",
+                ft_bytes_text(a, (double)ft_job_memory(j)), ranks);
     fflush(out);
 }
 
@@ -113,6 +116,43 @@ static void listen_to_signals(void)
             sigaction(signals[i], &now, NULL);
 }
 
+/* --- the other ranks --- */
+
+static void lose(int rank, const char *host, int seconds)
+{
+    fprintf(stderr,
+            "error: rank %d on '%s' has not been heard of for %d s: it hangs, has died, or its "
+            "machine is gone; the run ends\nhint: the same command goes on from the last "
+            "checkpoint\n",
+            rank, host, seconds);
+    _exit(FT_ERESOURCE);
+}
+
+/* It has said why. */
+static void follow(int code)
+{
+    _exit(code);
+}
+
+/* The ranks leave together, or with the first that failed, which says why; where all fail alike,
+ * rank 0 does. How a run ended that did not fail, its exit code alone tells. */
+static int leave_world(struct ft_world *w, int rc)
+{
+    const int rank = ft_world_rank(w);
+    const bool failed = rc && rc != FT_EREQUEUE && rc != FT_EREGRESSED;
+    if (!w)
+        return rc;
+    if (failed && rank) {
+        sleep(1);
+        ft_hint("this was rank %d of %d, on '%s'", rank, ft_world_size(w), ft_world_host(w, rank));
+    }
+    if (failed)
+        fputs(ft_status_report(), stderr);
+    ft_status_clear_errors();
+    ft_world_close(w, failed ? rc : FT_OK);
+    return rank && !failed ? FT_OK : rc;
+}
+
 /* --- the command --- */
 
 /* How it ended, where that is not its last step. */
@@ -145,40 +185,62 @@ static int compare_with_baseline(FILE *out, const struct ft_config *c)
     return rc;
 }
 
-int ft_cmd_train(const struct ft_command *self, int n, char **words)
+struct shown {
+    bool quiet, json, profile;
+};
+
+static int train(struct ft_world *w, const struct ft_command *self, int n, char **words,
+                 struct shown show)
 {
-    const bool quiet = ft_take_flag(&n, words, "--quiet"), json = ft_take_flag(&n, words, "--json");
-    const bool profile = ft_take_flag(&n, words, "--profile");
+    struct ft_job_hooks hooks = show.quiet ? (struct ft_job_hooks){0} : ft_data_hooks;
     struct ft_config c;
     struct ft_job j = {0};
     struct ft_train_result r;
-    listen_to_signals();
+    FILE *out = show.quiet ? NULL : stdout;
+    hooks.world = w;
     int rc = ft_read_config_words(&c, self, n, words);
     if (!rc)
-        rc = ft_job_open(&j, &c, &ft_data_hooks);
+        rc = ft_job_open(&j, &c, &hooks);
     ft_print_notices();
-    if (!rc && !quiet)
-        print_start(stdout, &j);
+    if (!rc && out)
+        print_start(out, &j);
     if (!rc)
         rc = ft_train(&j,
-                      &(struct ft_train_options){.console = quiet ? NULL : stdout,
-                                                 .profile = profile,
+                      &(struct ft_train_options){.console = out,
+                                                 .profile = show.profile,
                                                  .started = ft_started,
                                                  .begins = note_steps,
                                                  .stop = &asked},
                       &r);
     const bool ended = !rc && !r.finished && !r.interrupted;
     if (!rc)
-        rc = end_of(quiet ? NULL : stdout, &j, &r);
-    if (ended && !quiet)
-        print_end(stdout, &j, &r);
-    if (ended && c.baseline)
-        rc = compare_with_baseline(quiet ? NULL : stdout, &c);
-    if (ended && profile)
+        rc = end_of(out, &j, &r);
+    if (ended && out)
+        print_end(out, &j, &r);
+    if (ended && c.baseline && ft_world_rank(w) == 0)
+        rc = compare_with_baseline(out, &c);
+    if (ended && show.profile)
         ft_print_profile(stdout, &r.profile);
-    if (json && (rc == FT_OK || rc == FT_EREQUEUE || rc == FT_EREGRESSED))
+    if (show.json && (rc == FT_OK || rc == FT_EREQUEUE || rc == FT_EREGRESSED))
         print_json(stdout, &j, &r);
     ft_job_close(&j);
     ft_config_fini(&c);
     return rc;
+}
+
+int ft_cmd_train(const struct ft_command *self, int n, char **words)
+{
+    struct shown show = {.quiet = ft_take_flag(&n, words, "--quiet"),
+                         .json = ft_take_flag(&n, words, "--json"),
+                         .profile = ft_take_flag(&n, words, "--profile")};
+    struct ft_world *w;
+    listen_to_signals();
+    int rc = ft_world_open(&w, &(struct ft_world_watch){lose, follow});
+    if (ft_world_rank(w) > 0) {
+        ft_silence_notices();
+        show = (struct shown){.quiet = true};
+    }
+    if (!rc)
+        rc = train(w, self, n, words, show);
+    return leave_world(w, rc);
 }

@@ -10,8 +10,9 @@
  * Functions that return int give 0, or -1 with the reason in error(). Errors of queued work surface
  * in the next call that waits. */
 struct ft_device_fns {
-    /* What the device reports: its name, bytes free now and in all. */
-    char name[128];
+    /* What the device reports: its name, which one it is of all in the world ("": not known), bytes
+     * free now and in all. */
+    char name[128], id[64];
     int (*memory)(const struct ft_backend *b, size_t *free_bytes, size_t *total_bytes);
     /* Host memory that copies run from at full speed. */
     int (*host_alloc)(const struct ft_backend *b, void **out, size_t bytes);
@@ -66,7 +67,8 @@ int ft_cpu_backend(const struct ft_backend **out, const char *isa);
 /* The processor's own name, "" if unknown. */
 const char *ft_cpu_model(void);
 
-/* Opens a CUDA device by number (-1: the first one visible), from the shared object ft_cuda beside
+/* Opens a CUDA device by number (-1: the first one visible; the only one visible is every number's),
+ * from the shared object ft_cuda beside
  * the program or in ../lib/ft, or the file that FT_CUDA_LIBRARY names. FT_ERESOURCE with what is
  * missing. Close with ft_backend_close. */
 int ft_cuda_backend(const struct ft_backend **out, int device);

@@ -3,61 +3,40 @@
 #define _GNU_SOURCE
 #include "kernels/backend.h"
 
+#include "core/beside.h"
 #include "core/status.h"
 
 #include <dlfcn.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
 static const char library[] = "libft_cuda.so";
 
-/* The program's folder, with '/' behind; false if it cannot be told. */
-static bool own_folder(char out[PATH_MAX])
-{
-    ssize_t n = readlink("/proc/self/exe", out, PATH_MAX - 1);
-    if (n <= 0)
-        return false;
-    out[n] = 0;
-    char *slash = strrchr(out, '/');
-    if (!slash)
-        return false;
-    slash[1] = 0;
-    return true;
-}
-
-/* The shared object, from the first place that has one. On failure why tells the last reason. */
+/* The shared object. On failure why tells the reason. */
 static void *open_library(char *why, size_t room)
 {
-    static const char *const places[] = {"", "../lib/ft/", "../lib/"};
     const char *given = getenv("FT_CUDA_LIBRARY");
-    char folder[PATH_MAX], path[PATH_MAX + 64];
+    char path[FT_BESIDE_ROOM];
     void *handle = NULL;
     if (given && *given) {
         handle = dlopen(given, RTLD_NOW | RTLD_LOCAL);
         snprintf(why, room, "%s", handle ? "" : dlerror());
         return handle;
     }
-    snprintf(why, room, "this build of ft has no CUDA backend (%s is not beside the program)",
-             library);
-    if (!own_folder(folder))
+    if (!ft_beside(library, path)) {
+        snprintf(why, room, "this build of ft has no CUDA backend (%s is not beside the program)",
+                 library);
         return NULL;
-    /* the libraries that the backend needs take 150 MB: not for machines without a GPU */
-    void *driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
-    for (size_t i = 0; i < sizeof places / sizeof *places && !handle; i++) {
-        snprintf(path, sizeof path, "%s%s%s", folder, places[i], library);
-        if (access(path, F_OK) != 0)
-            continue;
-        if (!driver) {
-            snprintf(why, room, "looking for a GPU failed: this machine has no NVIDIA driver");
-            break;
-        }
-        handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-        if (!handle)
-            snprintf(why, room, "%s", dlerror());
     }
+    /* the libraries that the backend needs take 150 MB: not for machines without a GPU */
+    if (!dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL)) {
+        snprintf(why, room, "looking for a GPU failed: this machine has no NVIDIA driver");
+        return NULL;
+    }
+    handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (!handle)
+        snprintf(why, room, "%s", dlerror());
     return handle;
 }
 

@@ -18,7 +18,7 @@ declare -A may=(
     [track]="core"
     [dist]="core"
     [train]="adapter model data track dist graph kernels io text jinja config core"
-    [cli]="train adapter model data track graph kernels io text jinja config core"
+    [cli]="train adapter model data track dist graph kernels io text jinja config core"
 )
 
 bad=0 seen=0

@@ -220,8 +220,15 @@ static int open_device(struct ft_cuda *c)
         ft_cuda_fail(c, "looking for a GPU", "none is visible (CUDA_VISIBLE_DEVICES?)");
         return -1;
     }
-    if (c->device < 0)
+    if (c->device < 0 || count == 1)
         c->device = 0;
+    if (c->device >= count) {
+        char why[128];
+        snprintf(why, sizeof why, "there are more ranks on this host than the %d GPUs it shows",
+                 count);
+        ft_cuda_fail(c, "opening the GPU", why);
+        return -1;
+    }
     if (check(c, cudaGetDeviceProperties(&p, c->device), "asking for the GPU's properties"))
         return -1;
     if (p.major < 8) {
@@ -232,6 +239,8 @@ static int open_device(struct ft_cuda *c)
         return -1;
     }
     snprintf(c->fns.name, sizeof c->fns.name, "%.100s", p.name);
+    for (int i = 0; i < 16; i++)
+        snprintf(c->fns.id + 2 * i, 3, "%02x", (unsigned char)p.uuid.bytes[i]);
     snprintf(c->isa, sizeof c->isa, "sm_%d%d", p.major, p.minor);
     c->processors = p.multiProcessorCount;
     c->shared_limit = p.sharedMemPerBlockOptin;

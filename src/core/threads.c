@@ -63,12 +63,12 @@ static int read_quota(void)
     return cpus > 0 ? cpus : 1;
 }
 
-int ft_cpu_allowance(void)
+int ft_cpu_allowance(int sharers)
 {
     cpu_set_t set;
     int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set)
                                                         : (int)sysconf(_SC_NPROCESSORS_ONLN);
-    int quota = read_quota();
+    int quota = read_quota() / sharers;
     if (quota < n)
         n = quota;
     const char *slurm = getenv("SLURM_CPUS_PER_TASK");

@@ -10,9 +10,10 @@ struct ft_pool;
 /* Bytes of private scratch each thread of a pool has (see ft_pool_run). */
 #define FT_THREAD_SCRATCH ((size_t)1 << 20)
 
-/* How many threads this process may use: the affinity mask, the cgroup's CPU quota (rounded up) and
- * SLURM_CPUS_PER_TASK, whichever is least. At least 1. */
-int ft_cpu_allowance(void);
+/* How many threads this process may use: the affinity mask, its share of the cgroup's CPU quota
+ * (rounded up) among `sharers` processes, and SLURM_CPUS_PER_TASK, whichever is least. At least 1.
+ */
+int ft_cpu_allowance(int sharers);
 
 /* A pool of n threads, the caller's included; FT_ERESOURCE if threads cannot be had. */
 int ft_pool_new(struct ft_pool **out, int n);

@@ -14,7 +14,7 @@ struct console {
     bool dirty; /* an unfinished live line stands there */
 };
 
-int ft_console_open(void **state, const struct ft_sink_options *o)
+int ft_console_open(void **state, const struct ft_track_options *o)
 {
     struct console *c;
     *state = NULL;
@@ -22,7 +22,7 @@ int ft_console_open(void **state, const struct ft_sink_options *o)
         return FT_OK;
     FT_TRY(ft_alloc(&c, 1, sizeof *c));
     c->out = o->console;
-    c->live = isatty(fileno(c->out)) == 1;
+    c->live = !o->plain && isatty(fileno(c->out)) == 1;
     *state = c;
     return FT_OK;
 }

@@ -4,24 +4,19 @@
 
 #include "track/track.h"
 
-struct ft_sink_options {
-    FILE *console;
-    const char *metrics_path;
-};
-
 /* A sink: open sets *state (NULL: nothing to do), event returns false when it cannot write any
  * more, close frees. */
 struct ft_sink {
     const char *name;
-    int (*open)(void **state, const struct ft_sink_options *o);
+    int (*open)(void **state, const struct ft_track_options *o);
     bool (*event)(void *state, const struct ft_event *e);
     void (*close)(void *state);
 };
 
-int ft_console_open(void **state, const struct ft_sink_options *o);
+int ft_console_open(void **state, const struct ft_track_options *o);
 bool ft_console_event(void *state, const struct ft_event *e);
 void ft_console_close(void *state);
-int ft_jsonl_open(void **state, const struct ft_sink_options *o);
+int ft_jsonl_open(void **state, const struct ft_track_options *o);
 bool ft_jsonl_event(void *state, const struct ft_event *e);
 void ft_jsonl_close(void *state);
 

@@ -13,7 +13,7 @@ struct jsonl {
     int fd;
 };
 
-int ft_jsonl_open(void **state, const struct ft_sink_options *o)
+int ft_jsonl_open(void **state, const struct ft_track_options *o)
 {
     struct jsonl *j;
     *state = NULL;

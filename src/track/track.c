@@ -13,14 +13,13 @@ struct ft_track {
     void *state[SINKS];
 };
 
-int ft_track_open(struct ft_track **out, FILE *console, const char *metrics_path)
+int ft_track_open(struct ft_track **out, const struct ft_track_options *o)
 {
-    const struct ft_sink_options o = {console, metrics_path};
     struct ft_track *t;
     *out = NULL;
     FT_TRY(ft_alloc(&t, 1, sizeof *t));
     for (int i = 0; i < SINKS; i++) {
-        int rc = sinks[i].open(&t->state[i], &o);
+        int rc = sinks[i].open(&t->state[i], o);
         if (rc) {
             ft_track_close(t);
             return rc;

@@ -30,9 +30,13 @@ struct ft_event {
 
 struct ft_track;
 
-/* The console sink writes to `console` (a live line if it is a terminal, else plain lines); the
- * jsonl sink appends to metrics_path, one object a line, flushed each. Either may be NULL. */
-int ft_track_open(struct ft_track **out, FILE *console, const char *metrics_path);
+/* What the sinks write to; NULL: nothing. */
+struct ft_track_options {
+    FILE *console;            /* a live line if it is a terminal, else plain lines */
+    bool plain;               /* plain lines in any case: launchers show a terminal where none is */
+    const char *metrics_path; /* one object a line is appended, and flushed */
+};
+int ft_track_open(struct ft_track **out, const struct ft_track_options *o);
 /* Never fails: a sink that cannot write is reported once as a notice, and left. Allocates nothing.
  */
 void ft_track_event(struct ft_track *t, const struct ft_event *e);

@@ -168,12 +168,20 @@ static void compare_share(struct ft_comparison *c, const struct ft_run_record *a
         c->why = "run.json does not say it of both";
 }
 
+/* Whether parts of a run were made by another version, processor or number of ranks. */
+static bool was_moved(const json_t *run)
+{
+    return json_integer_value(json_object_get(json_object_get(run, "result"), "moved")) > 0;
+}
+
 /* What differs of what decides bits. */
 static const char *machine_difference(const struct ft_run_record *a, const struct ft_run_record *b)
 {
-    static const char *const keys[] = {"ft_version", "device", "isa", "threads", "gpu"};
+    static const char *const keys[] = {"ft_version", "device", "isa", "threads", "ranks", "gpu"};
     if (!a->run || !b->run)
         return "run.json is not there";
+    if (was_moved(a->run) || was_moved(b->run))
+        return "a run went on elsewhere";
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         const json_t *x = json_object_get(a->run, keys[i]), *y = json_object_get(b->run, keys[i]);
         if ((x || y) && !(x && y && json_equal(x, y)))

@@ -163,9 +163,24 @@ int ft_identity(json_t **out, const struct ft_job *j, struct ft_hashes *h, bool 
 bool ft_identity_differs(const struct ft_job *j, const json_t *was, const json_t *is, char *why,
                          size_t room);
 
-/* Where version or processor are not those of the checkpoint, a notice that the bits will differ.
- */
-void ft_identity_say_machine(const struct ft_job *j, const json_t *was);
+/* Whether version, processor or ranks are not those of the checkpoint: a notice says that the bits
+ * will differ. */
+bool ft_identity_moved(const struct ft_job *j, const json_t *was);
+
+/* --- ranks.c: what ranks of one run agree on --- */
+
+/* FT_EDATA naming the rank if another one has other data or another model; FT_ECONFIG if two would
+ * compute on one GPU. */
+int ft_ranks_check(const struct ft_job *j);
+size_t ft_ranks_bytes(const struct ft_job *j); /* of host memory, beside the graph's */
+/* This rank's of n documents, put first; they are n in all for the ranks together. Returns how many
+ * there are, none too. */
+int64_t ft_ranks_take(const struct ft_job *j, const struct ft_dataset *d, int32_t *docs, int64_t n);
+/* The gradients, and these counts, as sums over the ranks. host: room for the gradients of a
+ * device. */
+int ft_ranks_sum(struct ft_job *j, float *host);
+/* Parameters and optimizer states of rank 0, in every rank's placed graph. */
+int ft_ranks_share(struct ft_job *j);
 
 /* --- deadline.c --- */
 

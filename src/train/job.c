@@ -20,7 +20,7 @@ static int open_backend(struct ft_job *j)
                                         "computes in bf16");
         return ft_cpu_backend(&j->backend, c->cpu_isa);
     }
-    if (ft_cuda_backend(&j->backend, -1) == FT_OK) {
+    if (ft_cuda_backend(&j->backend, j->world ? ft_world_place(j->world) : -1) == FT_OK) {
         j->backend->dev->products_load(j->backend, ft_cuda_products_file(), &j->tuned_products);
         if (c->device == FT_DEVICE_AUTO)
             ft_notice((struct ft_where){0}, "'device: auto' took %s", j->backend->dev->name);
@@ -41,8 +41,9 @@ static int open_backend(struct ft_job *j)
 
 static int open_pool(struct ft_job *j)
 {
-    const int64_t threads = j->config->threads;
-    return ft_pool_new(&j->pool, threads > 0 ? (int)threads : ft_cpu_allowance());
+    int threads;
+    FT_TRY(ft_world_threads(j->world, ft_cpu_allowance(ft_world_here(j->world)), &threads));
+    return ft_pool_new(&j->pool, j->config->threads > 0 ? (int)j->config->threads : threads);
 }
 
 /* What the config asks for; a folder may be quantised already. */
@@ -98,12 +99,13 @@ static int open_rest(struct ft_job *j)
 {
     ft_job_find_length(j);
     FT_TRY(check_evaluated(j));
-    return ft_job_open_graph(j);
+    FT_TRY(ft_job_open_graph(j));
+    return ft_ranks_check(j);
 }
 
 int ft_job_open(struct ft_job *j, const struct ft_config *c, const struct ft_job_hooks *hooks)
 {
-    *j = (struct ft_job){.config = c};
+    *j = (struct ft_job){.config = c, .world = hooks ? hooks->world : NULL};
     FT_TRY(open_backend(j));
     bool cached;
     FT_TRY(ft_base_find(&j->model_path, &cached, &j->origin, c->base_model, c->revision_of_model,

@@ -5,6 +5,7 @@
 #include "adapter/adapter.h"
 #include "config/config.h"
 #include "data/data.h"
+#include "dist/world.h"
 #include "model/model.h"
 #include "train/texts.h"
 
@@ -54,6 +55,7 @@ enum { FT_EMBEDDING_ROWS, FT_HEAD_ROWS, FT_ROWS_OF };
 
 struct ft_job {
     const struct ft_config *config;
+    struct ft_world *world; /* the ranks that work on it; NULL: this process alone */
     char *model_path;
     char *origin;          /* of a GGUF file: the model that it was made from, if it says so */
     const char *base_name; /* as the adapter records it: the path, or the id in the cache */
@@ -99,11 +101,13 @@ struct ft_job {
     size_t dataset_bytes, epoch_bytes, library_bytes;
 };
 
-/* What may take long while a job is opened, for those who show it; members may be NULL. */
+/* Whom a job knows besides its config: those who show what takes long while it is opened, and the
+ * other ranks. Members may be NULL. */
 struct ft_job_hooks {
     ft_prepare_progress_fn *progress;
     void (*wait)(void *ctx, const char *path, const char *builder);
     void *ctx;
+    struct ft_world *world;
 };
 /* Opens and checks everything, tokenizes text, and plans the memory; takes no large block and reads
  * no weight. config must outlive the job; hooks may be NULL. */

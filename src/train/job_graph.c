@@ -228,7 +228,7 @@ size_t ft_job_staging(const struct ft_job *j)
 size_t ft_job_memory(const struct ft_job *j)
 {
     const size_t here = ft_job_staging(j) + (j->backend->dev ? 0 : j->plan.total);
-    return here + j->dataset_bytes + j->epoch_bytes + j->library_bytes +
+    return here + j->dataset_bytes + j->epoch_bytes + j->library_bytes + ft_ranks_bytes(j) +
            (size_t)ft_pool_size(j->pool) * FT_THREAD_SCRATCH;
 }
 
@@ -238,11 +238,17 @@ size_t ft_device_reserve(size_t total)
     return share < most ? share : most;
 }
 
+/* This rank's part of the host's memory. */
+static size_t available(const struct ft_job *j)
+{
+    return ft_memory_available() / (size_t)ft_world_here(j->world);
+}
+
 /* Whether the graph as planned fits what is free now. */
 static int fits(const struct ft_job *j, bool *yes)
 {
     size_t there = 0, all;
-    *yes = ft_job_memory(j) <= ft_memory_available();
+    *yes = ft_job_memory(j) <= available(j);
     if (!j->backend->dev)
         return FT_OK;
     if (j->backend->dev->memory(j->backend, &there, &all))
@@ -262,9 +268,10 @@ static int too_large(const char *where, size_t need, size_t have, const char *wh
 
 int ft_job_check_memory(const struct ft_job *j)
 {
-    size_t need = ft_job_memory(j), have = ft_memory_available() + ft_memory_resident(), all;
+    size_t need = ft_job_memory(j), have = available(j) + ft_memory_resident(), all;
     if (need > have)
-        return too_large("", need, have, "available");
+        return too_large("", need, have,
+                         ft_world_here(j->world) > 1 ? "this rank's part" : "available");
     if (!j->backend->dev)
         return FT_OK;
     need = ft_job_device_memory(j);

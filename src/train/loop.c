@@ -42,6 +42,11 @@ static int run_work(struct ft_loop *l, struct ft_work *w)
     }
 }
 
+bool ft_loop_writes(const struct ft_loop *l)
+{
+    return ft_world_rank(l->j->world) == 0;
+}
+
 int ft_loop_read_scalars(struct ft_loop *l)
 {
     return ft_graph_read(l->j->graph, l->j->batch.scalars, l->scalars);
@@ -53,13 +58,15 @@ static int put_scalar(struct ft_loop *l, enum ft_scalar which, double value)
 }
 
 /* Whether the run is to end now, to be gone on with later: a signal, or the Slurm job's end while
- * there is time for a step and a save. */
-static bool is_asked_to_end(const struct ft_loop *l)
+ * there is time for a step and a save. If one rank is asked, all are. */
+static int is_asked_to_end(struct ft_loop *l, bool *end)
 {
     enum { SPARE = 20 };
-    if (l->o->stop && *l->o->stop)
-        return true;
-    return ft_now() + SPARE + 2 * (l->longest_step + l->save_took) > l->deadline;
+    double asked = (l->o->stop && *l->o->stop) ||
+                   ft_now() + SPARE + 2 * (l->longest_step + l->save_took) > l->deadline;
+    FT_TRY(ft_world_sum_f64(l->j->world, &asked, 1));
+    *end = asked > 0;
+    return FT_OK;
 }
 
 /* The best so far, but for the evaluation before the first step; and whether it is time to stop. */
@@ -86,10 +93,19 @@ static void compare(struct ft_loop *l, double loss)
               (long long)r->best_step, r->best_eval);
 }
 
+/* Over all ranks. */
+static int sum_evaluation(struct ft_loop *l)
+{
+    FT_TRY(ft_loop_read_scalars(l));
+    _Static_assert(FT_S_EVAL_COUNT == FT_S_EVAL_SUM + 1, "one sum");
+    return ft_world_sum_f64(l->j->world, &l->scalars[FT_S_EVAL_SUM], 2);
+}
+
 static int evaluate(struct ft_loop *l)
 {
     struct ft_job *j = l->j;
     int32_t docs[256];
+    bool end = false;
     FT_TRY(ft_loop_read_scalars(
         l)); /* waits for what was queued: the time from here on is evaluation's */
     const double began = ft_now();
@@ -99,14 +115,15 @@ static int evaluate(struct ft_loop *l)
         int64_t n = 0;
         for (; n < 256 && i + n < j->held.n_docs; n++)
             docs[n] = (int32_t)(i + n);
-        struct ft_work w = {FT_EVAL, &j->held, docs, n, 0};
+        struct ft_work w = {FT_EVAL, &j->held, docs, ft_ranks_take(j, &j->held, docs, n), 0};
         FT_TRY(run_work(l, &w));
         i += n;
-        l->unevaluated = i < j->held.n_docs && is_asked_to_end(l);
+        FT_TRY(is_asked_to_end(l, &end));
+        l->unevaluated = i < j->held.n_docs && end;
         if (l->unevaluated)
             return FT_OK;
     }
-    FT_TRY(ft_loop_read_scalars(l));
+    FT_TRY(sum_evaluation(l));
     double loss = l->scalars[FT_S_EVAL_SUM] / l->scalars[FT_S_EVAL_COUNT];
     if (isnan(l->r->first_eval))
         l->r->first_eval = loss;
@@ -145,6 +162,7 @@ static void begin_window(struct ft_loop *l)
     const int64_t first = j->epoch.batches[l->batch].first;
     for (; l->batch < end; l->batch++)
         n += j->epoch.batches[l->batch].count;
+    n = ft_ranks_take(j, &j->train, j->epoch.order + first, n);
     l->window = (struct ft_work){FT_PASS, &j->train, j->epoch.order + first, n, 0};
     l->tokens = 0;
 }
@@ -276,12 +294,31 @@ static bool evaluation_due(const struct ft_loop *l)
     return n->eval_every > 0 ? l->step % n->eval_every == 0 : l->epoch_step == l->epoch_steps;
 }
 
+/* What the window's sums are over all ranks; and its tokens. */
+static int sum_window(struct ft_loop *l)
+{
+    struct ft_train_result *r = l->r;
+    struct ft_job *j = l->j;
+    if (!j->world)
+        return FT_OK;
+    FT_TRY(ft_loop_read_scalars(l));
+    double sums[] = {l->scalars[FT_S_LOSS_SUM], l->scalars[FT_S_TRAINED], (double)l->tokens};
+    const int64_t before = r->trained_tokens - (int64_t)sums[1];
+    FT_TRY(ft_world_sum_f64(j->world, sums, 3));
+    FT_TRY(put_scalar(l, FT_S_LOSS_SUM, sums[0]));
+    FT_TRY(put_scalar(l, FT_S_TRAINED, sums[1]));
+    l->tokens = (int64_t)sums[2];
+    r->trained_tokens = before + (int64_t)sums[1];
+    return ft_ranks_sum(j, l->gradients);
+}
+
 /* One optimizer step: a window of micro-batches and the update. Before the device is waited for,
  * the next window's first batch is made. */
 static int train_step(struct ft_loop *l)
 {
     struct ft_job *j = l->j;
     FT_TRY(run_work(l, &l->window));
+    FT_TRY(sum_window(l));
     l->step++;
     l->epoch_step++;
     FT_TRY(put_scalar(l, FT_S_LR, ft_learning_rate(j->config, &j->length, l->step)));
@@ -347,12 +384,22 @@ static int advance(struct ft_loop *l)
     return ft_loop_save_due(l, l->epoch != epoch) ? ft_loop_save(l) : FT_OK;
 }
 
+static int is_over(struct ft_loop *l, bool *over)
+{
+    *over = l->step >= l->j->length.steps || l->r->stopped;
+    return *over ? FT_OK : is_asked_to_end(l, over);
+}
+
 static int run_steps(struct ft_loop *l)
 {
     const int64_t steps = l->j->length.steps;
     FT_TRY(begin_run(l));
-    while (l->step < steps && !l->r->stopped && !is_asked_to_end(l))
+    for (bool over;;) {
+        FT_TRY(is_over(l, &over));
+        if (over)
+            break;
         FT_TRY(advance(l));
+    }
     l->r->interrupted = !l->r->stopped && (l->step < steps || l->unevaluated);
     if (l->r->interrupted && l->step > 0 && (l->saved_step != l->step || l->unevaluated))
         FT_TRY(ft_loop_save(l));
@@ -368,7 +415,11 @@ static void show_loading(void *ctx, uint64_t done, uint64_t total)
 static int place_and_load(struct ft_loop *l)
 {
     struct ft_job *j = l->j;
+    double none = 0;
     FT_TRY(ft_job_check_memory(j));
+    FT_TRY(ft_world_sum_f64(j->world, &none, 1)); /* before one of them takes its part */
+    if (ft_ranks_bytes(j))
+        FT_TRY(ft_alloc(&l->gradients, ft_ranks_bytes(j), 1));
     return ft_job_place(j, show_loading, l->track);
 }
 
@@ -390,21 +441,31 @@ static void finish(struct ft_loop *l)
                                                 .tokens_per_second = r->tokens_per_second});
 }
 
-/* From the weights to the first step. */
-static int start(struct ft_loop *l)
+/* What only the rank that writes does. */
+static int begin_output(struct ft_loop *l)
 {
     struct ft_job *j = l->j;
-    FT_TRY(ft_track_open(&l->track, l->o->console, NULL));
-    FT_TRY(place_and_load(l));
-    ft_track_close(l->track);
-    l->track = NULL;
-    if (l->out.resume)
-        FT_TRY(ft_loop_restore(l));
+    if (!ft_loop_writes(l))
+        return FT_OK;
     FT_TRY(ft_output_begin(&l->out, j));
     FT_TRY(ft_hashes_start(&l->hashes, j));
     FT_TRY(ft_output_run_json(&l->out, j, "running", NULL, l->hashes));
-    FT_TRY(ft_track_open(&l->track, l->o->console, l->out.metrics));
     l->deadline = ft_deadline();
+    return FT_OK;
+}
+
+/* From the weights to the first step. */
+static int start(struct ft_loop *l)
+{
+    struct ft_track_options to = {.console = l->o->console, .plain = l->j->world != NULL};
+    FT_TRY(ft_track_open(&l->track, &to));
+    FT_TRY(place_and_load(l));
+    ft_track_close(l->track);
+    l->track = NULL;
+    FT_TRY(ft_loop_restore(l));
+    FT_TRY(begin_output(l));
+    to.metrics_path = l->out.metrics;
+    FT_TRY(ft_track_open(&l->track, &to));
     if (l->o->begins)
         l->o->begins();
     l->began = l->last = l->saved = ft_now();
@@ -416,15 +477,27 @@ static int start(struct ft_loop *l)
 static int write_all(struct ft_loop *l)
 {
     const bool trained = l->step > 0;
+    if (!ft_loop_writes(l))
+        return FT_OK;
     if (trained)
         FT_TRY(ft_output_write(&l->out, l->j));
     return ft_output_run_json(&l->out, l->j, l->r->interrupted ? "interrupted" : "finished",
                               trained ? l->r : NULL, l->hashes);
 }
 
+/* Opens the folder, and tells all whether there is anything to do. */
+static int open_output(struct ft_loop *l)
+{
+    if (ft_loop_writes(l))
+        FT_TRY(ft_output_open(&l->out, l->j, &l->hashes));
+    FT_TRY(ft_world_share(l->j->world, &l->out.finished, sizeof l->out.finished));
+    l->r->finished = l->out.finished;
+    return FT_OK;
+}
+
 int ft_train(struct ft_job *j, const struct ft_train_options *o, struct ft_train_result *r)
 {
-    struct ft_loop l = {.j = j, .o = o, .r = r};
+    struct ft_loop l = {.j = j, .o = o, .r = r, .deadline = INFINITY};
     *r = (struct ft_train_result){.first_loss = NAN,
                                   .last_loss = NAN,
                                   .early_loss = NAN,
@@ -433,8 +506,7 @@ int ft_train(struct ft_job *j, const struct ft_train_options *o, struct ft_train
                                   .last_eval = NAN,
                                   .best_eval = NAN,
                                   .best_step = -1};
-    int rc = ft_output_open(&l.out, j, &l.hashes);
-    r->finished = l.out.finished;
+    int rc = open_output(&l);
     if (!rc && !r->finished) {
         rc = start(&l);
         if (!rc)
@@ -447,5 +519,6 @@ int ft_train(struct ft_job *j, const struct ft_train_options *o, struct ft_train
     ft_track_close(l.track);
     ft_hashes_free(l.hashes);
     ft_output_close(&l.out);
+    ft_free(l.gradients);
     return rc;
 }

@@ -28,6 +28,7 @@ struct ft_loop {
     struct ft_work window;           /* the step being trained, or the next one */
     bool ready;                      /* the batch holds its next pass already */
     struct ft_run next;
+    float *gradients; /* of a device, on the host, for sums over ranks; or NULL */
     int64_t losses; /* finite ones so far */
     double early_sum, last_losses[64];
     int64_t above;       /* steps in a row whose loss was above loss_watchdog_threshold */
@@ -51,7 +52,7 @@ struct ft_loop {
 /* Whether one is due behind the step that was just made. */
 bool ft_loop_save_due(const struct ft_loop *l, bool epoch_ended);
 int ft_loop_save(struct ft_loop *l);
-/* From out.resume, in a placed graph. */
+/* Into a placed graph, from out.resume if there is one; on all ranks what rank 0 has. */
 int ft_loop_restore(struct ft_loop *l);
 /* The parameters of the best evaluation in place of the last step's, if the config wants them. */
 int ft_loop_take_best(struct ft_loop *l);
@@ -59,5 +60,7 @@ int ft_loop_take_best(struct ft_loop *l);
 /* --- loop.c --- */
 
 int ft_loop_read_scalars(struct ft_loop *l);
+/* Whether this process has the run folder: rank 0. */
+bool ft_loop_writes(const struct ft_loop *l);
 
 #endif

@@ -455,9 +455,9 @@ static json_t *real_or_null(double v)
 static json_t *result_json(const struct ft_train_result *r)
 {
     return json_pack(
-        "{sI sI sI sI sf sf sf so so so so sI}", "steps", (json_int_t)r->steps, "tokens",
+        "{sI sI sI sI sI sf sf sf so so so so sI}", "steps", (json_int_t)r->steps, "tokens",
         (json_int_t)r->tokens, "trained_tokens", (json_int_t)r->trained_tokens, "skipped_steps",
-        (json_int_t)r->skipped, "seconds", r->seconds, "startup_seconds", r->startup_seconds,
+        (json_int_t)r->skipped, "moved", (json_int_t)r->moved, "seconds", r->seconds, "startup_seconds", r->startup_seconds,
         "tokens_per_second", r->tokens_per_second, "first_loss", real_or_null(r->first_loss),
         "last_loss", real_or_null(r->last_loss), "first_eval_loss", real_or_null(r->first_eval),
         "last_eval_loss", real_or_null(r->last_eval), "peak_bytes", (json_int_t)r->peak_bytes);
@@ -499,6 +499,8 @@ int ft_output_run_json(const struct ft_output *o, const struct ft_job *j, const 
         r ? result_json(r) : json_null(), "trained_parameters",
         (json_int_t)ft_adapter_parameters(j->adapter), "planned_bytes",
         (json_int_t)ft_job_memory(j));
+    if (root && j->world)
+        json_object_set_new(root, "ranks", json_integer(ft_world_size(j->world)));
     if (root && j->backend->dev) {
         json_object_set_new(root, "gpu", json_string(j->backend->dev->name));
         json_object_set_new(root, "planned_gpu_bytes", json_integer((json_int_t)j->plan.total));

@@ -5,7 +5,7 @@
 #include <string.h>
 
 /* Everything that decides the rest of the run, beside parameters and moments. */
-enum { COUNTERS = 27 };
+enum { COUNTERS = 28 };
 static int list_counters(struct ft_loop *l, struct ft_counter out[COUNTERS])
 {
     struct ft_train_result *r = l->r;
@@ -28,6 +28,7 @@ static int list_counters(struct ft_loop *l, struct ft_counter out[COUNTERS])
         {"last_losses", NULL, l->last_losses, sizeof l->last_losses / sizeof(double)},
         {"zero_gradients", &r->zero_gradients, NULL, 0},
         {"skipped", &r->skipped, NULL, 0},
+        {"moved", &r->moved, NULL, 0},
         {"steps_above_watchdog", &l->above, NULL, 0},
         {"first_eval", NULL, &r->first_eval, 0},
         {"last_eval", NULL, &r->last_eval, 0},
@@ -54,6 +55,8 @@ int ft_loop_save(struct ft_loop *l)
 {
     struct ft_counter counters[COUNTERS];
     const double began = ft_now();
+    if (!ft_loop_writes(l))
+        return FT_OK;
     FT_TRY(ft_loop_read_scalars(l));
     l->r->seconds = l->before + began - l->began;
     l->log_bytes = ft_output_log_bytes(&l->out);
@@ -95,23 +98,49 @@ bool ft_loop_save_due(const struct ft_loop *l, bool epoch_ended)
            (c->save_strategy == FT_SAVE_UNSET && ft_now() - l->saved > EACH);
 }
 
-int ft_loop_restore(struct ft_loop *l)
+static int share_counters(struct ft_loop *l, const struct ft_counter *c, int n)
 {
-    struct ft_counter counters[COUNTERS];
-    struct ft_checkpoint c = {.counters = counters, .n_counters = list_counters(l, counters)};
-    FT_TRY(ft_checkpoint_restore(&c, l->j, l->out.resume, l->out.manifest));
+    for (int i = 0; i < n; i++)
+        if (c[i].whole)
+            FT_TRY(ft_world_share(l->j->world, c[i].whole, sizeof *c[i].whole));
+        else
+            FT_TRY(ft_world_share(l->j->world, c[i].real,
+                                  (c[i].n ? (size_t)c[i].n : 1) * sizeof *c[i].real));
+    return FT_OK;
+}
+
+static int go_on(struct ft_loop *l)
+{
     FT_TRY(ft_graph_write(l->j->graph, l->j->batch.scalars, l->scalars));
+    l->before = l->r->seconds;
+    l->resumed = l->r->resumed = l->saved_step = l->step;
+    l->r->stopped = false;
+    return FT_OK;
+}
+
+/* Rank 0's. */
+static int restore(struct ft_loop *l, const struct ft_checkpoint *c)
+{
+    FT_TRY(ft_checkpoint_restore(c, l->j, l->out.resume, l->out.manifest));
     if (l->step < 1 || l->epoch < 0 || l->epoch > UINT32_MAX || l->epoch_step < 0)
         return ft_fail_at((struct ft_where){.file = l->out.resume}, FT_EDATA,
                           "the manifest's step %lld of epoch %lld cannot be",
                           (long long)l->epoch_step, (long long)l->epoch);
-    l->before = l->r->seconds;
-    l->resumed = l->r->resumed = l->saved_step = l->step;
-    l->r->stopped = false;
     ft_notice((struct ft_where){.file = l->out.resume}, "the run goes on from step %lld of %lld",
               (long long)l->step, (long long)l->j->length.steps);
-    ft_identity_say_machine(l->j, json_object_get(l->out.manifest, "identity"));
+    l->r->moved += ft_identity_moved(l->j, json_object_get(l->out.manifest, "identity"));
     return FT_OK;
+}
+
+int ft_loop_restore(struct ft_loop *l)
+{
+    struct ft_counter counters[COUNTERS];
+    struct ft_checkpoint c = {.counters = counters, .n_counters = list_counters(l, counters)};
+    if (l->out.resume)
+        FT_TRY(restore(l, &c));
+    FT_TRY(ft_ranks_share(l->j));
+    FT_TRY(share_counters(l, counters, c.n_counters));
+    return l->step ? go_on(l) : FT_OK;
 }
 
 /* The adapter of the best evaluation in place of the last step's. */
@@ -119,7 +148,7 @@ int ft_loop_take_best(struct ft_loop *l)
 {
     const int64_t best = l->r->best_step;
     json_t *manifest = NULL;
-    if (!l->j->config->load_best_model_at_end || best < 0 || best == l->step)
+    if (!l->j->config->load_best_model_at_end || best < 0 || best == l->step || !ft_loop_writes(l))
         return FT_OK;
     char *path = ft_format("%s/checkpoint-%lld", l->out.folder, (long long)best);
     struct ft_checkpoint none = {0};

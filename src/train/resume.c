@@ -26,9 +26,9 @@ static bool is_free(const char *key)
 int ft_identity(json_t **out, const struct ft_job *j, struct ft_hashes *h, bool wait)
 {
     const unsigned since = ft_alloc_failures();
-    *out = json_pack("{ss ss ss so so}", "ft_version", FT_VERSION, "device", j->backend->device,
-                     "isa", j->backend->isa, "config", ft_config_json(j->config), "sha256",
-                     ft_hashes_json(h, wait));
+    *out = json_pack("{ss ss ss si so so}", "ft_version", FT_VERSION, "device", j->backend->device,
+                     "isa", j->backend->isa, "ranks", ft_world_size(j->world), "config",
+                     ft_config_json(j->config), "sha256", ft_hashes_json(h, wait));
     return ft_alloc_check(since);
 }
 
@@ -123,15 +123,23 @@ bool ft_identity_differs(const struct ft_job *j, const json_t *was, const json_t
     return false;
 }
 
-void ft_identity_say_machine(const struct ft_job *j, const json_t *was)
+bool ft_identity_moved(const struct ft_job *j, const json_t *was)
 {
     const char *version = json_string_value(json_object_get(was, "ft_version"));
     const char *device = json_string_value(json_object_get(was, "device"));
     const char *isa = json_string_value(json_object_get(was, "isa"));
-    if (version && device && isa && strcmp(version, FT_VERSION) == 0 &&
-        strcmp(device, j->backend->device) == 0 && strcmp(isa, j->backend->isa) == 0)
-        return;
-    ft_notice((struct ft_where){0},
-              "the run was begun with ft %s on %s (%s): the rest will not have the same bits",
-              version ? version : "?", device ? device : "?", isa ? isa : "?");
+    const json_t *said = json_object_get(was, "ranks");
+    const int ranks = said ? (int)json_integer_value(said) : 1, now = ft_world_size(j->world);
+    const bool other = !version || !device || !isa || strcmp(version, FT_VERSION) != 0 ||
+                       strcmp(device, j->backend->device) != 0 || strcmp(isa, j->backend->isa) != 0;
+    if (ranks != now)
+        ft_notice((struct ft_where){0},
+                  "the run was begun by %d rank%s and goes on with %d: the windows are the same, "
+                  "the last bits of their sums will not be",
+                  ranks, ranks == 1 ? "" : "s", now);
+    if (other)
+        ft_notice((struct ft_where){0},
+                  "the run was begun with ft %s on %s (%s): the rest will not have the same bits",
+                  version ? version : "?", device ? device : "?", isa ? isa : "?");
+    return other || ranks != now;
 }

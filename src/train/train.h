@@ -27,6 +27,7 @@ struct ft_train_result {
     bool interrupted;             /* asked to end: to be gone on with */
     bool finished;     /* the folder had this run already, at its end: nothing was done */
     int64_t resumed;   /* the step it went on from */
+    int64_t moved;     /* times that it went on with another version, processor or ranks */
     int64_t best_step; /* of the best evaluation; -1: none */
     double best_eval;
     bool best_written; /* it is what was written at the end */

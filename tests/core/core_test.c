@@ -100,9 +100,9 @@ CASE(every_piece_runs_once_on_any_pool)
         ft_pool_free(p);
     }
     setenv("SLURM_CPUS_PER_TASK", "1", 1);
-    CHECK_INT(ft_cpu_allowance(), 1);
+    CHECK_INT(ft_cpu_allowance(1), 1);
     unsetenv("SLURM_CPUS_PER_TASK");
-    CHECK(ft_cpu_allowance() >= 1);
+    CHECK(ft_cpu_allowance(1) >= 1);
 }
 
 CASE(dtypes_widen_exactly)
