@@ -83,7 +83,7 @@ static void print_json(FILE *out, const struct ft_job *j, const struct ft_train_
 
 /* --- signals --- */
 
-static volatile sig_atomic_t asked, stepping;
+static volatile sig_atomic_t asked, stepping, mute; /* mute: another rank says it */
 
 static void note_steps(void)
 {
@@ -101,7 +101,7 @@ static void on_signal(int sig)
     if (asked || !stepping)
         _exit(FT_EREQUEUE);
     asked = 1;
-    if (write(STDERR_FILENO, text, sizeof text - 1) < 0)
+    if (!mute && write(STDERR_FILENO, text, sizeof text - 1) < 0)
         return; /* a closed terminal is no reason to do otherwise */
 }
 
@@ -143,7 +143,7 @@ static int leave_world(struct ft_world *w, int rc)
     if (!w)
         return rc;
     if (failed && rank) {
-        sleep(1);
+        ft_world_give_way(w);
         ft_hint("this was rank %d of %d, on '%s'", rank, ft_world_size(w), ft_world_host(w, rank));
     }
     if (failed)
@@ -238,6 +238,7 @@ int ft_cmd_train(const struct ft_command *self, int n, char **words)
     int rc = ft_world_open(&w, &(struct ft_world_watch){lose, follow});
     if (ft_world_rank(w) > 0) {
         ft_silence_notices();
+        mute = 1;
         show = (struct shown){.quiet = true};
     }
     if (!rc)

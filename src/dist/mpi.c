@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { TAG_DATA = 1, TAG_SIGN };
 enum {
@@ -18,6 +19,7 @@ enum {
     SILENCE = 20, /* seconds without one, after which a rank is given up */
     LATER = 3,    /* so much later by others than rank 0, which is to say it */
     FAREWELL = 1, /* seconds for the last sign to arrive */
+    PATIENCE = 5, /* seconds for the others to leave, too */
 };
 
 struct mpi {
@@ -41,6 +43,39 @@ struct mpi {
 static struct mpi *of(struct ft_transport *t)
 {
     return (struct mpi *)t;
+}
+
+/* --- leaving after a failure; by the thread --- */
+
+/* Slurm kills all ranks of a step when one leaves without MPI_Finalize, and their exit codes are
+ * lost; which waits for all, so that it may never return. */
+static void finalize(struct mpi *m)
+{
+    for (int k = 0; k < 2 * m->base.size; k++)
+        if (m->requests[k] != MPI_REQUEST_NULL) {
+            MPI_Cancel(&m->requests[k]);
+            MPI_Request_free(&m->requests[k]);
+        }
+    MPI_Finalize();
+}
+
+static void *give_up(void *arg)
+{
+    struct mpi *m = arg;
+    sleep(PATIENCE);
+    m->watch.ended(m->code);
+    return NULL;
+}
+
+/* Another rank has failed. */
+static void follow(struct mpi *m, int code)
+{
+    pthread_t thread;
+    m->code = code;
+    m->base.told = true;
+    if (pthread_create(&thread, NULL, give_up, m) == 0)
+        finalize(m);
+    m->watch.ended(code);
 }
 
 /* --- signs of life; by the thread --- */
@@ -70,7 +105,7 @@ static void receive_signs(struct mpi *m)
         MPI_Recv(&code, 1, MPI_INT, s.MPI_SOURCE, TAG_SIGN, m->comm, MPI_STATUS_IGNORE);
         m->heard[s.MPI_SOURCE] = ft_now();
         if (code && !m->ending)
-            m->watch.ended(code);
+            follow(m, code);
     }
 }
 
@@ -172,18 +207,20 @@ static bool meet(struct mpi *m)
     MPI_Allgather(name, FT_HOST_NAME, MPI_BYTE, t->hosts, FT_HOST_NAME, MPI_BYTE, m->comm);
     m->looked_at = m->signed_at = ft_now();
     for (int k = 0; k < t->size; k++) {
-        m->signing[k] = MPI_REQUEST_NULL;
+        m->signing[k] = m->requests[k] = m->requests[t->size + k] = MPI_REQUEST_NULL;
         m->heard[k] = m->looked_at;
     }
     return true;
 }
 
-/* Until there is work, or a sign is due. */
+/* Until there is work, or it is time to look around. */
 static void wait_for_work(struct mpi *m)
 {
     struct timespec until;
     clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += EACH;
+    until.tv_nsec += 100000000;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
     pthread_mutex_lock(&m->lock);
     if (!m->busy && !m->ending)
         pthread_cond_timedwait(&m->turn, &m->lock, &until);
@@ -216,8 +253,8 @@ static void *talk(void *arg)
     }
     if (opened && m->code)
         bid_farewell(m, m->code);
-    else if (opened)
-        MPI_Finalize();
+    if (opened)
+        finalize(m);
     return NULL;
 }
 
@@ -276,7 +313,13 @@ static void close_transport(struct ft_transport *t, int code)
     m->ending = true;
     pthread_cond_broadcast(&m->turn);
     pthread_mutex_unlock(&m->lock);
-    pthread_join(m->thread, NULL);
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += PATIENCE;
+    if (!code)
+        pthread_join(m->thread, NULL);
+    else if (pthread_timedjoin_np(m->thread, NULL, &until))
+        return; /* it waits for a rank that does not come: the process ends without it */
     give_back(m);
 }
 

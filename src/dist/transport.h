@@ -17,6 +17,7 @@ struct ft_transport {
     int rank, size, here, place;
     char (*hosts)[FT_HOST_NAME]; /* of each rank */
     char error[256];             /* why a call failed */
+    _Atomic bool told;           /* by another rank that it has failed: watch->ended follows */
     /* Sends to and receives from every rank: `size` parcels each. Not 0: it failed. */
     int (*exchange)(struct ft_transport *t, const struct ft_parcel *to,
                     const struct ft_parcel *from);

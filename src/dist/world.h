@@ -26,6 +26,9 @@ struct ft_world_watch {
  * libft_mpi.so (beside the program or in ../lib/ft, or the file that FT_MPI_LIBRARY names). *out is
  * to be closed after a failure too. */
 int ft_world_open(struct ft_world **out, const struct ft_world_watch *watch);
+/* After a failure: gives the others a second to say the same. Does not return if one has: then the
+ * watch's `ended` follows. */
+void ft_world_give_way(struct ft_world *w);
 /* FT_OK: waits for all ranks. Another code: the others are told, and end with it. */
 void ft_world_close(struct ft_world *w, int code);
 
