@@ -123,6 +123,31 @@ CASE(a_run_leaves_what_the_readme_says)
                "run.json ");
 }
 
+CASE(f45_what_engines_do_not_load_is_said)
+{
+    static const struct {
+        const char *option, *vllm, *llama;
+    } rows[] = {
+        {"lora_r=8", "vllm serve", "convert_lora_to_gguf.py"},
+        {"peft_use_dora=true", "loads plain LoRA only", "loads plain LoRA only"},
+        {"lora_modules_to_save=[lm_head]", "does not load modules_to_save",
+         "does not load modules_to_save"},
+        {"peft_use_rslora=true", "vllm serve", "ignores rsLoRA"},
+        {"lora_rank_pattern={q_proj: 4}", "ignores rank and alpha patterns",
+         "ignores alpha patterns"},
+    };
+    fresh_folder();
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        EXPECT(0, "vLLM       ", "@FT train @D/ok.yaml output_dir=@D/e%zu '%s' 2>&1", i,
+               rows[i].option);
+        const char *vllm = strstr(shell_output, "vLLM       ");
+        const char *llama = strstr(shell_output, "llama.cpp  ");
+        CHECK(vllm && llama && strstr(vllm, rows[i].vllm) < llama);
+        CHECK_HAS(vllm ? vllm : "", rows[i].vllm);
+        CHECK_HAS(llama ? llama : "", rows[i].llama);
+    }
+}
+
 CASE(an_adapter_can_be_continued)
 {
     fresh_folder();

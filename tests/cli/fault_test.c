@@ -219,21 +219,21 @@ CASE(f19_tokenizer_beyond_the_embedding)
 }
 
 /* A dataset of `docs` documents of four tokens at @D/bad.safetensors. */
-static void write_dataset(int docs, int32_t last_id, uint8_t mask)
+static void write_dataset(int docs, int length, int32_t last_id, uint8_t mask)
 {
-    int32_t ids[64] = {0};
+    int32_t ids[128] = {0};
     int64_t offsets[17] = {0};
-    uint8_t masks[64];
+    uint8_t masks[128];
     char path[128];
     memset(masks, mask, sizeof masks);
     for (int i = 0; i < docs; i++)
-        offsets[i + 1] = 4 * (i + 1);
+        offsets[i + 1] = length * (i + 1);
     if (docs)
-        ids[4 * docs - 1] = last_id;
+        ids[length * docs - 1] = last_id;
     struct ft_st_item items[] = {
-        {.name = "input_ids", .dtype = FT_I32, .n_dims = 1, .dims = {4 * docs}, .data = ids},
+        {.name = "input_ids", .dtype = FT_I32, .n_dims = 1, .dims = {length * docs}, .data = ids},
         {.name = "offsets", .dtype = FT_I64, .n_dims = 1, .dims = {docs + 1}, .data = offsets},
-        {.name = "loss_mask", .dtype = FT_U8, .n_dims = 1, .dims = {4 * docs}, .data = masks}};
+        {.name = "loss_mask", .dtype = FT_U8, .n_dims = 1, .dims = {length * docs}, .data = masks}};
     shell("echo @D/bad.safetensors");
     shell_output[strcspn(shell_output, "\n")] = 0;
     snprintf(path, sizeof path, "%.100s", shell_output);
@@ -243,16 +243,16 @@ static void write_dataset(int docs, int32_t last_id, uint8_t mask)
 CASE(f20_to_f22_data_that_cannot_be_trained_on)
 {
     fresh_folder();
-    write_dataset(3, 61, 1);
+    write_dataset(3, 4, 61, 1);
     EXPECT(3, "bad.safetensors: error: document 2, position 3: token id 61 is outside",
            "@FT train @D/ok.yaml datasets.0.path=@D/bad.safetensors 2>&1");
-    write_dataset(3, 1, 0);
+    write_dataset(3, 4, 1, 0);
     EXPECT(3, "nothing to train on: of 3 documents 0 are empty, 3 have no trained token",
            "@FT train @D/ok.yaml datasets.0.path=@D/bad.safetensors 2>&1");
-    write_dataset(0, 0, 1);
+    write_dataset(0, 4, 0, 1);
     EXPECT(3, "nothing to train on: of 0 documents",
            "@FT train @D/ok.yaml datasets.0.path=@D/bad.safetensors 2>&1");
-    write_dataset(3, 1, 1);
+    write_dataset(3, 4, 1, 1);
     EXPECT(3, "3 documents are fewer than one micro-batch of 4",
            "@FT train @D/ok.yaml datasets.0.path=@D/bad.safetensors micro_batch_size=4 2>&1");
     EXPECT(3, "none.safetensors' does not exist",
@@ -305,6 +305,34 @@ CASE(how_an_adapter_begins_must_be_possible)
         2, "the method 'pissa' is for the linear modules of the layers",
         "@FT train @D/ok.yaml peft_init_lora_weights=pissa 'lora_target_modules=[lm_head]' 2>&1");
     check_no_output();
+}
+
+CASE(pissa_needs_lapack)
+{
+    CHECK_INT(shell("mkdir @D/lib && for x in libopenblas.so.0 liblapack.so.3; do ln -s "
+                    "$(ldd @FT | sed -n 's/.*=> \\([^ ]*libyaml[^ ]*\\).*/\\1/p') @D/lib/$x; done"),
+              0);
+    EXPECT(4, "'peft_init_lora_weights: pissa' needs LAPACK, which is not here",
+           "LD_LIBRARY_PATH=@D/lib @FT train @D/ok.yaml peft_init_lora_weights=pissa 2>&1");
+    CHECK_HAS(shell_output, "libopenblas0");
+}
+
+CASE(positions_that_a_model_does_not_have)
+{
+    write_dataset(1, 70, 5, 1);
+    EXPECT(3, "the longest document has 70 tokens, and the model has learned 64 positions",
+           "@FT train base_model=" FT_ROOT "/tests/golden/gpt2 adapter=lora sequence_len=128 "
+           "datasets.0.path=@D/bad.safetensors output_dir=@D/out 2>&1");
+    CHECK_HAS(shell_output, "'sequence_len' to 64");
+}
+
+CASE(f29_half_precision_is_not_taken_up)
+{
+    EXPECT(0, "ft computes in bf16 on a GPU, in fp32 on a CPU", "@FT config --explain fp16");
+    EXPECT(0, "these keys change nothing here: fp16",
+           "@FT train @D/ok.yaml fp16=true output_dir=@D/half 2>&1");
+    EXPECT(0, "", "@FT train @D/ok.yaml output_dir=@D/none 2>&1");
+    EXPECT(0, "", "cmp @D/half/adapter_model.safetensors @D/none/adapter_model.safetensors");
 }
 
 CASE(keys_of_another_method_are_refused)

@@ -92,8 +92,7 @@ CASE(a_signal_to_one_ends_all_and_saves)
     CHECK_INT(shell("ls @D/out/checkpoint-*/manifest.json"), 0);
 }
 
-/* Fault 41. */
-CASE(a_rank_that_dies_or_hangs_ends_all)
+CASE(f41_a_rank_that_dies_or_hangs_ends_all)
 {
     begin();
     EXPECT(137, "rank 1",

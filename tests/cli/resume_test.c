@@ -133,6 +133,26 @@ CASE(f43_a_closed_terminal_does_not_end_a_run)
     EXPECT(0, "", SAME("whole", "closed"));
 }
 
+CASE(f44_clocks_that_jump)
+{
+    const char *clock = getenv("FT_JUMPING_CLOCK");
+    CHECK(clock != NULL);
+    begin();
+    EXPECT(75, "",
+           "export ASAN_OPTIONS=$ASAN_OPTIONS:verify_asan_link_order=0 LD_PRELOAD=%s; " OUT(
+               "jumps") "> /dev/null 2>&1 & pid=$!; " WHEN_RUNNING("jumps", "30,") "kill -TERM "
+                                                                                   "$pid; wait "
+                                                                                   "$pid",
+           clock);
+    EXPECT(0, "goes on from step",
+           "ASAN_OPTIONS=$ASAN_OPTIONS:verify_asan_link_order=0 LD_PRELOAD=%s " OUT("jumps") "2>&1",
+           clock);
+    EXPECT(0, "", SAME("whole", "jumps"));
+    EXPECT(1, "",
+           "grep -E '\"(seconds|tokens_per_second)\": (-|0[,}]|[0-9]{6})' "
+           "@D/jumps/metrics.jsonl");
+}
+
 CASE(f35_f36_a_damaged_checkpoint_is_reported_and_the_one_before_used)
 {
     begin();
