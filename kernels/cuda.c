@@ -58,7 +58,7 @@ int ft_cuda_backend(const struct ft_backend **out, int device)
         return FT_OK;
     ft_fail(FT_ERESOURCE, "no CUDA device can be used: %s", why);
     ft_hint("'device: cpu' trains on the processor; a GPU needs compute capability 8.0 (Ampere) or "
-            "later and a driver for CUDA 13 (580 or later)");
+            "later and a recent driver (580 for a build with CUDA 13, 525 for one with CUDA 12)");
     return FT_ERESOURCE;
 }
 

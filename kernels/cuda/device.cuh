@@ -191,7 +191,9 @@ FT_DEVICE float ft_from_bits(uint32_t u)
 /* 16 bytes at once; the compiler cuts a plain store of a struct into four. */
 FT_DEVICE void ft_store16(void *p, const uint32_t v[4])
 {
-    __stcg((uint4 *)p, make_uint4(v[0], v[1], v[2], v[3]));
+    asm volatile("st.global.cg.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(p)),
+                 "r"(v[0]), "r"(v[1]), "r"(v[2]), "r"(v[3])
+                 : "memory");
 }
 FT_DEVICE float ft_exp2(float x)
 {

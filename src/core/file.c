@@ -364,6 +364,19 @@ char *ft_path_join(const char *a, const char *b)
     return ft_format("%s%s%s", a, a[strlen(a) - 1] == '/' ? "" : "/", b);
 }
 
+/* The path of "configs/../data/x", from here if it is below: "data/x". */
+static char *without_steps_up(char *path)
+{
+    char real[PATH_MAX], here[PATH_MAX];
+    if (!strstr(path, "../") || !realpath(path, real) || !getcwd(here, sizeof here))
+        return path;
+    const size_t n = strlen(here);
+    const bool below = strncmp(real, here, n) == 0 && real[n] == '/';
+    char *plain = ft_strdup(below ? real + n + 1 : real);
+    ft_free(path);
+    return plain;
+}
+
 char *ft_path_find(const char *folder, const char *path)
 {
     if (!folder || path[0] == '/')
@@ -377,7 +390,7 @@ char *ft_path_find(const char *folder, const char *path)
                   "'%s' is both in the working folder and beside the config: the first is taken",
                   path);
     if (!here && there)
-        return beside;
+        return without_steps_up(beside);
     ft_free(beside);
     return ft_strdup(path);
 }
