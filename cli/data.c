@@ -43,13 +43,7 @@ static void show_progress(void *ctx, double share, int64_t documents, int64_t to
     }
 }
 
-static void show_wait(void *ctx, const char *path, const char *builder)
-{
-    (void)ctx;
-    fprintf(stderr, "waiting for %s, which prepares %s\n", builder, path);
-}
-
-const struct ft_job_hooks ft_data_hooks = {.progress = show_progress, .wait = show_wait};
+const struct ft_job_hooks ft_data_hooks = {.progress = show_progress};
 
 /* --- the audit --- */
 
@@ -231,7 +225,6 @@ static int open_run(struct run *r, const struct ft_config *c)
     ft_free(folder);
     FT_TRY(rc);
     r->texts.progress = ft_data_hooks.progress;
-    r->texts.wait = ft_data_hooks.wait;
     FT_TRY(open_sources(r, c->datasets, c->n_datasets));
     r->n_train = r->n;
     if (!r->writes)

@@ -173,6 +173,12 @@ void ft_silence_notices(void)
     silent = true;
 }
 
+static void say(const char *text)
+{
+    if (!silent)
+        fprintf(stderr, "%s\n", text);
+}
+
 void ft_print_notices(void)
 {
     if (!silent)
@@ -243,6 +249,7 @@ static int run(int argc, char **argv)
 int main(int argc, char **argv)
 {
     ft_started = ft_now();
+    ft_status_listen(say);
     signal(SIGPIPE, SIG_IGN); /* a closed terminal is no reason to lose a run */
     signal(SIGXFSZ, SIG_IGN); /* a limit to files is an error of the write */
     int rc = run(argc, argv);

@@ -53,6 +53,24 @@ static void put(struct report *r, struct ft_where at, const char *kind, const ch
     append(r, line);
 }
 
+static void (*listens)(const char *text);
+
+void ft_status_listen(void (*listener)(const char *text))
+{
+    listens = listener;
+}
+
+void ft_waiting(const char *fmt, ...)
+{
+    char text[2048];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    if (listens)
+        listens(text);
+}
+
 int ft_fail(enum ft_code code, const char *fmt, ...)
 {
     va_list ap;

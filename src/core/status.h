@@ -42,6 +42,11 @@ void ft_hint(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* Warnings and notices are kept apart from errors and shown once by cli. */
 void ft_notice(struct ft_where at, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+/* What is waited for, told as the wait begins to whoever listens: cli prints it. Before threads are
+ * made; NULL: nobody. */
+void ft_status_listen(void (*listener)(const char *text));
+void ft_waiting(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
 const char *ft_status_report(void);  /* all error and hint lines so far, "" if none */
 const char *ft_status_notices(void); /* all notice lines so far, "" if none */
 int ft_status_errors(void);          /* how many errors are in the report */

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 struct item {
@@ -93,11 +94,23 @@ static bool is_known(const struct ft_hashes *h, const char *kind)
     return true;
 }
 
+/* Says so where it takes longer than a moment. */
+static void join(struct ft_hashes *h)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += 2;
+    if (pthread_timedjoin_np(h->thread, NULL, &until) == 0)
+        return;
+    ft_waiting("waiting for the hashes of the model and the data");
+    pthread_join(h->thread, NULL);
+}
+
 json_t *ft_hashes_json(struct ft_hashes *h, bool wait)
 {
     json_t *root = json_object();
     if (h->running && wait) {
-        pthread_join(h->thread, NULL);
+        join(h);
         h->running = false;
     }
     for (int i = 0; i < h->n; i++) {

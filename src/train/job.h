@@ -105,7 +105,6 @@ struct ft_job {
  * other ranks. Members may be NULL. */
 struct ft_job_hooks {
     ft_prepare_progress_fn *progress;
-    void (*wait)(void *ctx, const char *path, const char *builder);
     void *ctx;
     struct ft_world *world;
 };

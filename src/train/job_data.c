@@ -115,7 +115,6 @@ static int read_data(struct ft_job *j, const struct ft_job_hooks *hooks)
     if (hooks) {
         t.progress = hooks->progress;
         t.progress_ctx = hooks->ctx;
-        t.wait = hooks->wait;
     }
     if (!rc)
         rc = read_list(j, &j->train, c->datasets, c->n_datasets, &t);

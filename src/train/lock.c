@@ -139,7 +139,11 @@ static bool is_gone(const char *path, const char *line)
         return stands_still(path, 2); /* it is being written, or was never */
     if (strcmp(h.host, own.host) == 0)
         return !is_running(&h);
-    return is_same_job(&h, &own) || stands_still(path, PATIENCE);
+    if (is_same_job(&h, &own))
+        return true;
+    ft_waiting("waiting for a sign of life of process %ld on %s, which holds '%s': %d s at most",
+               h.pid, h.host, path, PATIENCE);
+    return stands_still(path, PATIENCE);
 }
 
 /* --- taking it --- */

@@ -454,13 +454,14 @@ static json_t *real_or_null(double v)
 
 static json_t *result_json(const struct ft_train_result *r)
 {
-    return json_pack(
-        "{sI sI sI sI sI sf sf sf so so so so sI}", "steps", (json_int_t)r->steps, "tokens",
-        (json_int_t)r->tokens, "trained_tokens", (json_int_t)r->trained_tokens, "skipped_steps",
-        (json_int_t)r->skipped, "moved", (json_int_t)r->moved, "seconds", r->seconds, "startup_seconds", r->startup_seconds,
-        "tokens_per_second", r->tokens_per_second, "first_loss", real_or_null(r->first_loss),
-        "last_loss", real_or_null(r->last_loss), "first_eval_loss", real_or_null(r->first_eval),
-        "last_eval_loss", real_or_null(r->last_eval), "peak_bytes", (json_int_t)r->peak_bytes);
+    return json_pack("{sI sI sI sI sI sf sf sf so so so so sI}", "steps", (json_int_t)r->steps,
+                     "tokens", (json_int_t)r->tokens, "trained_tokens",
+                     (json_int_t)r->trained_tokens, "skipped_steps", (json_int_t)r->skipped,
+                     "moved", (json_int_t)r->moved, "seconds", r->seconds, "startup_seconds",
+                     r->startup_seconds, "tokens_per_second", r->tokens_per_second, "first_loss",
+                     real_or_null(r->first_loss), "last_loss", real_or_null(r->last_loss),
+                     "first_eval_loss", real_or_null(r->first_eval), "last_eval_loss",
+                     real_or_null(r->last_eval), "peak_bytes", (json_int_t)r->peak_bytes);
 }
 
 /* The audits of what was text. */

@@ -179,7 +179,7 @@ static void sweep_locks(const char *folder)
     ft_status_clear_errors(); /* of another's files: the next job tries again */
 }
 
-static void say_wait(const struct ft_texts *t, const char *lock, const char *path)
+static void say_wait(const char *lock, const char *path)
 {
     char builder[128] = "another process";
     int fd = open(lock, O_RDONLY | O_CLOEXEC);
@@ -188,8 +188,7 @@ static void say_wait(const struct ft_texts *t, const char *lock, const char *pat
         builder[n] = 0;
     if (fd >= 0)
         close(fd);
-    if (t->wait)
-        t->wait(t->progress_ctx, path, builder);
+    ft_waiting("waiting for %s, which prepares %s", builder, path);
 }
 
 /* Whether the prepared file is there and sound; FT_ERESOURCE if that cannot be told. */
@@ -209,7 +208,7 @@ static int look(bool *sound, const char *path, const char *key, struct ft_audit 
 
 /* Waits until it holds the lock, or a sound file is there (*fd -1). */
 static int lock_or_file(int *fd, const char *lock, const char *path, const char *key,
-                        const struct ft_texts *t, struct ft_audit *audit)
+                        struct ft_audit *audit)
 {
     const struct timespec moment = {0, 100 * 1000 * 1000};
     bool said = false, sound;
@@ -222,7 +221,7 @@ static int lock_or_file(int *fd, const char *lock, const char *path, const char 
         if (*fd >= 0)
             break;
         if (!said)
-            say_wait(t, lock, path);
+            say_wait(lock, path);
         said = true;
         nanosleep(&moment, NULL);
     }
@@ -281,7 +280,7 @@ int ft_source_prepared(char **path, const struct ft_source *s, const struct ft_t
     *path = ft_format("%s/%.32s.safetensors", folder, key);
     lock = ft_format("%s/%.32s.lock", folder, key);
     FT_GO(*path && lock ? FT_OK : FT_ERESOURCE);
-    FT_GO(lock_or_file(&fd, lock, *path, key, t, audit));
+    FT_GO(lock_or_file(&fd, lock, *path, key, audit));
     if (fd >= 0)
         FT_GO(look(&sound, *path, key, audit));
     if (fd < 0 || sound)

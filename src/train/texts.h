@@ -16,7 +16,6 @@ struct ft_texts {
     struct ft_pool *pool; /* not owned */
     ft_prepare_progress_fn *progress;
     void *progress_ctx;
-    void (*wait)(void *ctx, const char *path, const char *builder); /* another job builds path */
 };
 /* folder: the base model's. FT_EDATA, FT_ECONFIG. */
 int ft_texts_open(struct ft_texts *t, const struct ft_config *c, const char *folder,

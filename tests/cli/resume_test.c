@@ -300,6 +300,7 @@ CASE(f38_locks_of_holders_who_are_gone)
     EXPECT(2, "is in use by process 77 on elsewhere",
            "echo '77 77 elsewhere -' > @D/other/.ft.lock; (for i in 1 2 3 4; do sleep 0.5; touch "
            "@D/other/.ft.lock; done) & " OUT("other") "2>&1");
+    CHECK_HAS(shell_output, "waiting for a sign of life of process 77 on elsewhere");
     EXPECT(0, "adapter in",
            "rm -r @D/dead; mkdir @D/dead; : > @D/dead/.ft.lock; " OUT("dead") "2>&1");
 }
