@@ -53,7 +53,7 @@ static const struct row rows[] = {
         "Files within path, which is a folder; in their last part * stands for any characters. "
         "With "
         "path: json (or text, csv): paths of their own."),
-    ROW(ds_type, TEXT, "What path is where its name does not say it: json, text or csv."),
+    ROW(ds_type, TEXT, "What path is where its name does not say it: json, text, csv or parquet."),
     ROW(name, TEXT, "A subset: the folder of this name within path."),
     ROW(split, TEXT,
         "train by default, the files of that name in a folder; with a slice: train[:1000], "

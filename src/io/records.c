@@ -5,6 +5,7 @@
 #include "core/json.h"
 #include "core/mem.h"
 #include "core/text.h"
+#include "io/parquet.h"
 
 #include <errno.h>
 #include <string.h>
@@ -28,6 +29,7 @@ struct ft_records {
     bool list, begun; /* a JSON list, of which a record was read */
     int rc;           /* of what failed last */
     json_t *names;
+    struct ft_parquet *table;
 };
 
 /* A kind of file: one row. */
@@ -496,6 +498,25 @@ static int next_jsonl(struct ft_records *r, struct ft_raw *raw, bool *more)
     return r->lines ? next_line(r, raw, more) : next_json(r, raw, more);
 }
 
+/* --- Parquet: its rows, written as JSON --- */
+
+static int open_parquet(struct ft_records *r)
+{
+    r->line = 1;
+    return ft_parquet_open(&r->table, r->path);
+}
+
+static int next_parquet(struct ft_records *r, struct ft_raw *raw, bool *more)
+{
+    const char *text;
+    size_t n;
+    begin(r, raw);
+    FT_TRY(ft_parquet_next(r->table, &text, &n));
+    *more = text != NULL;
+    r->line += *more;
+    return text ? put(raw, text, n) : FT_OK;
+}
+
 /* --- the file --- */
 
 static int open_lines(struct ft_records *r)
@@ -509,7 +530,9 @@ static const struct kind kinds[] = {
     {"json", {".json"}, open_json, next_json, parse_json},
     {"text", {".txt", ".text"}, open_lines, read_line, parse_text},
     {"csv", {".csv"}, open_csv, next_csv, parse_csv},
+    {"parquet", {".parquet", ".pq"}, open_parquet, next_parquet, parse_json},
 };
+static const struct kind *const parquet_kind = &kinds[4];
 
 static const struct kind *kind_of(const char *path, const char *type)
 {
@@ -535,17 +558,12 @@ const char *ft_records_kind(const char *path)
 static int refuse_kind(const char *path, const char *type)
 {
     const struct ft_where at = {.file = path};
-    if (ft_ends_with(path, ".parquet") || (type && strcmp(type, "parquet") == 0)) {
-        ft_fail_at(at, FT_EDATA, "is a Parquet file, which ft does not read");
-        ft_hint("convert it: python3 -c \"import pandas; pandas.read_parquet('%s').to_json("
-                "'data.jsonl', orient='records', lines=True, force_ascii=False)\"",
-                path);
-        return FT_EDATA;
-    }
     ft_fail_at(at, FT_EDATA, "is no kind of file that ft reads%s%s", type ? ": " : "",
                type ? type : "");
-    ft_hint("data is read from .jsonl, .json, .txt and .csv, each also .gz, and from tokenized "
-            ".safetensors; 'ds_type: json' (or text, csv) says what another name is");
+    ft_hint(
+        "data is read from .jsonl, .json, .txt and .csv, each also .gz, from .parquet, and from "
+        "tokenized .safetensors; 'ds_type: json' (or text, csv, parquet) says what another name "
+        "is");
     return FT_EDATA;
 }
 
@@ -561,7 +579,11 @@ static int skip_mark(struct ft_records *r)
              (memcmp(r->buffer, "\xff\xfe", 2) == 0 || memcmp(r->buffer, "\xfe\xff", 2) == 0))
         return ft_fail_at(here(r), FT_EDATA, "is UTF-16; text must be UTF-8");
     else if (r->n >= 4 && memcmp(r->buffer, "PAR1", 4) == 0)
-        return refuse_kind(r->path, "parquet");
+        r->kind = parquet_kind; /* whatever its name */
+    else if (r->kind == parquet_kind)
+        return ft_file_foreign(r->path, r->buffer, r->n, FT_EDATA)
+                   ? FT_EDATA
+                   : ft_fail_at(here(r), FT_EDATA, "is not a Parquet file");
     /* a page about the file, in its place; text may be HTML */
     const bool is_text = r->kind && r->kind->next == read_line;
     const bool pointer = r->n >= 8 && memcmp(r->buffer, "version ", 8) == 0;
@@ -632,6 +654,7 @@ void ft_records_close(struct ft_records *r)
     if (r->file)
         gzclose(r->file);
     json_decref(r->names);
+    ft_parquet_close(r->table);
     ft_free(r->buffer);
     ft_free(r->path);
     ft_free(r);
@@ -651,5 +674,7 @@ int ft_record_parse(const struct ft_records *r, const struct ft_raw *raw, json_t
 
 double ft_records_share(const struct ft_records *r)
 {
+    if (r->table)
+        return ft_parquet_share(r->table);
     return r->bytes > 0 ? (double)gzoffset(r->file) / (double)r->bytes : 1;
 }

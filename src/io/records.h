@@ -1,5 +1,5 @@
-/* The records of a data file, one after the other: JSON Lines, a JSON list, lines of text, CSV;
- * each may be gzipped. A file is never in memory as a whole. */
+/* The records of a data file, one after the other: JSON Lines, a JSON list, lines of text, CSV,
+ * each of which may be gzipped, and Parquet. A file is never in memory as a whole. */
 #ifndef FT_IO_RECORDS_H
 #define FT_IO_RECORDS_H
 
@@ -15,7 +15,7 @@ struct ft_records;
 struct ft_raw {
     char *text;
     size_t length, room;
-    int line; /* of its beginning, from 1 */
+    int line; /* of its beginning, from 1; of Parquet: the row */
     bool too_long;
 };
 void ft_raw_free(struct ft_raw *raw);
@@ -23,8 +23,9 @@ void ft_raw_free(struct ft_raw *raw);
 /* What a file of this name is, as ft_records_open's type; NULL: nothing that ft reads. */
 const char *ft_records_kind(const char *path);
 
-/* type: "json", "text" or "csv", NULL: by the name's ending (.jsonl .ndjson .json .txt .text .csv,
- * and .gz behind it). FT_EDATA: no such file, or one of a kind that ft does not read. */
+/* type: "json", "text", "csv" or "parquet", NULL: by the name's ending (.jsonl .ndjson .json .txt
+ * .text .csv, and .gz behind it; .parquet). FT_EDATA: no such file, or one of a kind that ft does
+ * not read. */
 int ft_records_open(struct ft_records **out, const char *path, const char *type);
 void ft_records_close(struct ft_records *r);
 

@@ -161,12 +161,6 @@ static int refuse_arrow(const struct ft_dataset_config *d, const char *folder)
     return FT_EDATA;
 }
 
-static bool takes_parquet(const char *name, const void *ctx)
-{
-    (void)ctx;
-    return ft_ends_with(name, ".parquet");
-}
-
 /* Files of the kind that most are of; the others are left out. */
 static void keep_commonest(struct names *l, const struct ft_dataset_config *d)
 {
@@ -210,20 +204,14 @@ static int find_in_folder(struct names *out, const struct ft_dataset_config *d, 
     if (!rc)
         rc = say_folders(d, folder);
     if (!rc && !out->n) {
-        struct names parquet = {0}, arrow = {0};
+        struct names arrow = {0};
         rc = list_folder(&arrow, folder, takes_arrow, NULL);
-        for (int k = 0; k < 2 && !rc && !parquet.n; k++)
-            rc = list_folder(&parquet, k ? data : folder, takes_parquet, NULL);
-        struct ft_records *r;
-        if (!rc && parquet.n)
-            rc = ft_records_open(&r, parquet.v[0], "parquet");
-        else if (!rc && arrow.n)
+        if (!rc && arrow.n)
             rc = refuse_arrow(d, folder);
         else if (!rc)
             rc = ft_fail_at(d->at, FT_EDATA, "'%s' has no data file of split '%.*s'", folder,
                             (int)n, split);
         ft_free_names(arrow.v);
-        ft_free_names(parquet.v);
     }
     ft_free(data);
     return rc;

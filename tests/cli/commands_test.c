@@ -207,7 +207,7 @@ CASE(killed_at_any_moment_nothing_is_half_written)
 
 CASE(valgrind_finds_nothing)
 {
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
     check_skip("the sanitizers look already");
 #endif
     if (shell("command -v valgrind >/dev/null"))

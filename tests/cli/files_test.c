@@ -88,6 +88,25 @@ CASE(calls_and_observations_of_sharegpt)
            "@D/c.yaml datasets.0.path=@D/n.jsonl sequence_len=256 --show 1 2>&1");
 }
 
+CASE(parquet_is_read_as_what_it_says)
+{
+#define DATA                                                                                       \
+    "@FT data @D/c.yaml chat_template=chatml 'allow_data_problems=[unended_turns]' "               \
+    "datasets.0.path="
+    fresh_text("chat_template", CHAT("a", "b"));
+    /* as `hf download` leaves it */
+    CHECK_INT(shell("mkdir -p @D/set/data && cp " FT_ROOT "/tests/io/parquet/chat.parquet "
+                    "@D/set/data/train-00000-of-00001.parquet && echo '# card' > @D/set/README.md"),
+              0);
+    EXPECT(0, "", DATA FT_ROOT "/tests/io/parquet/chat.jsonl -o @D/a.safetensors 2>&1");
+    EXPECT(0, "", DATA FT_ROOT "/tests/io/parquet/chat.parquet -o @D/b.safetensors 2>&1");
+    EXPECT(0, "", DATA "@D/set -o @D/c.safetensors 2>&1");
+    EXPECT(0, "3 ",
+           "for x in a b c; do grep -ao '\"crc32\":\"[0-9a-f]*\"' @D/$x.safetensors; "
+           "done | sort | uniq -c"); /* the tokens */
+    EXPECT(0, "chat_template", "@FT init @D/shake @D/set -o @D/new.yaml 2>&1 && cat @D/new.yaml");
+}
+
 CASE(folders_of_data)
 {
     fresh_folder();

@@ -298,6 +298,24 @@ static void try_weights(const struct bytes *b)
     try_model(folder);
 }
 
+static void try_parquet(const struct bytes *b)
+{
+    struct ft_records *r;
+    struct ft_raw raw = {0};
+    bool more = true;
+    remember(b);
+    if (ft_records_open(&r, input_file, "parquet") == FT_OK) {
+        for (int i = 0; more && i < 1000 && ft_records_next(r, &raw, &more) == FT_OK && more; i++) {
+            json_t *v;
+            if (ft_record_parse(r, &raw, &v) == FT_OK)
+                json_decref(v);
+            ft_status_clear();
+        }
+        ft_records_close(r);
+    }
+    ft_raw_free(&raw);
+}
+
 static const char *const families[] = {
     "base",    "gemma2",     "gemma3",        "gpt2",    "gpt-neox",   "falcon", "phi3",
     "qwen3",   "rope-yarn",  "rope-longrope", "cohere2", "qwen2-5-vl", "glm4",   "olmo3",
@@ -571,6 +589,11 @@ static void add_adapters(struct seeds *s)
     add_cases(s, adapters, ADAPTERS, "adapter_model.safetensors");
 }
 
+static void add_parquet(struct seeds *s)
+{
+    add_folder(s, FT_ROOT "/tests/io/parquet", ".parquet");
+}
+
 static void add_configs(struct seeds *s)
 {
     add_folder(s, FT_ROOT "/configs", ".yaml");
@@ -711,6 +734,11 @@ CASE(damaged_templates)
 CASE(damaged_records)
 {
     fuzz("records", add_records, try_records, BYTES);
+}
+
+CASE(damaged_parquet_files)
+{
+    fuzz("parquet", add_parquet, try_parquet, BYTES);
 }
 
 CASE(damaged_configs)

@@ -130,7 +130,8 @@ CASE(what_cannot_be_read)
         const char *name, *type, *bytes;
         size_t n;
         const char *message;
-    } cases[] = {{"a.parquet", NULL, "PAR1", 4, "pandas.read_parquet"},
+    } cases[] = {{"a.parquet", NULL, "PAR1", 4, "damaged Parquet file: it is cut off"},
+                 {"a.parquet", NULL, "{}", 2, "is not a Parquet file"},
                  {"a.jsonl", NULL, "PAR1xxxx", 8, "Parquet"},
                  {"a.bin", NULL, "x", 1, "no kind of file"},
                  {"a.jsonl", "arrow", "x", 1, "no kind of file that ft reads: arrow"},
