@@ -523,7 +523,8 @@ static int read_dictionary(struct ft_parquet_column *c, const struct header *h)
 static bool read_levels(struct span *s, uint8_t *out, int64_t n, int most, int64_t bytes)
 {
     if (!most) {
-        memset(out, 0, (size_t)n);
+        if (n)
+            memset(out, 0, (size_t)n);
         return bytes <= 0;
     }
     if (bytes < 0) {
