@@ -1,64 +1,14 @@
 /* ft compare */
 #include "cli/compare.h"
 
+#include "cli/chart.h"
+
 #include "core/file.h"
 #include "core/mem.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* --- a chart of both curves --- */
-
-enum { WIDTH = 64, HEIGHT = 12 };
-
-static void find_range(const struct ft_curve *c, double *low, double *high, int64_t *last)
-{
-    for (int64_t i = 0; i < c->n; i++) {
-        if (isfinite(c->value[i])) {
-            *low = fmin(*low, c->value[i]);
-            *high = fmax(*high, c->value[i]);
-        }
-        *last = c->step[i] > *last ? c->step[i] : *last;
-    }
-}
-
-static void draw(char picture[HEIGHT][WIDTH + 1], const struct ft_curve *c, char mark, double low,
-                 double high, int64_t last)
-{
-    for (int64_t i = 0; i < c->n; i++) {
-        if (!isfinite(c->value[i]))
-            continue;
-        const int x = (int)((double)c->step[i] / (double)last * (WIDTH - 1));
-        const int y = (int)((high - c->value[i]) / (high - low) * (HEIGHT - 1) + 0.5);
-        char *at = &picture[y][x];
-        *at = *at == ' ' || *at == mark ? mark : '*';
-    }
-}
-
-static void print_chart(FILE *out, const struct ft_curve *a, const struct ft_curve *b)
-{
-    char picture[HEIGHT][WIDTH + 1];
-    double low = INFINITY, high = -INFINITY;
-    int64_t last = 1;
-    find_range(a, &low, &high, &last);
-    find_range(b, &low, &high, &last);
-    if (!(low <= high))
-        return;
-    high = high > low ? high : low + 1;
-    for (int y = 0; y < HEIGHT; y++) {
-        memset(picture[y], ' ', WIDTH);
-        picture[y][WIDTH] = 0;
-    }
-    draw(picture, a, 'b', low, high, last);
-    draw(picture, b, 'r', low, high, last);
-    fprintf(out, "\nloss (b: baseline, r: run, *: both)\n");
-    for (int y = 0; y < HEIGHT; y++)
-        fprintf(out, "%9.4f |%s\n", high - (high - low) * y / (HEIGHT - 1), picture[y]);
-    fprintf(out, "%9s +%.*s\n%10s 0%*lld steps\n", "", WIDTH,
-            "----------------------------------------------------------------", "", WIDTH - 1,
-            (long long)last);
-}
 
 /* --- the table --- */
 
@@ -98,7 +48,9 @@ static void print_comparison(FILE *out, const struct ft_run_record *a,
         print_share(out, &rows[FT_COMPARE_SPEED], ">=");
     if (rows[FT_COMPARE_MEMORY].looked_at)
         print_share(out, &rows[FT_COMPARE_MEMORY], "<=");
-    print_chart(out, &a->curves[FT_LOSS], &b->curves[FT_LOSS]);
+    ft_chart_print(
+        out, "loss (b: baseline, r: run, *: both)",
+        (struct ft_chart_curve[]){{&a->curves[FT_LOSS], 'b'}, {&b->curves[FT_LOSS], 'r'}}, 2, '*');
 }
 
 /* --- JUnit --- */

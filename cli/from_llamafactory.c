@@ -315,7 +315,8 @@ static const char *put_path(struct lf *l, struct ft_from_lines *e, const json_t 
                                : name;
         const bool table = ft_ends_with(name, ".arrow");
         ft_from_put_in(l->f, e, "path", ft_from_quoted(l->f, path),
-                       table ? "ft reads JSON, CSV, Parquet and text: convert it" : sources[i].note);
+                       table ? "ft reads JSON, CSV, Parquet and text: convert it"
+                             : sources[i].note);
         return path;
     }
     return NULL;

@@ -1,8 +1,10 @@
 /* ft train */
+#include "cli/chart.h"
 #include "cli/compare.h"
 #include "cli/engines.h"
 
 #include "core/clock.h"
+#include "core/json.h"
 #include "core/mem.h"
 #include "train/train.h"
 
@@ -41,9 +43,25 @@ static void print_start(FILE *out, const struct ft_job *j)
     fflush(out);
 }
 
+/* What the log has of the run, where that is enough to be seen. */
+static void print_losses(FILE *out, const struct ft_job *j)
+{
+    enum { LEAST = 8 }; /* losses */
+    struct ft_run_record r;
+    if (ft_run_record_open(&r, j->config->output_dir) == FT_OK && r.curves[FT_LOSS].n >= LEAST)
+        ft_chart_print(
+            out, r.curves[FT_EVAL_LOSS].n ? "loss (*) and evaluation loss (o)" : "loss",
+            (struct ft_chart_curve[]){{&r.curves[FT_LOSS], '*'}, {&r.curves[FT_EVAL_LOSS], 'o'}}, 2,
+            'o');
+    ft_status_clear_errors();
+    ft_run_record_close(&r);
+}
+
 static void print_end(FILE *out, const struct ft_job *j, const struct ft_train_result *r)
 {
     const char *dir = j->config->output_dir;
+    print_losses(out, j);
+    fputc('\n', out);
     if (r->best_written)
         fprintf(out, "the best evaluation's parameters were written: step %lld, eval loss %.4f\n",
                 (long long)r->best_step, r->best_eval);
@@ -67,18 +85,33 @@ static const char *number(char out[32], double v)
     return out;
 }
 
+/* Why it ended. */
+static const char *reason_of(const struct ft_train_result *r)
+{
+    return r->finished      ? "was finished already"
+           : r->interrupted ? "asked to end"
+           : r->stopped     ? "stopped by its losses"
+                            : "all steps made";
+}
+
 static void print_json(FILE *out, const struct ft_job *j, const struct ft_train_result *r)
 {
-    char a[32], b[32];
+    char a[32], b[32], c[32], d[32];
+    json_t *path = json_string(j->config->output_dir);
+    char *dir = path ? json_dumps(path, JSON_ENCODE_ANY) : NULL;
     fprintf(out,
-            "{\"status\": \"%s\", \"resumed_from\": %lld, \"steps\": %lld, \"tokens\": %lld, "
+            "{\"status\": \"%s\", \"reason\": \"%s\", \"output_dir\": %s, \"first_eval_loss\": %s, "
+            "\"last_eval_loss\": %s, \"resumed_from\": %lld, \"steps\": %lld, \"tokens\": %lld, "
             "\"seconds\": %.6f, \"startup_seconds\": %.6f, "
             "\"tokens_per_second\": %.3f, \"first_loss\": %s, \"last_loss\": %s, "
             "\"peak_bytes\": %zu, \"planned_bytes\": %zu, \"flops_per_token\": %.6g}\n",
-            r->interrupted ? "interrupted" : "finished", (long long)r->resumed, (long long)r->steps,
-            (long long)r->tokens, r->seconds, r->startup_seconds, r->tokens_per_second,
-            number(a, r->first_loss), number(b, r->last_loss), r->peak_bytes, ft_job_memory(j),
-            ft_job_flops_per_token(j));
+            r->interrupted ? "interrupted" : "finished", reason_of(r), dir ? dir : "null",
+            number(c, r->first_eval), number(d, r->last_eval), (long long)r->resumed,
+            (long long)r->steps, (long long)r->tokens, r->seconds, r->startup_seconds,
+            r->tokens_per_second, number(a, r->first_loss), number(b, r->last_loss), r->peak_bytes,
+            ft_job_memory(j), ft_job_flops_per_token(j));
+    ft_json_free(dir);
+    json_decref(path);
 }
 
 /* --- signals --- */

@@ -25,8 +25,10 @@ static void *open_library(char *why, size_t room)
         return handle;
     }
     if (!ft_beside(library, path)) {
-        snprintf(why, room, "this build of ft has no CUDA backend (%s is not beside the program)",
-                 library);
+        snprintf(
+            why, room,
+            "this build of ft has no CUDA backend: it is built where CMake finds nvcc, of the CUDA "
+            "Toolkit");
         return NULL;
     }
     /* the libraries that the backend needs take 150 MB: not for machines without a GPU */

@@ -120,8 +120,9 @@ struct ft_config {
     int gradient_checkpointing; /* enum ft_auto */
     int64_t seed;
     /* evaluation */
-    double eval_steps;              /* NAN: unset */
-    int64_t evals_per_epoch;        /* below 1: unset */
+    double eval_steps;       /* NAN: unset */
+    int64_t evals_per_epoch; /* below 1: unset */
+    bool eval_on_start;
     int eval_strategy;              /* enum ft_eval_strategy */
     double loss_watchdog_threshold; /* NAN: unset */
     int64_t loss_watchdog_patience; /* below 1: 3 */

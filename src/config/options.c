@@ -294,6 +294,8 @@ const struct ft_option ft_options[] = {
     {"eval_steps", FT_T_REAL, AT(eval_steps), 0, 1e9, true, false, NULL, NULL, "evaluation",
      "Evaluate every so many steps; below 1: a share of the run. Unset: once an epoch."},
     INT(evals_per_epoch, 0, 1000000, NULL, "evaluation", "Evaluations an epoch; 0: as if unset."),
+    BOOL(eval_on_start, "true", "evaluation",
+         "Evaluate before the first step too: what the model can without training."),
     CHOICE(
         eval_strategy, strategies, "unset", "evaluation",
         "no: never evaluate, not even before the first step. epoch: at the end of each. steps: "

@@ -127,12 +127,14 @@ static int make_node(struct ft_parquet_meta *m, struct ft_parquet_node *n, const
                                   .optional = parent && e->repetition == 1,
                                   .repeated = parent && e->repetition == 2,
                                   .meaning = e->logical,
-                                  .scale = e->digits ? e->digits : (int)e->scale,
+                                  .scale = (int)e->scale,
                                   .column = m->n_columns,
                                   .type = (enum ft_parquet_type)e->type,
                                   .size = (int)e->size};
     n->def = (parent ? parent->def : 0) + (n->optional || n->repeated);
     n->rep = (parent ? parent->rep : 0) + n->repeated;
+    if (e->logical == FT_PQ_TIME || e->logical == FT_PQ_TIMESTAMP)
+        n->scale = e->digits > 0 && e->digits < 10 ? e->digits : 3;
     n->n_children = (int)e->children;
     if (!n->name)
         return FT_ERESOURCE;

@@ -8,7 +8,8 @@
 #include <stdio.h>
 
 enum ft_event_kind {
-    FT_EVENT_LOADING, /* fraction */
+    FT_EVENT_LOADING,    /* fraction */
+    FT_EVENT_EVALUATING, /* fraction */
     FT_EVENT_STEP,
     FT_EVENT_EVAL,
     FT_EVENT_END,

@@ -141,7 +141,7 @@ double ft_job_seconds(const struct ft_job *j, const struct ft_rates *r)
         double evals = 1 + (l->eval_every > 0 ? (double)l->steps / (double)l->eval_every
                                               : (double)l->steps / (double)l->first_epoch_steps);
         double eval = program_seconds(j, FT_EVAL, r) / (double)j->capacity;
-        seconds += (evals + 1) * tokens_of(&j->held) * eval;
+        seconds += (evals + j->config->eval_on_start) * tokens_of(&j->held) * eval;
     }
     return seconds;
 }

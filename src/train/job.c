@@ -7,7 +7,16 @@
 #include "train/base.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+/* Whether this machine has an NVIDIA GPU, or was told of one: else nobody expects it to be used. */
+static bool has_gpu(void)
+{
+    return getenv("FT_CUDA_LIBRARY") || access("/dev/nvidiactl", F_OK) == 0 ||
+           access("/dev/dxg", F_OK) == 0; /* of WSL */
+}
 
 /* The device that the config asks for. "auto" takes the GPU if one can be opened. */
 static int open_backend(struct ft_job *j)
@@ -16,8 +25,10 @@ static int open_backend(struct ft_job *j)
     if (c->device == FT_DEVICE_CPU)
         return ft_cpu_backend(&j->backend, c->cpu_isa);
     if (c->device == FT_DEVICE_AUTO && c->bf16 == FT_FALSE) {
-        ft_notice((struct ft_where){0}, "'device: auto' took the CPU: 'bf16' is false, and a GPU "
-                                        "computes in bf16");
+        if (has_gpu())
+            ft_notice((struct ft_where){0},
+                      "'device: auto' took the CPU: 'bf16' is false, and a GPU "
+                      "computes in bf16");
         return ft_cpu_backend(&j->backend, c->cpu_isa);
     }
     if (ft_cuda_backend(&j->backend, j->world ? ft_world_place(j->world) : -1) == FT_OK) {
@@ -30,8 +41,9 @@ static int open_backend(struct ft_job *j)
         return FT_ERESOURCE;
     const char *why = ft_status_report(); /* its first line, without "error: " */
     const size_t skip = sizeof "error: " - 1;
-    ft_notice((struct ft_where){0}, "'device: auto' took the CPU: %.*s",
-              (int)(strcspn(why, "\n") - skip), why + skip);
+    if (has_gpu())
+        ft_notice((struct ft_where){0}, "'device: auto' took the CPU: %.*s",
+                  (int)(strcspn(why, "\n") - skip), why + skip);
     ft_status_clear_errors();
     if (c->bf16 == FT_TRUE)
         ft_notice((struct ft_where){0},

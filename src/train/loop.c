@@ -24,10 +24,16 @@ static int fill_next(struct ft_loop *l, struct ft_work *w)
     return FT_OK;
 }
 
+static void show_evaluation(struct ft_loop *l, double fraction)
+{
+    ft_track_event(l->track, &(struct ft_event){.kind = FT_EVENT_EVALUATING, .fraction = fraction});
+}
+
 /* Runs all that is left of the work. On a device this queues it, and the host fills one batch while
  * the device works on another. */
 static int run_work(struct ft_loop *l, struct ft_work *w)
 {
+    const int64_t whole = w->data->n_docs, before = w->first;
     struct ft_profile *profile = l->o->profile ? &l->r->profile : NULL;
     for (;; l->ready = false) {
         if (!l->ready)
@@ -35,8 +41,10 @@ static int run_work(struct ft_loop *l, struct ft_work *w)
         if (!l->ready)
             return FT_OK;
         FT_TRY(ft_graph_run(l->j->graph, w->program, l->j->pool, &l->next, profile));
-        if (w->program != FT_PASS)
+        if (w->program != FT_PASS) {
+            show_evaluation(l, (double)(before + w->at) / (double)whole);
             continue;
+        }
         l->tokens += l->next.counts[FT_ROWS];
         l->r->trained_tokens += l->next.counts[FT_TRAINED];
     }
@@ -115,7 +123,7 @@ static int evaluate(struct ft_loop *l)
         int64_t n = 0;
         for (; n < 256 && i + n < j->held.n_docs; n++)
             docs[n] = (int32_t)(i + n);
-        struct ft_work w = {FT_EVAL, &j->held, docs, ft_ranks_take(j, &j->held, docs, n), 0};
+        struct ft_work w = {FT_EVAL, &j->held, docs, ft_ranks_take(j, &j->held, docs, n), 0, i};
         FT_TRY(run_work(l, &w));
         i += n;
         FT_TRY(is_asked_to_end(l, &end));
@@ -163,7 +171,7 @@ static void begin_window(struct ft_loop *l)
     for (; l->batch < end; l->batch++)
         n += j->epoch.batches[l->batch].count;
     n = ft_ranks_take(j, &j->train, j->epoch.order + first, n);
-    l->window = (struct ft_work){FT_PASS, &j->train, j->epoch.order + first, n, 0};
+    l->window = (struct ft_work){FT_PASS, &j->train, j->epoch.order + first, n, 0, 0};
     l->tokens = 0;
 }
 
@@ -355,13 +363,18 @@ static void go_on(struct ft_loop *l)
         l->epoch_step * g < l->j->epoch.n_batches ? l->epoch_step * g : l->j->epoch.n_batches;
 }
 
+static bool begins_with_evaluation(const struct ft_loop *l)
+{
+    return l->j->length.eval_every >= 0 && l->j->config->eval_on_start;
+}
+
 static int begin_run(struct ft_loop *l)
 {
     if (l->resumed)
         go_on(l);
     else
         begin_epoch(l);
-    if (l->resumed ? l->unevaluated : l->j->length.eval_every >= 0)
+    if (l->resumed ? l->unevaluated : begins_with_evaluation(l))
         FT_TRY(evaluate(l));
     if (l->step < l->j->length.steps)
         begin_window(l);

@@ -12,6 +12,7 @@ struct ft_work {
     const struct ft_dataset *data;
     const int32_t *docs;
     int64_t n, at;
+    int64_t first; /* documents of an evaluation before these */
 };
 
 struct ft_loop {
@@ -29,7 +30,7 @@ struct ft_loop {
     bool ready;                      /* the batch holds its next pass already */
     struct ft_run next;
     float *gradients; /* of a device, on the host, for sums over ranks; or NULL */
-    int64_t losses; /* finite ones so far */
+    int64_t losses;   /* finite ones so far */
     double early_sum, last_losses[64];
     int64_t above;       /* steps in a row whose loss was above loss_watchdog_threshold */
     int64_t tokens;      /* of this window so far */
