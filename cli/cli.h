@@ -21,6 +21,11 @@ int ft_cmd_data(const struct ft_command *self, int n, char **words);
 int ft_cmd_tokenize(const struct ft_command *self, int n, char **words);
 int ft_cmd_compare(const struct ft_command *self, int n, char **words);
 int ft_cmd_config(const struct ft_command *self, int n, char **words);
+int ft_cmd_man(const struct ft_command *self, int n, char **words);
+int ft_cmd_completions(const struct ft_command *self, int n, char **words);
+
+extern const struct ft_command ft_commands[]; /* a name of NULL ends */
+extern const char ft_exit_codes[];
 
 /* Prints a command's help page. */
 void ft_command_help(FILE *out, const struct ft_command *c);

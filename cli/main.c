@@ -17,7 +17,7 @@ double ft_started;
     "Single options can be set behind the file: ft train config.yaml lora_r=32 "                   \
     "datasets.0.path=x.safetensors\n"
 
-static const struct ft_command commands[] = {
+const struct ft_command ft_commands[] = {
     {"train", "CONFIG.yaml [KEY=VALUE ...]", "fine-tune a model with an adapter",
      "Reads the base model and the datasets that the config names, trains an adapter, and writes\n"
      "into output_dir: adapter_model.safetensors and adapter_config.json (PEFT's format),\n"
@@ -123,8 +123,19 @@ static const struct ft_command commands[] = {
      "  --schema        a JSON schema of the config, for editors\n"
      "  --dump FILE     every option's value after defaults and overrides, and where it was set\n",
      ft_cmd_config},
+    {"completions", "bash | zsh | fish", "a script that completes commands and options in a shell",
+     "  bash: ft completions bash > ~/.local/share/bash-completion/completions/ft\n"
+     "  zsh:  ft completions zsh > a folder of $fpath/_ft\n"
+     "  fish: ft completions fish > ~/.config/fish/completions/ft.fish\n",
+     ft_cmd_completions},
+    {"man", "", "the manual page", "ft man | man -l -     (it is installed as ft.1)\n", ft_cmd_man},
+    {NULL, NULL, NULL, NULL, NULL},
 };
-enum { COMMANDS = sizeof commands / sizeof *commands };
+enum { COMMANDS = sizeof ft_commands / sizeof *ft_commands - 1 };
+
+const char ft_exit_codes[] =
+    "0 done, 2 usage or config, 3 model or data invalid, 4 resources or I/O, 5 diverged,\n6 not "
+    "like the baseline, 70 a bug in ft, 75 interrupted: run it again.\n";
 
 static void usage(FILE *out)
 {
@@ -132,11 +143,8 @@ static void usage(FILE *out)
             "ft " FT_VERSION ": fine-tunes open-weight language models with low-rank adapters\n\n"
             "usage: ft COMMAND ...\n\n");
     for (int i = 0; i < COMMANDS; i++)
-        fprintf(out, "  %-8s %s\n", commands[i].name, commands[i].summary);
-    fprintf(out,
-            "\n'ft COMMAND --help' tells more. Exit codes: 0 done, 2 usage or config, 3 model or "
-            "data\ninvalid, 4 resources or I/O, 5 diverged, 6 not like the baseline,\n70 a bug in "
-            "ft, 75 interrupted: run it again.\n");
+        fprintf(out, "  %-11s %s\n", ft_commands[i].name, ft_commands[i].summary);
+    fprintf(out, "\n'ft COMMAND --help' tells more. Exit codes: %s", ft_exit_codes);
 }
 
 void ft_command_help(FILE *out, const struct ft_command *c)
@@ -147,8 +155,8 @@ void ft_command_help(FILE *out, const struct ft_command *c)
 static const struct ft_command *find(const char *name)
 {
     for (int i = 0; i < COMMANDS; i++)
-        if (strcmp(commands[i].name, name) == 0)
-            return &commands[i];
+        if (strcmp(ft_commands[i].name, name) == 0)
+            return &ft_commands[i];
     return NULL;
 }
 
@@ -156,7 +164,7 @@ static int unknown(const char *name)
 {
     const char *names[COMMANDS];
     for (int i = 0; i < COMMANDS; i++)
-        names[i] = commands[i].name;
+        names[i] = ft_commands[i].name;
     const char *near = ft_nearest(name, names, COMMANDS);
     ft_fail(FT_ECONFIG, "'%s' is not a command of ft", name);
     if (near)

@@ -219,3 +219,19 @@ CASE(valgrind_finds_nothing)
               0);
     remove_fresh_folder();
 }
+
+CASE(pages_are_made_from_the_tables)
+{
+    EXPECT(0, ".SS ft train", "@FT man");
+    CHECK_HAS(shell_output, ".B lora_r\n");
+    CHECK_HAS(shell_output, "\\-\\-profile");
+    EXPECT(2, "needs bash, zsh or fish", "@FT completions tcsh 2>&1");
+    EXPECT(0, "complete -c ft -n '__fish_seen_subcommand_from data' -l show",
+           "@FT completions fish");
+    EXPECT(0, "train) compadd -- --help --quiet --profile --json", "@FT completions zsh");
+    EXPECT(
+        0, "lora_alpha=\nlora_alpha_pattern=\n",
+        "@FT completions bash > /tmp/ft-complete-$$ && bash -c '. /tmp/ft-complete-'$$'; compopt() "
+        "{ :; }; COMP_WORDS=(ft train lora_al) COMP_CWORD=2; _ft; printf \"%%s\\n\" "
+        "\"${COMPREPLY[@]}\"'; rm /tmp/ft-complete-$$");
+}
