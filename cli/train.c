@@ -29,9 +29,10 @@ static void print_start(FILE *out, const struct ft_job *j)
                 ft_adapter_modules(j->adapter), (double)ft_adapter_parameters(j->adapter) / 1e6,
                 100.0 * (double)ft_adapter_parameters(j->adapter) /
                     (double)ft_model_parameters(j->model));
-    fprintf(out, "%lld documents, %lld tokens to train on; %lld steps of %.1f documents\n",
-            (long long)j->train.n_docs, (long long)j->train.trained_tokens, (long long)l->steps,
-            l->docs_per_step);
+    fprintf(out, "%lld document%s, %lld tokens to train on; %lld step%s of %.1f document%s\n",
+            (long long)j->train.n_docs, j->train.n_docs == 1 ? "" : "s",
+            (long long)j->train.trained_tokens, (long long)l->steps, l->steps == 1 ? "" : "s",
+            l->docs_per_step, l->docs_per_step == 1 ? "" : "s");
     if (j->backend->dev)
         fprintf(out, "on %s (%s), %s of its memory, %s%s\n", j->backend->dev->name, j->backend->isa,
                 ft_bytes_text(a, (double)ft_job_device_memory(j)),

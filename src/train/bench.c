@@ -89,6 +89,19 @@ static int measure(struct bench *b, const struct ft_bench_options *o)
     return FT_OK;
 }
 
+/* Of the highest rate that was seen: on a machine that others use too, no single look is it. */
+static int find_share(const struct ft_job *j, struct ft_bench_result *r)
+{
+    const double rate = r->flops_per_token * r->tokens_per_second;
+    double again = 0;
+    if (!j->backend->dev)
+        FT_TRY(ft_matrix_rate(j, &again));
+    r->matrix_rate = again > r->matrix_rate ? again : r->matrix_rate;
+    r->matrix_rate = rate > r->matrix_rate ? rate : r->matrix_rate;
+    r->share = rate / r->matrix_rate;
+    return FT_OK;
+}
+
 int ft_bench(struct ft_job *j, const struct ft_bench_options *o, struct ft_bench_result *r)
 {
     struct bench b = {.j = j, .r = r};
@@ -116,7 +129,7 @@ int ft_bench(struct ft_job *j, const struct ft_bench_options *o, struct ft_bench
     r->taken_bytes =
         j->backend->dev ? before - (after < before ? after : before) : ft_memory_resident();
     r->flops_per_token = ft_job_flops_per_token(j);
-    r->share = r->flops_per_token * r->tokens_per_second / r->matrix_rate;
+    FT_TRY(find_share(j, r));
     for (int i = 0; i < 2 && o->profile; i++)
         FT_TRY(one_step(&b, &r->profile));
     return FT_OK;
