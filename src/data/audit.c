@@ -77,12 +77,15 @@ const char *ft_unrendered_name(char out[64], int speaker, int part)
     return out;
 }
 
+/* Trained are tokens that have a loss: the first of a document has none, since nothing is before it.
+ */
 void ft_audit_add(struct ft_audit *a, const struct ft_sample *s, size_t from, size_t to)
 {
     for (size_t i = from; i < to; i++) {
+        const int trained = i > from && s->mask[i];
         a->tokens_of[s->speaker[i]]++;
-        a->trained_of[s->speaker[i]] += s->mask[i];
-        a->trained += s->mask[i];
+        a->trained_of[s->speaker[i]] += trained;
+        a->trained += trained;
     }
     a->documents++;
     a->tokens += (int64_t)(to - from);

@@ -83,7 +83,7 @@ static int find_key(char key[65], const struct ft_source *s, const struct ft_tex
     const struct ft_format_options *o = &s->options;
     const struct {
         const char *name, *text;
-    } texts[] = {{"ft", FT_VERSION " 2"},
+    } texts[] = {{"ft", FT_VERSION " 3"},
                  {"type", o->type},
                  {"template", s->template_text},
                  {"template with tools", s->tools_text},
