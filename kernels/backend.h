@@ -67,10 +67,9 @@ int ft_cpu_backend(const struct ft_backend **out, const char *isa);
 /* The processor's own name, "" if unknown. */
 const char *ft_cpu_model(void);
 
-/* Opens a CUDA device by number (-1: the first one visible; the only one visible is every number's),
- * from the shared object ft_cuda beside
- * the program or in ../lib/ft, or the file that FT_CUDA_LIBRARY names. FT_ERESOURCE with what is
- * missing. Close with ft_backend_close. */
+/* Opens a CUDA device by number (-1: the first one visible; the only one visible is every
+ * number's), from the shared object ft_cuda beside the program or in ../lib/ft, or the file that
+ * FT_CUDA_LIBRARY names. FT_ERESOURCE with what is missing. Close with ft_backend_close. */
 int ft_cuda_backend(const struct ft_backend **out, int device);
 /* The file of `ft bench --tune` on this machine: FT_CUDA_PRODUCTS, or ft/products.txt in the user's
  * cache folder. "" if there is no such folder. */

@@ -77,7 +77,8 @@ const char *ft_unrendered_name(char out[64], int speaker, int part)
     return out;
 }
 
-/* Trained are tokens that have a loss: the first of a document has none, since nothing is before it.
+/* Trained are tokens that have a loss: the first of a document has none, since nothing is before
+ * it.
  */
 void ft_audit_add(struct ft_audit *a, const struct ft_sample *s, size_t from, size_t to)
 {

@@ -113,8 +113,9 @@ int ft_model_save(const struct ft_model *m, const char *folder, ft_model_trained
 
 /* Declares the weights as values of the graph, once per graph. On a backend with bf16 activations
  * all are bf16 but those of quantised modules, and a group's weights lie in one matrix (struct
- * ft_stack) with room for `rank` (NULL: none), which ft_model_stack gives, if none is quantised. place (NULL: none) gives the value of a weight that
- * belongs to somebody else, who fills it; NULL for the others. */
+ * ft_stack) with room for `rank` (NULL: none), which ft_model_stack gives, if none is quantised.
+ * place (NULL: none) gives the value of a weight that belongs to somebody else, who fills it; NULL
+ * for the others. */
 typedef struct ft_tensor *ft_model_place_fn(void *ctx, struct ft_graph *g, int weight);
 int ft_model_declare(struct ft_model *m, struct ft_graph *g, ft_model_rank_fn *rank, void *rank_ctx,
                      ft_model_place_fn *place, void *place_ctx);

@@ -52,7 +52,8 @@ static void check_logits(const char *name, struct ft_job *j, const struct ft_st 
             for (int64_t v = 0; v < head->rows; v++) {
                 double sum = 0;
                 for (int64_t c = 0; c < head->cols; c++)
-                    sum += (double)h[row * head->cols + c] * element(head, v * ft_tensor_ld(head) + c);
+                    sum +=
+                        (double)h[row * head->cols + c] * element(head, v * ft_tensor_ld(head) + c);
                 sum *= (double)a->scale;
                 for (int64_t c = 0; c < low; c++)
                     sum += (double)a->beta * (double)u[row * low + c] * element(a->b, v * low + c);
