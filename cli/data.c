@@ -160,7 +160,7 @@ static bool show_document(void *ctx, const struct ft_sample *s, size_t from, siz
     struct show *w = ctx;
     int64_t trained = 0;
     for (size_t i = from; i < to; i++)
-        trained += s->mask[i];
+        trained += i > from && s->mask[i]; /* the first has no loss */
     printf("--- %s:%d: %zu tokens, %lld trained\n", file, number, to - from, (long long)trained);
     for (size_t i = from, end; i < to && !w->rc; i = end) {
         for (end = i + 1; end < to && s->mask[end] == s->mask[i]; end++)
