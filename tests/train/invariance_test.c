@@ -153,7 +153,7 @@ CASE(accumulation_is_one_window)
 
 CASE(nothing_is_allocated_after_the_first_step)
 {
-#if !defined(__SANITIZE_ADDRESS__)
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
     long counts[2];
     for (int i = 0; i < 2; i++) {
         struct setup s = {0};
