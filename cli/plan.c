@@ -1,6 +1,7 @@
 /* ft plan */
 #include "cli/cli.h"
 
+#include "track/track.h"
 #include "train/job.h"
 
 #include <math.h>
@@ -177,7 +178,8 @@ int ft_cmd_plan(const struct ft_command *self, int n, char **words)
             snprintf(text, sizeof text, "%.0f GFLOP/s in products, %.1f GB/s elsewhere",
                      rates.flops * 1e-9, rates.bytes * 1e-9);
             line("measured here", text);
-            snprintf(text, sizeof text, "about %.0f s (%.1f min)", seconds, seconds / 60);
+            char time[32];
+            snprintf(text, sizeof text, "about %s", ft_duration_text(time, seconds));
             line("the run", text);
             print_slurm(&j, seconds);
         }
