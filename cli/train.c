@@ -184,7 +184,11 @@ static int leave_world(struct ft_world *w, int rc)
         fputs(ft_status_report(), stderr);
     ft_status_clear_errors();
     ft_world_close(w, failed ? rc : FT_OK);
-    return rank && !failed ? FT_OK : rc;
+    if (failed) { /* MPI may still wait for a rank that does not come, in a thread of its own */
+        fflush(NULL);
+        _exit(rc);
+    }
+    return rank ? FT_OK : rc;
 }
 
 /* --- the command --- */

@@ -109,7 +109,8 @@ int ft_world_open(struct ft_world **out, const struct ft_world_watch *watch)
     FT_TRY(ft_alloc(&w, 1, sizeof *w));
     int rc = open_transport(&w->transport, watch);
     const int size = rc ? 1 : w->transport->size;
-    if (!rc && (other = contradiction(size)))
+    /* mpirun's own daemons on other nodes are Slurm tasks, whose variables those ranks see */
+    if (!rc && w->transport->rank == 0 && (other = contradiction(size)))
         rc = refuse(other, size);
     if (!rc)
         rc = ft_alloc(&w->to, (size_t)size, sizeof *w->to);
@@ -304,7 +305,9 @@ int ft_world_threads(struct ft_world *w, int most, int *threads)
     if (size == 1)
         return FT_OK;
     snprintf(own.host, sizeof own.host, "%s", ft_world_host(w, ft_world_rank(w)));
-    sched_getaffinity(0, sizeof own.may, &own.may);
+    if (sched_getaffinity(0, sizeof own.may,
+                          &own.may)) /* more processors than a set has room for */
+        memset(&own.may, 0xff, sizeof own.may);
     FT_TRY(ft_alloc(&all, size, sizeof *all));
     int rc = ft_world_gather(w, &own, sizeof own, all);
     double share = 0;

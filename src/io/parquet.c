@@ -83,8 +83,9 @@ static int put_time(struct ft_parquet *p, int64_t days, int64_t part, int64_t pe
 {
     char text[64];
     struct tm tm;
-    const time_t t = (time_t)(days * 86400);
-    if (days < -4000000 || days > 4000000 || !gmtime_r(&t, &tm))
+    const bool known = days > -4000000 && days < 4000000;
+    const time_t t = known ? (time_t)(days * 86400) : 0;
+    if (!known || !gmtime_r(&t, &tm))
         return put_text(p, "null");
     int n = snprintf(text, sizeof text, "\"%04d-%02d-%02d", tm.tm_year + 1900, tm.tm_mon + 1,
                      tm.tm_mday);
@@ -110,8 +111,8 @@ static int64_t power(int64_t base, int n)
 static int put_timestamp(struct ft_parquet *p, int64_t v, int digits)
 {
     const int64_t second = power(10, digits), day = 86400 * second;
-    const int64_t days = v / day - (v % day < 0);
-    return put_time(p, days, v - days * day, second, digits);
+    const int64_t part = v % day;
+    return put_time(p, v / day - (part < 0), part < 0 ? part + day : part, second, digits);
 }
 
 static int put_clock(struct ft_parquet *p, int64_t v, int digits)

@@ -25,6 +25,18 @@ struct element {
     int digits;
 };
 
+/* Field 1 of DECIMAL. */
+static int64_t read_scale(struct ft_thrift *t, int64_t otherwise)
+{
+    struct ft_thrift_field f = {0};
+    while (ft_thrift_next(t, &f))
+        if (f.id == 1 && f.type == FT_THRIFT_I32)
+            otherwise = ft_thrift_int(t);
+        else
+            ft_thrift_skip(t, f.type);
+    return otherwise;
+}
+
 /* The unit of TIME and TIMESTAMP, as digits of a second. */
 static int read_unit(struct ft_thrift *t)
 {
@@ -67,6 +79,8 @@ static void read_logical(struct ft_thrift *t, struct element *e)
             e->logical = meanings[f.id];
         if (f.type == FT_THRIFT_STRUCT && (f.id == 7 || f.id == 8))
             e->digits = read_unit(t);
+        else if (f.type == FT_THRIFT_STRUCT && f.id == 5)
+            e->scale = read_scale(t, e->scale);
         else if (f.type == FT_THRIFT_STRUCT && f.id == 10)
             e->logical = read_signed(t) ? FT_PQ_PLAIN : FT_PQ_UNSIGNED;
         else
@@ -239,8 +253,10 @@ static int read_chunks(struct ft_parquet_meta *m, struct ft_thrift *t, int64_t g
         read_chunk(t, c, &kind, &apart);
         if (apart)
             return damaged(path, "its columns lie in other files");
-        if (!t->bad && c->values == 0)
+        if (!t->bad && c->values == 0) {
+            c->at = c->bytes = 0;
             continue;
+        }
         if (t->bad || kind != (int64_t)m->columns[i]->type || c->at < 4 || c->bytes < 0 ||
             c->values < 0 || c->at > file_bytes || c->bytes > file_bytes - c->at)
             return damaged(path, "where a column lies");

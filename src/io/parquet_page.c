@@ -525,7 +525,12 @@ static bool read_levels(struct span *s, uint8_t *out, int64_t n, int most, int64
     if (!most) {
         if (n)
             memset(out, 0, (size_t)n);
-        return bytes <= 0;
+        if (bytes <= 0)
+            return true;
+        if (bytes > s->end - s->p) /* older writers have some all the same */
+            return false;
+        s->p += bytes;
+        return true;
     }
     if (bytes < 0) {
         if (s->end - s->p < 4)
@@ -558,9 +563,11 @@ static int reserve_entries(struct ft_parquet_column *c, int64_t n)
 static int unpack_page(struct ft_parquet_column *c, const struct header *h)
 {
     const bool v2 = h->type == DATA_V2;
+    if (h->def_bytes < 0 || h->rep_bytes < 0 || h->def_bytes > h->packed ||
+        h->rep_bytes > h->packed)
+        return damaged(c, "a page's levels");
     const int64_t levels = v2 ? h->def_bytes + h->rep_bytes : 0;
-    if (levels < 0 || h->def_bytes < 0 || h->rep_bytes < 0 || levels > h->packed ||
-        levels > h->bytes)
+    if (levels > h->packed || levels > h->bytes)
         return damaged(c, "a page's levels");
     FT_TRY(reserve(&c->page, (size_t)h->bytes + 1));
     memcpy(c->page.p, c->packed.p, (size_t)levels);

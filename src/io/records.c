@@ -578,7 +578,9 @@ static int skip_mark(struct ft_records *r)
     else if (r->n >= 2 &&
              (memcmp(r->buffer, "\xff\xfe", 2) == 0 || memcmp(r->buffer, "\xfe\xff", 2) == 0))
         return ft_fail_at(here(r), FT_EDATA, "is UTF-16; text must be UTF-8");
-    else if (r->n >= 4 && memcmp(r->buffer, "PAR1", 4) == 0)
+    else if (r->n >= 4 &&
+             (memcmp(r->buffer, "PAR1", 4) == 0 || memcmp(r->buffer, "PARE", 4) == 0) &&
+             !(r->kind && (r->kind->parse == parse_text || r->kind->parse == parse_csv)))
         r->kind = parquet_kind; /* whatever its name */
     else if (r->kind == parquet_kind)
         return ft_file_foreign(r->path, r->buffer, r->n, FT_EDATA)

@@ -45,8 +45,8 @@ bool ft_thrift_next(struct ft_thrift *t, struct ft_thrift_field *f)
     if (b >> 4)
         f->id += b >> 4;
     else
-        f->id = (int)ft_thrift_int(t);
-    if (f->type > FT_THRIFT_STRUCT)
+        f->id = (int16_t)ft_thrift_int(t);
+    if (f->type > FT_THRIFT_STRUCT || f->id > INT16_MAX)
         spoil(t);
     return !t->bad;
 }

@@ -388,7 +388,7 @@ static int advance(struct ft_loop *l)
     const double began = ft_now();
     l->better = false;
     int rc = train_step(l);
-    if (rc == FT_ERESOURCE)
+    if (rc == FT_ERESOURCE && ft_loop_writes(l))
         ft_hint("this was at step %lld; the last checkpoint is of step %lld", (long long)l->step,
                 (long long)l->saved_step);
     FT_TRY(rc);

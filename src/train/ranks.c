@@ -25,8 +25,15 @@ static void find_facts(const struct ft_job *j, int64_t out[FACTS])
 
 struct card {
     int64_t facts[FACTS];
-    char device[64];
+    char device[64], backend[16], isa[16];
 };
+
+/* Each rank makes the same update: its bits must not depend on where. */
+static bool same_update(const struct card *a, const struct card *b)
+{
+    const bool generic = strcmp(a->isa, "generic") == 0 || strcmp(b->isa, "generic") == 0;
+    return strcmp(a->backend, b->backend) == 0 && (!generic || strcmp(a->isa, b->isa) == 0);
+}
 
 static int compare(const struct ft_job *j, const struct card *all)
 {
@@ -39,6 +46,17 @@ static int compare(const struct ft_job *j, const struct card *all)
                                "rank %d on '%s' has other %s than rank 0 on '%s': %lld and %lld", k,
                                ft_world_host(w, k), fact_names[i], ft_world_host(w, 0),
                                (long long)all[k].facts[i], (long long)all[0].facts[i]);
+    for (int k = 1; k < size; k++)
+        if (!same_update(&all[k], &all[0])) {
+            ft_fail(FT_ECONFIG,
+                    "rank %d on '%s' would compute on %s (%s), rank 0 on '%s' on %s (%s)", k,
+                    ft_world_host(w, k), all[k].backend, all[k].isa, ft_world_host(w, 0),
+                    all[0].backend, all[0].isa);
+            ft_hint(
+                "'device: cuda' says what is wrong with a GPU that 'auto' passes over; 'cpu_isa' "
+                "pins the instruction set");
+            return FT_ECONFIG;
+        }
     for (int k = 1; k < size; k++)
         for (int i = 0; i < k; i++) {
             if (!all[k].device[0] || strcmp(all[k].device, all[i].device) != 0)
@@ -53,10 +71,13 @@ static int compare(const struct ft_job *j, const struct card *all)
 
 int ft_ranks_check(const struct ft_job *j)
 {
-    struct card own = {{0}, ""}, *all;
+    struct card own, *all;
     if (!j->world)
         return FT_OK;
+    memset(&own, 0, sizeof own);
     find_facts(j, own.facts);
+    snprintf(own.backend, sizeof own.backend, "%s", j->backend->device);
+    snprintf(own.isa, sizeof own.isa, "%s", j->backend->isa);
     if (j->backend->dev)
         snprintf(own.device, sizeof own.device, "%.63s", j->backend->dev->id);
     FT_TRY(ft_alloc(&all, (size_t)ft_world_size(j->world), sizeof *all));
