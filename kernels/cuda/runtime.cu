@@ -196,9 +196,9 @@ static int open_queue(struct ft_cuda *c)
     return 0;
 }
 
-static int open_device(struct ft_cuda *c)
+/* Whether there is a driver with devices, and which of them is this one's. */
+static int find_device(struct ft_cuda *c)
 {
-    struct cudaDeviceProp p;
     int driver = 0, count = 0;
     cudaDriverGetVersion(&driver);
     cudaError_t e = cudaGetDeviceCount(&count);
@@ -229,6 +229,14 @@ static int open_device(struct ft_cuda *c)
         ft_cuda_fail(c, "opening the GPU", why);
         return -1;
     }
+    return 0;
+}
+
+static int open_device(struct ft_cuda *c)
+{
+    struct cudaDeviceProp p;
+    if (find_device(c))
+        return -1;
     if (check(c, cudaGetDeviceProperties(&p, c->device), "asking for the GPU's properties"))
         return -1;
     if (p.major < 8) {

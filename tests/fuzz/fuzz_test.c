@@ -221,15 +221,13 @@ static void try_template(const struct bytes *b)
     ft_free(source);
 }
 
-static void try_records(const struct bytes *b)
+static void read_records(const struct bytes *b, const char *type)
 {
-    static const char *const types[] = {"json", "text", "csv", NULL};
     struct ft_records *r;
     struct ft_raw raw = {0};
     bool more = true;
     remember(b);
-    const char *type = types[pick(4)];
-    if (ft_records_open(&r, input_file, type ? type : "jsonl") == FT_OK) {
+    if (ft_records_open(&r, input_file, type) == FT_OK) {
         for (int i = 0; more && i < 10000 && ft_records_next(r, &raw, &more) == FT_OK && more;
              i++) {
             json_t *v;
@@ -240,6 +238,17 @@ static void try_records(const struct bytes *b)
         ft_records_close(r);
     }
     ft_raw_free(&raw);
+}
+
+static void try_records(const struct bytes *b)
+{
+    static const char *const types[] = {"json", "text", "csv", "jsonl"};
+    read_records(b, types[pick(4)]);
+}
+
+static void try_parquet(const struct bytes *b)
+{
+    read_records(b, "parquet");
 }
 
 /* Opens and loads the folder, as far as it goes. */
@@ -296,24 +305,6 @@ static void try_weights(const struct bytes *b)
     link_input("model.safetensors");
     snprintf(folder, sizeof folder, "%s.d", input_file);
     try_model(folder);
-}
-
-static void try_parquet(const struct bytes *b)
-{
-    struct ft_records *r;
-    struct ft_raw raw = {0};
-    bool more = true;
-    remember(b);
-    if (ft_records_open(&r, input_file, "parquet") == FT_OK) {
-        for (int i = 0; more && i < 1000 && ft_records_next(r, &raw, &more) == FT_OK && more; i++) {
-            json_t *v;
-            if (ft_record_parse(r, &raw, &v) == FT_OK)
-                json_decref(v);
-            ft_status_clear();
-        }
-        ft_records_close(r);
-    }
-    ft_raw_free(&raw);
 }
 
 static const char *const families[] = {
