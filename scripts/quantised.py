@@ -197,9 +197,10 @@ def plain_values(folder, kind):
 # llama.cpp's keys behind the architecture's name, and transformers'
 GGUF_KEYS = {
     "context_length": "max_position_embeddings", "embedding_length": "hidden_size",
-    "block_count": "num_hidden_layers", "feed_forward_length": "intermediate_size",
-    "attention.head_count": "num_attention_heads", "attention.head_count_kv": "num_key_value_heads",
-    "attention.layer_norm_rms_epsilon": "rms_norm_eps", "attention.layer_norm_epsilon": ("norm_epsilon", "layer_norm_eps"),
+    "block_count": "num_hidden_layers", "feed_forward_length": ("intermediate_size", "ffn_hidden_size"),
+    "attention.head_count": "num_attention_heads", "attention.head_count_kv": ("num_key_value_heads", "num_kv_heads"),
+    "attention.layer_norm_rms_epsilon": "rms_norm_eps",
+    "attention.layer_norm_epsilon": ("norm_epsilon", "layer_norm_eps", "layer_norm_epsilon"),
     "attention.key_length": "head_dim", "attention.sliding_window": "sliding_window",
     "rope.freq_base": "rope_theta", "attn_logit_softcapping": "attn_logit_softcapping",
     "final_logit_softcapping": "final_logit_softcapping", "logit_scale": ("logits_scaling", "logit_scale"),
@@ -218,11 +219,42 @@ def gguf_name(name, arch, layers):
     return gguf.get_tensor_name_map(kind, layers).get_name(name, try_suffixes=(".weight", ".bias"))
 
 
+def row_order(name, arch, config, rows):
+    """Row i of the file is row order[i] of the model; None: the same."""
+    heads, order = config.num_attention_heads, torch.arange(rows)
+    if arch in PERMUTED and ("q_proj" in name or "k_proj" in name):
+        of_these = heads if "q_proj" in name else config.num_key_value_heads
+        return order.reshape(of_these, 2, -1).swapaxes(1, 2).reshape(-1)
+    if arch in ("gptneox", "falcon") and "query_key_value" in name:
+        groups = heads if arch == "gptneox" else config.num_kv_heads if config.new_decoder_architecture else 1
+        order = order.reshape(groups, heads // groups + 2, -1)
+        return torch.cat([part.reshape(-1) for part in (order[:, :-2], order[:, -2], order[:, -1])])
+    return None
+
+
+def to_file(name, w, arch, config):
+    """A tensor as llama.cpp's converter lays it."""
+    order = row_order(name, arch, config, len(w))
+    w = w if order is None else w[order]
+    if arch == "gpt2" and w.ndim == 2 and ".c_" in name:
+        w = w.T
+    return w + 1 if arch.startswith("gemma") and "norm" in name else w
+
+
+def from_file(name, w, arch, config):
+    order = row_order(name, arch, config, len(w))
+    w = w if order is None else w[torch.argsort(order)]
+    if arch == "gpt2" and w.ndim == 2 and ".c_" in name:
+        w = w.T
+    return w - 1 if arch.startswith("gemma") and "norm" in name else w
+
+
 def write_gguf(path, model, arch, kind, factors=None):
     """The model as one file, its matrices as `kind` where their width allows; {name: what they stand for}."""
     import gguf, numpy
-    config = model.config
+    config = getattr(model.config, "text_config", model.config)
     said = dict(config.to_dict(), **(getattr(config, "rope_parameters", None) or {}))
+    said.update({name: getattr(config, name) for name in config.attribute_map})
     writer = gguf.GGUFWriter(path, arch)
     writer.add_string("general.source.huggingface.repository", "org/tiny")
     for key, names in GGUF_KEYS.items():
@@ -232,6 +264,8 @@ def write_gguf(path, model, arch, kind, factors=None):
                 continue
             (writer.add_uint32 if isinstance(value, int) else writer.add_float32)(f"{arch}.{key}", value)
             break
+    if arch == "gptneox":
+        writer.add_parallel_residual(config.use_parallel_residual)
     if said.get("rope_type") in ("linear", "yarn"):
         writer.add_string(f"{arch}.rope.scaling.type", said["rope_type"])
     if arch == "olmo2" and said.get("sliding_window"):
@@ -246,25 +280,16 @@ def write_gguf(path, model, arch, kind, factors=None):
         writer.add_tensor("rope_freqs.weight", numpy.array(factors, numpy.float32))
     values, wanted = {}, gguf.GGMLQuantizationType[kind]
     for name, w in model.state_dict().items():
-        own = gguf_name(name, arch, config.num_hidden_layers)
-        if name == "lm_head.weight" and config.tie_word_embeddings:
+        own = gguf_name(name.replace("model.language_model.", "model."), arch, config.num_hidden_layers)
+        if name == "lm_head.weight" and model.config.tie_word_embeddings or ".visual." in name:
             continue
         assert own, name
-        w = w.float()
-        if arch.startswith("gemma") and "norm" in name:
-            w = w + 1
-        data = w
-        if arch in PERMUTED and ("q_proj" in name or "k_proj" in name):
-            heads = config.num_attention_heads if "q_proj" in name else config.num_key_value_heads
-            data = w.reshape(heads, 2, w.shape[0] // heads // 2, *w.shape[1:]).swapaxes(1, 2).reshape(w.shape)
-        data = data.contiguous().numpy()
-        if w.ndim == 2 and w.shape[1] % gguf.GGML_QUANT_SIZES[wanted][0] == 0:
+        data = to_file(name, w.float(), arch, config).contiguous().numpy()
+        if data.ndim == 2 and data.shape[1] % gguf.GGML_QUANT_SIZES[wanted][0] == 0:
             blocks = gguf.quantize(data, wanted)
             writer.add_tensor(own, blocks, raw_dtype=wanted)
-            value = torch.from_numpy(gguf.dequantize(blocks, wanted).astype(numpy.float32)).reshape(w.shape)
-            if arch in PERMUTED and ("q_proj" in name or "k_proj" in name):
-                value = value.reshape(heads, w.shape[0] // heads // 2, 2, -1).swapaxes(1, 2).reshape(w.shape)
-            values[name] = value
+            value = torch.from_numpy(gguf.dequantize(blocks, wanted).astype(numpy.float32)).reshape(data.shape)
+            values[name] = from_file(name, value, arch, config)
         else:
             writer.add_tensor(own, data)
     writer.write_header_to_file(), writer.write_kv_data_to_file(), writer.write_tensors_to_file()

@@ -87,7 +87,7 @@ static int add_module(struct ft_model *m, int layer, enum ft_kind kind)
         return FT_ERESOURCE;
     FT_TRY(want(m, FT_W_LINEAR, &p->w, p->out, p->in, "%s%s.%d.%s.weight", m->in_file, n->layers,
                 layer, n->module[kind]));
-    m->weights[m->n_weights - 1].transposed = d->conv1d;
+    m->weights[m->n_weights - 1].transposed = d->conv1d && !m->gguf;
     if (d->biased & FT_BIT(kind))
         FT_TRY(want(m, FT_W_BIAS, &p->bias, p->out, 0, "%s%s.%d.%s.bias", m->in_file, n->layers,
                     layer, n->module[kind]));

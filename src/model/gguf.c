@@ -36,6 +36,12 @@ static const struct kind {
     {"command-r", "CohereForCausalLM", false, NULL},
     {"cohere2", "Cohere2ForCausalLM", false, NULL},
     {"glm4", "Glm4ForCausalLM", false, NULL},
+    {"chatglm", "GlmForCausalLM", false, NULL},
+    {"gpt2", "GPT2LMHeadModel", false, NULL},
+    {"gptneox", "GPTNeoXForCausalLM", false, NULL},
+    {"falcon", "FalconForCausalLM", false, NULL},
+    {"qwen2vl", "Qwen2_5_VLForConditionalGeneration", false, NULL},
+    {"qwen3vl", "Qwen3VLForConditionalGeneration", false, NULL},
 };
 
 /* Keys of the metadata, behind the architecture's name and a dot, and config.json's for them. */
@@ -44,11 +50,16 @@ static const char *const keys[][2] = {
     {"embedding_length", "hidden_size"},
     {"block_count", "num_hidden_layers"},
     {"feed_forward_length", "intermediate_size"},
+    {"feed_forward_length", "n_inner"},
+    {"feed_forward_length", "ffn_hidden_size"},
     {"attention.head_count", "num_attention_heads"},
     {"attention.head_count_kv", "num_key_value_heads"},
+    {"attention.head_count_kv", "num_kv_heads"},
     {"attention.layer_norm_rms_epsilon", "rms_norm_eps"},
     {"attention.layer_norm_epsilon", "layer_norm_eps"},
     {"attention.layer_norm_epsilon", "norm_epsilon"},
+    {"attention.layer_norm_epsilon", "layer_norm_epsilon"},
+    {"use_parallel_residual", "use_parallel_residual"},
     {"attention.key_length", "head_dim"},
     {"attention.sliding_window", "sliding_window"},
     {"rope.freq_base", "rope_theta"},
@@ -61,11 +72,10 @@ static const char *const keys[][2] = {
     {"attention.scale", "attention_multiplier"},
 };
 
-/* Flags of config.json's, which such a tensor is the sign of. */
+/* Flags of config.json's, which one such tensor is the sign of. */
 static const char *const flags[][2] = {
-    {"blk.0.attn_q.bias", "attention_bias"},
-    {"blk.0.attn_output.bias", "attention_out_bias"},
-    {"blk.0.ffn_down.bias", "mlp_bias"},
+    {"blk.0.attn_q.bias", "attention_bias"},          {"blk.0.attn_qkv.bias", "attention_bias"},
+    {"blk.0.attn_output.bias", "attention_out_bias"}, {"blk.0.ffn_down.bias", "mlp_bias"},
     {"blk.0.attn_q_norm.weight", "use_qk_norm"},
 };
 
@@ -202,6 +212,8 @@ static void put_rest(const struct ft_gguf *g, const struct kind *k, json_t *conf
     const json_t *pattern = of_kind(g, k, "attention.sliding_window_pattern");
     const bool gemma2 = strcmp(k->name, "gemma2") == 0, gemma3 = strcmp(k->name, "gemma3") == 0;
     const double layers = number(g, k, "block_count");
+    if (head > 0)
+        json_object_set_new(config, "head_dim", json_integer((json_int_t)head));
     if (turned > 0 && head > 0)
         json_object_set_new(config, "partial_rotary_factor", json_real(turned / head));
     if ((gemma2 && layers == 46) || (gemma3 && layers == 62)) /* the 27 billions */
@@ -218,6 +230,16 @@ static void put_rest(const struct ft_gguf *g, const struct kind *k, json_t *conf
     json_object_set_new(config, "layer_types", types);
 }
 
+/* Which of Falcon's decoders it is: the first one's sequential layers are none of llama.cpp's. */
+static void put_falcon(const struct ft_gguf *g, const struct kind *k, json_t *config)
+{
+    const bool one_key_head = number(g, k, "attention.head_count_kv") <= 1;
+    json_object_set_new(config, "multi_query", json_boolean(one_key_head));
+    json_object_set_new(config, "new_decoder_architecture", json_boolean(!one_key_head));
+    json_object_set_new(config, "num_ln_in_parallel_attn",
+                        json_integer(find_tensor(g, "blk.0.attn_norm_2.weight") ? 2 : 1));
+}
+
 int ft_gguf_config(const struct ft_gguf *g, const char *path, json_t **out)
 {
     const char *name = json_string_value(json_object_get(g->metadata, "general.architecture"));
@@ -228,7 +250,8 @@ int ft_gguf_config(const struct ft_gguf *g, const char *path, json_t **out)
                    "'general.architecture' is '%s', which ft does not read from GGUF",
                    name ? name : "(missing)");
         ft_hint("ft reads llama, mistral3, qwen2, qwen3, gemma, gemma2, gemma3, phi3, smollm3, "
-                "granite, arcee, olmo2, starcoder2, seed_oss, command-r, cohere2 and glm4");
+                "granite, arcee, olmo2, starcoder2, seed_oss, command-r, cohere2, glm4, chatglm, "
+                "gpt2, gptneox, falcon, qwen2vl and qwen3vl");
         return FT_EDATA;
     }
     json_t *config = json_object();
@@ -248,8 +271,11 @@ int ft_gguf_config(const struct ft_gguf *g, const char *path, json_t **out)
     json_object_set_new(config, "tie_word_embeddings",
                         json_boolean(!find_tensor(g, "output.weight")));
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
-        json_object_set_new(config, flags[i][1], json_boolean(find_tensor(g, flags[i][0])));
+        if (find_tensor(g, flags[i][0]) || !json_object_get(config, flags[i][1]))
+            json_object_set_new(config, flags[i][1], json_boolean(find_tensor(g, flags[i][0])));
     put_rest(g, k, config);
+    if (strcmp(k->name, "falcon") == 0)
+        put_falcon(g, k, config);
     int rc = put_rope(g, k, path, config);
     if (!rc)
         rc = ft_alloc_check(since);
@@ -274,17 +300,26 @@ static const char *const norms[FT_NORM_SITES] = {
     [FT_NORM_Q] = "attn_q_norm",       [FT_NORM_K] = "attn_k_norm",
 };
 
+static bool is(const char *name, const char *what, size_t length)
+{
+    return strlen(name) == length && strncmp(name, what, length) == 0;
+}
+
 /* transformers' name of blk.N.`what`.`end`; NULL: none. */
 static const char *layer_name(const struct ft_names *n, const char *what, size_t length)
 {
+    const char *attention = n->layer_norm[FT_NORM_ATTENTION], *mlp = n->layer_norm[FT_NORM_MLP];
     for (int i = 0; i < FT_KINDS; i++)
-        if (n->module[i] && strlen(modules[i]) == length && strncmp(modules[i], what, length) == 0)
+        if (n->module[i] && is(modules[i], what, length))
             return n->module[i];
-    if (!n->layer_norm[FT_NORM_ATTENTION_OUT] && length == strlen(after_attention) &&
-        strncmp(what, after_attention, length) == 0)
-        return n->layer_norm[FT_NORM_MLP]; /* Seed-OSS, whose norm has that name of the other's */
+    if (!n->layer_norm[FT_NORM_ATTENTION_OUT] && is(after_attention, what, length))
+        return mlp;                        /* Seed-OSS, whose norm has that name of the other's */
+    if (mlp && strcmp(mlp, "ln_mlp") == 0) /* Falcon with two norms beside one another */
+        return is("attn_norm_2", what, length)              ? attention
+               : is(norms[FT_NORM_ATTENTION], what, length) ? mlp
+                                                            : NULL;
     for (int i = 0; i < FT_NORM_SITES; i++)
-        if (n->layer_norm[i] && strlen(norms[i]) == length && strncmp(norms[i], what, length) == 0)
+        if (n->layer_norm[i] && is(norms[i], what, length))
             return n->layer_norm[i];
     return NULL;
 }
@@ -296,6 +331,8 @@ static char *name_of(struct ft_model *m, const char *name)
     char *after;
     if (strcmp(name, "token_embd.weight") == 0)
         return ft_arena_format(&m->arena, "%s%s.weight", n->prefix, n->embed);
+    if (strcmp(name, "position_embd.weight") == 0 && n->positions)
+        return ft_arena_format(&m->arena, "%s%s.weight", n->prefix, n->positions);
     if (strcmp(name, "output.weight") == 0)
         return ft_arena_format(&m->arena, "%s.weight", n->head);
     if (ft_starts_with(name, "output_norm."))
@@ -351,12 +388,36 @@ int ft_gguf_tensors(struct ft_model *m, const char *path, struct ft_st **out)
     return rc;
 }
 
+/* All queries, then all keys, then all values; the model has them by group. */
+static int64_t grouped_row(const struct ft_decoder *d, int64_t row)
+{
+    const int64_t queries = d->heads / d->kv_heads * d->head_dim;
+    const int64_t group = row / (queries + 2 * d->head_dim), at = row % (queries + 2 * d->head_dim);
+    if (at < queries)
+        return group * queries + at;
+    const int64_t kind = (at - queries) / d->head_dim; /* 0: a key, 1: a value */
+    return (d->heads + kind * d->kv_heads + group) * d->head_dim + (at - queries) % d->head_dim;
+}
+
+/* Halves of a head; the file has pairs. */
+static int64_t paired_row(const struct ft_decoder *d, int64_t row)
+{
+    const int64_t n = d->head_dim;
+    return row / n * n + row % n % (n / 2) * 2 + row % n / (n / 2);
+}
+
 int64_t ft_gguf_row(const struct ft_model *m, const struct ft_weight *w, int64_t row)
 {
-    const int64_t d = m->decoder.head_dim;
-    if (!w->permuted)
-        return row;
-    return row / d * d + row % d % (d / 2) * 2 + row % d / (d / 2);
+    return w->order == FT_GROUPED  ? grouped_row(&m->decoder, row)
+           : w->order == FT_PAIRED ? paired_row(&m->decoder, row)
+                                   : row;
+}
+
+enum ft_row_order ft_gguf_order(const struct ft_model *m, enum ft_kind kind)
+{
+    return m->permuted && (kind == FT_Q || kind == FT_K)          ? FT_PAIRED
+           : m->gguf && kind == FT_QKV && m->decoder.qkv_by_group ? FT_GROUPED
+                                                                  : FT_IN_ORDER;
 }
 
 void ft_gguf_widen(float *out, enum ft_dtype type, const char *blocks, int64_t n)
@@ -394,9 +455,9 @@ static int load_blocks(const struct ft_model *m, const struct ft_weight *w, stru
 {
     const size_t row = ft_plane_size(w->entry) / (size_t)w->stored;
     (void)pool;
-    if (!w->permuted)
+    if (w->order == FT_IN_ORDER)
         FT_TRY(ft_st_read(w->file, w->entry, 0, ft_plane_size(w->entry), q->p[FT_CODES]));
-    for (int64_t r = 0; r < w->stored && w->permuted; r++)
+    for (int64_t r = 0; r < w->stored && w->order != FT_IN_ORDER; r++)
         FT_TRY(ft_st_read(w->file, w->entry, ft_gguf_row(m, w, r) * (int64_t)row, row,
                           (char *)q->p[FT_CODES] + (size_t)r * row));
     return scan ? scan_blocks(w, q) : FT_OK;

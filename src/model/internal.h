@@ -100,6 +100,10 @@ extern const struct ft_field ft_size_fields[], ft_common_fields[], ft_bias_field
               .module = {FT_LLAMA_ATTENTION, FT_LLAMA_MLP},                                        \
               .layer_norm = {FT_LLAMA_NORMS}}
 
+/* How a GGUF file has the rows of a weight: as they are; those of each head as pairs that rotate;
+ * those of q, k and v, which lie by group, all queries first, then keys, then values. */
+enum ft_row_order { FT_IN_ORDER, FT_PAIRED, FT_GROUPED };
+
 /* A tensor of the folder and where it goes. */
 struct ft_weight {
     const char *name; /* in the files */
@@ -109,7 +113,7 @@ struct ft_weight {
     int64_t stored;     /* rows that the file has; the others begin as their mean */
     bool elsewhere;     /* its value is not the model's: nothing is loaded into it */
     bool transposed;    /* the file has (cols, rows) */
-    bool permuted;      /* the file has the rows of each head as pairs that rotate: GGUF's llama */
+    enum ft_row_order order;
     struct ft_tensor **slot;
     enum ft_dtype dtype; /* as stored */
     /* a quantised one: how it is loaded, what it is in memory, and of which blocks; way NULL: it is
@@ -198,6 +202,7 @@ int ft_quantised_load(const struct ft_model *m, struct ft_graph *g, struct ft_po
  * weight's row lies; n elements from the beginning of a block, widened. */
 int ft_gguf_tensors(struct ft_model *m, const char *path, struct ft_st **out);
 int64_t ft_gguf_row(const struct ft_model *m, const struct ft_weight *w, int64_t row);
+enum ft_row_order ft_gguf_order(const struct ft_model *m, enum ft_kind kind);
 void ft_gguf_widen(float *out, enum ft_dtype type, const char *blocks, int64_t n);
 
 /* load.c: `count` rows, as they lie in the file; and a matrix from its transpose. */

@@ -167,7 +167,7 @@ static int read_file(const struct ft_model *m, const struct ft_weight *w, int64_
     int rc = FT_OK;
     if (ft_is_quant(w->entry->dtype))
         return read_blocks(m, w, first, count, (float *)to);
-    if (!w->permuted)
+    if (w->order == FT_IN_ORDER)
         return ft_st_read(w->file, w->entry, first * (int64_t)row, (size_t)count * row, to);
     /* rows, or the elements of a bias, which are read one by one */
     const int64_t n = w->cols ? count : w->rows, from = w->cols ? first : 0;

@@ -260,8 +260,8 @@ int ft_model_declare(struct ft_model *m, struct ft_graph *g, ft_model_rank_fn *r
     const bool stacked = ft_graph_backend(g)->act == FT_BF16;
     for (int i = 0; i < m->n_weights; i++) {
         *m->weights[i].slot = &wanted;
-        if (stacked && is_end(m, &m->weights[i])) /* a device reads these at 16 bits */
-            m->weights[i].way = NULL;
+        if (stacked && m->weights[i].kind != FT_W_LINEAR)
+            m->weights[i].way = NULL; /* a device widens those of modules only */
     }
     for (int i = 0, n; stacked && i < m->n_modules; i += n) {
         n = group_size(m, i);

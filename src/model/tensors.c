@@ -56,15 +56,15 @@ static int check_blocks(const struct ft_model *m, struct ft_weight *w)
     return w->way->open(m, w);
 }
 
-/* Whether it is of a module whose outputs are rotated. */
-static bool rotates(const struct ft_model *m, const struct ft_weight *w)
+/* Of a module's weight or bias; others lie in order. */
+static enum ft_row_order order_of(const struct ft_model *m, const struct ft_weight *w)
 {
     for (int i = 0; i < m->n_modules; i++) {
         const struct ft_module *p = &m->modules[i];
-        if ((p->kind == FT_Q || p->kind == FT_K) && (w->slot == &p->w || w->slot == &p->bias))
-            return true;
+        if (w->slot == &p->w || w->slot == &p->bias)
+            return ft_gguf_order(m, p->kind);
     }
-    return false;
+    return FT_IN_ORDER;
 }
 
 static int weight_by_name(const void *a, const void *b)
@@ -144,7 +144,7 @@ int ft_model_find_tensors(struct ft_model *m)
             rc = FT_EDATA;
         else
             w->dtype = ft_is_quant(w->entry->dtype) ? FT_F32 : w->entry->dtype; /* rows, read */
-        w->permuted = m->permuted && rotates(m, w);
+        w->order = order_of(m, w);
     }
     if (!rc && m->quantised && !ft_model_is_quantised(m))
         ft_notice(in_folder(m),

@@ -11,20 +11,39 @@
 
 #define WORDS  "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|"
 #define BEHIND "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+#define CASED(first, then)                                                                         \
+    "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]" first                             \
+    "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]" then "|"
 
 /* tokenizer.ggml.pre: how text is cut before merges, and whether whole words are looked up first.
  */
 static const struct pre {
-    const char *names; /* with spaces around each */
-    const char *regex; /* NULL: GPT-2's own */
-    bool digits, ignore_merges, nfc, bos;
+    const char *names;  /* with spaces around each */
+    const char *before; /* what is cut out first */
+    const char *regex;  /* NULL: GPT-2's own */
+    const char *after;  /* what is cut out of its pieces */
+    bool digits;        /* each for itself, first of all */
+    bool ignore_merges, nfc, bos;
 } pres[] = {
-    {" gpt-2 olmo mpt phi-2 ", NULL, false, false, false, false},
-    {" llama-bpe llama3 llama-v3 dbrx smaug-bpe ", WORDS "\\p{N}{1,3}" BEHIND, false, true, false,
-     true},
-    {" qwen2 qwen3 deepseek-r1-qwen megrez ", WORDS "\\p{N}" BEHIND, false, false, true, false},
-    {" smollm starcoder refact codeshell ", NULL, true, false, false, false},
-    {" command-r ", NULL, true, false, true, true},
+    {.names = " gpt-2 olmo mpt phi-2 "},
+    {.names = " llama-bpe llama3 llama-v3 dbrx smaug-bpe falcon3 pixtral ",
+     .regex = WORDS "\\p{N}{1,3}" BEHIND,
+     .ignore_merges = true,
+     .bos = true},
+    {.names = " qwen2 qwen3 deepseek-r1-qwen megrez ", .regex = WORDS "\\p{N}" BEHIND, .nfc = true},
+    {.names = " smollm starcoder refact codeshell ", .digits = true},
+    {.names = " command-r ", .digits = true, .nfc = true, .bos = true},
+    {.names = " chatglm-bpe ", .regex = WORDS "\\p{N}{1,3}" BEHIND},
+    {.names = " glm4 ", .regex = WORDS "\\p{N}{1,3}" BEHIND, .ignore_merges = true},
+    {.names = " tekken ",
+     .regex =
+         CASED("*", "+") CASED("+", "*") "\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|"
+                                         "\\s+(?!\\S)|\\s+",
+     .ignore_merges = true,
+     .bos = true},
+    {.names = " seed-coder ",
+     .regex = WORDS "\\p{N}| ?[^\\s\\p{L}\\p{N}\\r\\n]+|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"},
+    {.names = " falcon ", .before = "[\\p{P}\\$\\+<=>\\^~\\|`]+", .after = "[0-9][0-9][0-9]"},
 };
 
 static struct ft_where at(const char *path)
@@ -211,17 +230,24 @@ static json_t *byte_level(bool regex)
                      "trim_offsets", 0, "use_regex", regex);
 }
 
+static void put_split(json_t *steps, const char *regex)
+{
+    if (regex)
+        json_array_append_new(steps,
+                              json_pack("{s:s, s:{s:s}, s:s, s:b}", "type", "Split", "pattern",
+                                        "Regex", regex, "behavior", "Isolated", "invert", 0));
+}
+
 static json_t *bpe(const json_t *metadata, const struct pre *pre, json_t *vocab)
 {
     json_t *steps = json_array();
     if (pre->digits)
         json_array_append_new(steps,
                               json_pack("{s:s, s:b}", "type", "Digits", "individual_digits", 1));
-    if (pre->regex)
-        json_array_append_new(steps,
-                              json_pack("{s:s, s:{s:s}, s:s, s:b}", "type", "Split", "pattern",
-                                        "Regex", pre->regex, "behavior", "Isolated", "invert", 0));
+    put_split(steps, pre->before);
+    put_split(steps, pre->regex);
     json_array_append_new(steps, byte_level(!pre->regex));
+    put_split(steps, pre->after);
     json_t *normalizer = pre->nfc ? json_pack("{s:s}", "type", "NFC") : json_null();
     return json_pack("{s:o, s:{s:s, s:o}, s:o, s:{s:s, s:b, s:b, s:O, s:O}}", "normalizer",
                      normalizer, "pre_tokenizer", "type", "Sequence", "pretokenizers", steps,
