@@ -137,6 +137,15 @@ static int targets(struct ft_from *f, const struct ft_from_row *r, const struct 
     return FT_OK;
 }
 
+static int saved(struct ft_from *f, const struct ft_from_row *r, const struct ft_yaml *n)
+{
+    struct joined j = {.f = f};
+    FT_TRY(each_name(f, n, join_name, &j));
+    if (j.text)
+        ft_from_put(f, r->to, ft_arena_format(&f->arena, "[%s]", j.text), NULL);
+    return FT_OK;
+}
+
 /* Above 1 it is a count there too, cut to a whole number. */
 static int held_out(struct ft_from *f, const struct ft_from_row *r, const struct ft_yaml *n)
 {
@@ -584,7 +593,7 @@ static const struct ft_from_row rows[] = {
     {"pissa_init", pissa, "peft_init_lora_weights", NULL, NULL},
     {"loraplus_lr_ratio", ft_from_real, "loraplus_lr_ratio", NULL, NULL},
     {"loraplus_lr_embedding", ft_from_real, "loraplus_lr_embedding", NULL, NULL},
-    LACKS("additional_target", "ft trains no module in full"),
+    {"additional_target", saved, "lora_modules_to_save", NULL, NULL},
     LACKS("module_dropout", "of another method"),
     LACKS("use_llama_pro", OTHER_MODEL),
     LACKS("use_galore", "another optimizer: adamw is used"),

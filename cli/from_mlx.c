@@ -23,7 +23,7 @@ static int method(struct ft_from *f, const struct ft_from_row *r, const struct f
 {
     const char *name = n->kind == FT_YAML_SCALAR ? n->text : "";
     if (strcmp(name, "dora") == 0)
-        ft_from_note(f, n, "ft has no DoRA");
+        ft_from_put(f, "peft_use_dora", "true", NULL);
     else if (strcmp(name, "lora") != 0) {
         ft_fail_at(n->at, FT_ECONFIG, "'%s: %s': ft trains LoRA adapters only", r->key, name);
         return FT_ECONFIG;

@@ -230,7 +230,7 @@ const struct ft_from_row ft_from_trainer[] = {
     {"resume_from_checkpoint", ft_from_lacks, NULL, NULL,
      "ft's checkpoints are its own; a run goes on from its newest by itself"},
     {"fp16", ft_from_lacks, NULL, NULL, "ft computes in bf16 on a GPU, in fp32 on a CPU"},
-    {"neftune_noise_alpha", ft_from_lacks, NULL, NULL, "ft has no NEFTune"},
+    {"neftune_noise_alpha", ft_from_real, "neftune_noise_alpha", NULL, NULL},
     {"label_smoothing_factor", ft_from_lacks, NULL, NULL, "ft's loss is plain cross-entropy"},
     {"optim_args", ft_from_lacks, NULL, NULL, "set adam_beta1, adam_beta2, adam_epsilon"},
     {"optim_target_modules", ft_from_lacks, NULL, NULL, "ft trains the adapter's modules alike"},

@@ -1,8 +1,8 @@
 /* Shared by the CPU kernels: vectors, names per instruction set, the serial and parallel products.
  *
- * Every file here but backend.c is compiled once per instruction set, with FT_ISA naming it and the
- * matching -m flags. Vector code is written with GCC's vector extension, and sums keep 16 lanes
- * whatever the machine's width, so that AVX2 and AVX-512 give the same bits. */
+ * Every file here but detect.c and scratch.c is compiled once per instruction set, with FT_ISA
+ * naming it and the matching -m flags. Vector code is written with GCC's vector extension, and sums
+ * keep 16 lanes whatever the machine's width, so that AVX2 and AVX-512 give the same bits. */
 #ifndef FT_KERNELS_CPU_H
 #define FT_KERNELS_CPU_H
 

@@ -13,8 +13,7 @@ static const char free_keys[] =
     "save_steps saves_per_epoch save_strategy save_total_limit save_first_step "
     "auto_resume_from_checkpoints resume_from_checkpoint resume_with_changes "
     "baseline baseline_tolerance load_best_model_at_end early_stopping_patience "
-    "dataset_prepared_path dataset_processes "
-    "threads device cpu_isa bf16 gradient_checkpointing ";
+    "dataset_prepared_path threads device cpu_isa bf16 gradient_checkpointing ";
 
 static bool is_free(const char *key)
 {

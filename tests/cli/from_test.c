@@ -38,7 +38,7 @@ static void check_comments(const char *const *parts)
 static void convert(void)
 {
     shell("rm -f @D/ft.yaml");
-    EXPECT(0, "comments at its end",
+    EXPECT(0, "Next:  ft data ft.yaml",
            "p=$(realpath @FT); cd @D && $p init --from in.yaml -o ft.yaml 2>&1");
     EXPECT(0, "", "@FT config --dump @D/ft.yaml 2>&1");
 }
@@ -151,10 +151,11 @@ CASE(llamafactory_left_to_its_defaults)
     EXPECT(0, "[INST] ' ~ said ~ ' [/INST]", "cat @D/ft.yaml");
     put(folder, "in.yaml",
         "model_name_or_path: org/absent\nstage: pt\ndataset: identity\nfinetuning_type: lora\n"
-        "output_dir: out\nneftune_noise_alpha: 5\n");
+        "output_dir: out\nneftune_noise_alpha: 5\nadditional_target: embed_tokens,lm_head\n");
     convert();
     LINES("    type: completion\n    field: instruction", "lr_scheduler: linear", "warmup_steps: 0",
-          "num_epochs: 3");
+          "num_epochs: 3", "neftune_noise_alpha: 5",
+          "lora_modules_to_save: [embed_tokens, lm_head]");
 }
 
 CASE(llamafactory_templates_are_compared_by_rendering)
@@ -332,9 +333,9 @@ CASE(mlx_left_to_its_defaults)
         "optimizer: muon\niters: 10\n");
     convert();
     LINES("  - path: org/bills\n    split: \"train[:1000]\"\n    type: completion\n    field: body",
-          "lora_alpha: 160", "optimizer: adamw", "eval_steps: 200");
-    COMMENTS("fine_tune_type: dora: ft has no DoRA", "quantised format",
-             "num_layers: 16: the last layers only", "optimizer: muon: another optimizer");
+          "lora_alpha: 160", "peft_use_dora: true", "optimizer: adamw", "eval_steps: 200");
+    COMMENTS("quantised format", "num_layers: 16: the last layers only",
+             "optimizer: muon: another optimizer");
     refused(folder, "model: model\nfine_tune_type: full\ndata: pairs\n",
             "'fine_tune_type: full': ft trains LoRA adapters only");
 }
