@@ -73,7 +73,7 @@ def value_of(codes, scale, zero, groups):
     return (codes - zero[:, groups]).float() * scale[:, groups]
 
 
-def ct_int4(group, symmetric):
+def ct_int4(group, symmetric, packed_zeros=True):
     def quantise(name, w):
         from compressed_tensors.compressors import pack_to_int32, unpack_from_int32
         codes, scale, zero = codes_of(w, group or w.shape[1], symmetric)
@@ -82,7 +82,9 @@ def ct_int4(group, symmetric):
                    f"{module}.weight_scale": scale.half(), f"{module}.weight_shape": torch.tensor(w.shape)}
         back = unpack_from_int32(tensors[f"{module}.weight_packed"], 4, w.shape)
         if not symmetric:
-            tensors[f"{module}.weight_zero_point"] = pack_to_int32((zero - 8).to(torch.int8), 4, packed_dim=0)
+            tensors[f"{module}.weight_zero_point"] = (zero - 8).to(torch.int8)
+            if packed_zeros:
+                tensors[f"{module}.weight_zero_point"] = pack_to_int32((zero - 8).to(torch.int8), 4, packed_dim=0)
         groups = torch.arange(w.shape[1]) // (group or w.shape[1])
         return tensors, (back.float() - (zero - 8)[:, groups].float()) * scale[:, groups]
     return quantise
@@ -91,11 +93,16 @@ def ct_int4(group, symmetric):
 def words(x, order=range(8)):
     """Eight codes of the last dimension a word."""
     x = x.reshape(*x.shape[:-1], -1, 8).long()
-    out = sum(x[..., c] << (4 * at) for c, at in enumerate(order))
+    return wrapped(sum(x[..., c] << (4 * at) for c, at in enumerate(order)))
+
+
+def wrapped(out):
+    out = out & 0xffffffff
     return torch.where(out >= 1 << 31, out - (1 << 32), out).int()
 
 
 def gptq(group, act_order=False, version=1):
+    """As GPTQModel packs: the first version's zeros are less one, of the whole word; as AutoGPTQ, with a bias of zeros."""
     def quantise(name, w):
         groups = torch.arange(w.shape[1]) // group
         if act_order:
@@ -106,8 +113,9 @@ def gptq(group, act_order=False, version=1):
         module = name.removesuffix(".weight")
         # words run down the columns of (cols, rows)
         qweight = words(codes.T.reshape(-1, 8, w.shape[0]).transpose(1, 2)).squeeze(-1)
-        return ({f"{module}.qweight": qweight, f"{module}.qzeros": words(((zero - version) & 15).T),
-                 f"{module}.scales": scale.T.half().contiguous(), f"{module}.g_idx": groups.int()},
+        return ({f"{module}.qweight": qweight, f"{module}.qzeros": wrapped(words(zero.T).long() - 0x11111111 * version),
+                 f"{module}.scales": scale.T.half().contiguous(), f"{module}.g_idx": groups.int(),
+                 f"{module}.bias": torch.zeros(w.shape[0]).half()},
                 value_of(codes, scale, zero, groups))
     return quantise
 
@@ -146,6 +154,8 @@ KINDS = {
                           symmetric=True), ct_int4(8, True)),
     "ct-int4-zeros": (ct_config("pack-quantized", num_bits=4, type="int", strategy="channel", symmetric=False),
                       ct_int4(None, False)),
+    "ct-int4-early": (ct_config("pack-quantized", num_bits=4, type="int", strategy="group", group_size=8,
+                                symmetric=False), ct_int4(8, False, packed_zeros=False)),
     "gptq": (dict(quant_method="gptq", bits=4, group_size=8, desc_act=False, sym=False), gptq(8)),
     "gptq-order": (dict(quant_method="gptq", bits=4, group_size=16, desc_act=True, checkpoint_format="gptq_v2"),
                    gptq(16, True, 0)),

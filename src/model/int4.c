@@ -35,7 +35,20 @@ static int64_t groups_of(const struct ft_weight *w)
     return (w->cols + w->block - 1) / w->block;
 }
 
-/* All of an I32 tensor. Caller frees. */
+/* Codes lie in words of 32 bits; others' bytes would be in another order. */
+static int check_words(const struct ft_model *m, const struct ft_weight *w, const char *suffix,
+                       size_t n)
+{
+    struct ft_st *file = NULL;
+    const struct ft_st_entry *e = ft_plane_find(m, w, suffix, &file);
+    if (e && e->dtype != FT_I32 && e->dtype != FT_U32)
+        return ft_fail_at((struct ft_where){.file = ft_st_path(file)}, FT_EDATA,
+                          "tensor '%s' is %s; ft reads codes in words of I32", e->name,
+                          e->dtype_name);
+    return ft_plane_read(m, w, suffix, NULL, 4 * n);
+}
+
+/* All of such a tensor. Caller frees. */
 static int read_words(const struct ft_model *m, const struct ft_weight *w, const char *suffix,
                       size_t n, uint32_t **out)
 {
@@ -131,11 +144,13 @@ static int open_ct(const struct ft_model *m, struct ft_weight *w)
                           "tensor '%s' has %lld groups, which do not divide %lld columns",
                           scale->name, (long long)groups, (long long)w->cols);
     w->block = (int)(w->cols / groups);
-    FT_TRY(ft_plane_read(m, w, ".weight_packed", NULL, 4 * (size_t)(w->rows * words)));
+    FT_TRY(check_words(m, w, ".weight_packed", (size_t)(w->rows * words)));
     FT_TRY(ft_plane_numbers(m, w, ".weight_scale", NULL, (size_t)(w->rows * groups), false));
-    return ft_plane_find(m, w, ".weight_zero_point", &file)
-               ? ft_plane_read(m, w, ".weight_zero_point", NULL, 4 * (size_t)(up * groups))
-               : FT_OK;
+    const struct ft_st_entry *zeros = ft_plane_find(m, w, ".weight_zero_point", &file);
+    return !zeros ? FT_OK
+           : zeros->dtype == FT_I8
+               ? ft_plane_read(m, w, ".weight_zero_point", NULL, (size_t)(w->rows * groups))
+               : check_words(m, w, ".weight_zero_point", (size_t)(up * groups));
 }
 
 static int ct_zeros(const struct ft_model *m, const struct ft_weight *w, const struct ft_planes *q)
@@ -145,8 +160,15 @@ static int ct_zeros(const struct ft_model *m, const struct ft_weight *w, const s
     uint8_t *zeros = q->p[FT_ZEROS];
     uint32_t *words;
     memset(zeros, 8, (size_t)(w->rows * n));
-    if (!ft_plane_find(m, w, ".weight_zero_point", &file))
+    const struct ft_st_entry *e = ft_plane_find(m, w, ".weight_zero_point", &file);
+    if (!e)
         return FT_OK;
+    if (e->dtype == FT_I8) { /* before 0.9: numbers around 0 */
+        FT_TRY(ft_plane_read(m, w, ".weight_zero_point", zeros, (size_t)(w->rows * n)));
+        for (int64_t i = 0; i < w->rows * n; i++)
+            zeros[i] = (uint8_t)((zeros[i] + 8) & 15);
+        return FT_OK;
+    }
     FT_TRY(read_words(m, w, ".weight_zero_point", (size_t)((w->rows + 7) / 8 * n), &words));
     for (int64_t r = 0; r < w->rows; r++)
         for (int64_t g = 0; g < n; g++)
@@ -205,21 +227,46 @@ static int check_even(const struct ft_weight *w)
                                       : FT_OK;
 }
 
+/* AutoGPTQ writes a bias for every module, of zeros where the model has none. */
+static int check_bias(const struct ft_model *m, const struct ft_weight *w)
+{
+    struct ft_st *file = NULL;
+    const struct ft_st_entry *e = ft_plane_find(m, w, ".bias", &file);
+    float *numbers;
+    bool zero = true;
+    for (int i = 0; i < m->n_weights && e; i++)
+        if (strcmp(m->weights[i].name, e->name) == 0)
+            e = NULL; /* the model's own */
+    if (!e)
+        return FT_OK;
+    FT_TRY(ft_alloc(&numbers, (size_t)w->rows, sizeof *numbers));
+    int rc = ft_plane_numbers(m, w, ".bias", numbers, (size_t)w->rows, true);
+    for (int64_t i = 0; i < w->rows && !rc; i++)
+        zero &= numbers[i] == 0;
+    ft_free(numbers);
+    return rc || zero ? rc
+                      : ft_fail_at((struct ft_where){.file = ft_st_path(file)}, FT_EDATA,
+                                   "tensor '%s' is not zero, and a '%s' has no such bias", e->name,
+                                   m->family->architecture);
+}
+
 /* Scales and zeros are the same in both. */
 static int open_both(const struct ft_model *m, struct ft_weight *w)
 {
     w->as = FT_INT4_GROUPS;
     w->block = (int)(m->said.group < 1 || m->said.group > w->cols ? w->cols : m->said.group);
     FT_TRY(check_even(w));
-    FT_TRY(ft_plane_read(m, w, ".qweight", NULL, (size_t)(w->rows * w->cols) / 2));
-    FT_TRY(ft_plane_read(m, w, ".qzeros", NULL, (size_t)(w->rows * groups_of(w)) / 2));
+    FT_TRY(check_bias(m, w));
+    FT_TRY(check_words(m, w, ".qweight", (size_t)(w->rows * w->cols) / 8));
+    FT_TRY(check_words(m, w, ".qzeros", (size_t)(w->rows * groups_of(w)) / 8));
     return ft_plane_numbers(m, w, ".scales", NULL, (size_t)(w->rows * groups_of(w)), false);
 }
 
 /* Where in a word of AWQ the code of each of its 8 columns stands. */
 static const int awq_place[8] = {0, 4, 1, 5, 2, 6, 3, 7};
 
-/* From (groups, rows) to (rows, groups); zeros in words along the rows. */
+/* From (groups, rows) to (rows, groups); zeros in words along the rows. GPTQ's first format has
+ * them less one, of the whole word: below a zero of 0 the next one lends. */
 static int load_both(const struct ft_model *m, const struct ft_weight *w, bool awq, bool scan,
                      const struct ft_planes *q)
 {
@@ -228,11 +275,12 @@ static int load_both(const struct ft_model *m, const struct ft_weight *w, bool a
     float *scales = q->p[FT_SCALES], *numbers;
     uint32_t *words;
     FT_TRY(read_words(m, w, ".qzeros", (size_t)(w->rows * n) / 8, &words));
+    for (int64_t i = 0; i < w->rows * n / 8 && !awq; i++)
+        words[i] += 0x11111111u * (uint32_t)m->said.zero;
     for (int64_t g = 0; g < n; g++)
         for (int64_t r = 0; r < w->rows; r++) {
             const int at = awq ? awq_place[r % 8] : (int)(r % 8);
-            const int zero = nibble(words, g * (w->rows / 8) + r / 8, at);
-            zeros[r * n + g] = (uint8_t)((zero + (awq ? 0 : m->said.zero)) & 15);
+            zeros[r * n + g] = nibble(words, g * (w->rows / 8) + r / 8, at);
         }
     ft_free(words);
     FT_TRY(ft_alloc(&numbers, (size_t)(w->rows * n), sizeof *numbers));
@@ -262,7 +310,7 @@ const struct ft_way ft_gptq_way = {
     .method = "gptq",
     .mark = ".qweight",
     .codes = ".qweight",
-    .planes = {".qweight", ".qzeros", ".scales", ".g_idx"},
+    .planes = {".qweight", ".qzeros", ".scales", ".g_idx", ".bias"},
     .config = gptq_config,
     .open = open_both,
     .load = load_gptq,
@@ -298,7 +346,7 @@ const struct ft_way ft_awq_way = {
     .method = "awq",
     .mark = ".qweight",
     .codes = ".qweight",
-    .planes = {".qweight", ".qzeros", ".scales"},
+    .planes = {".qweight", ".qzeros", ".scales", ".bias"},
     .config = awq_config,
     .open = open_both,
     .load = load_awq,

@@ -142,8 +142,10 @@ int ft_model_find_tensors(struct ft_model *m)
             rc = ft_fail_at(in_folder(m), FT_EDATA, "tensor '%s' is missing", w->name);
         else if (ft_is_quant(w->entry->dtype) ? check_blocks(m, w) : !w->way && check_weight(w))
             rc = FT_EDATA;
-        else
-            w->dtype = ft_is_quant(w->entry->dtype) ? FT_F32 : w->entry->dtype; /* rows, read */
+        else /* of its rows, as they are read; codes may be called anything */
+            w->dtype = ft_is_quant(w->entry->dtype)        ? FT_F32
+                       : w->entry->dtype == FT_DTYPE_COUNT ? FT_U8
+                                                           : w->entry->dtype;
         w->order = order_of(m, w);
     }
     if (!rc && m->quantised && !ft_model_is_quantised(m))

@@ -154,7 +154,7 @@ static json_t *prepared(const json_t *messages)
     json_t *list = json_array();
     for (size_t i = 0; list && i < json_array_size(messages); i++) {
         json_t *message = json_copy(json_array_get(messages, i));
-        int bad = message && json_is_object(message) ? name_reasoning(message) : 0;
+        int bad = json_is_object(message) ? name_reasoning(message) : 0;
         bad = json_array_append_new(list, message) || bad;
         if (bad) {
             json_decref(list);
