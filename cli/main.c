@@ -1,5 +1,5 @@
 /* ft: the command table, help and exit codes. */
-#include "cli/cli.h"
+#include "cli/responder.h"
 
 #include "core/clock.h"
 #include "core/file.h"
@@ -116,6 +116,22 @@ const struct ft_command ft_commands[] = {
      "  --raw                 lines are plain text, not JSON\n"
      "  --decode              from {\"input_ids\": [...]} or [...] back to {\"text\": ...}\n",
      ft_cmd_tokenize},
+    {"generate", "MODEL [-a ADAPTER] [-p TEXT | FILE.jsonl | -] [KEY=VALUE ...]",
+     "what a model answers, with its adapter",
+     "MODEL is a model folder, an id in the local Hugging Face cache, or a .gguf file; ADAPTER an\n"
+     "adapter's folder, as ft train writes it. A text, or each record {\"prompt\": ...} or\n"
+     "{\"messages\": [...]} of a file, goes through the chat template of the adapter's folder, or\n"
+     "else the model's, and is answered up to the first end token of generation_config.json. One\n"
+     "answer appears as it is made; Ctrl-C ends it.\n\n"
+     "  -a ADAPTER        the adapter's folder\n"
+     "  -p TEXT           the prompt\n"
+     "  --system TEXT     what the system says first\n"
+     "  --raw             no template: the text is gone on with\n"
+     "  --compare         what the model says without the adapter, too\n"
+     "  --json            one object a record: prompt, text, tokens, finish (stop or length)\n"
+     FT_SAMPLER_HELP "\nKEY=VALUE sets options of the config, for example device=cpu or threads=4; "
+     "a base that is\nquantised while it is loaded: load_in_4bit=true.\n",
+     ft_cmd_generate},
     {"config", "--explain [KEY] | --schema | --dump CONFIG.yaml [KEY=VALUE ...]",
      "options: what they mean, and what a file resolves to",
      "  --explain KEY   what an option means, its type, range and default; without KEY: all "

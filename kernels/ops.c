@@ -162,6 +162,17 @@ static struct ft_cost attention_dx_cost(const union ft_op_args *a, const int64_t
                             all_bytes(FT_OP_attention_dx, a, n)};
 }
 
+/* Only the rows that are written, or read, of the larger one. */
+static struct ft_cost store_cost(const union ft_op_args *a, const int64_t *n)
+{
+    return (struct ft_cost){0, 2 * bytes_of(a->store.x, n)};
+}
+
+static struct ft_cost gather_cost(const union ft_op_args *a, const int64_t *n)
+{
+    return (struct ft_cost){0, 2 * bytes_of(a->gather.y, n)};
+}
+
 static struct ft_cost row_norms_cost(const union ft_op_args *a, const int64_t *n)
 {
     const struct ft_row_norms_args *r = &a->row_norms;
@@ -300,10 +311,25 @@ static void attention_check(const union ft_op_args *a)
 {
     const struct ft_attention_args *t = &a->attention;
     FT_ASSERT(same(t->q, t->o) && same(t->k, t->v) && t->heads % t->kv_heads == 0);
-    FT_ASSERT(is(t->q, t->k->rows, (int64_t)t->heads * t->head_dim));
+    FT_ASSERT(t->q->cols == (int64_t)t->heads * t->head_dim);
+    FT_ASSERT(t->cached ? is(t->cached, t->q->rows, 2) : t->k->rows == t->q->rows);
     FT_ASSERT(t->head_dim <= FT_HEAD_DIM_MAX && t->heads / t->kv_heads <= FT_HEAD_GROUP_MAX);
     FT_ASSERT(t->k->cols == (int64_t)t->kv_heads * t->head_dim &&
               is(t->lse, t->q->rows, t->heads) && is(t->spans, t->q->rows, 2));
+}
+
+static void store_check(const union ft_op_args *a)
+{
+    const struct ft_store_args *s = &a->store;
+    FT_ASSERT(is(s->places, s->x->rows, 1) && s->places->dtype == FT_I32);
+    FT_ASSERT(s->x->cols == s->y->cols && s->x->dtype == s->y->dtype);
+}
+
+static void gather_check(const union ft_op_args *a)
+{
+    const struct ft_gather_args *g = &a->gather;
+    FT_ASSERT(is(g->picked, g->y->rows, 1) && g->picked->dtype == FT_I32);
+    FT_ASSERT(g->x->cols == g->y->cols && g->x->dtype == g->y->dtype);
 }
 
 static void attention_dx_check(const union ft_op_args *a)
@@ -503,7 +529,7 @@ const struct ft_op_row ft_op_rows[FT_OP_COUNT] = {
         OVER({0, 2}), 0, linear_dx_cost),
     ROW(linear_dw, FT_PRODUCT, KEEP, SLOT(linear_dw, mask), NONE, 0, linear_dw_cost),
     ROW(rope, FT_ROWWISE, KEEP, 0, OVER({0, 0}), 3, NULL),
-    ROW(attention, FT_PRODUCT, KEEP, 0, NONE, 0, attention_cost),
+    ROW(attention, FT_PRODUCT, KEEP, SLOT(attention, cached), NONE, 0, attention_cost),
     ROW(attention_dx, FT_PRODUCT, KEEP, 0, NONE, 0, attention_dx_cost),
     ROW(glu, FT_ROWWISE, AGAIN, SLOT(glu, up), OVER({0, 0}, {0, 1}), 12, NULL),
     ROW(glu_dx, FT_ROWWISE, KEEP, SLOT(glu_dx, up) | SLOT(glu_dx, dup), OVER({0, 0}, {1, 1}), 20,
@@ -512,6 +538,8 @@ const struct ft_op_row ft_op_rows[FT_OP_COUNT] = {
     ROW(dropout, FT_ROWWISE, AGAIN, SLOT(dropout, add), OVER({0, 0}, {0, 2}), 20, NULL),
     ROW(noise, FT_ROWWISE, KEEP, 0, OVER({0, 0}), 20, NULL),
     ROW(add, FT_ROWWISE, KEEP, SLOT(add, a), OVER({0, 0}, {0, 1}), 1, NULL),
+    ROW(store, FT_ROWWISE, KEEP, 0, NONE, 0, store_cost),
+    ROW(gather, FT_ROWWISE, KEEP, 0, NONE, 0, gather_cost),
     ROW(regroup, FT_ROWWISE, KEEP, 0, NONE, 0, NULL),
     ROW(compose, FT_PARAMETERS, KEEP, SLOT(compose, pb) | SLOT(compose, qb), NONE, 0, compose_cost),
     ROW(compose_dx, FT_PARAMETERS, KEEP,

@@ -31,7 +31,7 @@
     X(linear_dx, 6, 1)                                                                             \
     X(linear_dw, 3, 1)                                                                             \
     X(rope, 4, 1)                                                                                  \
-    X(attention, 4, 2)                                                                             \
+    X(attention, 5, 2)                                                                             \
     X(attention_dx, 7, 3)                                                                          \
     X(glu, 2, 1)                                                                                   \
     X(glu_dx, 3, 2)                                                                                \
@@ -39,6 +39,8 @@
     X(dropout, 3, 1)                                                                               \
     X(noise, 3, 1)                                                                                 \
     X(add, 2, 1)                                                                                   \
+    X(store, 2, 1)                                                                                 \
+    X(gather, 2, 1)                                                                                \
     X(regroup, 1, 1)                                                                               \
     X(compose, 4, 1)                                                                               \
     X(compose_dx, 5, 4)                                                                            \
@@ -142,9 +144,12 @@ struct ft_rope_args {
  * row's document and the row behind its last; lse (T, heads) f32 = log of the softmax's
  * denominator, for backward. Head h reads key head h / (heads/kv_heads). window > 0: a row sees
  * itself and window-1 before it. softcap > 0: scores s become softcap tanh(s / softcap) before the
- * mask. Dao 2023, arXiv 2307.08691. */
+ * mask. Dao 2023, arXiv 2307.08691.
+ * cached I32 (T,2): keys and values of earlier passes are seen too; k, v have rows of their own
+ * then. A query's document has its first key in row cached[t][0], one behind the other from there;
+ * before its own there are cached[t][1] of them. */
 struct ft_attention_args {
-    struct ft_tensor *q, *k, *v, *spans, *o, *lse;
+    struct ft_tensor *q, *k, *v, *spans, *cached /*?*/, *o, *lse;
     int heads, kv_heads, head_dim, window;
     float scale, softcap;
 };
@@ -224,6 +229,16 @@ static inline float ft_noise_of(uint32_t number)
 struct ft_add_args {
     struct ft_tensor *a /*?*/, *b, *y;
     float beta;
+};
+
+/* y[places[t]] = x[t]; other rows stay. x (T,C); places I32 (T,1), each another row of y (S,C). */
+struct ft_store_args {
+    struct ft_tensor *x, *places, *y;
+};
+
+/* y[s] = x[picked[s]]. x (T,C); picked I32 (S,1); y (S,C). */
+struct ft_gather_args {
+    struct ft_tensor *x, *picked, *y;
 };
 
 /* Brings columns that lie by key head, `per_group` query heads and then one key and one value head

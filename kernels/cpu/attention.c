@@ -159,6 +159,8 @@ static void forward(void *arg, int64_t piece, void *scratch)
     find_block(j, piece / j->kv_heads, &base, &block);
     const int64_t len = end_of(j, base) - base, i0 = block * QB;
     const int64_t nq = len - i0 < QB ? len - i0 : QB;
+    const int32_t *cached = a->cached ? (const int32_t *)a->cached->data + 2 * base : NULL;
+    const int64_t key0 = cached ? cached[0] : base, at = cached ? cached[1] + i0 : i0;
     float *max = r->dk, *sum = r->dv; /* (group, QB) */
     for (int64_t i = 0; i < j->group * QB; i++) {
         max[i] = -__builtin_inff();
@@ -167,17 +169,17 @@ static void forward(void *arg, int64_t piece, void *scratch)
     for (int64_t i = 0; i < nq; i++)
         memset((float *)a->o->data + (base + i0 + i) * ldo + kv * j->group * d, 0,
                (size_t)(j->group * d) * sizeof(float));
-    for (int64_t t0 = first_key(j, i0) / KB * KB; t0 < i0 + nq; t0 += KB) {
-        int64_t nk = i0 + nq - t0 < KB ? i0 + nq - t0 : KB;
-        struct ft_operand k = rows_of(a->k, base + t0, kv * d, true);
-        struct ft_operand v = rows_of(a->v, base + t0, kv * d, false);
+    for (int64_t t0 = first_key(j, at) / KB * KB; t0 < at + nq; t0 += KB) {
+        int64_t nk = at + nq - t0 < KB ? at + nq - t0 : KB;
+        struct ft_operand k = rows_of(a->k, key0 + t0, kv * d, true);
+        struct ft_operand v = rows_of(a->v, key0 + t0, kv * d, false);
         K(gemm_pack)(r->keys_t, &k, d, nk);
         K(gemm_pack)(r->values, &v, nk, d);
         for (int h = 0; h < j->group; h++) {
             const int64_t row = base + i0, col = (kv * j->group + h) * d;
             const float *q = (const float *)a->q->data + row * ldq + col;
             float *o = (float *)a->o->data + row * ldo + col;
-            scores(j, r->s, q, ldq, r->keys_t, i0, nq, t0, nk);
+            scores(j, r->s, q, ldq, r->keys_t, at, nq, t0, nk);
             for (int64_t i = 0; i < nq; i++)
                 softmax_row(r->s + i * KB, o + i * ldo, d, &max[h * QB + i], &sum[h * QB + i]);
             K(gemm_mul)(nq, d, nk, r->s, KB, 1, r->values, o, ldo, true);

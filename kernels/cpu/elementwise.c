@@ -1,5 +1,5 @@
 /* The ops that look at one row at a time without summing: embed, rope, glu, dropout, noise, add,
- * regroup. */
+ * store, gather, regroup. */
 #include "kernels/cpu/cpu.h"
 
 #include "core/rng.h"
@@ -308,6 +308,22 @@ static void add_rows(const union ft_op_args *args, int64_t t0, int64_t t1)
     }
 }
 
+static void store_rows(const union ft_op_args *args, int64_t t0, int64_t t1)
+{
+    const struct ft_store_args *a = &args->store;
+    for (int64_t t = t0; t < t1; t++)
+        memcpy(row_of(a->y, ((const int32_t *)a->places->data)[t]), row_of(a->x, t),
+               (size_t)a->x->cols * sizeof(float));
+}
+
+static void gather_rows(const union ft_op_args *args, int64_t t0, int64_t t1)
+{
+    const struct ft_gather_args *a = &args->gather;
+    for (int64_t t = t0; t < t1; t++)
+        memcpy(row_of(a->y, t), row_of(a->x, ((const int32_t *)a->picked->data)[t]),
+               (size_t)a->x->cols * sizeof(float));
+}
+
 static void regroup_rows(const union ft_op_args *args, int64_t t0, int64_t t1)
 {
     const struct ft_regroup_args *a = &args->regroup;
@@ -338,4 +354,6 @@ BY_ROWS(dropout_mask, mask)
 BY_ROWS(dropout, y)
 BY_ROWS(noise, y)
 BY_ROWS(add, y)
+BY_ROWS(store, x)
+BY_ROWS(gather, y)
 BY_ROWS(regroup, y)

@@ -12,7 +12,7 @@ static const float LOG2E = 1.44269504088896341f;
 struct attention_job {
     struct ft_rows q, k, v, o, dout, dq, dk, dv;
     float *lse, *delta; /* (T, heads) */
-    const int32_t *spans, *live;
+    const int32_t *spans, *cached, *live;
     int rows; /* the bucket: rows from the live ones to here become zero */
     int heads, group, d, window;
     float scale, softcap;
@@ -206,6 +206,60 @@ template <int D> FT_KERNEL(FT_TILE_THREADS) forward(struct ft_mark mark, struct 
     }
     finish_rows<M, C>(j, mine, live, head, o, max, sum);
     ft_tile_store<D, M, C>(head_of(j.o, head, j.d), mine, j.rows, j.d, j.wide, o, my_queries);
+}
+
+/* One row of queries and one head a block, over cached keys: each warp takes every fourth key and
+ * keeps a softmax of its own; the first joins them. */
+FT_KERNEL(FT_TILE_THREADS) forward_cached(struct ft_mark mark, struct attention_job j)
+{
+    ft_begin(mark);
+    constexpr int PART = FT_HEAD_DIM_MAX + 2, COLS = FT_HEAD_DIM_MAX / 32;
+    FT_SHARED(float, parts); /* of each warp: its sums, the maximum and the sum behind them */
+    const int64_t t = ft_block_x();
+    const int head = ft_block_y(), kv = head / j.group;
+    const bool live = t < j.live[FT_ROWS];
+    const int first = live ? j.cached[2 * t] : 0, at = live ? j.cached[2 * t + 1] : -1;
+    const bf16 *q = j.q.p + t * j.q.ld + (int64_t)head * j.d;
+    float sums[COLS] = {}, max = -INFINITY, sum = 0;
+    const int low = j.window > 0 && at - j.window + 1 > 0 ? at - j.window + 1 : 0;
+    for (int key = low + ft_warp(); key <= at; key += FT_TILE_WARPS) {
+        const int64_t row = first + key, col = (int64_t)kv * j.d;
+        float s = 0;
+        for (int c = ft_lane(); c < j.d; c += 32)
+            s += ft_to_float(q[c]) * ft_to_float(j.k.p[row * j.k.ld + col + c]);
+        s = ft_warp_sum(s) * j.scale;
+        if (j.softcap > 0)
+            s = tanhf(s / j.softcap) * j.softcap;
+        const float now = fmaxf(max, s), keep = ft_exp2((max - now) * LOG2E),
+                    p = ft_exp2((s - now) * LOG2E);
+        sum = sum * keep + p;
+        max = now;
+        for (int i = 0; i < COLS && ft_lane() + 32 * i < j.d; i++)
+            sums[i] = sums[i] * keep + p * ft_to_float(j.v.p[row * j.v.ld + col + ft_lane() + 32 * i]);
+    }
+    float *mine = parts + ft_warp() * PART;
+    for (int i = 0; i < COLS && ft_lane() + 32 * i < j.d; i++)
+        mine[ft_lane() + 32 * i] = sums[i];
+    if (ft_lane() == 0) {
+        mine[FT_HEAD_DIM_MAX] = max;
+        mine[FT_HEAD_DIM_MAX + 1] = sum;
+    }
+    ft_sync_block();
+    float most = -INFINITY, all = 0;
+    for (int w = 0; w < FT_TILE_WARPS; w++)
+        most = fmaxf(most, parts[w * PART + FT_HEAD_DIM_MAX]);
+    for (int w = 0; w < FT_TILE_WARPS && live; w++)
+        all += parts[w * PART + FT_HEAD_DIM_MAX + 1] *
+               ft_exp2((parts[w * PART + FT_HEAD_DIM_MAX] - most) * LOG2E);
+    for (int c = ft_thread(); c < j.d; c += FT_TILE_THREADS) {
+        float o = 0;
+        for (int w = 0; w < FT_TILE_WARPS && live; w++)
+            o += parts[w * PART + c] *
+                 ft_exp2((parts[w * PART + FT_HEAD_DIM_MAX] - most) * LOG2E);
+        j.o.p[t * j.o.ld + (int64_t)head * j.d + c] = ft_to_bf16(live ? o / all : 0);
+    }
+    if (ft_thread() == 0)
+        j.lse[t * j.heads + head] = live ? most + logf(all) : 0;
 }
 
 /* delta = sum_c dout o, a warp a row and head. */
@@ -511,6 +565,12 @@ void ft_cuda_attention(const struct ft_kernel_ctx *ctx, const union ft_op_args *
     j.scale = a->scale;
     j.softcap = a->softcap;
     j.wide = ft_is_wide(a->q, a->k, a->v, a->o) && j.d % 8 == 0;
+    if (a->cached) {
+        j.cached = (const int32_t *)a->cached->data;
+        ft_launch(ctx, forward_cached, ft_grid{j.rows, j.heads, 1}, FT_TILE_THREADS,
+                  FT_TILE_WARPS * (FT_HEAD_DIM_MAX + 2) * sizeof(float), j);
+        return;
+    }
     sizes[size_for(j.d)].forward(ctx, j);
 }
 

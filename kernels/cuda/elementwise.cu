@@ -1,5 +1,5 @@
 /* The ops that look at one row at a time without summing: embed, rope, glu, dropout, noise,
- * add, regroup; and refresh. One block row per activation row, 8 columns (16 bytes) a thread where
+ * add, store, gather, regroup; and refresh. One block row per activation row, 8 columns (16 bytes) a thread where
  * rows allow. */
 #include "kernels/cuda/device.cuh"
 
@@ -443,6 +443,49 @@ void ft_cuda_add(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
     const struct ft_add_args *a = &args->add;
     BY_COLUMNS(ctx, a->y, add, ft_is_wide(a->a, a->b, a->y), ft_rows_of(a->a), ft_rows_of(a->b),
                ft_rows_of(a->y), a->beta, a->y->cols);
+}
+
+template <int V>
+FT_KERNEL(THREADS)
+store(struct ft_mark mark, const int32_t *live, const int32_t *places, struct ft_rows x,
+      struct ft_rows y, int64_t cols)
+{
+    ft_begin(mark);
+    const int64_t t = ft_block_x(), c = my_item() * V;
+    float v[V];
+    if (c >= cols || t >= live[FT_ROWS])
+        return;
+    ft_load<V>(v, x.p + t * x.ld + c);
+    ft_store<V>(y.p + places[t] * y.ld + c, v);
+}
+
+void ft_cuda_store(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
+{
+    const struct ft_store_args *a = &args->store;
+    BY_COLUMNS(ctx, a->x, store, ft_is_wide(a->x, a->y), ctx->live,
+               (const int32_t *)a->places->data, ft_rows_of(a->x), ft_rows_of(a->y), a->x->cols);
+}
+
+template <int V>
+FT_KERNEL(THREADS)
+gather(struct ft_mark mark, const int32_t *live, const int32_t *picked, struct ft_rows x,
+       struct ft_rows y, int64_t cols)
+{
+    ft_begin(mark);
+    const int64_t t = ft_block_x(), c = my_item() * V;
+    float v[V] = {};
+    if (c >= cols)
+        return;
+    if (t < live[FT_TRAINED])
+        ft_load<V>(v, x.p + picked[t] * x.ld + c);
+    ft_store<V>(y.p + t * y.ld + c, v);
+}
+
+void ft_cuda_gather(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
+{
+    const struct ft_gather_args *a = &args->gather;
+    BY_COLUMNS(ctx, a->y, gather, ft_is_wide(a->x, a->y), ctx->live,
+               (const int32_t *)a->picked->data, ft_rows_of(a->x), ft_rows_of(a->y), a->y->cols);
 }
 
 template <int V>

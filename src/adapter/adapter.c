@@ -295,8 +295,9 @@ int ft_adapter_declare(struct ft_adapter *a, struct ft_graph *g)
     int stacked = 0, wholes = 0;
     for (int i = 0; i < a->n_wholes; i++)
         wholes += a->wholes[i] != NULL;
-    a->values = ft_graph_value(g, FT_M_ADAPTER, "adapter parameters", FT_F32, 1, a->size);
-    a->gradients = ft_graph_value(g, FT_M_GRADIENT, "adapter gradients", FT_F32, 1, a->size);
+    const int64_t room = a->size ? a->size : 1; /* a model that answers by itself has none */
+    a->values = ft_graph_value(g, FT_M_ADAPTER, "adapter parameters", FT_F32, 1, room);
+    a->gradients = ft_graph_value(g, FT_M_GRADIENT, "adapter gradients", FT_F32, 1, room);
     a->copies = a->table = a->frozen = NULL;
     if (a->frozen_size)
         a->frozen = ft_graph_value(g, FT_M_ADAPTER, "adapter's beginning", ft_graph_backend(g)->act,

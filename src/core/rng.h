@@ -39,7 +39,8 @@ enum ft_rng_use {
     FT_RNG_DROPOUT,
     FT_RNG_BINS,
     FT_RNG_TEST,
-    FT_RNG_NOISE
+    FT_RNG_NOISE,
+    FT_RNG_SAMPLE
 };
 
 /* A sequential stream over one key and counter prefix. */

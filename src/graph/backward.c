@@ -260,6 +260,7 @@ static void rope_backward(struct backward *b, const struct ft_node *n, struct ft
 static void attention_backward(struct backward *b, const struct ft_node *n, struct ft_tensor *dy)
 {
     const struct ft_attention_args *a = &n->args.attention;
+    FT_ASSERT(!a->cached);
     struct ft_attention_dx_args d = {.q = saved(b, a->q),
                                      .k = saved(b, a->k),
                                      .v = saved(b, a->v),
@@ -399,6 +400,8 @@ static backward_fn *const table[FT_OP_COUNT] = {
     [FT_OP_dropout] = dropout_backward,
     [FT_OP_noise] = noise_backward,
     [FT_OP_add] = add_backward,
+    [FT_OP_store] = no_backward,
+    [FT_OP_gather] = no_backward,
     [FT_OP_regroup] = regroup_backward,
     [FT_OP_compose] = compose_backward,
     [FT_OP_compose_dx] = no_backward,

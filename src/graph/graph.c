@@ -347,6 +347,19 @@ struct ft_tensor *ft_attention(struct ft_graph *g, struct ft_attention_args a)
     return emit(g, FT_OP_attention, &(union ft_op_args){.attention = a});
 }
 
+void ft_store(struct ft_graph *g, struct ft_tensor *x, struct ft_tensor *places,
+              struct ft_tensor *y)
+{
+    ft_graph_emit(g, FT_OP_store, &(union ft_op_args){.store = {x, places, y}});
+}
+
+struct ft_tensor *ft_gather(struct ft_graph *g, struct ft_tensor *x, struct ft_tensor *picked)
+{
+    struct ft_tensor *y = ft_graph_temp(g, x->name, picked->rows, x->cols);
+    y->extent = picked->extent;
+    return emit(g, FT_OP_gather, &(union ft_op_args){.gather = {x, picked, y}});
+}
+
 struct ft_tensor *ft_glu(struct ft_graph *g, struct ft_tensor *gate, struct ft_tensor *up,
                          enum ft_activation act)
 {

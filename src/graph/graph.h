@@ -24,6 +24,7 @@ enum ft_program { FT_PASS, FT_EVAL, FT_UPDATE, FT_START, FT_PROGRAMS };
     X(ADAPTER, "adapter")                                                                          \
     X(GRADIENT, "gradients")                                                                       \
     X(OPTIMIZER, "optimizer state")                                                                \
+    X(CACHE, "keys and values")                                                                    \
     X(BATCH, "batch")                                                                              \
     X(PASS, "activations")                                                                         \
     X(SCRATCH, "scratch")
@@ -106,8 +107,13 @@ struct ft_tensor *ft_rope(struct ft_graph *g, struct ft_rope_args args);
 /* Columns that lie by key head in the order all q, all k, all v; see struct ft_regroup_args. */
 struct ft_tensor *ft_regroup(struct ft_graph *g, struct ft_tensor *x, int groups, int per_group,
                              int head_dim);
-/* Outputs in args are made here: give q, k, v, spans and the scalars. */
+/* Outputs in args are made here: give q, k, v, spans, cached (NULL: none) and the scalars. */
 struct ft_tensor *ft_attention(struct ft_graph *g, struct ft_attention_args args);
+/* Rows of x into rows of a persistent value. */
+void ft_store(struct ft_graph *g, struct ft_tensor *x, struct ft_tensor *places,
+              struct ft_tensor *y);
+/* The rows of x that are picked, as many as picked has. */
+struct ft_tensor *ft_gather(struct ft_graph *g, struct ft_tensor *x, struct ft_tensor *picked);
 /* act(gate) * up; up NULL: act(gate) */
 struct ft_tensor *ft_glu(struct ft_graph *g, struct ft_tensor *gate, struct ft_tensor *up,
                          enum ft_activation act);

@@ -268,16 +268,18 @@ static struct ft_tensor *attend(const struct step *s, struct ft_tensor *x)
     project_qkv(s, x, qkv);
     norm_qk(s, qkv);
     rotate(s, qkv);
-    return ft_attention(s->g, (struct ft_attention_args){.q = qkv[0],
-                                                         .k = qkv[1],
-                                                         .v = qkv[2],
-                                                         .spans = s->in->spans,
-                                                         .heads = (int)d->heads,
-                                                         .kv_heads = (int)d->kv_heads,
-                                                         .head_dim = (int)d->head_dim,
-                                                         .window = s->how->window,
-                                                         .scale = (float)scale,
-                                                         .softcap = (float)d->attention_softcap});
+    const struct ft_attention_args a = {.q = qkv[0],
+                                        .k = qkv[1],
+                                        .v = qkv[2],
+                                        .spans = s->in->spans,
+                                        .heads = (int)d->heads,
+                                        .kv_heads = (int)d->kv_heads,
+                                        .head_dim = (int)d->head_dim,
+                                        .window = s->how->window,
+                                        .scale = (float)scale,
+                                        .softcap = (float)d->attention_softcap};
+    return s->in->attend ? s->in->attend(s->in->ctx, s->g, (int)(s->layer - s->m->layers), a)
+                         : ft_attention(s->g, a);
 }
 
 /* What the last product of the MLP reads. */

@@ -132,12 +132,17 @@ typedef void ft_model_linear_fn(void *ctx, struct ft_graph *g, int first, int n,
 typedef struct ft_tensor *ft_model_embed_fn(void *ctx, struct ft_graph *g,
                                             const struct ft_embed_args *base, struct ft_tensor *h);
 
+/* Attention of a layer: what becomes of q, k and v, in its own way. */
+typedef struct ft_tensor *ft_model_attend_fn(void *ctx, struct ft_graph *g, int layer,
+                                             struct ft_attention_args args);
+
 struct ft_model_inputs {
     struct ft_tensor *ids, *angles, *spans;          /* I32 (T,1), (T,1), (T,2): kernels/ops.h */
     struct ft_tensor *cos[FT_ROPES], *sin[FT_ROPES]; /* (P, dim/2) */
     ft_model_linear_fn *linear;                      /* NULL: base products only */
     ft_model_embed_fn *embed;                        /* NULL: the embedding only */
-    void *ctx;                                       /* of both */
+    ft_model_attend_fn *attend;                      /* NULL: over the pass's own keys */
+    void *ctx;                                       /* of these */
 };
 
 /* The forward pass in the graph's current program: the normed hidden states that the head reads. */

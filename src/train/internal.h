@@ -34,6 +34,7 @@ int ft_job_open_batching(struct ft_job *j); /* after the data is there */
 void ft_job_find_length(struct ft_job *j);
 int ft_job_open_adapter(struct ft_job *j);
 int ft_job_open_graph(struct ft_job *j);
+int ft_job_open_serving_graph(struct ft_job *j);
 
 /* --- wholes.c: weights that are trained whole --- */
 
@@ -75,6 +76,8 @@ int ft_new_tokens_check(const struct ft_job *j); /* after the adapter: FT_ECONFI
 
 /* Appends the loss to the current program; keys of dropout, or NULL. */
 void ft_objective_build(struct ft_job *j, struct ft_tensor *hidden, struct ft_tensor *keys);
+/* The logits of these rows, before a cap. */
+struct ft_tensor *ft_objective_logits(struct ft_job *j, struct ft_tensor *hidden);
 
 /* --- optimizer.c --- */
 

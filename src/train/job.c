@@ -115,10 +115,10 @@ static int open_rest(struct ft_job *j)
     return ft_ranks_check(j);
 }
 
-int ft_job_open(struct ft_job *j, const struct ft_config *c, const struct ft_job_hooks *hooks)
+/* The config's model, and its adapter. */
+static int open_model(struct ft_job *j)
 {
-    *j = (struct ft_job){.config = c, .world = hooks ? hooks->world : NULL};
-    FT_TRY(open_backend(j));
+    const struct ft_config *c = j->config;
     bool cached;
     FT_TRY(ft_base_find(&j->model_path, &cached, &j->origin, c->base_model, c->revision_of_model,
                         c->folder));
@@ -127,7 +127,7 @@ int ft_job_open(struct ft_job *j, const struct ft_config *c, const struct ft_job
                    : j->origin        ? j->origin
                    : cached || file   ? c->base_model
                                       : j->model_path;
-    if (file && !j->origin && !c->base_model_name)
+    if (file && !j->origin && !c->base_model_name && !j->serving)
         ft_notice(ft_config_where(c, "base_model"),
                   "the file does not say which model it was made from: the adapter names the file; "
                   "'base_model_name' gives PEFT the model's folder or id in its place");
@@ -136,10 +136,27 @@ int ft_job_open(struct ft_job *j, const struct ft_config *c, const struct ft_job
     FT_TRY(ft_tokenizer_check(j->model_path, ft_model_decoder(j->model)->vocab));
     FT_TRY(ft_new_tokens_open(j));
     FT_TRY(ft_job_open_adapter(j));
-    FT_TRY(ft_new_tokens_check(j));
+    return ft_new_tokens_check(j);
+}
+
+int ft_job_open(struct ft_job *j, const struct ft_config *c, const struct ft_job_hooks *hooks)
+{
+    *j = (struct ft_job){.config = c, .world = hooks ? hooks->world : NULL};
+    FT_TRY(open_backend(j));
+    FT_TRY(open_model(j));
     FT_TRY(open_pool(j));
     FT_TRY(ft_job_open_data(j, hooks));
     return open_rest(j);
+}
+
+int ft_job_open_serving(struct ft_job *j, const struct ft_config *c, struct ft_serving *s,
+                        int64_t rows)
+{
+    *j = (struct ft_job){.config = c, .serving = s, .capacity = rows};
+    FT_TRY(open_backend(j));
+    FT_TRY(open_model(j));
+    FT_TRY(open_pool(j));
+    return ft_job_open_serving_graph(j);
 }
 
 int ft_job_open_shape(struct ft_job *j, const struct ft_config *c, const struct ft_shape *shape)

@@ -53,8 +53,18 @@ enum { FT_STATES = 2 }; /* that an optimizer keeps of a parameter, at most */
 
 enum { FT_EMBEDDING_ROWS, FT_HEAD_ROWS, FT_ROWS_OF };
 
+/* A job that answers instead of training: sequences side by side, whose keys and values are kept. */
+struct ft_serving {
+    int slots;       /* sequences */
+    int64_t context; /* tokens of each, at most */
+    int64_t scored;  /* rows of a pass whose logits are made, at most */
+    struct ft_tensor *places, *cached, *logits;
+    struct ft_tensor **keys, **values; /* by layer */
+};
+
 struct ft_job {
     const struct ft_config *config;
+    struct ft_serving *serving; /* NULL: it trains */
     struct ft_world *world; /* the ranks that work on it; NULL: this process alone */
     char *model_path;
     char *origin;          /* of a GGUF file: the model that it was made from, if it says so */
@@ -115,6 +125,10 @@ int ft_job_open(struct ft_job *j, const struct ft_config *config, const struct f
  * the config's model and datasets are not looked at. */
 int ft_job_open_shape(struct ft_job *j, const struct ft_config *config,
                       const struct ft_shape *shape);
+/* The config's model and adapter, to answer with: its datasets are not looked at. `rows` are those
+ * of a pass. s must outlive the job. */
+int ft_job_open_serving(struct ft_job *j, const struct ft_config *config, struct ft_serving *s,
+                        int64_t rows);
 void ft_job_close(struct ft_job *j);
 /* Whether the model itself is trained, without an adapter. */
 bool ft_job_trains_model(const struct ft_job *j);

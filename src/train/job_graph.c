@@ -56,32 +56,41 @@ static int64_t stack_rank(void *ctx, int first, int n)
     return ft_adapter_stack_rank(ctx, first, n);
 }
 
-static void declare_batch(struct ft_job *j)
+/* What every forward pass reads; documents are at most `longest`. */
+static void declare_inputs(struct ft_job *j, int64_t longest)
 {
     const struct ft_decoder *d = ft_model_decoder(j->model);
     const int64_t t = j->capacity;
-    const int64_t longest = j->train.longest > j->held.longest ? j->train.longest : j->held.longest;
-    struct ft_adapter_options o;
     struct ft_batch *b = &j->batch;
     struct ft_graph *g = j->graph;
-    ft_adapter_config(j->adapter, &o);
     *b = (struct ft_batch){0};
     j->rope_by_length = false;
     for (int i = 0; i < d->n_ropes; i++)
         j->rope_by_length |= ft_rope_by_length(&d->rope[i]);
     b->ids = ft_graph_input(g, "batch.ids", FT_I32, t, 1, FT_ROWS);
-    b->targets = ft_graph_input(g, "batch.targets", FT_I32, t, 1, FT_ROWS);
     b->spans = ft_graph_input(g, "batch.spans", FT_I32, t, 2, FT_ROWS);
     b->positions = ft_graph_input(g, "batch.positions", FT_I32, t, 1, FT_ROWS);
-    b->picked = ft_graph_input(g, "batch.picked", FT_I32, t, 1, FT_ROWS);
-    if (o.dropout > 0 || j->config->neftune_noise_alpha > 0)
-        b->keys = ft_graph_input(g, "batch.keys", FT_I32, t, 3, FT_ROWS);
     enum ft_memory use = j->rope_by_length ? FT_M_BATCH : FT_M_WEIGHTS;
     for (int i = 0; i < d->n_ropes; i++) {
         const int64_t rows = j->rope_by_length ? t : longest, half = d->rope[i].dim / 2;
         b->cos[i] = ft_graph_value(g, use, "rope.cos", FT_F32, rows, half);
         b->sin[i] = ft_graph_value(g, use, "rope.sin", FT_F32, rows, half);
     }
+}
+
+static void declare_batch(struct ft_job *j)
+{
+    const int64_t t = j->capacity;
+    const int64_t longest = j->train.longest > j->held.longest ? j->train.longest : j->held.longest;
+    struct ft_adapter_options o;
+    struct ft_batch *b = &j->batch;
+    struct ft_graph *g = j->graph;
+    ft_adapter_config(j->adapter, &o);
+    declare_inputs(j, longest);
+    b->targets = ft_graph_input(g, "batch.targets", FT_I32, t, 1, FT_ROWS);
+    b->picked = ft_graph_input(g, "batch.picked", FT_I32, t, 1, FT_ROWS);
+    if (o.dropout > 0 || j->config->neftune_noise_alpha > 0)
+        b->keys = ft_graph_input(g, "batch.keys", FT_I32, t, 3, FT_ROWS);
     b->scalars = ft_graph_value(g, FT_M_OPTIMIZER, "scalars", FT_F64, 1, FT_SCALARS);
 }
 
@@ -169,25 +178,39 @@ int ft_job_place(struct ft_job *j, ft_model_progress_fn *progress, void *ctx)
     return write_adapter(j);
 }
 
-static int build_graph(struct ft_job *j, enum ft_recompute recompute)
+/* A graph that has the adapter and the model's weights as values, and no op. */
+static int begin_graph(struct ft_job *j)
 {
-    struct linear_ctx ctx = {.job = j};
     ft_graph_free(j->graph);
+    j->graph = NULL;
     FT_TRY(ft_graph_new(&j->graph, j->backend));
-    j->recompute = recompute;
     FT_TRY(ft_adapter_declare(j->adapter, j->graph));
     FT_TRY(ft_model_declare(j->model, j->graph, stack_rank, j->adapter, ft_wholes_place, j));
     ft_wholes_train(j);
-    declare_batch(j);
-    ft_token_rows_declare(j);
+    return FT_OK;
+}
+
+static struct ft_model_inputs inputs_of(const struct ft_job *j, struct linear_ctx *ctx)
+{
     struct ft_model_inputs in = {.ids = j->batch.ids,
                                  .angles = j->batch.positions,
                                  .spans = j->batch.spans,
                                  .linear = adapted_linear,
                                  .embed = adapted_embedding,
-                                 .ctx = &ctx};
+                                 .ctx = ctx};
     memcpy(in.cos, j->batch.cos, sizeof in.cos);
     memcpy(in.sin, j->batch.sin, sizeof in.sin);
+    return in;
+}
+
+static int build_graph(struct ft_job *j, enum ft_recompute recompute)
+{
+    struct linear_ctx ctx = {.job = j};
+    j->recompute = recompute;
+    FT_TRY(begin_graph(j));
+    declare_batch(j);
+    ft_token_rows_declare(j);
+    const struct ft_model_inputs in = inputs_of(j, &ctx);
     ctx.keys = j->batch.keys; /* what is random, while training only */
     ft_graph_begin(j->graph, FT_PASS);
     ft_objective_build(j, ft_model_build(j->model, j->graph, &in), ctx.keys);
@@ -202,6 +225,55 @@ static int build_graph(struct ft_job *j, enum ft_recompute recompute)
     }
     ft_update_build(j);
     ft_adapter_emit_refresh(j->adapter, j->graph);
+    ft_graph_begin(j->graph, FT_START);
+    ft_adapter_emit_start(j->adapter, j->graph);
+    return ft_graph_plan(j->graph, &j->plan);
+}
+
+/* Keys and values go to their places first; then the queries see them there. */
+static struct ft_tensor *attend_cached(void *ctx, struct ft_graph *g, int layer,
+                                       struct ft_attention_args a)
+{
+    const struct linear_ctx *c = ctx;
+    const struct ft_serving *s = c->job->serving;
+    ft_store(g, a.k, s->places, s->keys[layer]);
+    ft_store(g, a.v, s->places, s->values[layer]);
+    a.k = s->keys[layer];
+    a.v = s->values[layer];
+    a.cached = s->cached;
+    return ft_attention(g, a);
+}
+
+static void declare_serving(struct ft_job *j)
+{
+    struct ft_serving *s = j->serving;
+    struct ft_graph *g = j->graph;
+    const struct ft_decoder *d = ft_model_decoder(j->model);
+    const enum ft_dtype act = j->backend->act;
+    const int64_t cols = d->kv_heads * d->head_dim;
+    declare_inputs(j, s->context);
+    j->batch.picked = ft_graph_input(g, "batch.picked", FT_I32, s->scored, 1, FT_TRAINED);
+    s->places = ft_graph_input(g, "batch.places", FT_I32, j->capacity, 1, FT_ROWS);
+    s->cached = ft_graph_input(g, "batch.cached", FT_I32, j->capacity, 2, FT_ROWS);
+    for (int64_t l = 0; l < d->layers; l++) {
+        s->keys[l] = ft_graph_value(g, FT_M_CACHE, "keys", act, s->slots * s->context, cols);
+        s->values[l] = ft_graph_value(g, FT_M_CACHE, "values", act, s->slots * s->context, cols);
+    }
+}
+
+int ft_job_open_serving_graph(struct ft_job *j)
+{
+    struct linear_ctx ctx = {.job = j};
+    j->library_bytes = LIBRARY_BYTES + (j->backend->dev ? DEVICE_LIBRARY_BYTES : 0);
+    FT_TRY(begin_graph(j));
+    declare_serving(j);
+    ft_token_rows_declare(j);
+    struct ft_model_inputs in = inputs_of(j, &ctx);
+    in.attend = attend_cached;
+    ft_graph_begin(j->graph, FT_EVAL);
+    j->serving->logits = ft_objective_logits(
+        j, ft_gather(j->graph, ft_model_build(j->model, j->graph, &in), j->batch.picked));
+    ft_graph_fuse(j->graph, FT_EVAL);
     ft_graph_begin(j->graph, FT_START);
     ft_adapter_emit_start(j->adapter, j->graph);
     return ft_graph_plan(j->graph, &j->plan);

@@ -303,7 +303,7 @@ int ft_wholes_save(const struct ft_job *j, const float *values, const char *fold
 
 bool ft_job_trains_model(const struct ft_job *j)
 {
-    return strcmp(j->config->adapter, "full") == 0;
+    return strcmp(j->config->adapter, "full") == 0 && !j->serving;
 }
 
 int ft_wholes_read(void *ctx, int whole, float *out)

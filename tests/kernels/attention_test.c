@@ -59,6 +59,30 @@ static void head_in_double(const struct ft_attention_dx_args *a, int64_t base, i
     }
 }
 
+/* One query's output, by its places; returns its lse. */
+static double row_in_double(const struct ft_attention_args *a, int64_t t, int head, double *o)
+{
+    const int d = a->head_dim, kv = head / (a->heads / a->kv_heads);
+    const int32_t *c = (const int32_t *)a->cached->data + 2 * t;
+    const int low = a->window > 0 && c[1] - a->window + 1 > 0 ? c[1] - a->window + 1 : 0;
+    double p[512], max = -1e300, sum = 0;
+    for (int i = low; i <= c[1]; i++) {
+        p[i] = 0;
+        for (int k = 0; k < d; k++)
+            p[i] += at(a->q, t, head * d + k) * at(a->k, c[0] + i, kv * d + k);
+        p[i] *= (double)a->scale;
+        if (a->softcap > 0)
+            p[i] = (double)a->softcap * tanh(p[i] / (double)a->softcap);
+        max = fmax(max, p[i]);
+    }
+    for (int i = low; i <= c[1]; i++)
+        sum += p[i] = exp(p[i] - max);
+    for (int i = low; i <= c[1]; i++)
+        for (int k = 0; k < d; k++)
+            o[k] += p[i] / sum * at(a->v, c[0] + i, kv * d + k);
+    return max + log(sum);
+}
+
 static void compare(const char *what, const struct bench *b, const struct ft_tensor *got,
                     const double *want, double n)
 {
@@ -104,7 +128,7 @@ static void one_shape(struct bench *b, const struct shape *s)
                                      .scale = (float)(1.5 / sqrt(s->d)),
                                      .softcap = s->softcap};
     run_op(b, FT_OP_attention,
-           &(union ft_op_args){.attention = {a.q, a.k, a.v, spans, a.o, a.lse, a.heads, a.kv_heads,
+           &(union ft_op_args){.attention = {a.q, a.k, a.v, spans, NULL, a.o, a.lse, a.heads, a.kv_heads,
                                              a.head_dim, a.window, a.scale, a.softcap}});
     run_op(b, FT_OP_attention_dx, &(union ft_op_args){.attention_dx = a});
     size_t n = (size_t)b->live * (size_t)(3 * q + 2 * kv);
@@ -120,6 +144,58 @@ static void one_shape(struct bench *b, const struct shape *s)
     compare("attention dv", b, a.dv, dv, longest + s->d);
     free(o);
     drop_tensors();
+}
+
+/* Queries behind keys that are cached: the last rows of documents whose keys lie in rows of their
+ * own, in another order than the queries. */
+static void one_cached(struct bench *b, const struct shape *s)
+{
+    const int q = s->heads * s->d, kv = s->kv_heads * s->d, room = 320;
+    const int take[3] = {1, 7, 66}, before[3] = {90, 0, 200}, slot[3] = {2, 0, 1};
+    b->live = 1 + 7 + 66;
+    b->docs = 3;
+    struct ft_tensor *spans = int_rows(b, 2), *cached = int_rows(b, 2);
+    const enum ft_dtype act = b->backend->act;
+    struct ft_attention_args a = {.q = random_tensor(b, q, 1),
+                                  .k = random_weight(3 * room, kv, act, 2),
+                                  .v = random_weight(3 * room, kv, act, 3),
+                                  .spans = spans,
+                                  .cached = cached,
+                                  .o = empty_tensor(b, q),
+                                  .lse = empty_sums(b, s->heads),
+                                  .heads = s->heads,
+                                  .kv_heads = s->kv_heads,
+                                  .head_dim = s->d,
+                                  .window = s->window,
+                                  .scale = (float)(1.5 / sqrt(s->d)),
+                                  .softcap = s->softcap};
+    for (int doc = 0, t = 0, first = 0; doc < 3; first += take[doc++])
+        for (; t < first + take[doc]; t++) {
+            ((int32_t *)spans->data)[2 * t] = first;
+            ((int32_t *)spans->data)[2 * t + 1] = first + take[doc];
+            ((int32_t *)cached->data)[2 * t] = slot[doc] * room;
+            ((int32_t *)cached->data)[2 * t + 1] = before[doc] + t - first;
+        }
+    run_op(b, FT_OP_attention, &(union ft_op_args){.attention = a});
+    double *o = calloc((size_t)(b->live * (q + s->heads)), sizeof *o), *lse = o + b->live * q;
+    for (int t = 0; t < b->live; t++)
+        for (int h = 0; h < s->heads; h++)
+            lse[t * s->heads + h] = row_in_double(&a, t, h, o + t * q + h * s->d);
+    compare("cached o", b, a.o, o, 270 + s->d);
+    compare("cached lse", b, a.lse, lse, 270 + s->d);
+    free(o);
+    drop_tensors();
+}
+
+static void cached_case(struct bench *b)
+{
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        one_cached(b, &shapes[i]);
+}
+
+CASE(attention_over_cached_keys_matches_doubles)
+{
+    each_backend(cached_case);
 }
 
 static void attention_case(struct bench *b)

@@ -307,6 +307,44 @@ static void regroup_case(struct bench *b)
     }
 }
 
+/* Rows to their places, and the picked ones back. */
+static void store_case(struct bench *b)
+{
+    for (int cols = 5; cols <= 64; cols += 59) {
+        b->live = 40;
+        b->trained = 17;
+        struct ft_tensor *x = random_tensor(b, cols, 1), *places = int_rows(b, 1);
+        struct ft_tensor *picked = int_tensor(b->live + 8, 1, FT_TRAINED);
+        struct ft_tensor *y = random_weight(100, cols, b->backend->act, 2), *was = copy_tensor(y);
+        for (int t = 0; t < b->live; t++)
+            ((int32_t *)places->data)[t] = (7 * t + 3) % 100;
+        run_op(b, FT_OP_store, &(union ft_op_args){.store = {x, places, y}});
+        for (int row = 0; row < 100; row++)
+            for (int c = 0; c < cols; c++) {
+                int from = -1;
+                for (int t = 0; t < b->live; t++)
+                    from = (7 * t + 3) % 100 == row ? t : from;
+                check_element("store", b, row, c, at(y, row, c),
+                              from < 0 ? at(was, row, c) : at(x, from, c), 0);
+            }
+        struct ft_tensor *z = empty_tensor(b, cols);
+        z->extent = FT_TRAINED;
+        z->rows = picked->rows;
+        for (int s = 0; s < b->trained; s++)
+            ((int32_t *)picked->data)[s] = 2 * s + 1;
+        run_op(b, FT_OP_gather, &(union ft_op_args){.gather = {x, picked, z}});
+        for (int s = 0; s < b->trained; s++)
+            for (int c = 0; c < cols; c++)
+                check_element("gather", b, s, c, at(z, s, c), at(x, 2 * s + 1, c), 0);
+        drop_tensors();
+    }
+}
+
+CASE(store_and_gather_move_rows)
+{
+    each_backend(store_case);
+}
+
 CASE(regroup_orders_heads_and_back)
 {
     each_backend(regroup_case);

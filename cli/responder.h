@@ -1,0 +1,49 @@
+/* MODEL and ADAPTER of a command line, and the text side of them: what generate, chat and eval
+ * share. */
+#ifndef FT_CLI_RESPONDER_H
+#define FT_CLI_RESPONDER_H
+
+#include "cli/cli.h"
+
+#include "text/chat.h"
+#include "text/tokenizer.h"
+#include "train/generate.h"
+
+struct ft_responder {
+    const char *model, *adapter; /* adapter NULL: none */
+    struct ft_config config;
+    struct ft_tokenizer *tokenizer;
+    struct ft_chat *chat;   /* NULL: no template */
+    struct ft_ids ends;     /* tokens that end an answer */
+    int64_t vocab, longest; /* the model's vocabulary, and the positions that it was made for */
+};
+
+/* words: KEY=VALUE of the config, for example device=cpu. Opens config and text, no weight. */
+int ft_responder_open(struct ft_responder *r, const char *model, const char *adapter, int n,
+                      char **words);
+void ft_responder_close(struct ft_responder *r);
+/* Tokens of a text as it stands, or (record not NULL) of messages with what begins the answer. */
+int ft_responder_text(const struct ft_responder *r, const char *text, size_t length,
+                      struct ft_ids *out);
+int ft_responder_messages(const struct ft_responder *r, const json_t *record, struct ft_ids *out);
+/* {"messages": [...]} of one user's text. Caller json_decref()s. */
+json_t *ft_responder_turn(const char *system, const char *text);
+/* The text of an answer's tokens without its end, freed with ft_free. */
+int ft_responder_words(const struct ft_responder *r, const int32_t *ids, size_t n, char **text,
+                       size_t *length);
+
+/* The flags of sampling among words, removed. */
+int ft_take_sampler(const struct ft_command *self, int *n, char **words, struct ft_sampler *s);
+#define FT_SAMPLER_HELP                                                                            \
+    "  --max-tokens N    tokens of an answer, at most (default 256)\n"                             \
+    "  --temperature X   0, the default: the most likely token each time; else tokens are drawn\n" \
+    "  --top-k N         from the N most likely\n"                                                 \
+    "  --top-p X         from the fewest that are together at least so likely\n"                   \
+    "  --min-p X         from those at least X times as likely as the most likely\n"               \
+    "  --repetition-penalty X   1: none\n"                                                         \
+    "  --seed N          the same seed draws the same tokens\n"
+
+/* From now on SIGINT, SIGTERM and SIGHUP set this. */
+const volatile sig_atomic_t *ft_listen_to_stop(void);
+
+#endif

@@ -1,0 +1,182 @@
+/* Passes over sequences whose keys and values are kept. */
+#include "train/serving.h"
+
+#include "train/internal.h"
+
+#include "core/mem.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { HOST_ROWS = 512, DEVICE_ROWS = 2048 }; /* of a pass, at most */
+
+static int alloc_tables(struct ft_server *s, int64_t layers, const struct ft_server_options *o)
+{
+    s->serving.slots = o->slots;
+    s->serving.context = o->context;
+    s->serving.scored = o->scored;
+    FT_TRY(ft_alloc(&s->length, (size_t)o->slots, sizeof *s->length));
+    FT_TRY(ft_alloc(&s->serving.keys, (size_t)layers, sizeof *s->serving.keys));
+    return ft_alloc(&s->serving.values, (size_t)layers, sizeof *s->serving.values);
+}
+
+int ft_server_open(struct ft_server *s, const struct ft_config *c,
+                   const struct ft_server_options *o, ft_model_progress_fn *progress, void *ctx)
+{
+    enum { LAYERS_MOST = 4096 };
+    *s = (struct ft_server){0};
+    const int64_t most = c->device == FT_DEVICE_CPU ? HOST_ROWS : DEVICE_ROWS;
+    const int64_t all = o->slots * o->context;
+    FT_TRY(alloc_tables(s, LAYERS_MOST, o));
+    FT_TRY(ft_job_open_serving(&s->job, c, &s->serving, all < most ? all : most));
+    s->vocab = ft_model_decoder(s->job.model)->vocab;
+    FT_TRY(ft_job_check_memory(&s->job));
+    if (s->job.backend->dev) {
+        const size_t n = (size_t)(o->scored * s->vocab);
+        FT_TRY(ft_alloc(&s->widened, n, sizeof *s->widened));
+        FT_TRY(ft_alloc(&s->copied, n, ft_dtype_size(s->serving.logits->dtype)));
+    }
+    return ft_job_place(&s->job, progress, ctx);
+}
+
+void ft_server_close(struct ft_server *s)
+{
+    ft_job_close(&s->job);
+    ft_free(s->serving.keys);
+    ft_free(s->serving.values);
+    ft_free(s->length);
+    ft_free(s->widened);
+    ft_free(s->copied);
+    *s = (struct ft_server){0};
+}
+
+void ft_server_forget(struct ft_server *s, int slot, int64_t length)
+{
+    FT_ASSERT(length <= s->length[slot]);
+    s->length[slot] = length;
+}
+
+/* The arrays of a pass while it is filled. */
+struct filling {
+    int32_t *ids, *positions, *spans, *picked, *places, *cached;
+    struct ft_run run;
+};
+
+static void begin_pass(const struct ft_server *s, struct filling *f)
+{
+    const struct ft_graph *g = s->job.graph;
+    const struct ft_batch *b = &s->job.batch;
+    *f = (struct filling){.ids = ft_graph_host(g, b->ids),
+                          .positions = ft_graph_host(g, b->positions),
+                          .spans = ft_graph_host(g, b->spans),
+                          .picked = ft_graph_host(g, b->picked),
+                          .places = ft_graph_host(g, s->serving.places),
+                          .cached = ft_graph_host(g, s->serving.cached)};
+}
+
+/* Angles that depend on a sequence's length: rows of their own. */
+static int fill_angles(struct ft_server *s, const struct filling *f)
+{
+    const struct ft_job *j = &s->job;
+    const struct ft_decoder *d = ft_model_decoder(j->model);
+    const int64_t rows = f->run.counts[FT_ROWS];
+    for (int i = 0; i < d->n_ropes && j->rope_by_length; i++) {
+        const int64_t half = j->batch.cos[i]->cols;
+        float *cos_at = ft_graph_host(j->graph, j->batch.cos[i]),
+              *sin_at = ft_graph_host(j->graph, j->batch.sin[i]), *table;
+        FT_TRY(ft_alloc(&table, (size_t)(2 * s->serving.context * half), sizeof *table));
+        for (int64_t row = 0; row < rows;) {
+            const int64_t end = f->spans[2 * row + 1], length = f->cached[2 * end - 1] + 1;
+            ft_rope_fill(&d->rope[i], length, table, table + length * half);
+            for (; row < end; row++) {
+                const int64_t at = f->cached[2 * row + 1];
+                memcpy(cos_at + row * half, table + at * half, (size_t)half * sizeof *table);
+                memcpy(sin_at + row * half, table + (length + at) * half,
+                       (size_t)half * sizeof *table);
+            }
+        }
+        ft_free(table);
+    }
+    for (int64_t row = 0; row < rows && j->rope_by_length; row++)
+        f->positions[row] = (int32_t)row;
+    return FT_OK;
+}
+
+/* Rows `from` to `to` of a reading. */
+static void put_rows(struct ft_server *s, struct filling *f, const struct ft_reading *r,
+                     int64_t from, int64_t to)
+{
+    const int64_t first = f->run.counts[FT_ROWS], slot = r->slot * s->serving.context;
+    for (int64_t i = from; i < to; i++) {
+        const int64_t row = f->run.counts[FT_ROWS]++, at = s->length[r->slot]++;
+        f->ids[row] = r->ids[i];
+        f->positions[row] = (int32_t)at;
+        f->spans[2 * row] = (int32_t)first;
+        f->spans[2 * row + 1] = (int32_t)(first + to - from);
+        f->places[row] = (int32_t)(slot + at);
+        f->cached[2 * row] = (int32_t)slot;
+        f->cached[2 * row + 1] = (int32_t)at;
+        if (i >= r->n - r->scored)
+            f->picked[f->run.counts[FT_TRAINED]++] = (int32_t)row;
+    }
+    f->run.counts[FT_DOCUMENTS]++;
+}
+
+/* The logits of a pass, capped, as f32. */
+static int take_logits(struct ft_server *s, int64_t rows)
+{
+    const struct ft_tensor *t = s->serving.logits;
+    const float cap = (float)ft_model_decoder(s->job.model)->logit_softcap;
+    const int64_t n = rows * s->vocab;
+    if (!s->job.backend->dev) {
+        FT_ASSERT(ft_tensor_ld(t) == s->vocab);
+        s->logits = t->data;
+    } else {
+        FT_TRY(ft_graph_read(s->job.graph, t, s->copied));
+        s->logits = s->widened;
+        for (int64_t i = 0; i < n; i++)
+            s->logits[i] = ft_element_get(s->copied, (size_t)i, t->dtype);
+    }
+    for (int64_t i = 0; i < n && cap > 0; i++)
+        s->logits[i] = cap * tanhf(s->logits[i] / cap);
+    return FT_OK;
+}
+
+static int run_pass(struct ft_server *s, struct filling *f)
+{
+    struct ft_job *j = &s->job;
+    if (j->batch.tokens)
+        ft_token_rows_fill(j, f->ids, ft_graph_host(j->graph, j->batch.tokens),
+                           f->run.counts[FT_ROWS]);
+    FT_TRY(fill_angles(s, f));
+    FT_TRY(ft_graph_run(j->graph, FT_EVAL, j->pool, &f->run, NULL));
+    return f->run.counts[FT_TRAINED] ? take_logits(s, f->run.counts[FT_TRAINED]) : FT_OK;
+}
+
+int ft_server_read(struct ft_server *s, const struct ft_reading *r, int n, ft_logits_fn *each,
+                   void *ctx)
+{
+    int64_t at = 0, scored = 0; /* rows of the reading that are read; logits so far */
+    for (int i = 0; i < n;) {
+        struct filling f;
+        begin_pass(s, &f);
+        while (i < n && f.run.counts[FT_ROWS] < s->job.capacity &&
+               f.run.counts[FT_TRAINED] < s->serving.scored) {
+            int64_t to = at + s->job.capacity - f.run.counts[FT_ROWS];
+            const int64_t quiet = r[i].n - r[i].scored,
+                          most = (at > quiet ? at : quiet) + s->serving.scored -
+                                 f.run.counts[FT_TRAINED];
+            to = to < r[i].n ? to : r[i].n;
+            to = to < most ? to : most;
+            FT_ASSERT(s->length[r[i].slot] + to - at <= s->serving.context);
+            put_rows(s, &f, &r[i], at, to);
+            at = to < r[i].n ? to : 0;
+            i += at == 0;
+        }
+        FT_TRY(run_pass(s, &f));
+        if (each && f.run.counts[FT_TRAINED])
+            FT_TRY(each(ctx, s->logits, scored, f.run.counts[FT_TRAINED]));
+        scored += f.run.counts[FT_TRAINED];
+    }
+    return FT_OK;
+}

@@ -1,0 +1,45 @@
+/* A model that answers: sequences side by side, each with the keys and values of what it has read.
+ */
+#ifndef FT_TRAIN_SERVING_H
+#define FT_TRAIN_SERVING_H
+
+#include "train/job.h"
+
+struct ft_server {
+    struct ft_job job;
+    struct ft_serving serving;
+    int64_t vocab;
+    int64_t *length; /* of each sequence: tokens that it has read */
+    float *logits;   /* of the last pass, in the graph or in `widened` */
+    float *widened;  /* of a device, with what was copied from there */
+    char *copied;
+};
+
+struct ft_server_options {
+    int slots;       /* sequences side by side */
+    int64_t context; /* tokens of each, at most */
+    int64_t scored;  /* logits of one pass, at most: the slots, or more to score texts */
+};
+
+/* Opens the config's model and adapter, checks the memory, loads. progress may be NULL. */
+int ft_server_open(struct ft_server *s, const struct ft_config *c,
+                   const struct ft_server_options *o, ft_model_progress_fn *progress, void *ctx);
+void ft_server_close(struct ft_server *s);
+
+/* n ids that go on a sequence; the logits of the last `scored` of them are wanted. */
+struct ft_reading {
+    int slot;
+    const int32_t *ids;
+    int64_t n, scored;
+};
+/* Reads them, in as many passes as it takes: rows of logits (scored, vocab), reading after reading,
+ * are in s->logits until the next call, where all of them were one pass's; else `each` gets them
+ * pass by pass: `count` rows, the first of them row `first` of all scored ones. each may be NULL
+ * where the scored ones are no more than the options' `scored`. */
+typedef int ft_logits_fn(void *ctx, const float *logits, int64_t first, int64_t count);
+int ft_server_read(struct ft_server *s, const struct ft_reading *r, int n, ft_logits_fn *each,
+                   void *ctx);
+/* The sequence begins again behind its first `length` tokens. */
+void ft_server_forget(struct ft_server *s, int slot, int64_t length);
+
+#endif
