@@ -98,6 +98,7 @@ struct ft_norm_dx_args {
  * together; on the host it is summed behind the K products of w, so that fusing it changes no bit.
  * On a device, where u lies behind the columns of x and b behind those of w, both are one product;
  * likewise du behind dy, and a below w. y may overwrite add.
+ * Where keys are cached (FT_KEYS counts some), few rows may be summed in an order of their own.
  * mask U8 (T, n ceil(K/8)): n masks side by side; bit c%8 of byte c/8 is 0 where x counts as 0. Row
  * r of w reads x through mask r / (N/n); where n > 1, N/n is a multiple of 8. There is no bias, add
  * or u then. */

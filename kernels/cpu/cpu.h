@@ -226,6 +226,10 @@ struct ft_gemm {
 /* In parallel; scratch is FT_GEMM_SCRATCH bytes. */
 void K(gemm)(struct ft_pool *pool, void *scratch, const struct ft_gemm *g);
 
+/* few.c: the same for few rows of A, read by rows, without masks: each element sums by 32 lanes. */
+enum { FT_FEW = 4 };
+void K(few)(struct ft_pool *pool, const struct ft_gemm *g);
+
 /* The serial pieces, for kernels that keep their operands in cache (attention).
  * pack: B into panels, floats needed = k * padded(n); mul: C (+)= A * packed. */
 int64_t K(gemm_padded)(int64_t n);

@@ -4,29 +4,14 @@
  * Layout and loop order after Goto & van de Geijn, "Anatomy of high-performance matrix
  * multiplication" (2008), less the packing of A: with few columns a tile and A read by broadcast,
  * reading it in place costs nothing. */
-#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/vectors.h"
 
 #if defined(__AVX512F__)
-enum { VW = 16, MR = 8, NV = 3 };
-#define VBYTES 64
-#define SPLAT(x)                                                                                   \
-    {                                                                                              \
-        x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x                                             \
-    }
+enum { MR = 8, NV = 3 };
 #elif defined(__AVX2__)
-enum { VW = 8, MR = 6, NV = 2 };
-#define VBYTES 32
-#define SPLAT(x)                                                                                   \
-    {                                                                                              \
-        x, x, x, x, x, x, x, x                                                                     \
-    }
+enum { MR = 6, NV = 2 };
 #else
-enum { VW = 4, MR = 4, NV = 2 };
-#define VBYTES 16
-#define SPLAT(x)                                                                                   \
-    {                                                                                              \
-        x, x, x, x                                                                                 \
-    }
+enum { MR = 4, NV = 2 };
 #endif
 enum {
     NR = VW * NV,
@@ -37,12 +22,6 @@ enum {
     MIN_DEPTH = 4 * KC,
     MIN_PIECES = 16, /* fewer would leave threads waiting for one another */
 };
-
-typedef float vf __attribute__((vector_size(VBYTES)));
-typedef float vfu __attribute__((vector_size(VBYTES), aligned(4)));
-typedef int32_t vi __attribute__((vector_size(VBYTES)));
-typedef uint32_t vu __attribute__((vector_size(VBYTES)));
-typedef uint16_t vh __attribute__((vector_size(VBYTES / 2), aligned(2)));
 
 /* --- the register tile --- */
 
@@ -131,26 +110,6 @@ static void panel_mul(int64_t m, int64_t w, int64_t k, const float *a, int64_t r
 }
 
 /* --- packing: widen, scale, and lay out panels of NR columns, row by row, zero-padded to VW --- */
-
-FT_INLINE vf widen_vec(const void *data, enum ft_dtype dtype, int64_t at)
-{
-    if (dtype == FT_F32)
-        return (vf) * (const vfu *)((const float *)data + at);
-    vu h = __builtin_convertvector(*(const vh *)((const uint16_t *)data + at), vu);
-    if (dtype == FT_BF16)
-        return (vf)(h << 16);
-    /* f16: shift the exponent into place, then scale by 2^112; exact for all finite values */
-    vf magnitude = (vf)((h & 0x7fff) << 13) * 0x1p112f;
-    return (vf)((vu)magnitude | ((h & 0x8000) << 16));
-}
-
-static float widen_one(const void *data, enum ft_dtype dtype, int64_t at)
-{
-    if (dtype == FT_F32)
-        return ((const float *)data)[at];
-    uint16_t h = ((const uint16_t *)data)[at];
-    return dtype == FT_BF16 ? ft_bf16_to_f32(h) : ft_f16_to_f32(h);
-}
 
 /* Transposes VW vectors in place: log2(VW) rounds of exchanging off-diagonal blocks. */
 FT_INLINE void transpose(vf r[VW])

@@ -120,6 +120,7 @@ static void put_rows(struct ft_server *s, struct filling *f, const struct ft_rea
             f->picked[f->run.counts[FT_TRAINED]++] = (int32_t)row;
     }
     f->run.counts[FT_DOCUMENTS]++;
+    f->run.counts[FT_KEYS] += s->length[r->slot];
 }
 
 /* The logits of a pass, capped, as f32. */

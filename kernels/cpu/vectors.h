@@ -1,0 +1,57 @@
+/* Vectors as wide as the instruction set's, for the products. */
+#ifndef FT_KERNELS_CPU_VECTORS_H
+#define FT_KERNELS_CPU_VECTORS_H
+
+#include "kernels/cpu/cpu.h"
+
+#if defined(__AVX512F__)
+enum { VW = 16 };
+#define VBYTES 64
+#define SPLAT(x)                                                                                   \
+    {                                                                                              \
+        x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x                                             \
+    }
+#elif defined(__AVX2__)
+enum { VW = 8 };
+#define VBYTES 32
+#define SPLAT(x)                                                                                   \
+    {                                                                                              \
+        x, x, x, x, x, x, x, x                                                                     \
+    }
+#else
+enum { VW = 4 };
+#define VBYTES 16
+#define SPLAT(x)                                                                                   \
+    {                                                                                              \
+        x, x, x, x                                                                                 \
+    }
+#endif
+
+typedef float vf __attribute__((vector_size(VBYTES)));
+typedef float vfu __attribute__((vector_size(VBYTES), aligned(4)));
+typedef int32_t vi __attribute__((vector_size(VBYTES)));
+typedef uint32_t vu __attribute__((vector_size(VBYTES)));
+typedef uint16_t vh __attribute__((vector_size(VBYTES / 2), aligned(2)));
+
+/* Stored numbers, widened: VW of them, or one. */
+FT_INLINE vf widen_vec(const void *data, enum ft_dtype dtype, int64_t at)
+{
+    if (dtype == FT_F32)
+        return (vf) * (const vfu *)((const float *)data + at);
+    vu h = __builtin_convertvector(*(const vh *)((const uint16_t *)data + at), vu);
+    if (dtype == FT_BF16)
+        return (vf)(h << 16);
+    /* f16: shift the exponent into place, then scale by 2^112; exact for all finite values */
+    vf magnitude = (vf)((h & 0x7fff) << 13) * 0x1p112f;
+    return (vf)((vu)magnitude | ((h & 0x8000) << 16));
+}
+
+FT_INLINE float widen_one(const void *data, enum ft_dtype dtype, int64_t at)
+{
+    if (dtype == FT_F32)
+        return ((const float *)data)[at];
+    uint16_t h = ((const uint16_t *)data)[at];
+    return dtype == FT_BF16 ? ft_bf16_to_f32(h) : ft_f16_to_f32(h);
+}
+
+#endif
