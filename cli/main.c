@@ -132,6 +132,14 @@ const struct ft_command ft_commands[] = {
      FT_SAMPLER_HELP "\nKEY=VALUE sets options of the config, for example device=cpu or threads=4; "
      "a base that is\nquantised while it is loaded: load_in_4bit=true.\n",
      ft_cmd_generate},
+    {"chat", "MODEL [-a ADAPTER] [KEY=VALUE ...]", "a conversation with a model, in the terminal",
+     "Each line is a turn; what was said before is kept, and not computed again. /new begins\n"
+     "another conversation, /exit or Ctrl-D ends, Ctrl-C ends an answer.\n\n"
+     "  -a ADAPTER        the adapter's folder\n"
+     "  --system TEXT     what the system says first\n"
+     "  --context N       tokens of a conversation, at most (default: the model's own, up to 4096)\n"
+     FT_SAMPLER_HELP "\nKEY=VALUE sets options of the config, as for ft generate.\n",
+     ft_cmd_chat},
     {"config", "--explain [KEY] | --schema | --dump CONFIG.yaml [KEY=VALUE ...]",
      "options: what they mean, and what a file resolves to",
      "  --explain KEY   what an option means, its type, range and default; without KEY: all "

@@ -30,11 +30,12 @@ int ft_server_open(struct ft_server *s, const struct ft_config *c,
     FT_TRY(alloc_tables(s, LAYERS_MOST, o));
     FT_TRY(ft_job_open_serving(&s->job, c, &s->serving, all < most ? all : most));
     s->vocab = ft_model_decoder(s->job.model)->vocab;
+    FT_TRY(ft_alloc(&s->lengths, (size_t)s->job.capacity, sizeof *s->lengths));
     FT_TRY(ft_job_check_memory(&s->job));
     if (s->job.backend->dev) {
         const size_t n = (size_t)(o->scored * s->vocab);
         FT_TRY(ft_alloc(&s->widened, n, sizeof *s->widened));
-        FT_TRY(ft_alloc(&s->copied, n, ft_dtype_size(s->serving.logits->dtype)));
+        FT_TRY(ft_alloc(&s->copied, 1, ft_tensor_bytes(s->serving.logits)));
     }
     return ft_job_place(&s->job, progress, ctx);
 }
@@ -45,6 +46,7 @@ void ft_server_close(struct ft_server *s)
     ft_free(s->serving.keys);
     ft_free(s->serving.values);
     ft_free(s->length);
+    ft_free(s->lengths);
     ft_free(s->widened);
     ft_free(s->copied);
     *s = (struct ft_server){0};
@@ -59,6 +61,7 @@ void ft_server_forget(struct ft_server *s, int slot, int64_t length)
 /* The arrays of a pass while it is filled. */
 struct filling {
     int32_t *ids, *positions, *spans, *picked, *places, *cached;
+    int64_t *lengths; /* of a row's sequence, once all that goes on it now is read */
     struct ft_run run;
 };
 
@@ -71,7 +74,8 @@ static void begin_pass(const struct ft_server *s, struct filling *f)
                           .spans = ft_graph_host(g, b->spans),
                           .picked = ft_graph_host(g, b->picked),
                           .places = ft_graph_host(g, s->serving.places),
-                          .cached = ft_graph_host(g, s->serving.cached)};
+                          .cached = ft_graph_host(g, s->serving.cached),
+                          .lengths = s->lengths};
 }
 
 /* Angles that depend on a sequence's length: rows of their own. */
@@ -86,7 +90,7 @@ static int fill_angles(struct ft_server *s, const struct filling *f)
               *sin_at = ft_graph_host(j->graph, j->batch.sin[i]), *table;
         FT_TRY(ft_alloc(&table, (size_t)(2 * s->serving.context * half), sizeof *table));
         for (int64_t row = 0; row < rows;) {
-            const int64_t end = f->spans[2 * row + 1], length = f->cached[2 * end - 1] + 1;
+            const int64_t end = f->spans[2 * row + 1], length = f->lengths[row];
             ft_rope_fill(&d->rope[i], length, table, table + length * half);
             for (; row < end; row++) {
                 const int64_t at = f->cached[2 * row + 1];
@@ -107,12 +111,14 @@ static void put_rows(struct ft_server *s, struct filling *f, const struct ft_rea
                      int64_t from, int64_t to)
 {
     const int64_t first = f->run.counts[FT_ROWS], slot = r->slot * s->serving.context;
+    const int64_t whole = s->length[r->slot] + r->n - from;
     for (int64_t i = from; i < to; i++) {
         const int64_t row = f->run.counts[FT_ROWS]++, at = s->length[r->slot]++;
         f->ids[row] = r->ids[i];
         f->positions[row] = (int32_t)at;
         f->spans[2 * row] = (int32_t)first;
         f->spans[2 * row + 1] = (int32_t)(first + to - from);
+        f->lengths[row] = whole;
         f->places[row] = (int32_t)(slot + at);
         f->cached[2 * row] = (int32_t)slot;
         f->cached[2 * row + 1] = (int32_t)at;
@@ -136,7 +142,8 @@ static int take_logits(struct ft_server *s, int64_t rows)
         FT_TRY(ft_graph_read(s->job.graph, t, s->copied));
         s->logits = s->widened;
         for (int64_t i = 0; i < n; i++)
-            s->logits[i] = ft_element_get(s->copied, (size_t)i, t->dtype);
+            s->logits[i] = ft_element_get(
+                s->copied, (size_t)(i / s->vocab * ft_tensor_ld(t) + i % s->vocab), t->dtype);
     }
     for (int64_t i = 0; i < n && cap > 0; i++)
         s->logits[i] = cap * tanhf(s->logits[i] / cap);
