@@ -10,7 +10,7 @@ enum {
     SEGMENT = 1024, /* columns of a quantised row that are widened at a time */
     LANES = 32,     /* sums of an element, in every instruction set */
     VECTORS = LANES / VW,
-    AHEAD = 512, /* elements */
+    AHEAD = 2048, /* elements */
 };
 
 /* Sums of a row's products with m rows. */
