@@ -140,6 +140,18 @@ const struct ft_command ft_commands[] = {
      "  --context N       tokens of a conversation, at most (default: the model's own, up to 4096)\n"
      FT_SAMPLER_HELP "\nKEY=VALUE sets options of the config, as for ft generate.\n",
      ft_cmd_chat},
+    {"eval", "CONFIG.yaml [KEY=VALUE ...] | MODEL [-a ADAPTER] FILE.jsonl [KEY=VALUE ...]",
+     "loss, perplexity and accuracy, with the adapter and without",
+     "The evaluation set of a config, by the adapter in its output_dir; or a file's records:\n"
+     "{\"messages\": ...} (the assistant's turns count), {\"prompt\": ..., \"completion\": ...},\n"
+     "{\"text\": ...}, and questions {\"prompt\": ..., \"choices\": [...], \"answer\": N} with N from 0,\n"
+     "whose acc and acc_norm are those of lm-eval. With an adapter, the base model is measured too:\n"
+     "the difference stands with its standard error.\n\n"
+     "  -a ADAPTER        the adapter's folder\n"
+     "  --json            as one JSON object\n"
+     "  --baseline FILE   a saved --json: exits with 6 if something is worse\n"
+     "  --tolerance X     by more than X, of the loss relative (default 0.01)\n",
+     ft_cmd_eval},
     {"config", "--explain [KEY] | --schema | --dump CONFIG.yaml [KEY=VALUE ...]",
      "options: what they mean, and what a file resolves to",
      "  --explain KEY   what an option means, its type, range and default; without KEY: all "

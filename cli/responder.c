@@ -62,7 +62,7 @@ static int read_config(struct ft_responder *r, int n, char **words)
         snprintf(how, sizeof how, "adapter=%s", method);
         list[at++] = adapter;
         list[at++] = how;
-    } else if (quantised) { /* an adapter that begins at nothing: it is asked for with such a base */
+    } else if (quantised) { /* a config has an adapter over such a base */
         list[at++] = has_word(n, words, "load_in_8bit") ? "adapter=lora" : "adapter=qlora";
         list[at++] = "lora_target_linear=true";
     } else {
@@ -70,7 +70,10 @@ static int read_config(struct ft_responder *r, int n, char **words)
     }
     for (int i = 0; i < n; i++)
         list[at++] = words[i];
-    return ft_config_read(&r->config, NULL, list, at);
+    FT_TRY(ft_config_read(&r->config, NULL, list, at));
+    if (!r->adapter)
+        r->config.adapter = "full"; /* none */
+    return FT_OK;
 }
 
 /* --- the text side --- */
@@ -113,7 +116,9 @@ static int find_ends(struct ft_responder *r, const char *folder)
         FT_TRY(add_ends_of(&r->ends, folder, "config.json"));
     int rc = ft_special_tokens(&tokens, folder);
     const char *eos = rc ? NULL : json_string_value(json_object_get(tokens, "eos_token"));
+    const char *bos = rc ? NULL : json_string_value(json_object_get(tokens, "bos_token"));
     const int32_t id = eos ? ft_tokenizer_id(r->tokenizer, eos) : -1;
+    r->begin = bos ? ft_tokenizer_id(r->tokenizer, bos) : id;
     if (!rc && id >= 0)
         rc = ft_ids_add(&r->ends, id);
     json_decref(tokens);

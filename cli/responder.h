@@ -15,6 +15,7 @@ struct ft_responder {
     struct ft_tokenizer *tokenizer;
     struct ft_chat *chat;   /* NULL: no template */
     struct ft_ids ends;     /* tokens that end an answer */
+    int32_t begin;          /* what texts begin with: bos_token, or else eos_token; -1: none */
     int64_t vocab, longest; /* the model's vocabulary, and the positions that it was made for */
 };
 
