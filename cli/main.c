@@ -152,6 +152,18 @@ const struct ft_command ft_commands[] = {
      "  --baseline FILE   a saved --json: exits with 6 if something is worse\n"
      "  --tolerance X     by more than X, of the loss relative (default 0.01)\n",
      ft_cmd_eval},
+    {"merge", "ADAPTER ... -o DIR [-m MODEL] [--weights X,Y]",
+     "a model folder with an adapter in its weights",
+     "Writes the model's files again, in f32 and rounded once to what they were, sharded alike, a\n"
+     "tensor at a time; tokenizer, template and generation_config are the adapter's, or else the\n"
+     "model's. LoRA and DoRA, VeRA, IA3, LoHa and LoKr, modules and biases that were trained whole.\n"
+     "An adapter that was trained on other weights (by the hashes in its run.json, or else by the\n"
+     "name of its base) is refused, and so are quantised weights.\n\n"
+     "  -o DIR          the folder to write\n"
+     "  -m MODEL        the model (default: the one that the adapter names)\n"
+     "  --weights X,Y   a share of each of several adapters: W + X dW1 + Y dW2\n"
+     "  --force         into a folder that is there, or for another base\n",
+     ft_cmd_merge},
     {"config", "--explain [KEY] | --schema | --dump CONFIG.yaml [KEY=VALUE ...]",
      "options: what they mean, and what a file resolves to",
      "  --explain KEY   what an option means, its type, range and default; without KEY: all "

@@ -139,16 +139,22 @@ static int open_text(struct ft_responder *r, const char *folder)
     return rc;
 }
 
+int ft_responder_config(struct ft_responder *r, const char *model, const char *adapter, int n,
+                        char **words)
+{
+    *r = (struct ft_responder){.model = model, .adapter = adapter};
+    if (adapter && !ft_is_folder(adapter))
+        return ft_fail_at((struct ft_where){.file = adapter}, FT_EDATA,
+                          "is no folder with an adapter");
+    return read_config(r, n, words);
+}
+
 int ft_responder_open(struct ft_responder *r, const char *model, const char *adapter, int n,
                       char **words)
 {
     char *folder = NULL;
     bool cached;
-    *r = (struct ft_responder){.model = model, .adapter = adapter};
-    if (adapter && !ft_is_folder(adapter))
-        return ft_fail_at((struct ft_where){.file = adapter}, FT_EDATA,
-                          "is no folder with an adapter");
-    FT_TRY(read_config(r, n, words));
+    FT_TRY(ft_responder_config(r, model, adapter, n, words));
     FT_TRY(ft_base_find(&folder, &cached, NULL, model, r->config.revision_of_model, NULL));
     struct ft_model *m = NULL;
     int rc = ft_model_open(&m, folder);

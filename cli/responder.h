@@ -22,6 +22,9 @@ struct ft_responder {
 /* words: KEY=VALUE of the config, for example device=cpu. Opens config and text, no weight. */
 int ft_responder_open(struct ft_responder *r, const char *model, const char *adapter, int n,
                       char **words);
+/* The config alone. */
+int ft_responder_config(struct ft_responder *r, const char *model, const char *adapter, int n,
+                        char **words);
 void ft_responder_close(struct ft_responder *r);
 /* Tokens of a text as it stands, or (record not NULL) of messages with what begins the answer. */
 int ft_responder_text(const struct ft_responder *r, const char *text, size_t length,

@@ -195,6 +195,19 @@ unsigned ft_adapter_method_has(const char *method);
 /* Whether a fresh adapter can begin so. */
 bool ft_adapter_init_known(const char *name);
 
+/* --- merging (merge.c) --- */
+
+/* The values of the folder that it was opened from, P floats, without a graph. */
+int ft_adapter_read(struct ft_adapter *a, float *values);
+/* Whether it is added to the weights: then a share of it can be taken, and several be merged. */
+bool ft_adapter_adds(const struct ft_adapter *a);
+/* Whether the site has an adapter; and a row of its weight, f32 (in), as the adapter makes it (of an
+ * embedding: a token's). share: 1, or of one that adds. What a bias is multiplied with. */
+bool ft_adapter_changes(const struct ft_adapter *a, int site);
+void ft_adapter_merge(const struct ft_adapter *a, const float *values, int site, float share,
+                      int64_t row, float *w);
+float ft_adapter_merge_bias(const struct ft_adapter *a, const float *values, int site, int64_t row);
+
 int64_t ft_adapter_whole_at(const struct ft_adapter *a, int i); /* its first element in the block */
 
 /* FT_EDIVERGED, reported, if one of the P values is not finite. */

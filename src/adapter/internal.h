@@ -181,10 +181,27 @@ struct ft_adapter_method {
      * follows in FT_START; NULL: nothing does */
     int (*init)(struct ft_adapter *a, float *values, ft_site_weight_fn *weight, void *ctx);
     void (*start)(const struct ft_adapter *a, struct ft_graph *g, const struct ft_slot *s);
+    /* row `row` of a slot's weight, f32, becomes what the adapter makes of it (merge.c); adds: by
+     * adding, so that a share of it can be taken, and several follow each other */
+    void (*merge)(const struct ft_adapter *a, const float *values, const struct ft_slot *s,
+                  float share, int64_t row, float *w);
+    bool adds;
     /* what its adapter_config.json says beside what all say */
     json_t *(*config)(const struct ft_adapter *a, const struct ft_adapter_options *o);
 };
 extern const struct ft_adapter_method ft_adapter_methods[];
+
+/* merge.c */
+#define MERGE(name)                                                                                \
+    void ft_##name##_merge(const struct ft_adapter *a, const float *values,                        \
+                           const struct ft_slot *s, float share, int64_t row, float *w);
+MERGE(lora)
+MERGE(dora)
+MERGE(vera)
+MERGE(ia3)
+MERGE(loha)
+MERGE(lokr)
+#undef MERGE
 extern const int ft_adapter_method_count;
 const struct ft_adapter_method *ft_adapter_method(const char *name); /* NULL: none */
 

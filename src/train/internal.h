@@ -105,6 +105,9 @@ struct ft_output {
     json_t *manifest;
 };
 
+/* The files of a tokenizer, its templates and where generation ends; NULL ends. */
+extern const char *const ft_text_files[];
+
 /* Creates and locks output_dir, and finds out what it has of this run: starts *h, NULL before,
  * where that has to be compared. Refuses one that is in use, holds another run, or is a folder that
  * the run reads (FT_ECONFIG). */

@@ -149,13 +149,19 @@ int ft_job_open(struct ft_job *j, const struct ft_config *c, const struct ft_job
     return open_rest(j);
 }
 
+int ft_job_open_model(struct ft_job *j, const struct ft_config *c, struct ft_serving *s)
+{
+    *j = (struct ft_job){.config = c, .serving = s};
+    FT_TRY(open_backend(j));
+    FT_TRY(open_model(j));
+    return open_pool(j);
+}
+
 int ft_job_open_serving(struct ft_job *j, const struct ft_config *c, struct ft_serving *s,
                         int64_t rows)
 {
-    *j = (struct ft_job){.config = c, .serving = s, .capacity = rows};
-    FT_TRY(open_backend(j));
-    FT_TRY(open_model(j));
-    FT_TRY(open_pool(j));
+    FT_TRY(ft_job_open_model(j, c, s));
+    j->capacity = rows;
     return ft_job_open_serving_graph(j);
 }
 

@@ -81,6 +81,7 @@ struct ft_job {
         char name[320]; /* of that, in transformers */
         struct ft_tensor *rows, *frozen, *places; /* (n,C); as they were; (V,n): ones at ids */
     } token_rows[FT_ROWS_OF];
+    bool untied;           /* the head is a copy of the embedding, since one of them is saved */
     bool head_follows;     /* the head takes the embedding's rows */
     json_t *token_indices; /* PEFT's trainable_token_indices; or NULL */
     int64_t new_rows;      /* that the vocabulary has grown by */
@@ -125,8 +126,9 @@ int ft_job_open(struct ft_job *j, const struct ft_config *config, const struct f
  * the config's model and datasets are not looked at. */
 int ft_job_open_shape(struct ft_job *j, const struct ft_config *config,
                       const struct ft_shape *shape);
-/* The config's model and adapter, to answer with: its datasets are not looked at. `rows` are those
- * of a pass. s must outlive the job. */
+/* The config's model and adapter alone: its datasets are not looked at, nothing is trained, and there
+ * is no graph; or with one to answer with, of passes of `rows`. s must outlive the job. */
+int ft_job_open_model(struct ft_job *j, const struct ft_config *config, struct ft_serving *s);
 int ft_job_open_serving(struct ft_job *j, const struct ft_config *config, struct ft_serving *s,
                         int64_t rows);
 void ft_job_close(struct ft_job *j);

@@ -301,8 +301,10 @@ int ft_job_open_adapter(struct ft_job *j)
     struct ft_site *sites;
     char embedding[256];
     int n = 0;
-    FT_TRY(check_method(j));
-    FT_TRY(check_init(j));
+    if (!j->serving || j->config->lora_model_dir) {
+        FT_TRY(check_method(j));
+        FT_TRY(check_init(j));
+    }
     FT_TRY(ft_wholes_choose(j));
     FT_TRY(list_sites(j, embedding, sizeof embedding, &sites, &n));
     adapter_options(j, &o);

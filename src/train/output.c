@@ -22,7 +22,7 @@
 /* What a run writes; an earlier run's are replaced. */
 static const char *const own_files[] = {"adapter_model.safetensors", "adapter_config.json",
                                         "metrics.jsonl", "run.json", "README.md"};
-static const char *const tokenizer_files[] = {
+const char *const ft_text_files[] = {
     "tokenizer.json",
     "tokenizer_config.json",
     "tokenizer.model",
@@ -33,8 +33,10 @@ static const char *const tokenizer_files[] = {
     "special_tokens_map.json",
     "generation_config.json",
     "additional_chat_templates/tool_use.jinja",
+    NULL,
 };
 #define COUNT(a) (int)(sizeof(a) / sizeof *(a))
+enum { TEXT_FILES = COUNT(ft_text_files) - 1 };
 
 static struct ft_where in(const char *path)
 {
@@ -79,9 +81,9 @@ static int check_inputs(const struct ft_job *j, struct ft_where at)
 /* What killed runs left of writing; this one holds the lock. */
 static int sweep(const char *folder)
 {
-    for (int i = 0; i < COUNT(own_files) + COUNT(tokenizer_files); i++) {
+    for (int i = 0; i < COUNT(own_files) + TEXT_FILES; i++) {
         char *path = ft_path_join(
-            folder, i < COUNT(own_files) ? own_files[i] : tokenizer_files[i - COUNT(own_files)]);
+            folder, i < COUNT(own_files) ? own_files[i] : ft_text_files[i - COUNT(own_files)]);
         if (!path)
             return FT_ERESOURCE;
         ft_writer_sweep(path);
@@ -259,7 +261,7 @@ int ft_output_begin(struct ft_output *o, const struct ft_job *j)
     if (o->resume)
         return cut_log(o);
     FT_TRY(ft_checkpoint_remove_all(o->folder));
-    FT_TRY(remove_files(o->folder, tokenizer_files, COUNT(tokenizer_files)));
+    FT_TRY(remove_files(o->folder, ft_text_files, TEXT_FILES));
     return remove_files(o->folder, own_files, COUNT(own_files));
 }
 

@@ -199,6 +199,7 @@ static int untie(struct ft_job *j)
     for (char **name = j->saved_modules; name && *name; name++)
         asked = asked || names_module(*name, "lm_head.weight") ||
                 names_module(*name, "model.embed_tokens.weight");
+    j->untied = asked && ft_model_decoder(j->model)->tied;
     return asked ? ft_model_untie(j->model) : FT_OK;
 }
 
