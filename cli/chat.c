@@ -79,8 +79,8 @@ static int note_answer(struct talk *t)
     char *text = NULL;
     size_t length = 0;
     FT_TRY(ft_responder_words(&t->r, t->answer.v, t->answer.n, &text, &length));
-    json_array_append_new(t->messages, json_pack("{ss ss%}", "role", "assistant", "content", text,
-                                                 length));
+    json_array_append_new(t->messages,
+                          json_pack("{ss ss%}", "role", "assistant", "content", text, length));
     ft_free(text);
     return FT_OK;
 }
@@ -167,7 +167,8 @@ int ft_cmd_chat(const struct ft_command *self, int n, char **words)
     }
     int rc = ft_responder_open(&t.r, words[0], adapter, n - 1, words + 1);
     const int64_t own = t.r.longest > 0 && t.r.longest < CONTEXT ? t.r.longest : CONTEXT;
-    const struct ft_server_options o = {.slots = 1, .context = context ? context : own, .scored = 1};
+    const struct ft_server_options o = {
+        .slots = 1, .context = context ? context : own, .scored = 1};
     if (!rc)
         rc = ft_server_open(&t.s, &t.r.config, &o, NULL, NULL);
     ft_print_notices();

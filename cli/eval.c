@@ -40,8 +40,8 @@ struct eval {
 
 /* --- texts --- */
 
-static int add_text(struct eval *e, const int32_t *ids, const uint8_t *mask, size_t n, int64_t chain,
-                    double length)
+static int add_text(struct eval *e, const int32_t *ids, const uint8_t *mask, size_t n,
+                    int64_t chain, double length)
 {
     int32_t *own_ids;
     uint8_t *own_mask;
@@ -111,7 +111,8 @@ static int encode_choice(const struct ft_responder *r, const char *prompt, size_
     if (!rc)
         rc = ft_tokenizer_encode(r->tokenizer, text.p, text.n, kept > 0, whole, NULL);
     if (!rc && !kept && r->begin >= 0 && whole->n > 1 && whole->v[1] == r->begin) {
-        memmove(whole->v, whole->v + 1, (whole->n - 1) * sizeof *whole->v); /* it is there already */
+        memmove(whole->v, whole->v + 1,
+                (whole->n - 1) * sizeof *whole->v); /* it is there already */
         whole->n--;
     }
     if (!rc && (*context == 0 || whole->n <= *context))
@@ -154,8 +155,8 @@ static int add_question(struct eval *e, const struct ft_responder *r, const json
                  *choices = json_object_get(record, "choices"),
                  *answer = json_object_get(record, "answer");
     const size_t n = json_array_size(choices);
-    if (!json_is_string(prompt) || !n || !json_is_integer(answer) || json_integer_value(answer) < 0 ||
-        json_integer_value(answer) >= (json_int_t)n)
+    if (!json_is_string(prompt) || !n || !json_is_integer(answer) ||
+        json_integer_value(answer) < 0 || json_integer_value(answer) >= (json_int_t)n)
         return ft_fail(FT_EDATA,
                        "a question has 'prompt', 'choices' and the number of the right one as "
                        "'answer', from 0");
@@ -183,8 +184,8 @@ static int add_conversation(struct eval *e, const struct ft_responder *r, const 
     struct ft_sample s = {0};
     if (!r->chat)
         return ft_fail(FT_EDATA, "has 'messages', and the model has no chat template");
-    int rc = ft_conversation_sample(&s, r->tokenizer, r->chat, record, &rules,
-                                    (long long)time(NULL));
+    int rc =
+        ft_conversation_sample(&s, r->tokenizer, r->chat, record, &rules, (long long)time(NULL));
     if (!rc)
         rc = add_text(e, s.ids.v, s.mask, s.ids.n, -1 - e->n, 0);
     ft_sample_free(&s);
@@ -198,8 +199,8 @@ static int add_plain(struct eval *e, const struct ft_responder *r, const json_t 
     struct ft_bytes all = {0};
     struct ft_ids ids = {0}, before = {0};
     uint8_t *mask = NULL;
-    int rc = prompt ? ft_bytes_add(&all, json_string_value(prompt), json_string_length(prompt))
-                    : FT_OK;
+    int rc =
+        prompt ? ft_bytes_add(&all, json_string_value(prompt), json_string_length(prompt)) : FT_OK;
     if (!rc && prompt)
         rc = ft_tokenizer_encode(r->tokenizer, all.p, all.n, true, &before, NULL);
     if (!rc)
@@ -376,8 +377,8 @@ static struct summary sum_up(const struct eval *e, const struct ft_score *s)
     return all;
 }
 
-/* Standard errors of what the adapter changed: of the mean over tokens, by documents; of accuracies,
- * by questions. */
+/* Standard errors of what the adapter changed: of the mean over tokens, by documents; of
+ * accuracies, by questions. */
 static void errors_of_difference(const struct eval *e, double *loss, double acc[2])
 {
     const struct ft_score *a = e->scores[0], *b = e->scores[1];
@@ -598,8 +599,8 @@ static int eval_config(struct eval *e, const struct ft_command *self, int n, cha
     return rc;
 }
 
-static int eval_file(struct eval *e, const char *model, const char *adapter, const char *file, int n,
-                     char **words)
+static int eval_file(struct eval *e, const char *model, const char *adapter, const char *file,
+                     int n, char **words)
 {
     struct ft_responder r = {0};
     int rc = ft_responder_open(&r, model, adapter, n, words);
@@ -627,8 +628,9 @@ int ft_cmd_eval(const struct ft_command *self, int n, char **words)
     e.tolerance = tolerance ? strtod(tolerance, NULL) : e.tolerance;
     const bool config = n >= 1 && is_config(words[0]);
     if (n < 1 || (!config && n < 2) || (config && adapter)) {
-        ft_fail(FT_ECONFIG, config ? "a config says itself which adapter it has: '-a' is for a model"
-                                   : "'ft eval' needs a config, or a model and a file");
+        ft_fail(FT_ECONFIG, config
+                                ? "a config says itself which adapter it has: '-a' is for a model"
+                                : "'ft eval' needs a config, or a model and a file");
         ft_hint("usage: ft %s %s", self->name, self->arguments);
         return FT_ECONFIG;
     }

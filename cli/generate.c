@@ -74,9 +74,9 @@ static int read_lines(struct generate *g, FILE *f, const char *name)
         rc = ft_fail_at((struct ft_where){.file = name}, FT_ERESOURCE, "cannot be read: %s",
                         strerror(errno));
     free(line);
-    return rc ? rc
-              : g->n ? FT_OK
-                     : ft_fail_at((struct ft_where){.file = name}, FT_EDATA, "has no record");
+    return rc     ? rc
+           : g->n ? FT_OK
+                  : ft_fail_at((struct ft_where){.file = name}, FT_EDATA, "has no record");
 }
 
 static int read_prompts(struct generate *g)
@@ -305,8 +305,9 @@ static int take_words(struct generate *g, const struct ft_command *self, int *n,
     }
     FT_TRY(ft_refuse_flags(self, *n, words));
     if (*n < 1 || !g->text == !g->file) {
-        ft_fail(FT_ECONFIG, *n < 1 ? "'ft generate' needs a model"
-                                   : "'ft generate' needs a text behind '-p', or a file of prompts");
+        ft_fail(FT_ECONFIG, *n < 1
+                                ? "'ft generate' needs a model"
+                                : "'ft generate' needs a text behind '-p', or a file of prompts");
         ft_hint("usage: ft %s %s", self->name, self->arguments);
         return FT_ECONFIG;
     }

@@ -128,8 +128,9 @@ const struct ft_command ft_commands[] = {
      "  --system TEXT     what the system says first\n"
      "  --raw             no template: the text is gone on with\n"
      "  --compare         what the model says without the adapter, too\n"
-     "  --json            one object a record: prompt, text, tokens, finish (stop or length)\n"
-     FT_SAMPLER_HELP "\nKEY=VALUE sets options of the config, for example device=cpu or threads=4; "
+     "  --json            one object a record: prompt, text, tokens, finish (stop or "
+     "length)\n" FT_SAMPLER_HELP
+     "\nKEY=VALUE sets options of the config, for example device=cpu or threads=4; "
      "a base that is\nquantised while it is loaded: load_in_4bit=true.\n",
      ft_cmd_generate},
     {"chat", "MODEL [-a ADAPTER] [KEY=VALUE ...]", "a conversation with a model, in the terminal",
@@ -137,15 +138,17 @@ const struct ft_command ft_commands[] = {
      "another conversation, /exit or Ctrl-D ends, Ctrl-C ends an answer.\n\n"
      "  -a ADAPTER        the adapter's folder\n"
      "  --system TEXT     what the system says first\n"
-     "  --context N       tokens of a conversation, at most (default: the model's own, up to 4096)\n"
-     FT_SAMPLER_HELP "\nKEY=VALUE sets options of the config, as for ft generate.\n",
+     "  --context N       tokens of a conversation, at most (default: the model's own, up to "
+     "4096)\n" FT_SAMPLER_HELP "\nKEY=VALUE sets options of the config, as for ft generate.\n",
      ft_cmd_chat},
     {"eval", "CONFIG.yaml [KEY=VALUE ...] | MODEL [-a ADAPTER] FILE.jsonl [KEY=VALUE ...]",
      "loss, perplexity and accuracy, with the adapter and without",
      "The evaluation set of a config, by the adapter in its output_dir; or a file's records:\n"
      "{\"messages\": ...} (the assistant's turns count), {\"prompt\": ..., \"completion\": ...},\n"
-     "{\"text\": ...}, and questions {\"prompt\": ..., \"choices\": [...], \"answer\": N} with N from 0,\n"
-     "whose acc and acc_norm are those of lm-eval. With an adapter, the base model is measured too:\n"
+     "{\"text\": ...}, and questions {\"prompt\": ..., \"choices\": [...], \"answer\": N} with N "
+     "from 0,\n"
+     "whose acc and acc_norm are those of lm-eval. With an adapter, the base model is measured "
+     "too:\n"
      "the difference stands with its standard error.\n\n"
      "  -a ADAPTER        the adapter's folder\n"
      "  --json            as one JSON object\n"
@@ -156,7 +159,8 @@ const struct ft_command ft_commands[] = {
      "a model folder with an adapter in its weights",
      "Writes the model's files again, in f32 and rounded once to what they were, sharded alike, a\n"
      "tensor at a time; tokenizer, template and generation_config are the adapter's, or else the\n"
-     "model's. LoRA and DoRA, VeRA, IA3, LoHa and LoKr, modules and biases that were trained whole.\n"
+     "model's. LoRA and DoRA, VeRA, IA3, LoHa and LoKr, modules and biases that were trained "
+     "whole.\n"
      "An adapter that was trained on other weights (by the hashes in its run.json, or else by the\n"
      "name of its base) is refused, and so are quantised weights.\n\n"
      "  -o DIR          the folder to write\n"

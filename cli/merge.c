@@ -82,7 +82,7 @@ int ft_cmd_merge(const struct ft_command *self, int n, char **words)
     FT_TRY(ft_refuse_flags(self, n, words));
     FT_TRY(read_shares(&w, shares));
     if (n < 1 || n > FT_MERGED || !w.out || (w.n_shares && w.n_shares != n)) {
-        ft_fail(FT_ECONFIG, !w.out          ? "'ft merge' needs a folder to write, behind '-o'"
+        ft_fail(FT_ECONFIG, !w.out            ? "'ft merge' needs a folder to write, behind '-o'"
                             : w.n_shares && n ? "'--weights' has not one number for each adapter"
                                               : "'ft merge' needs one adapter, or up to 16");
         ft_hint("usage: ft %s %s", self->name, self->arguments);

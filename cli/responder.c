@@ -103,8 +103,8 @@ static int add_ends_of(struct ft_ids *ends, const char *folder, const char *file
     return rc;
 }
 
-/* Every end of generation_config.json, the adapter's or else the model's; without one config.json's;
- * and the tokenizer's own. */
+/* Every end of generation_config.json, the adapter's or else the model's; without one
+ * config.json's; and the tokenizer's own. */
 static int find_ends(struct ft_responder *r, const char *folder)
 {
     json_t *tokens = NULL;

@@ -39,7 +39,7 @@ int ft_responder_words(const struct ft_responder *r, const int32_t *ids, size_t 
 /* The flags of sampling among words, removed. */
 int ft_take_sampler(const struct ft_command *self, int *n, char **words, struct ft_sampler *s);
 #define FT_SAMPLER_HELP                                                                            \
-    "  --max-tokens N    tokens of an answer, at most (default 256; ft chat: 1024)\n"                             \
+    "  --max-tokens N    tokens of an answer, at most (default 256; ft chat: 1024)\n"              \
     "  --temperature X   0, the default: the most likely token each time; else tokens are drawn\n" \
     "  --top-k N         from the N most likely\n"                                                 \
     "  --top-p X         from the fewest that are together at least so likely\n"                   \

@@ -104,8 +104,8 @@ static void piece(void *arg, int64_t number, void *scratch)
             if (g->k[part])
                 any_row(g, part, sums, j);
         for (int64_t i = 0; i < g->m; i++)
-            g->c[i * g->ldc + j] = (g->add ? g->add[i * g->ldadd + j] : 0) +
-                                   (g->bias ? g->bias[j] : 0) + sums[i];
+            g->c[i * g->ldc + j] =
+                (g->add ? g->add[i * g->ldadd + j] : 0) + (g->bias ? g->bias[j] : 0) + sums[i];
     }
 }
 

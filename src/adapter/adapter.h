@@ -201,8 +201,8 @@ bool ft_adapter_init_known(const char *name);
 int ft_adapter_read(struct ft_adapter *a, float *values);
 /* Whether it is added to the weights: then a share of it can be taken, and several be merged. */
 bool ft_adapter_adds(const struct ft_adapter *a);
-/* Whether the site has an adapter; and a row of its weight, f32 (in), as the adapter makes it (of an
- * embedding: a token's). share: 1, or of one that adds. What a bias is multiplied with. */
+/* Whether the site has an adapter; and a row of its weight, f32 (in), as the adapter makes it (of
+ * an embedding: a token's). share: 1, or of one that adds. What a bias is multiplied with. */
 bool ft_adapter_changes(const struct ft_adapter *a, int site);
 void ft_adapter_merge(const struct ft_adapter *a, const float *values, int site, float share,
                       int64_t row, float *w);

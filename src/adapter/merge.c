@@ -1,4 +1,5 @@
-/* What an adapter makes of the weights, row by row of a module's outputs: as PEFT merges, in f32. */
+/* What an adapter makes of the weights, row by row of a module's outputs: as PEFT merges, in f32.
+ */
 #include "adapter/internal.h"
 
 #include <math.h>

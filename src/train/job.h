@@ -53,7 +53,8 @@ enum { FT_STATES = 2 }; /* that an optimizer keeps of a parameter, at most */
 
 enum { FT_EMBEDDING_ROWS, FT_HEAD_ROWS, FT_ROWS_OF };
 
-/* A job that answers instead of training: sequences side by side, whose keys and values are kept. */
+/* A job that answers instead of training: sequences side by side, whose keys and values are kept.
+ */
 struct ft_serving {
     int slots;       /* sequences */
     int64_t context; /* tokens of each, at most */
@@ -65,7 +66,7 @@ struct ft_serving {
 struct ft_job {
     const struct ft_config *config;
     struct ft_serving *serving; /* NULL: it trains */
-    struct ft_world *world; /* the ranks that work on it; NULL: this process alone */
+    struct ft_world *world;     /* the ranks that work on it; NULL: this process alone */
     char *model_path;
     char *origin;          /* of a GGUF file: the model that it was made from, if it says so */
     const char *base_name; /* as the adapter records it: the path, or the id in the cache */
@@ -126,8 +127,8 @@ int ft_job_open(struct ft_job *j, const struct ft_config *config, const struct f
  * the config's model and datasets are not looked at. */
 int ft_job_open_shape(struct ft_job *j, const struct ft_config *config,
                       const struct ft_shape *shape);
-/* The config's model and adapter alone: its datasets are not looked at, nothing is trained, and there
- * is no graph; or with one to answer with, of passes of `rows`. s must outlive the job. */
+/* The config's model and adapter alone: its datasets are not looked at, nothing is trained, and
+ * there is no graph; or with one to answer with, of passes of `rows`. s must outlive the job. */
 int ft_job_open_model(struct ft_job *j, const struct ft_config *config, struct ft_serving *s);
 int ft_job_open_serving(struct ft_job *j, const struct ft_config *config, struct ft_serving *s,
                         int64_t rows);

@@ -78,8 +78,8 @@ static int check_kind(const struct ft_merge *m, const struct ft_job *j, const ch
         ft_hint("'-m MODEL' names the original, with weights of 16 or 32 bits");
         return FT_EDATA;
     }
-    if (d->tied && (ft_adapter_has(j->adapter, FT_SITE_EMBEDDING) ||
-                    ft_adapter_has(j->adapter, FT_SITE_HEAD)))
+    if (d->tied &&
+        (ft_adapter_has(j->adapter, FT_SITE_EMBEDDING) || ft_adapter_has(j->adapter, FT_SITE_HEAD)))
         return ft_fail_at(in(adapter), FT_EDATA,
                           "changes the embedding or the head, which are one weight in this model: "
                           "merged, both would change");

@@ -21,8 +21,8 @@ struct ft_server_options ft_score_options(int64_t longest, int64_t texts, int64_
 
 /* A slot at work on a chain. */
 struct chain {
-    int64_t text; /* the one that is read now; -1: free */
-    int64_t kept; /* tokens of it that were read with the one before */
+    int64_t text;      /* the one that is read now; -1: free */
+    int64_t kept;      /* tokens of it that were read with the one before */
     int64_t first_row; /* its first scored row is the logits behind this token */
 };
 
@@ -64,7 +64,8 @@ static bool next_text(struct scoring *w, int slot)
 {
     struct chain *c = &w->chains[slot];
     const int64_t was = c->text;
-    const bool goes_on = was >= 0 && was + 1 < w->n && w->texts[was + 1].chain == w->texts[was].chain;
+    const bool goes_on =
+        was >= 0 && was + 1 < w->n && w->texts[was + 1].chain == w->texts[was].chain;
     if (!goes_on && w->next >= w->n) {
         c->text = -1;
         return false;
@@ -93,8 +94,8 @@ static void add_reading(struct scoring *w, int slot)
     w->chains[slot].first_row = first;
     ft_server_forget(w->s, slot, c->kept);
     if (end > c->kept)
-        w->readings[w->n_readings++] = (struct ft_reading){
-            slot, t->ids + c->kept, end - c->kept, end - first > 0 ? end - first : 0};
+        w->readings[w->n_readings++] = (struct ft_reading){slot, t->ids + c->kept, end - c->kept,
+                                                           end - first > 0 ? end - first : 0};
 }
 
 /* One row of logits against the token that followed. */

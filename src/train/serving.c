@@ -171,9 +171,9 @@ int ft_server_read(struct ft_server *s, const struct ft_reading *r, int n, ft_lo
         while (i < n && f.run.counts[FT_ROWS] < s->job.capacity &&
                f.run.counts[FT_TRAINED] < s->serving.scored) {
             int64_t to = at + s->job.capacity - f.run.counts[FT_ROWS];
-            const int64_t quiet = r[i].n - r[i].scored,
-                          most = (at > quiet ? at : quiet) + s->serving.scored -
-                                 f.run.counts[FT_TRAINED];
+            const int64_t quiet = r[i].n - r[i].scored, most = (at > quiet ? at : quiet) +
+                                                               s->serving.scored -
+                                                               f.run.counts[FT_TRAINED];
             to = to < r[i].n ? to : r[i].n;
             to = to < most ? to : most;
             FT_ASSERT(s->length[r[i].slot] + to - at <= s->serving.context);

@@ -11,8 +11,8 @@ struct ft_server {
     int64_t vocab;
     int64_t *length; /* of each sequence: tokens that it has read */
     int64_t *lengths;
-    float *logits;   /* of the last pass, in the graph or in `widened` */
-    float *widened;  /* of a device, with what was copied from there */
+    float *logits;  /* of the last pass, in the graph or in `widened` */
+    float *widened; /* of a device, with what was copied from there */
     char *copied;
 };
 

@@ -127,9 +127,10 @@ static void one_shape(struct bench *b, const struct shape *s)
                                      .window = s->window,
                                      .scale = (float)(1.5 / sqrt(s->d)),
                                      .softcap = s->softcap};
-    run_op(b, FT_OP_attention,
-           &(union ft_op_args){.attention = {a.q, a.k, a.v, spans, NULL, a.o, a.lse, a.heads, a.kv_heads,
-                                             a.head_dim, a.window, a.scale, a.softcap}});
+    run_op(
+        b, FT_OP_attention,
+        &(union ft_op_args){.attention = {a.q, a.k, a.v, spans, NULL, a.o, a.lse, a.heads,
+                                          a.kv_heads, a.head_dim, a.window, a.scale, a.softcap}});
     run_op(b, FT_OP_attention_dx, &(union ft_op_args){.attention_dx = a});
     size_t n = (size_t)b->live * (size_t)(3 * q + 2 * kv);
     double *o = calloc(n, sizeof *o), *lse = o + b->live * q, *dq = lse + b->live * q;

@@ -1,0 +1,213 @@
+/* After training: generate, chat, eval and merge, as a user calls them. */
+#include "core/file.h"
+#include "tests/cli/cli.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MODEL FT_ROOT "/datasets/shakespeare-2m"
+#define CHATML                                                                                     \
+    "{%- for m in messages %}{{ m.role }}: {{ m.content }}\\n{% endfor %}{% if "                   \
+    "add_generation_prompt %}assistant: {% endif %}"
+
+static void put(const char *folder, const char *name, const char *text)
+{
+    char path[512];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    CHECK_INT(ft_file_write(path, text, strlen(text)), 0);
+}
+
+/* An adapter of a few steps in @D/run. */
+static const char *train_one(void)
+{
+    const char *folder = fresh_folder();
+    EXPECT(0, "adapter in",
+           "@FT train configs/demo.yaml max_steps=6 output_dir=@D/run val_set_size=0 "
+           "dataset_prepared_path=@D/prepared save_strategy=no 2>&1");
+    return folder;
+}
+
+static json_t *line_of(int number)
+{
+    const char *p = shell_output;
+    for (; number > 0 && (p = strchr(p, '\n')); number--)
+        p++;
+    json_t *o = p ? json_loads(p, JSON_DISABLE_EOF_CHECK, NULL) : NULL;
+    CHECK(o != NULL);
+    return o ? o : json_object();
+}
+
+static double number_in(const json_t *o, const char *key)
+{
+    const json_t *v = json_object_get(o, key);
+    CHECK(json_is_number(v));
+    return json_number_value(v);
+}
+
+CASE(generate_answers_a_prompt_or_a_file)
+{
+    const char *folder = train_one();
+    EXPECT(0, "", "@FT generate " MODEL " -p 'To be' --raw --max-tokens 8 --json 2>/dev/null");
+    json_t *o = line_of(0);
+    CHECK_INT((long long)json_array_size(json_object_get(o, "tokens")), 8);
+    CHECK_HAS(shell_output, "\"finish\":\"length\"");
+    CHECK_HAS(shell_output, "\"prompt\":\"To be\"");
+    json_decref(o);
+    put(folder, "prompts.jsonl",
+        "{\"prompt\": \"Of Man's first\"}\n{\"prompt\": \"O\"}\n\n{\"prompt\": \"And the king\"}\n");
+    EXPECT(0, "", "@FT generate " MODEL " @D/prompts.jsonl -a @D/run --raw --json --compare "
+                  "--max-tokens 5 2>/dev/null");
+    for (int i = 0; i < 3; i++) {
+        o = line_of(i);
+        CHECK_INT((long long)json_array_size(json_object_get(o, "tokens")), 5);
+        CHECK(json_object_get(json_object_get(o, "base"), "text") != NULL);
+        json_decref(o);
+    }
+    EXPECT(0, "[3] And the king", "@FT generate " MODEL " - --raw --max-tokens 3 < @D/prompts.jsonl");
+    /* drawn tokens repeat with the seed, whatever the threads */
+    CHECK_INT(shell("for t in 1 2; do @FT generate " MODEL " -p Once --raw --temperature 1 --seed 7 "
+                    "--top-p 0.9 --max-tokens 20 threads=$t > @D/$t; done; cmp @D/1 @D/2"),
+              0);
+}
+
+CASE(generate_goes_through_a_template)
+{
+    const char *folder = fresh_folder();
+    CHECK_INT(shell("mkdir @D/m && cp " MODEL "/* @D/m/"), 0);
+    put(folder, "m/chat_template.jinja", CHATML);
+    EXPECT(0, "", "@FT generate @D/m -p Hello --system 'Be brief.' --max-tokens 4 --json 2>/dev/null");
+    json_t *a = line_of(0);
+    put(folder, "one.jsonl", "{\"messages\": [{\"role\": \"system\", \"content\": \"Be brief.\"}, "
+                             "{\"role\": \"user\", \"content\": \"Hello\"}]}\n");
+    EXPECT(0, "", "@FT generate @D/m @D/one.jsonl --max-tokens 4 --json 2>/dev/null");
+    json_t *b = line_of(0);
+    CHECK(json_equal(json_object_get(a, "tokens"), json_object_get(b, "tokens")));
+    json_decref(a);
+    json_decref(b);
+    /* a conversation: what was said before is there, and /new forgets it */
+#define TALK "| @FT chat @D/m --max-tokens 4 --system 'Be brief.' 2>/dev/null"
+    CHECK_INT(shell("printf 'Hello\\n' " TALK " > @D/a; printf 'Hello\\nAgain\\n/new\\nHello\\n' " TALK
+                    " > @D/b; n=$(wc -c < @D/a); head -c $n @D/b | cmp - @D/a && tail -c $n @D/b | cmp - @D/a "
+                    "&& test $(wc -c < @D/b) -gt $((2 * n))"),
+              0);
+}
+
+CASE(what_cannot_be_answered_is_refused)
+{
+    const char *folder = fresh_folder();
+    EXPECT(2, "'ft generate' needs a model", "@FT generate 2>&1");
+    EXPECT(2, "a text behind '-p', or a file", "@FT generate " MODEL " 2>&1");
+    EXPECT(3, "no chat template", "@FT generate " MODEL " -p x 2>&1");
+    EXPECT(2, "say nothing at temperature 0", "@FT generate " MODEL " -p x --raw --top-k 5 2>&1");
+    EXPECT(2, "--temperature' of 'ft generate' is a number from 0",
+           "@FT generate " MODEL " -p x --raw --temperature warm 2>&1");
+    EXPECT(3, "is no folder with an adapter", "@FT generate " MODEL " -a @D/none -p x --raw 2>&1");
+    EXPECT(3, "the model was made for",
+           "@FT generate " MODEL " -p \"$(yes word | head -3000 | tr '\\n' ' ')\" --raw 2>&1");
+    put(folder, "bad.jsonl", "{\"prompt\": \"x\"}\n{\"text\": \"x\"}\n");
+    EXPECT(3, "bad.jsonl:2: error: has neither 'prompt' nor 'messages'",
+           "@FT generate " MODEL " @D/bad.jsonl --raw 2>&1");
+    EXPECT(2, "'--compare' is for an adapter", "@FT generate " MODEL " -p x --raw --compare 2>&1");
+}
+
+CASE(eval_measures_what_training_measured)
+{
+    const char *folder = fresh_folder();
+    EXPECT(0, "last_eval_loss",
+           "@FT train configs/demo.yaml max_steps=6 output_dir=@D/run eval_steps=6 "
+           "evals_per_epoch=null dataset_prepared_path=@D/prepared save_strategy=no --quiet --json 2>/dev/null");
+    json_t *run = line_of(0);
+    EXPECT(0, "", "@FT eval configs/demo.yaml output_dir=@D/run dataset_prepared_path=@D/prepared "
+                  "--json 2>/dev/null | tee @D/was.json");
+    json_t *o = line_of(0);
+    CHECK_NEAR(number_in(o, "loss"), number_in(run, "last_eval_loss"), 1e-5);
+    CHECK_NEAR(number_in(json_object_get(o, "base"), "loss"), number_in(run, "first_eval_loss"), 1e-5);
+    CHECK_NEAR(number_in(o, "perplexity"), exp(number_in(o, "loss")), 1e-4);
+    json_decref(run);
+    json_decref(o);
+    EXPECT(0, "token accuracy",
+           "@FT eval configs/demo.yaml output_dir=@D/run dataset_prepared_path=@D/prepared "
+           "--baseline @D/was.json 2>&1");
+    CHECK_INT(shell("sed -i 's/\"loss\":[0-9]/\"loss\":1/' @D/was.json"), 0);
+    EXPECT(6, "'loss' was 1",
+           "@FT eval configs/demo.yaml output_dir=@D/run dataset_prepared_path=@D/prepared "
+           "--baseline @D/was.json 2>&1");
+    put(folder, "bad.json", "{}");
+    EXPECT(3, "has no 'loss'",
+           "@FT eval configs/demo.yaml output_dir=@D/run dataset_prepared_path=@D/prepared "
+           "--baseline @D/bad.json 2>&1");
+}
+
+CASE(eval_of_questions_and_texts)
+{
+    const char *folder = fresh_folder();
+    put(folder, "mixed.jsonl",
+        "{\"prompt\": \"O Romeo,\", \"choices\": [\"Romeo\", \"zzzzqqqq xxkk\"], \"answer\": 0}\n"
+        "{\"prompt\": \"\", \"choices\": [\"the\", \"a king \"], \"answer\": 1}\n"
+        "{\"text\": \"Now is the winter of our discontent\"}\n"
+        "{\"prompt\": \"To be, or not\", \"completion\": \" to be\"}\n");
+    EXPECT(0, "", "@FT eval " MODEL " @D/mixed.jsonl --json 2>/dev/null");
+    json_t *o = line_of(0);
+    CHECK_INT((long long)number_in(o, "questions"), 2);
+    CHECK_INT((long long)number_in(o, "documents"), 2);
+    CHECK(number_in(o, "acc") >= 0.5); /* the first is plain */
+    json_decref(o);
+    put(folder, "bad.jsonl", "{\"prompt\": \"x\", \"choices\": [\"a\"], \"answer\": 1}\n");
+    EXPECT(3, "bad.jsonl:1: error: the record cannot be evaluated",
+           "@FT eval " MODEL " @D/bad.jsonl 2>&1");
+    EXPECT(3, "has 'messages', and the model has no chat template",
+           "echo '{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}]}' | @FT eval " MODEL
+           " - 2>&1");
+    EXPECT(2, "needs a config, or a model and a file", "@FT eval " MODEL " 2>&1");
+}
+
+CASE(merge_puts_the_adapter_into_the_weights)
+{
+    const char *folder = train_one();
+    EXPECT(0, "with 1 adapter in its weights", "@FT merge @D/run -o @D/merged 2>&1");
+    CHECK_INT(shell("cmp @D/run/tokenizer.json @D/merged/tokenizer.json"), 0);
+    put(folder, "t.jsonl", "{\"text\": \"Of Man's first disobedience, and the fruit\"}\n");
+    EXPECT(0, "", "@FT eval " MODEL " -a @D/run @D/t.jsonl --json 2>/dev/null");
+    json_t *with = line_of(0);
+    EXPECT(0, "", "@FT eval @D/merged @D/t.jsonl --json 2>/dev/null");
+    json_t *merged = line_of(0);
+    const double base = number_in(json_object_get(with, "base"), "loss");
+    CHECK_NEAR(number_in(merged, "loss"), number_in(with, "loss"), 0.01);
+    CHECK(fabs(base - number_in(with, "loss")) > 0.02);
+    json_decref(with);
+    json_decref(merged);
+    EXPECT(2, "is there already", "@FT merge @D/run -o @D/merged 2>&1");
+    EXPECT(0, "in its weights", "@FT merge @D/run -o @D/merged --force 2>&1");
+    /* halves of it, twice, are all of it */
+    EXPECT(0, "with 2 adapters", "@FT merge @D/run @D/run --weights 0.5,0.5 -o @D/halves 2>&1");
+    EXPECT(0, "", "@FT eval @D/halves @D/t.jsonl --json 2>/dev/null");
+    json_t *halves = line_of(0);
+    EXPECT(0, "", "@FT eval @D/merged @D/t.jsonl --json 2>/dev/null");
+    merged = line_of(0);
+    CHECK_NEAR(number_in(halves, "loss"), number_in(merged, "loss"), 1e-4);
+    json_decref(halves);
+    json_decref(merged);
+}
+
+CASE(merge_refuses_what_would_be_wrong)
+{
+    train_one();
+    /* other weights under the same name */
+    CHECK_INT(shell("cp -r " MODEL " @D/other && printf '\\001\\002' | dd of=@D/other/model.safetensors "
+                    "bs=1 seek=100000 conv=notrunc 2>/dev/null"),
+              0);
+    EXPECT(3, "is another file than the one that the adapter was trained on",
+           "@FT merge @D/run -m @D/other -o @D/x 2>&1");
+    EXPECT(0, "in its weights", "@FT merge @D/run -m @D/other -o @D/x --force 2>&1");
+    EXPECT(3, "the weights are quantised",
+           "@FT merge tests/golden/bnb-nf4 -m tests/golden/bnb-nf4 -o @D/y 2>&1");
+    EXPECT(3, "which are one weight in this model",
+           "@FT merge tests/golden/ends-tied -m tests/golden/ends-tied -o @D/y 2>&1");
+    EXPECT(3, "is a DoRA adapter, which is not added",
+           "@FT merge tests/golden/dora -m tests/golden/dora --weights 0.5 -o @D/y 2>&1");
+    CHECK_INT(shell("test ! -e @D/y && test -z \"$(ls -d @D/y* 2>/dev/null)\""), 0);
+    EXPECT(2, "needs a folder to write", "@FT merge @D/run 2>&1");
+    EXPECT(2, "not one number for each adapter", "@FT merge @D/run -o @D/y --weights 1,2 2>&1");
+}
