@@ -168,6 +168,16 @@ const struct ft_command ft_commands[] = {
      "  --weights X,Y   a share of each of several adapters: W + X dW1 + Y dW2\n"
      "  --force         into a folder that is there, or for another base\n",
      ft_cmd_merge},
+    {"export", "ADAPTER -o PATH --to gguf-adapter | portable [-m MODEL]",
+     "an adapter in the form that another program reads",
+     "gguf-adapter: llama.cpp's LoRA file. portable: a PEFT folder with one rank, its scale folded in\n"
+     "and every layer there, which engines that ignore patterns and rsLoRA read rightly too. What\n"
+     "the form cannot hold (other methods, modules trained whole) is refused: 'ft merge' can.\n\n"
+     "  -o PATH         the file or folder to write\n"
+     "  --to FORM       gguf-adapter or portable\n"
+     "  -m MODEL        the model (default: the one that the adapter names)\n"
+     "  --force         replace what is there\n",
+     ft_cmd_export},
     {"config", "--explain [KEY] | --schema | --dump CONFIG.yaml [KEY=VALUE ...]",
      "options: what they mean, and what a file resolves to",
      "  --explain KEY   what an option means, its type, range and default; without KEY: all "

@@ -1,8 +1,6 @@
 /* ft merge */
 #include "cli/responder.h"
 
-#include "core/file.h"
-#include "core/json.h"
 #include "core/mem.h"
 #include "train/merge.h"
 
@@ -29,25 +27,6 @@ static int read_shares(struct words *w, const char *text)
         p = *end ? end + 1 : end;
     }
     return FT_OK;
-}
-
-/* The model that an adapter's config names; caller frees. */
-static int named_base(const char *adapter, char **out)
-{
-    char *path = ft_path_join(adapter, "adapter_config.json");
-    json_t *said = NULL;
-    int rc = path ? ft_json_file(path, FT_EDATA, &said) : FT_ERESOURCE;
-    const char *base = json_string_value(json_object_get(said, "base_model_name_or_path"));
-    if (!rc && !(base && *base)) {
-        rc = ft_fail_at((struct ft_where){.file = path}, FT_EDATA,
-                        "does not say which model it is for");
-        ft_hint("'-m MODEL' names it");
-    }
-    if (!rc)
-        rc = (*out = ft_strdup(base)) ? FT_OK : FT_ERESOURCE;
-    json_decref(said);
-    ft_free(path);
-    return rc;
 }
 
 static int merge_all(const struct words *w, const char *model, int n, char **adapters)
@@ -88,7 +67,7 @@ int ft_cmd_merge(const struct ft_command *self, int n, char **words)
         ft_hint("usage: ft %s %s", self->name, self->arguments);
         return FT_ECONFIG;
     }
-    int rc = w.model ? FT_OK : named_base(words[0], &base);
+    int rc = w.model ? FT_OK : ft_named_base(words[0], &base);
     if (!rc)
         rc = merge_all(&w, w.model ? w.model : base, n, words);
     if (!rc)

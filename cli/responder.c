@@ -231,6 +231,24 @@ int ft_responder_words(const struct ft_responder *r, const int32_t *ids, size_t 
     return ft_tokenizer_decode(r->tokenizer, ids, n, true, text, length);
 }
 
+int ft_named_base(const char *adapter, char **out)
+{
+    char *path = ft_path_join(adapter, "adapter_config.json");
+    json_t *said = NULL;
+    int rc = path ? ft_json_file(path, FT_EDATA, &said) : FT_ERESOURCE;
+    const char *base = json_string_value(json_object_get(said, "base_model_name_or_path"));
+    if (!rc && !(base && *base)) {
+        rc = ft_fail_at((struct ft_where){.file = path}, FT_EDATA,
+                        "does not say which model it is for");
+        ft_hint("'-m MODEL' names it");
+    }
+    if (!rc)
+        rc = (*out = ft_strdup(base)) ? FT_OK : FT_ERESOURCE;
+    json_decref(said);
+    ft_free(path);
+    return rc;
+}
+
 /* --- flags --- */
 
 static int take_real(const struct ft_command *self, int *n, char **words, const char *flag,

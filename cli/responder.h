@@ -36,6 +36,9 @@ json_t *ft_responder_turn(const char *system, const char *text);
 int ft_responder_words(const struct ft_responder *r, const int32_t *ids, size_t n, char **text,
                        size_t *length);
 
+/* The model that an adapter's config names; caller frees. */
+int ft_named_base(const char *adapter, char **out);
+
 /* The flags of sampling among words, removed. */
 int ft_take_sampler(const struct ft_command *self, int *n, char **words, struct ft_sampler *s);
 #define FT_SAMPLER_HELP                                                                            \

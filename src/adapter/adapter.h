@@ -206,6 +206,15 @@ bool ft_adapter_adds(const struct ft_adapter *a);
 bool ft_adapter_changes(const struct ft_adapter *a, int site);
 void ft_adapter_merge(const struct ft_adapter *a, const float *values, int site, float share,
                       int64_t row, float *w);
+/* A site's low-rank pair among the values: y += scale b a x, a (r,in), b (out,r). false: it has
+ * none, or the adapter is not plain LoRA. */
+struct ft_lora_pair {
+    const float *a, *b;
+    int64_t r, in, out;
+    float scale;
+};
+bool ft_adapter_pair(const struct ft_adapter *a, const float *values, int site,
+                     struct ft_lora_pair *out);
 float ft_adapter_merge_bias(const struct ft_adapter *a, const float *values, int site, int64_t row);
 
 int64_t ft_adapter_whole_at(const struct ft_adapter *a, int i); /* its first element in the block */

@@ -156,6 +156,21 @@ void ft_adapter_merge(const struct ft_adapter *a, const float *values, int site,
     a->method->merge(a, values, &a->slots[a->slot_of_site[site]], share, row, w);
 }
 
+bool ft_adapter_pair(const struct ft_adapter *a, const float *values, int site,
+                     struct ft_lora_pair *out)
+{
+    if (a->slot_of_site[site] < 0 || a->method->merge != ft_lora_merge)
+        return false;
+    const struct ft_slot *s = &a->slots[a->slot_of_site[site]];
+    *out = (struct ft_lora_pair){.a = of(values, s, FT_LORA_A),
+                                 .b = of(values, s, FT_LORA_B),
+                                 .r = s->r,
+                                 .in = s->in,
+                                 .out = s->out,
+                                 .scale = s->scale};
+    return true;
+}
+
 float ft_adapter_merge_bias(const struct ft_adapter *a, const float *values, int site, int64_t row)
 {
     const struct ft_slot *s = &a->slots[a->slot_of_site[site]];

@@ -420,6 +420,35 @@ enum ft_row_order ft_gguf_order(const struct ft_model *m, enum ft_kind kind)
                                                                   : FT_IN_ORDER;
 }
 
+static const struct kind *kind_of(const struct ft_model *m)
+{
+    const char *own = m->family->architecture;
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (strcmp(kinds[i].architecture, own) == 0 ||
+            (kinds[i].windowed && strcmp(kinds[i].windowed, own) == 0))
+            return &kinds[i];
+    return NULL;
+}
+
+const char *ft_gguf_architecture(const struct ft_model *m)
+{
+    const struct kind *k = kind_of(m);
+    return k ? k->name : NULL;
+}
+
+void ft_gguf_module(const struct ft_module *p, char *out, size_t room)
+{
+    snprintf(out, room, "blk.%d.%s", p->layer, modules[p->kind]);
+}
+
+int64_t ft_gguf_module_row(const struct ft_model *m, const struct ft_module *p, int64_t row)
+{
+    const struct ft_decoder *d = &m->decoder;
+    if (kind_of(m)->permuted && (p->kind == FT_Q || p->kind == FT_K))
+        return paired_row(d, row);
+    return p->kind == FT_QKV && d->qkv_by_group ? grouped_row(d, row) : row;
+}
+
 void ft_gguf_widen(float *out, enum ft_dtype type, const char *blocks, int64_t n)
 {
     const struct ft_block_size size = ft_block_size(type);

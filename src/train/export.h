@@ -1,0 +1,15 @@
+/* An adapter in other programs' forms. */
+#ifndef FT_TRAIN_EXPORT_H
+#define FT_TRAIN_EXPORT_H
+
+#include "train/job.h"
+
+/* j is open by ft_job_open_model, values are the adapter's. FT_EDATA: the form cannot hold it. */
+
+/* llama.cpp's LoRA file: one alpha, a rank a tensor; what scales otherwise is folded into B. */
+int ft_export_gguf_adapter(const struct ft_job *j, const float *values, const char *path);
+/* A PEFT folder that every engine reads rightly: one rank, alpha equal to it, the scale folded into
+ * B, each kind of module in all layers. */
+int ft_export_portable(const struct ft_job *j, const float *values, const char *folder);
+
+#endif
