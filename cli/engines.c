@@ -1,7 +1,11 @@
 /* Which programs load an adapter that was trained, and how. What each of them refuses or ignores:
  * PEFT reads all that ft writes; of vLLM (lora/peft_helper.py, lora_model.py) and llama.cpp
- * (convert_lora_to_gguf.py, llama-adapter.cpp) it is what their sources say. */
+ * (llama-adapter.cpp) it is what their sources say. */
 #include "cli/engines.h"
+
+#include "model/gguf.h"
+
+#include <string.h>
 
 /* A trait, and why a program does not load it; NULL: it does. The first that fits is said. */
 static const struct obstacle {
@@ -12,8 +16,9 @@ static const struct obstacle {
     {FT_TRAIT_MODULES, "does not load modules_to_save", "does not load modules_to_save"},
     {FT_TRAIT_BIASES, "does not load trained biases", "does not load trained biases"},
     {FT_TRAIT_TOKENS, "does not load trained tokens", "does not load trained tokens"},
-    {FT_TRAIT_RANKS, "ignores rank and alpha patterns", "ignores alpha patterns"},
-    {FT_TRAIT_RSLORA, NULL, "ignores rsLoRA"},
+    {FT_TRAIT_EMBEDDING | FT_TRAIT_HEAD, NULL,
+     "is not given adapters of the embedding or the head"},
+    {FT_TRAIT_RANKS, "ignores rank and alpha patterns", NULL},
 };
 
 enum { OBSTACLES = sizeof obstacles / sizeof *obstacles };
@@ -26,10 +31,7 @@ static const char *obstacle_of(const struct ft_job *j, bool llama)
         if (why && (traits & obstacles[i].trait))
             return why;
     }
-    if (llama && (traits & (FT_TRAIT_HEAD | FT_TRAIT_EMBEDDING)) &&
-        ft_model_decoder(j->model)->tied) /* one tensor there, under one name */
-        return "does not tell the embedding's adapter from the head's where they are one";
-    return NULL;
+    return llama && !ft_gguf_architecture(j->model) ? "does not have this architecture" : NULL;
 }
 
 /* vLLM takes these as --max-lora-rank. */
@@ -49,8 +51,10 @@ static void print_vllm(FILE *out, const struct ft_job *j)
     bool differs = false;
     if (ft_served_differs(&j->served, j->model_path, &differs))
         ft_status_clear_errors();
-    if (why)
-        fprintf(out, "  vLLM       %s: merge the adapter first\n", why);
+    if (why && strstr(why, "patterns"))
+        fprintf(out, "  vLLM       %s: ft export %s -o portable --to portable\n", why, dir);
+    else if (why)
+        fprintf(out, "  vLLM       %s: ft merge %s -o merged\n", why, dir);
     else if (rank)
         fprintf(out,
                 "  vLLM       vllm serve %s --enable-lora --max-lora-rank %d --lora-modules "
@@ -69,7 +73,7 @@ void ft_print_engines(FILE *out, const struct ft_job *j)
                 (long long)ft_model_decoder(j->model)->vocab);
     print_vllm(out, j);
     if (why)
-        fprintf(out, "  llama.cpp  %s: merge the adapter first\n", why);
+        fprintf(out, "  llama.cpp  %s: ft merge %s -o merged\n", why, dir);
     else
-        fprintf(out, "  llama.cpp  convert_lora_to_gguf.py --base %s %s\n", j->base_name, dir);
+        fprintf(out, "  llama.cpp  ft export %s -o adapter.gguf --to gguf-adapter\n", dir);
 }

@@ -170,7 +170,8 @@ const struct ft_command ft_commands[] = {
      ft_cmd_merge},
     {"export", "ADAPTER -o PATH --to gguf-adapter | portable [-m MODEL]",
      "an adapter in the form that another program reads",
-     "gguf-adapter: llama.cpp's LoRA file. portable: a PEFT folder with one rank, its scale folded in\n"
+     "gguf-adapter: llama.cpp's LoRA file. portable: a PEFT folder with one rank, its scale folded "
+     "in\n"
      "and every layer there, which engines that ignore patterns and rsLoRA read rightly too. What\n"
      "the form cannot hold (other methods, modules trained whole) is refused: 'ft merge' can.\n\n"
      "  -o PATH         the file or folder to write\n"

@@ -216,8 +216,7 @@ unsigned ft_adapter_traits(const struct ft_adapter *a)
                {FT_TRAIT_TOKENS, ft_json_get(a->peft, "trainable_token_indices") != NULL},
                {FT_TRAIT_EMBEDDING, ft_adapter_has(a, FT_SITE_EMBEDDING)},
                {FT_TRAIT_HEAD, ft_adapter_has(a, FT_SITE_HEAD)},
-               {FT_TRAIT_RANKS, is_uneven(a)},
-               {FT_TRAIT_RSLORA, a->rslora}};
+               {FT_TRAIT_RANKS, is_uneven(a)}};
     unsigned traits = 0;
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         traits |= all[i].has ? all[i].bit : 0;

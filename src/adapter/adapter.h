@@ -100,7 +100,6 @@ enum ft_trait {
     FT_TRAIT_EMBEDDING = 16,
     FT_TRAIT_HEAD = 32,
     FT_TRAIT_RANKS = 64, /* ranks or alphas differ between modules */
-    FT_TRAIT_RSLORA = 128,
 };
 unsigned ft_adapter_traits(const struct ft_adapter *a);
 /* The base model that an opened adapter names; NULL: none. */

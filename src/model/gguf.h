@@ -11,8 +11,8 @@ int ft_gguf_config(const struct ft_gguf *g, const char *path, json_t **out);
 
 /* llama.cpp's architecture of a model; NULL: ft knows none. */
 const char *ft_gguf_architecture(const struct ft_model *m);
-/* llama.cpp's name of a linear module, "blk.0.attn_q"; and the row of its matrix there that a row of
- * the module's output is. */
+/* llama.cpp's name of a linear module, "blk.0.attn_q"; and the row of its matrix there that a row
+ * of the module's output is. */
 void ft_gguf_module(const struct ft_module *p, char *out, size_t room);
 int64_t ft_gguf_module_row(const struct ft_model *m, const struct ft_module *p, int64_t row);
 

@@ -1,4 +1,5 @@
-/* Exporting: a LoRA's pairs, module by module, as llama.cpp's file and as a portable PEFT folder. */
+/* Exporting: a LoRA's pairs, module by module, as llama.cpp's file and as a portable PEFT folder.
+ */
 #include "train/export.h"
 
 #include "core/file.h"
@@ -18,17 +19,17 @@ static int check_plain(const struct ft_job *j, const char *form)
     static const struct {
         unsigned trait;
         const char *what;
-    } not[] = {{FT_TRAIT_METHOD, "it is no plain LoRA"},
-               {FT_TRAIT_MODULES, "modules were trained whole"},
-               {FT_TRAIT_BIASES, "biases were trained"},
-               {FT_TRAIT_TOKENS, "rows of tokens were trained"},
-               {FT_TRAIT_EMBEDDING, "the embedding has an adapter"},
-               {FT_TRAIT_HEAD, "the head has an adapter"}};
+    } not [] = {{FT_TRAIT_METHOD, "it is no plain LoRA"},
+                {FT_TRAIT_MODULES, "modules were trained whole"},
+                {FT_TRAIT_BIASES, "biases were trained"},
+                {FT_TRAIT_TOKENS, "rows of tokens were trained"},
+                {FT_TRAIT_EMBEDDING, "the embedding has an adapter"},
+                {FT_TRAIT_HEAD, "the head has an adapter"}};
     const unsigned traits = ft_adapter_traits(j->adapter);
-    for (size_t i = 0; i < sizeof not/ sizeof *not; i++)
-        if (traits & not[i].trait) {
+    for (size_t i = 0; i < sizeof not / sizeof *not ; i++)
+        if (traits & not [i].trait) {
             ft_fail_at((struct ft_where){.file = j->config->lora_model_dir}, FT_EDATA,
-                       "cannot be exported as %s: %s", form, not[i].what);
+                       "cannot be exported as %s: %s", form, not [i].what);
             ft_hint("'ft merge' puts it into the model's weights");
             return FT_EDATA;
         }
@@ -178,14 +179,14 @@ static int write_config(const struct ft_job *j, const bool kinds[FT_KINDS], int6
     for (int k = 0; k < FT_KINDS; k++)
         if (kinds[k] && names->module[k])
             json_array_append_new(targets, json_string(leaf_of(names->module[k])));
-    json_t *o = json_pack("{s:s, s:s, s:s, s:I, s:I, s:f, s:s, s:b, s:b, s:b, s:b, s:{}, s:{}, s:o, "
-                          "s:n, s:b}",
-                          "peft_type", "LORA", "task_type", "CAUSAL_LM", "base_model_name_or_path",
-                          j->base_name, "r", (json_int_t)r, "lora_alpha", (json_int_t)r,
-                          "lora_dropout", 0.0, "bias", "none", "fan_in_fan_out",
-                          ft_model_decoder(j->model)->conv1d, "inference_mode", 1, "use_rslora", 0,
-                          "use_dora", 0, "rank_pattern", "alpha_pattern", "target_modules", targets,
-                          "modules_to_save", "init_lora_weights", 1);
+    json_t *o = json_pack(
+        "{s:s, s:s, s:s, s:I, s:I, s:f, s:s, s:b, s:b, s:b, s:b, s:{}, s:{}, s:o, "
+        "s:n, s:b}",
+        "peft_type", "LORA", "task_type", "CAUSAL_LM", "base_model_name_or_path", j->base_name, "r",
+        (json_int_t)r, "lora_alpha", (json_int_t)r, "lora_dropout", 0.0, "bias", "none",
+        "fan_in_fan_out", ft_model_decoder(j->model)->conv1d, "inference_mode", 1, "use_rslora", 0,
+        "use_dora", 0, "rank_pattern", "alpha_pattern", "target_modules", targets,
+        "modules_to_save", "init_lora_weights", 1);
     char *text = o ? ft_json_dumps(o, JSON_INDENT(2), since) : NULL;
     int rc = path && text ? ft_file_write(path, text, strlen(text)) : FT_ERESOURCE;
     ft_json_free(text);

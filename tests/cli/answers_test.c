@@ -1,5 +1,6 @@
 /* After training: generate, chat, eval and merge, as a user calls them. */
 #include "core/file.h"
+#include "io/gguf.h"
 #include "tests/cli/cli.h"
 
 #include <jansson.h>
@@ -56,18 +57,22 @@ CASE(generate_answers_a_prompt_or_a_file)
     CHECK_HAS(shell_output, "\"prompt\":\"To be\"");
     json_decref(o);
     put(folder, "prompts.jsonl",
-        "{\"prompt\": \"Of Man's first\"}\n{\"prompt\": \"O\"}\n\n{\"prompt\": \"And the king\"}\n");
-    EXPECT(0, "", "@FT generate " MODEL " @D/prompts.jsonl -a @D/run --raw --json --compare "
-                  "--max-tokens 5 2>/dev/null");
+        "{\"prompt\": \"Of Man's first\"}\n{\"prompt\": \"O\"}\n\n{\"prompt\": \"And the "
+        "king\"}\n");
+    EXPECT(0, "",
+           "@FT generate " MODEL " @D/prompts.jsonl -a @D/run --raw --json --compare "
+           "--max-tokens 5 2>/dev/null");
     for (int i = 0; i < 3; i++) {
         o = line_of(i);
         CHECK_INT((long long)json_array_size(json_object_get(o, "tokens")), 5);
         CHECK(json_object_get(json_object_get(o, "base"), "text") != NULL);
         json_decref(o);
     }
-    EXPECT(0, "[3] And the king", "@FT generate " MODEL " - --raw --max-tokens 3 < @D/prompts.jsonl");
+    EXPECT(0, "[3] And the king",
+           "@FT generate " MODEL " - --raw --max-tokens 3 < @D/prompts.jsonl");
     /* drawn tokens repeat with the seed, whatever the threads */
-    CHECK_INT(shell("for t in 1 2; do @FT generate " MODEL " -p Once --raw --temperature 1 --seed 7 "
+    CHECK_INT(shell("for t in 1 2; do @FT generate " MODEL
+                    " -p Once --raw --temperature 1 --seed 7 "
                     "--top-p 0.9 --max-tokens 20 threads=$t > @D/$t; done; cmp @D/1 @D/2"),
               0);
 }
@@ -77,10 +82,12 @@ CASE(generate_goes_through_a_template)
     const char *folder = fresh_folder();
     CHECK_INT(shell("mkdir @D/m && cp " MODEL "/* @D/m/"), 0);
     put(folder, "m/chat_template.jinja", CHATML);
-    EXPECT(0, "", "@FT generate @D/m -p Hello --system 'Be brief.' --max-tokens 4 --json 2>/dev/null");
+    EXPECT(0, "",
+           "@FT generate @D/m -p Hello --system 'Be brief.' --max-tokens 4 --json 2>/dev/null");
     json_t *a = line_of(0);
-    put(folder, "one.jsonl", "{\"messages\": [{\"role\": \"system\", \"content\": \"Be brief.\"}, "
-                             "{\"role\": \"user\", \"content\": \"Hello\"}]}\n");
+    put(folder, "one.jsonl",
+        "{\"messages\": [{\"role\": \"system\", \"content\": \"Be brief.\"}, "
+        "{\"role\": \"user\", \"content\": \"Hello\"}]}\n");
     EXPECT(0, "", "@FT generate @D/m @D/one.jsonl --max-tokens 4 --json 2>/dev/null");
     json_t *b = line_of(0);
     CHECK(json_equal(json_object_get(a, "tokens"), json_object_get(b, "tokens")));
@@ -88,8 +95,10 @@ CASE(generate_goes_through_a_template)
     json_decref(b);
     /* a conversation: what was said before is there, and /new forgets it */
 #define TALK "| @FT chat @D/m --max-tokens 4 --system 'Be brief.' 2>/dev/null"
-    CHECK_INT(shell("printf 'Hello\\n' " TALK " > @D/a; printf 'Hello\\nAgain\\n/new\\nHello\\n' " TALK
-                    " > @D/b; n=$(wc -c < @D/a); head -c $n @D/b | cmp - @D/a && tail -c $n @D/b | cmp - @D/a "
+    CHECK_INT(shell("printf 'Hello\\n' " TALK
+                    " > @D/a; printf 'Hello\\nAgain\\n/new\\nHello\\n' " TALK
+                    " > @D/b; n=$(wc -c < @D/a); head -c $n @D/b | cmp - @D/a && tail -c $n @D/b | "
+                    "cmp - @D/a "
                     "&& test $(wc -c < @D/b) -gt $((2 * n))"),
               0);
 }
@@ -117,13 +126,16 @@ CASE(eval_measures_what_training_measured)
     const char *folder = fresh_folder();
     EXPECT(0, "last_eval_loss",
            "@FT train configs/demo.yaml max_steps=6 output_dir=@D/run eval_steps=6 "
-           "evals_per_epoch=null dataset_prepared_path=@D/prepared save_strategy=no --quiet --json 2>/dev/null");
+           "evals_per_epoch=null dataset_prepared_path=@D/prepared save_strategy=no --quiet --json "
+           "2>/dev/null");
     json_t *run = line_of(0);
-    EXPECT(0, "", "@FT eval configs/demo.yaml output_dir=@D/run dataset_prepared_path=@D/prepared "
-                  "--json 2>/dev/null | tee @D/was.json");
+    EXPECT(0, "",
+           "@FT eval configs/demo.yaml output_dir=@D/run dataset_prepared_path=@D/prepared "
+           "--json 2>/dev/null | tee @D/was.json");
     json_t *o = line_of(0);
     CHECK_NEAR(number_in(o, "loss"), number_in(run, "last_eval_loss"), 1e-5);
-    CHECK_NEAR(number_in(json_object_get(o, "base"), "loss"), number_in(run, "first_eval_loss"), 1e-5);
+    CHECK_NEAR(number_in(json_object_get(o, "base"), "loss"), number_in(run, "first_eval_loss"),
+               1e-5);
     CHECK_NEAR(number_in(o, "perplexity"), exp(number_in(o, "loss")), 1e-4);
     json_decref(run);
     json_decref(o);
@@ -195,7 +207,8 @@ CASE(merge_refuses_what_would_be_wrong)
 {
     train_one();
     /* other weights under the same name */
-    CHECK_INT(shell("cp -r " MODEL " @D/other && printf '\\001\\002' | dd of=@D/other/model.safetensors "
+    CHECK_INT(shell("cp -r " MODEL
+                    " @D/other && printf '\\001\\002' | dd of=@D/other/model.safetensors "
                     "bs=1 seek=100000 conv=notrunc 2>/dev/null"),
               0);
     EXPECT(3, "is another file than the one that the adapter was trained on",
@@ -210,4 +223,40 @@ CASE(merge_refuses_what_would_be_wrong)
     CHECK_INT(shell("test ! -e @D/y && test -z \"$(ls -d @D/y* 2>/dev/null)\""), 0);
     EXPECT(2, "needs a folder to write", "@FT merge @D/run 2>&1");
     EXPECT(2, "not one number for each adapter", "@FT merge @D/run -o @D/y --weights 1,2 2>&1");
+}
+
+CASE(export_for_other_programs)
+{
+    const char *folder = fresh_folder();
+    char path[512];
+    struct ft_gguf g;
+    EXPECT(0, "adapter in",
+           "@FT train configs/demo.yaml max_steps=4 output_dir=@D/run val_set_size=0 "
+           "dataset_prepared_path=@D/prepared save_strategy=no peft_use_rslora=true "
+           "lora_target_linear=false lora_target_modules='[k_proj, up_proj]' "
+           "lora_rank_pattern='{up_proj: 4}' lora_alpha_pattern='{up_proj: 5}' 2>&1");
+    put(folder, "t.jsonl", "{\"text\": \"Of Man's first disobedience, and the fruit\"}\n");
+    EXPECT(0, "", "@FT eval " MODEL " -a @D/run @D/t.jsonl --json 2>/dev/null");
+    json_t *with = line_of(0);
+    EXPECT(0, "vLLM", "@FT export @D/run -o @D/portable --to portable 2>&1");
+    EXPECT(0, "\"use_rslora\": false", "cat @D/portable/adapter_config.json");
+    EXPECT(0, "\"q_proj\"", "cat @D/portable/adapter_config.json");
+    EXPECT(0, "", "@FT eval " MODEL " -a @D/portable @D/t.jsonl --json 2>/dev/null");
+    json_t *portable = line_of(0);
+    CHECK_NEAR(number_in(portable, "loss"), number_in(with, "loss"), 1e-5);
+    json_decref(with);
+    json_decref(portable);
+    EXPECT(0, "llama.cpp", "@FT export @D/run -o @D/a.gguf --to gguf-adapter 2>&1");
+    snprintf(path, sizeof path, "%s/a.gguf", folder);
+    CHECK_INT(ft_gguf_open(&g, path), 0);
+    CHECK_INT(g.n % 4, 0); /* two tensors of each of two modules a layer */
+    CHECK(strcmp(g.tensors[0].name, "blk.0.attn_k.weight.lora_a") == 0);
+    CHECK_NEAR(json_number_value(json_object_get(g.metadata, "adapter.lora.alpha")), 32, 0);
+    ft_gguf_close(&g);
+    EXPECT(2, "is there already", "@FT export @D/run -o @D/a.gguf --to gguf-adapter 2>&1");
+    EXPECT(2, "'--to' is gguf-adapter or portable", "@FT export @D/run -o @D/x --to onnx 2>&1");
+    EXPECT(3, "it is no plain LoRA",
+           "@FT export tests/golden/dora -m tests/golden/dora -o @D/x --to portable 2>&1");
+    EXPECT(3, "the embedding has an adapter",
+           "@FT export tests/golden/ends -m tests/golden/ends -o @D/x --to gguf-adapter 2>&1");
 }

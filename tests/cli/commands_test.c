@@ -128,13 +128,12 @@ CASE(f45_what_engines_do_not_load_is_said)
     static const struct {
         const char *option, *vllm, *llama;
     } rows[] = {
-        {"lora_r=8", "vllm serve", "convert_lora_to_gguf.py"},
+        {"lora_r=8", "vllm serve", "--to gguf-adapter"},
         {"peft_use_dora=true", "loads plain LoRA only", "loads plain LoRA only"},
         {"lora_modules_to_save=[lm_head]", "does not load modules_to_save",
          "does not load modules_to_save"},
-        {"peft_use_rslora=true", "vllm serve", "ignores rsLoRA"},
-        {"lora_rank_pattern={q_proj: 4}", "ignores rank and alpha patterns",
-         "ignores alpha patterns"},
+        {"peft_use_rslora=true", "vllm serve", "--to gguf-adapter"},
+        {"lora_rank_pattern={q_proj: 4}", "ignores rank and alpha patterns", "--to gguf-adapter"},
     };
     fresh_folder();
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
