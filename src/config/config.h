@@ -133,7 +133,7 @@ struct ft_config {
     const char *cpu_isa;
     /* output */
     const char *output_dir;
-    bool overwrite_output_dir;
+    bool overwrite_output_dir, use_tensorboard;
     int64_t logging_steps;
     const char *baseline;
     double baseline_tolerance;

@@ -330,6 +330,8 @@ const struct ft_option ft_options[] = {
          "files."),
     INT(logging_steps, 1, 1000000000, "1", "output",
         "Write a line of metrics every so many steps."),
+    BOOL(use_tensorboard, "false", "output",
+         "Write TensorBoard event files too, into the folder 'tensorboard' of output_dir."),
 
     PATH(
         baseline, "output",

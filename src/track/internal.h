@@ -19,5 +19,8 @@ void ft_console_close(void *state);
 int ft_jsonl_open(void **state, const struct ft_track_options *o);
 bool ft_jsonl_event(void *state, const struct ft_event *e);
 void ft_jsonl_close(void *state);
+int ft_tensorboard_open(void **state, const struct ft_track_options *o);
+bool ft_tensorboard_event(void *state, const struct ft_event *e);
+void ft_tensorboard_close(void *state);
 
 #endif

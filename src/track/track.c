@@ -6,6 +6,7 @@
 static const struct ft_sink sinks[] = {
     {"console", ft_console_open, ft_console_event, ft_console_close},
     {"metrics.jsonl", ft_jsonl_open, ft_jsonl_event, ft_jsonl_close},
+    {"tensorboard", ft_tensorboard_open, ft_tensorboard_event, ft_tensorboard_close},
 };
 enum { SINKS = sizeof sinks / sizeof *sinks };
 

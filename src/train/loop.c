@@ -478,6 +478,8 @@ static int start(struct ft_loop *l)
     FT_TRY(ft_loop_restore(l));
     FT_TRY(begin_output(l));
     to.metrics_path = l->out.metrics;
+    to.tensorboard = l->j->config->use_tensorboard ? l->out.tensorboard : NULL;
+    to.first_step = l->step;
     FT_TRY(ft_track_open(&l->track, &to));
     if (l->o->begins)
         l->o->begins();

@@ -212,7 +212,8 @@ int ft_output_open(struct ft_output *o, const struct ft_job *j, struct ft_hashes
     o->folder = ft_strdup(c->output_dir);
     o->metrics = o->folder ? ft_path_join(o->folder, "metrics.jsonl") : NULL;
     o->room = o->metrics ? ft_path_join(o->folder, ROOM_NAME) : NULL;
-    o->lock_path = o->room ? ft_path_join(o->folder, LOCK_NAME) : NULL;
+    o->tensorboard = o->room ? ft_path_join(o->folder, "tensorboard") : NULL;
+    o->lock_path = o->tensorboard ? ft_path_join(o->folder, LOCK_NAME) : NULL;
     if (!o->lock_path)
         return FT_ERESOURCE;
     FT_TRY(check_inputs(j, at));
@@ -261,6 +262,7 @@ int ft_output_begin(struct ft_output *o, const struct ft_job *j)
     if (o->resume)
         return cut_log(o);
     FT_TRY(ft_checkpoint_remove_all(o->folder));
+    ft_remove_folder(o->tensorboard);
     FT_TRY(remove_files(o->folder, ft_text_files, TEXT_FILES));
     return remove_files(o->folder, own_files, COUNT(own_files));
 }
@@ -274,6 +276,7 @@ void ft_output_close(struct ft_output *o)
         rmdir(o->folder); /* which does nothing if there is something in it */
     ft_free(o->folder);
     ft_free(o->metrics);
+    ft_free(o->tensorboard);
     ft_free(o->room);
     ft_free(o->lock_path);
     ft_free(o->resume);

@@ -260,3 +260,21 @@ CASE(export_for_other_programs)
     EXPECT(3, "the embedding has an adapter",
            "@FT export tests/golden/ends -m tests/golden/ends -o @D/x --to gguf-adapter 2>&1");
 }
+
+CASE(tensorboard_files_follow_the_log)
+{
+    fresh_folder();
+    EXPECT(0, "adapter in",
+           "@FT train @D/ok.yaml max_steps=5 use_tensorboard=true save_strategy=no 2>&1");
+    EXPECT(0, "brain.Event:2", "cat @D/out/tensorboard/events.out.tfevents.* | strings -n 8");
+    CHECK_INT(shell("test $(cat @D/out/tensorboard/* | grep -ao train/grad_norm | wc -l) -eq 5"),
+              0);
+    /* the first record: 24 bytes, whose masked checksum is known */
+    CHECK_INT(shell("cat @D/out/tensorboard/* | head -c 12 | od -An -tx1 | "
+                    "grep -q '18 00 00 00 00 00 00 00 a3 7f 4b 22'"),
+              0);
+    EXPECT(0, "adapter in",
+           "@FT train @D/ok.yaml max_steps=3 save_strategy=no "
+           "overwrite_output_dir=true 2>&1");
+    CHECK_INT(shell("test ! -e @D/out/tensorboard"), 0);
+}
