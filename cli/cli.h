@@ -24,6 +24,7 @@ int ft_cmd_chat(const struct ft_command *self, int n, char **words);
 int ft_cmd_eval(const struct ft_command *self, int n, char **words);
 int ft_cmd_merge(const struct ft_command *self, int n, char **words);
 int ft_cmd_export(const struct ft_command *self, int n, char **words);
+int ft_cmd_report(const struct ft_command *self, int n, char **words);
 int ft_cmd_compare(const struct ft_command *self, int n, char **words);
 int ft_cmd_config(const struct ft_command *self, int n, char **words);
 int ft_cmd_man(const struct ft_command *self, int n, char **words);

@@ -179,6 +179,15 @@ const struct ft_command ft_commands[] = {
      "  -m MODEL        the model (default: the one that the adapter names)\n"
      "  --force         replace what is there\n",
      ft_cmd_export},
+    {"report", "RUN ... -o report.html",
+     "one page with the curves of runs, what differs, their data",
+     "RUN is a run folder, or its metrics.jsonl; up to 8 lie over one another. The page needs "
+     "nothing\n"
+     "else: no network, no script; it is readable on a phone, in the dark and on paper. The same "
+     "runs\n"
+     "give the same page, byte for byte.\n\n"
+     "  -o FILE.html    the page\n",
+     ft_cmd_report},
     {"config", "--explain [KEY] | --schema | --dump CONFIG.yaml [KEY=VALUE ...]",
      "options: what they mean, and what a file resolves to",
      "  --explain KEY   what an option means, its type, range and default; without KEY: all "

@@ -13,11 +13,13 @@
 static const struct {
     const char *key;
     double factor;
-} measures[FT_MEASURES] = {
+} measures[FT_CURVES] = {
     [FT_LOSS] = {"loss", 1},
     [FT_EVAL_LOSS] = {"eval_loss", 1},
     [FT_GRAD_NORM] = {"grad_norm", 10},
     [FT_TRAINED_TOKENS] = {"trained_tokens", 0},
+    [FT_LEARNING_RATE] = {"learning_rate", 0},
+    [FT_SPEED] = {"tokens_per_second", 0},
 };
 
 /* --- reading --- */
@@ -40,7 +42,7 @@ static int add_line(struct ft_run_record *r, const json_t *line, struct ft_where
     const json_t *step = json_object_get(line, "step");
     if (!json_is_integer(step))
         return ft_fail_at(at, FT_EDATA, "is not a line of a log: it has no 'step'");
-    for (int i = 0; i < FT_MEASURES; i++) {
+    for (int i = 0; i < FT_CURVES; i++) {
         const json_t *value = json_object_get(line, measures[i].key);
         struct ft_curve *c = &r->curves[i];
         if (!value)
@@ -104,7 +106,7 @@ int ft_run_record_open(struct ft_run_record *r, const char *path)
 
 void ft_run_record_close(struct ft_run_record *r)
 {
-    for (int i = 0; i < FT_MEASURES; i++) {
+    for (int i = 0; i < FT_CURVES; i++) {
         ft_free(r->curves[i].step);
         ft_free(r->curves[i].value);
     }

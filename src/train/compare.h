@@ -7,7 +7,16 @@
 #include <jansson.h>
 #include <stdint.h>
 
-enum ft_measure { FT_LOSS, FT_EVAL_LOSS, FT_GRAD_NORM, FT_TRAINED_TOKENS, FT_MEASURES };
+enum ft_measure {
+    FT_LOSS,
+    FT_EVAL_LOSS,
+    FT_GRAD_NORM,
+    FT_TRAINED_TOKENS,
+    FT_MEASURES, /* those are compared */
+    FT_LEARNING_RATE = FT_MEASURES,
+    FT_SPEED, /* tokens a second */
+    FT_CURVES
+};
 
 /* What a log has of a measure: steps ascending, NAN for null. */
 struct ft_curve {
@@ -19,7 +28,7 @@ struct ft_curve {
 struct ft_run_record {
     char *path;  /* of the log */
     json_t *run; /* run.json; NULL: there is none */
-    struct ft_curve curves[FT_MEASURES];
+    struct ft_curve curves[FT_CURVES];
 };
 
 /* A run folder, or a metrics.jsonl. FT_EDATA names file and line. */

@@ -278,3 +278,21 @@ CASE(tensorboard_files_follow_the_log)
            "overwrite_output_dir=true 2>&1");
     CHECK_INT(shell("test ! -e @D/out/tensorboard"), 0);
 }
+
+CASE(report_is_one_page)
+{
+    train_one();
+    EXPECT(0, "2 runs", "@FT report @D/run @D/run/metrics.jsonl -o @D/a.html 2>&1");
+    EXPECT(0, "What differs in the configs", "cat @D/a.html");
+    EXPECT(0, "var(--c1)", "cat @D/a.html");
+    CHECK_INT(
+        shell("@FT report @D/run @D/run/metrics.jsonl -o @D/b.html && cmp @D/a.html @D/b.html"), 0);
+    /* nothing from elsewhere */
+    CHECK_INT(shell("grep -E 'https?:|<script|<link|@import|src=' @D/a.html"), 1);
+    CHECK_INT(shell("mkdir '@D/<b>' && cp @D/run/* '@D/<b>/' 2>/dev/null; @FT report '@D/<b>' -o "
+                    "@D/c.html && "
+                    "grep -q '&lt;b&gt;' @D/c.html && ! grep -q '<b>' @D/c.html"),
+              0);
+    EXPECT(2, "needs a file to write", "@FT report @D/run 2>&1");
+    EXPECT(3, "cannot open", "@FT report @D/none -o @D/x.html 2>&1");
+}

@@ -314,7 +314,6 @@ static void store_case(struct bench *b)
         b->live = 40;
         b->trained = 17;
         struct ft_tensor *x = random_tensor(b, cols, 1), *places = int_rows(b, 1);
-        struct ft_tensor *picked = int_tensor(b->live + 8, 1, FT_TRAINED);
         struct ft_tensor *y = random_weight(100, cols, b->backend->act, 2), *was = copy_tensor(y);
         for (int t = 0; t < b->live; t++)
             ((int32_t *)places->data)[t] = (7 * t + 3) % 100;
@@ -329,7 +328,7 @@ static void store_case(struct bench *b)
             }
         struct ft_tensor *z = empty_tensor(b, cols);
         z->extent = FT_TRAINED;
-        z->rows = picked->rows;
+        struct ft_tensor *picked = int_tensor(z->rows, 1, FT_TRAINED);
         for (int s = 0; s < b->trained; s++)
             ((int32_t *)picked->data)[s] = 2 * s + 1;
         run_op(b, FT_OP_gather, &(union ft_op_args){.gather = {x, picked, z}});
