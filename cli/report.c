@@ -91,7 +91,7 @@ static void widen(struct range *r, const struct ft_curve *c)
     }
 }
 
-enum { WIDTH = 640, HEIGHT = 260, LEFT = 58, RIGHT = 20, TOP = 10, BOTTOM = 28 };
+enum { WIDTH = 640, HEIGHT = 260, LEFT = 70, RIGHT = 20, TOP = 10, BOTTOM = 28 };
 
 static double place_x(const struct range *r, double x)
 {
