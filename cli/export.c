@@ -7,15 +7,16 @@
 
 #include <string.h>
 
-/* What an adapter can become: a row a form. */
+/* What an adapter can become: a row a form, which has one of the two. */
 static const struct form {
     const char *name, *what;
-    bool folder;
-    int (*write)(const struct ft_job *j, const float *values, const char *path);
+    int (*of_adapter)(const struct ft_job *j, const float *values, const char *path);
+    int (*of_model)(struct ft_merge *m, enum ft_dtype type, const char *path);
 } forms[] = {
-    {"gguf-adapter", "llama.cpp: llama-cli -m MODEL.gguf --lora", false, ft_export_gguf_adapter},
-    {"portable", "PEFT, vLLM, SGLang, LoRAX and llama.cpp's converter read it alike", true,
-     ft_export_portable},
+    {"gguf-adapter", "llama.cpp: llama-cli -m MODEL.gguf --lora", ft_export_gguf_adapter, NULL},
+    {"gguf", "llama.cpp, the model with the adapter in its weights", NULL, ft_export_gguf},
+    {"portable", "PEFT, vLLM, SGLang, LoRAX and llama.cpp's converter, which read it alike",
+     ft_export_portable, NULL},
 };
 enum { FORMS = sizeof forms / sizeof *forms };
 
@@ -27,17 +28,26 @@ static const struct form *find_form(const char *name)
     return NULL;
 }
 
-static int write_form(const struct form *form, const char *model, char *adapter, const char *out)
+static int find_type(const char *name, enum ft_dtype *out)
 {
-    static char cpu[] = "device=cpu";
-    char *more[] = {cpu};
-    struct ft_responder r = {0};
+    static const struct {
+        const char *name;
+        enum ft_dtype type;
+    } types[] = {{"f32", FT_F32}, {"f16", FT_F16}, {"bf16", FT_BF16}, {"q8_0", FT_Q8_0}};
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (strcmp(types[i].name, name) == 0) {
+            *out = types[i].type;
+            return FT_OK;
+        }
+    return ft_fail(FT_ECONFIG, "'--type %s': f32, f16, bf16 or q8_0", name);
+}
+
+static int write_adapter(const struct form *form, const struct ft_config *c, const char *out)
+{
     struct ft_serving none = {0};
     struct ft_job j = {0};
     float *values = NULL;
-    int rc = ft_responder_config(&r, model, adapter, 1, more);
-    if (!rc)
-        rc = ft_job_open_model(&j, &r.config, &none);
+    int rc = ft_job_open_model(&j, c, &none);
     ft_print_notices();
     if (!rc)
         rc = ft_alloc(&values, (size_t)ft_adapter_parameters(j.adapter) + 1, sizeof *values);
@@ -46,27 +56,44 @@ static int write_form(const struct form *form, const char *model, char *adapter,
     if (!rc)
         rc = ft_adapter_check_finite(j.adapter, values);
     if (!rc)
-        rc = form->write(&j, values, out);
+        rc = form->of_adapter(&j, values, out);
     ft_free(values);
     ft_job_close(&j);
-    ft_responder_close(&r);
+    return rc;
+}
+
+static int write_model(const struct form *form, const struct ft_config *c, enum ft_dtype type,
+                       bool force, const char *out)
+{
+    struct ft_merge m = {0};
+    int rc = ft_merge_add(&m, c, 1, force);
+    ft_print_notices();
+    if (!rc)
+        rc = form->of_model(&m, type, out);
+    ft_merge_close(&m);
     return rc;
 }
 
 int ft_cmd_export(const struct ft_command *self, int n, char **words)
 {
     const bool force = ft_take_flag(&n, words, "--force");
-    const char *out = NULL, *model = NULL, *to = NULL;
-    char *base = NULL;
+    const char *out = NULL, *model = NULL, *to = NULL, *type = NULL;
+    static char cpu[] = "device=cpu";
+    char *base = NULL, *more[] = {cpu};
+    struct ft_responder r = {0};
+    enum ft_dtype dtype = FT_F16;
     FT_TRY(ft_take_text(self, &n, words, "-o", &out));
     FT_TRY(ft_take_text(self, &n, words, "-m", &model));
     FT_TRY(ft_take_text(self, &n, words, "--to", &to));
+    FT_TRY(ft_take_text(self, &n, words, "--type", &type));
     FT_TRY(ft_refuse_flags(self, n, words));
+    if (type)
+        FT_TRY(find_type(type, &dtype));
     const struct form *form = find_form(to);
     if (n != 1 || !out || !form) {
         ft_fail(FT_ECONFIG, n != 1 ? "'ft export' needs one adapter"
                             : !out ? "'ft export' needs what to write, behind '-o'"
-                                   : "'--to' is gguf-adapter or portable");
+                                   : "'--to' is gguf-adapter, gguf or portable");
         ft_hint("usage: ft %s %s", self->name, self->arguments);
         return FT_ECONFIG;
     }
@@ -75,9 +102,15 @@ int ft_cmd_export(const struct ft_command *self, int n, char **words)
         ft_hint("'--force' replaces it");
         return FT_ECONFIG;
     }
+    if (type && !form->of_model)
+        return ft_fail(FT_ECONFIG, "'--type' is for '--to gguf': adapters are written in f32");
     int rc = model ? FT_OK : ft_named_base(words[0], &base);
     if (!rc)
-        rc = write_form(form, model ? model : base, words[0], out);
+        rc = ft_responder_config(&r, model ? model : base, words[0], 1, more);
+    if (!rc)
+        rc = form->of_model ? write_model(form, &r.config, dtype, force, out)
+                            : write_adapter(form, &r.config, out);
+    ft_responder_close(&r);
     if (!rc)
         printf("%s: for %s\n", out, form->what);
     ft_free(base);

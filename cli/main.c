@@ -168,16 +168,20 @@ const struct ft_command ft_commands[] = {
      "  --weights X,Y   a share of each of several adapters: W + X dW1 + Y dW2\n"
      "  --force         into a folder that is there, or for another base\n",
      ft_cmd_merge},
-    {"export", "ADAPTER -o PATH --to gguf-adapter | portable [-m MODEL]",
+    {"export", "ADAPTER -o PATH --to gguf-adapter | gguf | portable [-m MODEL] [--type f16]",
      "an adapter in the form that another program reads",
-     "gguf-adapter: llama.cpp's LoRA file. portable: a PEFT folder with one rank, its scale folded "
+     "gguf-adapter: llama.cpp's LoRA file. gguf: the model with the adapter in its weights, as "
+     "one\n"
+     "file with its tokenizer and template (Llama, Qwen 2 and 3, SmolLM3, Granite and Arcee, with\n"
+     "byte-level BPE). portable: a PEFT folder with one rank, its scale folded "
      "in\n"
      "and every layer there, which engines that ignore patterns and rsLoRA read rightly too. What\n"
      "the form cannot hold (other methods, modules trained whole) is refused: 'ft merge' can.\n\n"
      "  -o PATH         the file or folder to write\n"
-     "  --to FORM       gguf-adapter or portable\n"
+     "  --to FORM       gguf-adapter, gguf or portable\n"
+     "  --type TYPE     of a gguf file's matrices: f32, f16 (the default), bf16 or q8_0\n"
      "  -m MODEL        the model (default: the one that the adapter names)\n"
-     "  --force         replace what is there\n",
+     "  --force         replace what is there; gguf: for another base, too\n",
      ft_cmd_export},
     {"report", "RUN ... -o report.html",
      "one page with the curves of runs, what differs, their data",

@@ -100,8 +100,8 @@ static double place_x(const struct range *r, double x)
 
 static double place_y(const struct range *r, double y)
 {
-    return HEIGHT - BOTTOM - (y - r->y0) / (r->y1 > r->y0 ? r->y1 - r->y0 : 1) *
-                                 (HEIGHT - TOP - BOTTOM);
+    return HEIGHT - BOTTOM -
+           (y - r->y0) / (r->y1 > r->y0 ? r->y1 - r->y0 : 1) * (HEIGHT - TOP - BOTTOM);
 }
 
 /* A step of 1, 2 or 5 times a power of ten that cuts the range in about n. */
@@ -128,10 +128,12 @@ static void put_axes(FILE *o, const struct range *r)
 }
 
 /* Long curves as the means of pieces of so many points. */
-static void put_curve(FILE *o, const struct range *r, const struct ft_curve *c, int color, bool eval)
+static void put_curve(FILE *o, const struct range *r, const struct ft_curve *c, int color,
+                      bool eval)
 {
     const int64_t piece = (c->n + POINTS - 1) / POINTS;
-    fprintf(o, "<polyline%s style=\"stroke:var(--c%d)\" points=\"", eval ? " class=eval" : "", color);
+    fprintf(o, "<polyline%s style=\"stroke:var(--c%d)\" points=\"", eval ? " class=eval" : "",
+            color);
     for (int64_t i = 0; i < c->n; i += piece) {
         double sum = 0, at = 0;
         int64_t n = 0;
@@ -335,7 +337,8 @@ static void put_page(const struct report *p)
         fputs(i ? ", " : "", p->o);
         escape(p->o, p->names[i]);
     }
-    fputs("</h1>\n<p>Made by ft " FT_VERSION " from metrics.jsonl and run.json. Dashed: the loss of "
+    fputs("</h1>\n<p>Made by ft " FT_VERSION
+          " from metrics.jsonl and run.json. Dashed: the loss of "
           "evaluations.</p>\n<div class=grid>\n",
           p->o);
     put_chart(p, "Loss by step", FT_LOSS, FT_EVAL_LOSS);

@@ -4,7 +4,7 @@
 #include <string.h>
 
 enum { ALIGNMENT = 32, VERSION = 3 };
-enum value { U32 = 4, F32 = 6, STRING = 8 };
+enum value { U32 = 4, I32 = 5, F32 = 6, BOOL = 7, STRING = 8, ARRAY = 9 };
 
 static int put(struct ft_bytes *b, uint64_t v, int bytes)
 {
@@ -47,6 +47,50 @@ int ft_gguf_put_count(struct ft_gguf_out *o, const char *key, uint32_t v)
     return put(&o->pairs, v, 4);
 }
 
+static int put_flag(struct ft_gguf_out *o, const char *key, bool v)
+{
+    FT_TRY(put_key(o, key, BOOL));
+    return put(&o->pairs, v, 1);
+}
+
+static int begin_list(struct ft_gguf_out *o, const char *key, enum value type, const json_t *list)
+{
+    FT_TRY(put_key(o, key, ARRAY));
+    FT_TRY(put(&o->pairs, type, 4));
+    return put(&o->pairs, json_array_size(list), 8);
+}
+
+static int put_texts(struct ft_gguf_out *o, const char *key, const json_t *list)
+{
+    FT_TRY(begin_list(o, key, STRING, list));
+    for (size_t i = 0; i < json_array_size(list); i++)
+        FT_TRY(put_string(&o->pairs, json_string_value(json_array_get(list, i))));
+    return FT_OK;
+}
+
+static int put_numbers(struct ft_gguf_out *o, const char *key, const json_t *list)
+{
+    FT_TRY(begin_list(o, key, I32, list));
+    for (size_t i = 0; i < json_array_size(list); i++)
+        FT_TRY(put(&o->pairs, (uint32_t)json_integer_value(json_array_get(list, i)), 4));
+    return FT_OK;
+}
+
+int ft_gguf_put_all(struct ft_gguf_out *o, const json_t *members)
+{
+    const char *key;
+    json_t *v;
+    json_object_foreach((json_t *)(uintptr_t)members, key, v)
+    {
+        FT_TRY(json_is_string(v)    ? ft_gguf_put_text(o, key, json_string_value(v))
+               : json_is_boolean(v) ? put_flag(o, key, json_is_true(v))
+               : json_is_integer(v) ? ft_gguf_put_count(o, key, (uint32_t)json_integer_value(v))
+               : json_is_string(json_array_get(v, 0)) ? put_texts(o, key, v)
+                                                      : put_numbers(o, key, v));
+    }
+    return FT_OK;
+}
+
 static int64_t padded(int64_t n)
 {
     return (n + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
@@ -58,8 +102,9 @@ int ft_gguf_add(struct ft_gguf_out *o, const char *name, enum ft_dtype dtype, in
     static const struct {
         enum ft_dtype dtype;
         uint32_t number;
-    } types[] = {{FT_F32, 0}, {FT_F16, 1}, {FT_BF16, 30}};
-    int64_t n = (int64_t)ft_dtype_size(dtype);
+        int64_t bytes, elements;
+    } types[] = {{FT_F32, 0, 4, 1}, {FT_F16, 1, 2, 1}, {FT_Q8_0, 8, 34, 32}, {FT_BF16, 30, 2, 1}};
+    int64_t n = 1;
     size_t t = 0;
     while (types[t].dtype != dtype)
         t++;
@@ -69,6 +114,7 @@ int ft_gguf_add(struct ft_gguf_out *o, const char *name, enum ft_dtype dtype, in
         FT_TRY(put(&o->infos, (uint64_t)dims[i], 8));
         n *= dims[i];
     }
+    n = n / types[t].elements * types[t].bytes;
     FT_TRY(put(&o->infos, types[t].number, 4));
     FT_TRY(put(&o->infos, (uint64_t)o->bytes, 8));
     o->bytes += padded(n);

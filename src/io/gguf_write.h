@@ -6,6 +6,8 @@
 #include "core/file.h"
 #include "core/tensor.h"
 
+#include <jansson.h>
+
 /* Starts zeroed, freed with ft_gguf_out_free. */
 struct ft_gguf_out {
     struct ft_bytes pairs, infos; /* as they will lie in the file */
@@ -18,8 +20,12 @@ void ft_gguf_out_free(struct ft_gguf_out *o);
 int ft_gguf_put_text(struct ft_gguf_out *o, const char *key, const char *text);
 int ft_gguf_put_real(struct ft_gguf_out *o, const char *key, float v);
 int ft_gguf_put_count(struct ft_gguf_out *o, const char *key, uint32_t v);
+/* Each member of an object: a text, a whole number as U32, a flag, or a list of texts or of whole
+ * numbers (I32). */
+int ft_gguf_put_all(struct ft_gguf_out *o, const json_t *members);
 
-/* A tensor behind those before it. dims: rows first, as of a row-major tensor; F32, F16 or BF16. */
+/* A tensor behind those before it. dims: rows first, as of a row-major tensor; F32, F16, BF16 or
+ * Q8_0. */
 int ft_gguf_add(struct ft_gguf_out *o, const char *name, enum ft_dtype dtype, int n_dims,
                 const int64_t *dims);
 /* Puts tensor i's bytes, all of them, to the writer. */

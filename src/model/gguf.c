@@ -13,35 +13,37 @@
 #include <string.h>
 
 /* llama.cpp's architecture, and transformers'. permuted: rows of q and k lie as pairs that rotate.
- * windowed: what it is with a window of attention, where that is another one. */
+ * windowed: what it is with a window of attention, where that is another one. written: ft writes
+ * such files too. */
 static const struct kind {
     const char *name, *architecture;
     bool permuted;
     const char *windowed;
+    bool written;
 } kinds[] = {
-    {"llama", "LlamaForCausalLM", true, "MistralForCausalLM"},
-    {"mistral3", "Ministral3ForCausalLM", true, NULL},
-    {"qwen2", "Qwen2ForCausalLM", false, NULL},
-    {"qwen3", "Qwen3ForCausalLM", false, NULL},
-    {"gemma", "GemmaForCausalLM", false, NULL},
-    {"gemma2", "Gemma2ForCausalLM", false, NULL},
-    {"gemma3", "Gemma3ForCausalLM", false, NULL},
-    {"phi3", "Phi3ForCausalLM", false, NULL},
-    {"smollm3", "SmolLM3ForCausalLM", true, NULL},
-    {"granite", "GraniteForCausalLM", true, NULL},
-    {"arcee", "ArceeForCausalLM", true, NULL},
-    {"olmo2", "Olmo2ForCausalLM", false, "Olmo3ForCausalLM"},
-    {"starcoder2", "Starcoder2ForCausalLM", false, NULL},
-    {"seed_oss", "SeedOssForCausalLM", false, NULL},
-    {"command-r", "CohereForCausalLM", false, NULL},
-    {"cohere2", "Cohere2ForCausalLM", false, NULL},
-    {"glm4", "Glm4ForCausalLM", false, NULL},
-    {"chatglm", "GlmForCausalLM", false, NULL},
-    {"gpt2", "GPT2LMHeadModel", false, NULL},
-    {"gptneox", "GPTNeoXForCausalLM", false, NULL},
-    {"falcon", "FalconForCausalLM", false, NULL},
-    {"qwen2vl", "Qwen2_5_VLForConditionalGeneration", false, NULL},
-    {"qwen3vl", "Qwen3VLForConditionalGeneration", false, NULL},
+    {"llama", "LlamaForCausalLM", true, "MistralForCausalLM", true},
+    {"mistral3", "Ministral3ForCausalLM", true, NULL, false},
+    {"qwen2", "Qwen2ForCausalLM", false, NULL, true},
+    {"qwen3", "Qwen3ForCausalLM", false, NULL, true},
+    {"gemma", "GemmaForCausalLM", false, NULL, false},
+    {"gemma2", "Gemma2ForCausalLM", false, NULL, false},
+    {"gemma3", "Gemma3ForCausalLM", false, NULL, false},
+    {"phi3", "Phi3ForCausalLM", false, NULL, false},
+    {"smollm3", "SmolLM3ForCausalLM", true, NULL, true},
+    {"granite", "GraniteForCausalLM", true, NULL, true},
+    {"arcee", "ArceeForCausalLM", true, NULL, true},
+    {"olmo2", "Olmo2ForCausalLM", false, "Olmo3ForCausalLM", false},
+    {"starcoder2", "Starcoder2ForCausalLM", false, NULL, false},
+    {"seed_oss", "SeedOssForCausalLM", false, NULL, false},
+    {"command-r", "CohereForCausalLM", false, NULL, false},
+    {"cohere2", "Cohere2ForCausalLM", false, NULL, false},
+    {"glm4", "Glm4ForCausalLM", false, NULL, false},
+    {"chatglm", "GlmForCausalLM", false, NULL, false},
+    {"gpt2", "GPT2LMHeadModel", false, NULL, false},
+    {"gptneox", "GPTNeoXForCausalLM", false, NULL, false},
+    {"falcon", "FalconForCausalLM", false, NULL, false},
+    {"qwen2vl", "Qwen2_5_VLForConditionalGeneration", false, NULL, false},
+    {"qwen3vl", "Qwen3VLForConditionalGeneration", false, NULL, false},
 };
 
 /* Keys of the metadata, behind the architecture's name and a dot, and config.json's for them. */
@@ -493,3 +495,135 @@ static int load_blocks(const struct ft_model *m, const struct ft_weight *w, stru
 }
 
 const struct ft_way ft_gguf_way = {.method = "gguf", .open = open_blocks, .load = load_blocks};
+
+/* --- writing --- */
+
+static int put_scaling(struct ft_gguf_out *o, const struct ft_decoder *d, const char *arch)
+{
+    char key[96];
+    if (d->rope[0].type != FT_ROPE_LINEAR)
+        return FT_OK;
+    snprintf(key, sizeof key, "%s.rope.scaling.type", arch);
+    FT_TRY(ft_gguf_put_text(o, key, "linear"));
+    snprintf(key, sizeof key, "%s.rope.scaling.factor", arch);
+    return ft_gguf_put_real(o, key, (float)d->rope[0].factor);
+}
+
+static int check_written(const struct ft_model *m, const struct kind *k)
+{
+    const struct ft_decoder *d = &m->decoder;
+    const enum ft_rope_type rope = d->n_ropes ? d->rope[0].type : FT_ROPE_DEFAULT;
+    const char *why = !k || !k->written ? "of its architecture"
+                      : d->use_window   ? "with a window of attention"
+                      : d->n_ropes != 1 || (rope != FT_ROPE_DEFAULT && rope != FT_ROPE_LINEAR &&
+                                            rope != FT_ROPE_LLAMA3)
+                          ? "with such rotary positions"
+                      : d->nope_every && d->nope_every != 4 ? "with such layers unrotated"
+                                                            : NULL;
+    if (!why)
+        return FT_OK;
+    ft_fail_at((struct ft_where){.file = m->folder}, FT_EDATA,
+               "'%s' cannot be written as GGUF: ft writes no model %s", m->family->architecture,
+               why);
+    ft_hint("llama.cpp's convert_hf_to_gguf.py reads what 'ft merge' writes");
+    return FT_EDATA;
+}
+
+int ft_gguf_put_model(struct ft_gguf_out *o, const struct ft_model *m)
+{
+    const struct ft_decoder *d = &m->decoder;
+    const struct kind *k = kind_of(m);
+    char key[96];
+    FT_TRY(check_written(m, k));
+    const bool granite = strcmp(k->name, "granite") == 0;
+    const struct {
+        const char *key;
+        int64_t v;
+    } counts[] = {{"block_count", d->layers},
+                  {"context_length", d->max_positions},
+                  {"embedding_length", d->hidden},
+                  {"feed_forward_length", d->ffn},
+                  {"attention.head_count", d->heads},
+                  {"attention.head_count_kv", d->kv_heads},
+                  {"attention.key_length", d->head_dim},
+                  {"attention.value_length", d->head_dim},
+                  {"vocab_size", d->vocab},
+                  {"rope.dimension_count", d->rope[0].dim}};
+    const struct {
+        const char *key;
+        double v;
+        bool there;
+    } reals[] = {{"rope.freq_base", d->rope[0].theta, true},
+                 {"attention.layer_norm_rms_epsilon", d->norm_eps, true},
+                 {"attention.scale", d->attention_scale, granite},
+                 {"embedding_scale", d->embed_scale, granite},
+                 {"residual_scale", d->residual_scale, granite},
+                 {"logit_scale", 1 / d->logit_scale, granite}};
+    FT_TRY(ft_gguf_put_text(o, "general.architecture", k->name));
+    FT_TRY(ft_gguf_put_text(o, "general.type", "model"));
+    FT_TRY(ft_gguf_put_count(o, "general.quantization_version", 2));
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+        snprintf(key, sizeof key, "%s.%s", k->name, counts[i].key);
+        FT_TRY(ft_gguf_put_count(o, key, (uint32_t)counts[i].v));
+    }
+    for (size_t i = 0; i < sizeof reals / sizeof *reals; i++) {
+        snprintf(key, sizeof key, "%s.%s", k->name, reals[i].key);
+        if (reals[i].there)
+            FT_TRY(ft_gguf_put_real(o, key, (float)reals[i].v));
+    }
+    return put_scaling(o, d, k->name);
+}
+
+int ft_gguf_factors(const struct ft_model *m, float out[FT_ROPE_MAX_HALF])
+{
+    struct ft_rope_spec plain = m->decoder.rope[0];
+    float scaled[FT_ROPE_MAX_HALF];
+    if (plain.type != FT_ROPE_LLAMA3)
+        return 0;
+    ft_rope_frequencies(&plain, 1, scaled);
+    plain.type = FT_ROPE_DEFAULT;
+    ft_rope_frequencies(&plain, 1, out);
+    for (int i = 0; i < plain.dim / 2; i++)
+        out[i] /= scaled[i];
+    return plain.dim / 2;
+}
+
+bool ft_gguf_weight(const struct ft_model *m, int weight, char *out, size_t room)
+{
+    const struct ft_names *n = &m->decoder.names;
+    const struct ft_model_weight w = ft_model_weight(m, weight);
+    const char *end = strrchr(w.path, '.'), *rest = w.path;
+    char *after;
+    if (w.kind == FT_W_EMBED || w.kind == FT_W_HEAD) {
+        snprintf(out, room, "%s%s", w.kind == FT_W_EMBED ? "token_embd" : "output", end);
+        return true;
+    }
+    rest += ft_starts_with(rest, n->prefix) ? strlen(n->prefix) : 0;
+    if (!ft_starts_with(rest, n->layers) || rest[strlen(n->layers)] != '.') {
+        snprintf(out, room, "output_norm%s", end);
+        return w.kind == FT_W_NORM;
+    }
+    const long layer = strtol(rest + strlen(n->layers) + 1, &after, 10);
+    const size_t length = (size_t)(end - after) - 1;
+    const char *own = NULL;
+    for (int i = 0; i < FT_KINDS; i++)
+        if (n->module[i] && is(n->module[i], after + 1, length))
+            own = modules[i];
+    for (int i = 0; i < FT_NORM_SITES; i++)
+        if (n->layer_norm[i] && is(n->layer_norm[i], after + 1, length))
+            own = norms[i];
+    snprintf(out, room, "blk.%ld.%s%s", layer, own ? own : "?", end);
+    return own != NULL;
+}
+
+int64_t ft_gguf_weight_row(const struct ft_model *m, int weight, int64_t row)
+{
+    const struct ft_model_weight w = ft_model_weight(m, weight);
+    const struct ft_module *all;
+    const int n = ft_model_modules(m, &all);
+    const size_t length = (size_t)(strrchr(w.path, '.') - w.path);
+    for (int i = 0; i < n; i++)
+        if (is(all[i].name, w.path, length))
+            return ft_gguf_module_row(m, &all[i], row);
+    return row;
+}

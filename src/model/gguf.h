@@ -3,6 +3,7 @@
 #define FT_MODEL_GGUF_H
 
 #include "io/gguf.h"
+#include "io/gguf_write.h"
 #include "model/model.h"
 
 /* As transformers would have it. FT_EDATA for an architecture that ft does not know. Caller
@@ -15,5 +16,15 @@ const char *ft_gguf_architecture(const struct ft_model *m);
  * of the module's output is. */
 void ft_gguf_module(const struct ft_module *p, char *out, size_t room);
 int64_t ft_gguf_module_row(const struct ft_model *m, const struct ft_module *p, int64_t row);
+
+/* --- writing a whole model --- */
+
+/* The metadata of the model itself. FT_EDATA: ft does not write its architecture. */
+int ft_gguf_put_model(struct ft_gguf_out *o, const struct ft_model *m);
+/* What llama.cpp divides the frequencies by; returns how many, 0: none. */
+int ft_gguf_factors(const struct ft_model *m, float out[FT_ROPE_MAX_HALF]);
+/* llama.cpp's name of a weight; false: it has none. And the row there that a row of it is. */
+bool ft_gguf_weight(const struct ft_model *m, int weight, char *out, size_t room);
+int64_t ft_gguf_weight_row(const struct ft_model *m, int weight, int64_t row);
 
 #endif

@@ -238,7 +238,7 @@ static void put_split(json_t *steps, const char *regex)
                                         "Regex", regex, "behavior", "Isolated", "invert", 0));
 }
 
-static json_t *bpe(const json_t *metadata, const struct pre *pre, json_t *vocab)
+static json_t *steps_of(const struct pre *pre)
 {
     json_t *steps = json_array();
     if (pre->digits)
@@ -248,12 +248,17 @@ static json_t *bpe(const json_t *metadata, const struct pre *pre, json_t *vocab)
     put_split(steps, pre->regex);
     json_array_append_new(steps, byte_level(!pre->regex));
     put_split(steps, pre->after);
+    return steps;
+}
+
+static json_t *bpe(const json_t *metadata, const struct pre *pre, json_t *vocab)
+{
     json_t *normalizer = pre->nfc ? json_pack("{s:s}", "type", "NFC") : json_null();
     return json_pack("{s:o, s:{s:s, s:o}, s:o, s:{s:s, s:b, s:b, s:O, s:O}}", "normalizer",
-                     normalizer, "pre_tokenizer", "type", "Sequence", "pretokenizers", steps,
-                     "decoder", byte_level(true), "model", "type", "BPE", "ignore_merges",
-                     pre->ignore_merges, "byte_fallback", 0, "vocab", vocab, "merges",
-                     get(metadata, "tokenizer.ggml.merges"));
+                     normalizer, "pre_tokenizer", "type", "Sequence", "pretokenizers",
+                     steps_of(pre), "decoder", byte_level(true), "model", "type", "BPE",
+                     "ignore_merges", pre->ignore_merges, "byte_fallback", 0, "vocab", vocab,
+                     "merges", get(metadata, "tokenizer.ggml.merges"));
 }
 
 /* --- both --- */
@@ -329,5 +334,146 @@ int ft_gguf_tokenizer(const json_t *metadata, const char *path, json_t **tokeniz
         json_decref(*config);
         *tokenizer = *config = NULL;
     }
+    return rc;
+}
+
+/* --- the other way --- */
+
+/* The steps of a pre-tokenizer as one text, to compare by what they do. */
+static void describe_steps(const json_t *p, char *out, size_t room)
+{
+    const char *type = json_string_value(json_object_get(p, "type"));
+    const json_t *list = json_object_get(p, "pretokenizers");
+    const size_t at = strlen(out);
+    for (size_t i = 0; i < json_array_size(list); i++)
+        describe_steps(json_array_get(list, i), out, room);
+    if (!type || list)
+        return;
+    const char *regex = json_string_value(json_object_get(json_object_get(p, "pattern"), "Regex"));
+    const bool flag =
+        json_is_true(json_object_get(p, "individual_digits")) ||
+        (strcmp(type, "ByteLevel") == 0 && !json_is_false(json_object_get(p, "use_regex")));
+    snprintf(out + at, room - at, "%s(%s%s)", type, regex ? regex : "", flag ? "+" : "");
+}
+
+/* The row whose tokenizer cuts text as this one does. */
+static const struct pre *find_like(const json_t *tokenizer)
+{
+    char own[2048] = "", row[2048];
+    const bool merges =
+        json_is_true(json_object_get(json_object_get(tokenizer, "model"), "ignore_merges"));
+    describe_steps(json_object_get(tokenizer, "pre_tokenizer"), own, sizeof own);
+    for (size_t i = 0; i < sizeof pres / sizeof *pres; i++) {
+        json_t *like = json_pack("{s:o}", "pretokenizers", steps_of(&pres[i]));
+        row[0] = 0;
+        describe_steps(like, row, sizeof row);
+        json_decref(like);
+        if (strcmp(row, own) == 0 && pres[i].ignore_merges == merges &&
+            pres[i].nfc == json_is_object(json_object_get(tokenizer, "normalizer")))
+            return &pres[i];
+    }
+    return NULL;
+}
+
+/* Tokens by their ids, and what each is; gaps are filled up. */
+static void list_tokens(const json_t *tokenizer, int64_t vocab, json_t *tokens, json_t *types)
+{
+    enum { NORMAL = 1, CONTROL = 3, USER = 4, UNUSED = 5 };
+    const char *text;
+    json_t *id, *t;
+    size_t i;
+    for (int64_t k = 0; k < vocab; k++) {
+        char name[32];
+        snprintf(name, sizeof name, "[PAD%lld]", (long long)k);
+        json_array_append_new(tokens, json_string(name));
+        json_array_append_new(types, json_integer(UNUSED));
+    }
+    json_object_foreach(json_object_get(json_object_get(tokenizer, "model"), "vocab"), text, id)
+    {
+        const size_t at = (size_t)json_integer_value(id);
+        json_array_set_new(tokens, at, json_string(text));
+        json_array_set_new(types, at, json_integer(NORMAL));
+    }
+    json_array_foreach(json_object_get(tokenizer, "added_tokens"), i, t)
+    {
+        const size_t at = (size_t)json_integer_value(json_object_get(t, "id"));
+        const bool special = json_is_true(json_object_get(t, "special"));
+        json_array_set(tokens, at, json_object_get(t, "content"));
+        json_array_set_new(types, at, json_integer(special ? CONTROL : USER));
+    }
+}
+
+/* "a b" for each, whether they are lists or texts. */
+static json_t *list_merges(const json_t *tokenizer)
+{
+    const json_t *merges = json_object_get(json_object_get(tokenizer, "model"), "merges");
+    json_t *out = json_array(), *m;
+    size_t i;
+    json_array_foreach((json_t *)(uintptr_t)merges, i, m)
+    {
+        if (json_is_string(m))
+            json_array_append(out, m);
+        else
+            json_array_append_new(out,
+                                  json_sprintf("%s %s", json_string_value(json_array_get(m, 0)),
+                                               json_string_value(json_array_get(m, 1))));
+    }
+    return out;
+}
+
+/* The id of a special token; NULL: it is none of the tokenizer's. */
+static const json_t *id_of(const json_t *tokenizer, const char *token)
+{
+    const json_t *added = json_object_get(tokenizer, "added_tokens");
+    for (size_t k = 0; token && k < json_array_size(added); k++) {
+        const json_t *t = json_array_get(added, k);
+        const char *content = json_string_value(json_object_get(t, "content"));
+        if (content && strcmp(content, token) == 0)
+            return json_object_get(t, "id");
+    }
+    return token ? json_object_get(json_object_get(json_object_get(tokenizer, "model"), "vocab"),
+                                   token)
+                 : NULL;
+}
+
+int ft_gguf_from_tokenizer(json_t **out, const char *path, const json_t *tokenizer,
+                           const json_t *special, const char *template, bool begins, int64_t vocab)
+{
+    static const char *const named[][2] = {{"bos_token", "tokenizer.ggml.bos_token_id"},
+                                           {"eos_token", "tokenizer.ggml.eos_token_id"},
+                                           {"unk_token", "tokenizer.ggml.unknown_token_id"},
+                                           {"pad_token", "tokenizer.ggml.padding_token_id"}};
+    const unsigned since = ft_alloc_failures();
+    const struct pre *pre = find_like(tokenizer);
+    char name[32] = "";
+    if (!pre) {
+        ft_fail_at(at(path), FT_EDATA,
+                   "cuts text in a way that ft knows no name of llama.cpp's for");
+        ft_hint("llama.cpp's convert_hf_to_gguf.py reads what 'ft merge' writes");
+        return FT_EDATA;
+    }
+    sscanf(pre->names, " %31s", name);
+    json_t *o = json_object(), *tokens = json_array(), *types = json_array();
+    list_tokens(tokenizer, vocab, tokens, types);
+    json_object_set_new(o, "tokenizer.ggml.model", json_string("gpt2"));
+    json_object_set_new(o, "tokenizer.ggml.pre", json_string(name));
+    json_object_set_new(o, "tokenizer.ggml.tokens", tokens);
+    json_object_set_new(o, "tokenizer.ggml.token_type", types);
+    json_object_set_new(o, "tokenizer.ggml.merges", list_merges(tokenizer));
+    for (size_t i = 0; i < sizeof named / sizeof *named; i++) {
+        const json_t *id =
+            id_of(tokenizer, json_string_value(json_object_get(special, named[i][0])));
+        if (id)
+            json_object_set(o, named[i][1], (json_t *)(uintptr_t)id);
+    }
+    if (template)
+        json_object_set_new(o, "tokenizer.chat_template", json_string(template));
+    json_object_set_new(o, "tokenizer.ggml.add_bos_token", json_boolean(begins));
+    int rc = ft_alloc_check(since);
+    if (rc) {
+        json_decref(o);
+        o = NULL;
+    }
+    *out = o;
     return rc;
 }

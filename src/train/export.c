@@ -8,8 +8,12 @@
 #include "io/gguf_write.h"
 #include "io/safetensors.h"
 #include "model/gguf.h"
+#include "text/chat.h"
+#include "text/gguf.h"
+#include "text/tokenizer.h"
 #include "train/internal.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -223,5 +227,160 @@ int ft_export_portable(const struct ft_job *j, const float *values, const char *
     ft_free(path);
     ft_free(items);
     ft_arena_fini(&arena);
+    return rc;
+}
+
+/* --- a whole model as GGUF --- */
+
+struct model_source {
+    struct ft_merge *m;
+    enum ft_dtype type;
+    const float *factors;
+    int n_factors;
+};
+
+/* A vector stays f32; a row that is not in whole blocks becomes f16. */
+static enum ft_dtype type_of(const struct ft_model_weight *w, enum ft_dtype type)
+{
+    return !w->cols ? FT_F32 : type == FT_Q8_0 && w->cols % 32 != 0 ? FT_F16 : type;
+}
+
+/* Blocks of 32: the largest over 127 as f16, then the rounded codes, as ggml's reference. */
+static void quantise_q8_0(const float *x, int64_t n, unsigned char *out)
+{
+    for (int64_t i = 0; i < n; i += 32, out += 34) {
+        float most = 0;
+        for (int k = 0; k < 32; k++)
+            most = fabsf(x[i + k]) > most ? fabsf(x[i + k]) : most;
+        const float d = most / 127, inverse = d != 0 ? 1 / d : 0;
+        const uint16_t half = ft_f32_to_f16(d);
+        memcpy(out, &half, sizeof half);
+        for (int k = 0; k < 32; k++)
+            ((int8_t *)out)[2 + k] = (int8_t)roundf(x[i + k] * inverse);
+    }
+}
+
+static size_t row_bytes(int64_t n, enum ft_dtype type)
+{
+    return type == FT_Q8_0 ? (size_t)n / 32 * 34 : (size_t)n * ft_dtype_size(type);
+}
+
+static void put_row(const float *x, int64_t n, enum ft_dtype type, char *out)
+{
+    if (type == FT_Q8_0)
+        quantise_q8_0(x, n, (unsigned char *)out);
+    else
+        for (int64_t i = 0; i < n; i++)
+            ft_element_put(out, (size_t)i, type, x[i]);
+}
+
+/* A weight's rows where llama.cpp has them. Of a vector each element is a row. */
+static int put_weight(void *ctx, int64_t i, struct ft_writer *w)
+{
+    const struct model_source *s = ctx;
+    const struct ft_model *model = s->m->jobs[0].model;
+    const float *values;
+    char *out;
+    if (i >= ft_model_weights(model))
+        return ft_writer_put(w, s->factors, (size_t)s->n_factors * sizeof *s->factors);
+    const struct ft_model_weight is = ft_model_weight(model, (int)i);
+    const enum ft_dtype type = type_of(&is, s->type);
+    const int64_t cols = is.cols ? is.cols : 1;
+    const size_t bytes = row_bytes(cols, type);
+    FT_TRY(ft_merge_values(s->m, (int)i, &values));
+    FT_TRY(ft_alloc(&out, (size_t)is.rows, bytes));
+    for (int64_t row = 0; row < is.rows; row++)
+        put_row(values + row * cols, cols, type,
+                out + (size_t)ft_gguf_weight_row(model, (int)i, row) * bytes);
+    int rc = ft_writer_put(w, out, (size_t)is.rows * bytes);
+    ft_free(out);
+    return rc;
+}
+
+static int add_weights(struct ft_gguf_out *o, const struct ft_model *m, enum ft_dtype type,
+                       int n_factors)
+{
+    for (int i = 0; i < ft_model_weights(m); i++) {
+        const struct ft_model_weight w = ft_model_weight(m, i);
+        char name[128];
+        if (!ft_gguf_weight(m, i, name, sizeof name))
+            return ft_fail(FT_EDATA, "'%s' has no name in llama.cpp that ft knows", w.path);
+        FT_TRY(
+            ft_gguf_add(o, name, type_of(&w, type), w.cols ? 2 : 1, (int64_t[]){w.rows, w.cols}));
+    }
+    return n_factors ? ft_gguf_add(o, "rope_freqs.weight", FT_F32, 1, (int64_t[]){n_factors})
+                     : FT_OK;
+}
+
+/* Whether texts begin with bos_token by themselves. */
+static int find_beginning(const char *folder, const json_t *special, bool *begins)
+{
+    struct ft_tokenizer *t = NULL;
+    struct ft_ids ids = {0};
+    const char *bos = json_string_value(json_object_get(special, "bos_token"));
+    int rc = ft_tokenizer_open_folder(&t, folder, NULL);
+    if (!rc)
+        rc = ft_tokenizer_encode(t, "a", 1, true, &ids, NULL);
+    *begins = !rc && bos && ids.n > 1 && ids.v[0] == ft_tokenizer_id(t, bos);
+    ft_ids_free(&ids);
+    ft_tokenizer_close(t);
+    return rc;
+}
+
+static int put_text(struct ft_gguf_out *o, const struct ft_merge *m)
+{
+    char *path = NULL, *template = NULL, *name = NULL, *folder;
+    json_t *tokenizer = NULL, *special = NULL, *all = NULL;
+    bool begins = false;
+    FT_TRY(ft_merge_file(m, "tokenizer.json", &path));
+    if (!path)
+        return ft_fail_at((struct ft_where){.file = m->jobs[0].model_path}, FT_EDATA,
+                          "has no tokenizer.json, which the file would need");
+    folder = ft_strdup(path);
+    int rc = folder ? FT_OK : FT_ERESOURCE;
+    if (!rc)
+        *strrchr(folder, '/') = 0;
+    if (!rc)
+        rc = ft_json_file(path, FT_EDATA, &tokenizer);
+    if (!rc)
+        rc = ft_special_tokens(&special, folder);
+    if (!rc)
+        rc = ft_chat_template(&template, &name, folder, false);
+    if (!rc)
+        rc = find_beginning(folder, special, &begins);
+    if (!rc)
+        rc = ft_gguf_from_tokenizer(&all, path, tokenizer, special, template, begins,
+                                    ft_model_decoder(m->jobs[0].model)->vocab);
+    if (!rc)
+        rc = ft_gguf_put_all(o, all);
+    json_decref(all);
+    json_decref(tokenizer);
+    json_decref(special);
+    ft_free(template);
+    ft_free(name);
+    ft_free(folder);
+    ft_free(path);
+    return rc;
+}
+
+int ft_export_gguf(struct ft_merge *m, enum ft_dtype type, const char *path)
+{
+    const struct ft_model *model = m->jobs[0].model;
+    float factors[FT_ROPE_MAX_HALF];
+    struct model_source s = {m, type, factors, 0};
+    struct ft_gguf_out o = {0};
+    m->weight = -1;
+    int rc = ft_gguf_put_model(&o, model);
+    if (!rc)
+        rc = ft_gguf_put_text(&o, "general.name", m->jobs[0].base_name);
+    if (!rc)
+        rc = put_text(&o, m);
+    if (!rc) {
+        s.n_factors = ft_gguf_factors(model, factors);
+        rc = add_weights(&o, model, type, s.n_factors);
+    }
+    if (!rc)
+        rc = ft_gguf_write(&o, path, put_weight, &s);
+    ft_gguf_out_free(&o);
     return rc;
 }

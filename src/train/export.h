@@ -2,7 +2,7 @@
 #ifndef FT_TRAIN_EXPORT_H
 #define FT_TRAIN_EXPORT_H
 
-#include "train/job.h"
+#include "train/merge.h"
 
 /* j is open by ft_job_open_model, values are the adapter's. FT_EDATA: the form cannot hold it. */
 
@@ -11,5 +11,10 @@ int ft_export_gguf_adapter(const struct ft_job *j, const float *values, const ch
 /* A PEFT folder that every engine reads rightly: one rank, alpha equal to it, the scale folded into
  * B, each kind of module in all layers. */
 int ft_export_portable(const struct ft_job *j, const float *values, const char *folder);
+
+/* The model with its adapters merged as one file: matrices of `type` (F32, F16, BF16 or Q8_0; F16
+ * where a row is not in whole blocks), vectors of F32; the tokenizer and the template are those
+ * that ft merge would write. */
+int ft_export_gguf(struct ft_merge *m, enum ft_dtype type, const char *path);
 
 #endif

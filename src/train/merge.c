@@ -224,6 +224,14 @@ static int merge_weight(struct ft_merge *m, int weight)
     return FT_OK;
 }
 
+int ft_merge_values(struct ft_merge *m, int weight, const float **out)
+{
+    if (m->weight != weight || !m->merged)
+        FT_TRY(merge_weight(m, weight));
+    *out = m->merged;
+    return FT_OK;
+}
+
 /* NULL: as it was; or it failed, which m->rc says. */
 static const float *merged_values(void *ctx, int weight)
 {
@@ -240,22 +248,37 @@ static const float *merged_values(void *ctx, int weight)
 
 /* --- the folder --- */
 
+int ft_merge_file(const struct ft_merge *m, const char *name, char **out)
+{
+    char *own = ft_path_join(m->jobs[0].config->lora_model_dir, name),
+         *base = ft_path_join(m->jobs[0].model_path, name);
+    *out = NULL;
+    if (!own || !base) {
+        ft_free(own);
+        ft_free(base);
+        return FT_ERESOURCE;
+    }
+    *out = ft_file_exists(own) ? own : ft_file_exists(base) ? base : NULL;
+    if (*out != own)
+        ft_free(own);
+    if (*out != base)
+        ft_free(base);
+    return FT_OK;
+}
+
 static int copy_beside(const struct ft_merge *m, const char *folder, const char *name)
 {
-    const char *adapter = m->jobs[0].config->lora_model_dir;
-    char *own = ft_path_join(adapter, name), *base = ft_path_join(m->jobs[0].model_path, name),
-         *to = ft_path_join(folder, name), *data = NULL;
+    char *from, *to, *data = NULL;
     size_t n = 0;
-    int rc = own && base && to ? FT_OK : FT_ERESOURCE;
-    const char *from = rc ? NULL : ft_file_exists(own) ? own : ft_file_exists(base) ? base : NULL;
-    if (from) {
-        rc = ft_file_read(from, (size_t)1 << 28, FT_EDATA, &data, &n);
-        if (!rc)
-            rc = ft_file_write(to, data, n);
-    }
+    FT_TRY(ft_merge_file(m, name, &from));
+    if (!from)
+        return FT_OK;
+    to = ft_path_join(folder, name);
+    int rc = to ? ft_file_read(from, (size_t)1 << 28, FT_EDATA, &data, &n) : FT_ERESOURCE;
+    if (!rc)
+        rc = ft_file_write(to, data, n);
     ft_free(data);
-    ft_free(own);
-    ft_free(base);
+    ft_free(from);
     ft_free(to);
     return rc;
 }

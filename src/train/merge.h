@@ -26,6 +26,12 @@ int ft_merge_add(struct ft_merge *m, const struct ft_config *c, double share, bo
  * adapter's folder or else the model's. A folder that is there already is written into only if
  * forced; a new one appears whole. */
 int ft_merge_write(struct ft_merge *m, const char *folder, bool force);
+/* A weight's values, f32, with what is merged: until the next call. FT_EDATA if one is not finite.
+ */
+int ft_merge_values(struct ft_merge *m, int weight, const float **out);
+/* The path of a text file that belongs to the result, the first adapter's or else the model's;
+ * *out NULL: there is none. Caller frees. */
+int ft_merge_file(const struct ft_merge *m, const char *name, char **out);
 void ft_merge_close(struct ft_merge *m);
 
 #endif

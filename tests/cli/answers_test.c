@@ -254,7 +254,25 @@ CASE(export_for_other_programs)
     CHECK_NEAR(json_number_value(json_object_get(g.metadata, "adapter.lora.alpha")), 32, 0);
     ft_gguf_close(&g);
     EXPECT(2, "is there already", "@FT export @D/run -o @D/a.gguf --to gguf-adapter 2>&1");
-    EXPECT(2, "'--to' is gguf-adapter or portable", "@FT export @D/run -o @D/x --to onnx 2>&1");
+    /* the whole model: in f32 to rounding, in 8 bits nearly */
+    EXPECT(0, "", "@FT eval " MODEL " -a @D/run @D/t.jsonl --json 2>/dev/null");
+    with = line_of(0);
+    for (int i = 0; i < 2; i++) {
+        EXPECT(0, "llama.cpp", "@FT export @D/run -o @D/m%d.gguf --to gguf --type %s 2>&1", i,
+               i ? "q8_0" : "f32");
+        EXPECT(0, "", "@FT eval @D/m%d.gguf @D/t.jsonl --json 2>/dev/null", i);
+        json_t *whole = line_of(0);
+        CHECK_NEAR(number_in(whole, "loss"), number_in(with, "loss"), i ? 0.05 : 1e-5);
+        json_decref(whole);
+    }
+    json_decref(with);
+    EXPECT(2, "f32, f16, bf16 or q8_0", "@FT export @D/run -o @D/x --to gguf --type q4 2>&1");
+    EXPECT(2, "'--type' is for '--to gguf'",
+           "@FT export @D/run -o @D/x --to portable --type f16 2>&1");
+    EXPECT(3, "with a window of attention",
+           "@FT export tests/golden/mistral -m tests/golden/mistral -o @D/x --to gguf 2>&1");
+    EXPECT(2, "'--to' is gguf-adapter, gguf or portable",
+           "@FT export @D/run -o @D/x --to onnx 2>&1");
     EXPECT(3, "it is no plain LoRA",
            "@FT export tests/golden/dora -m tests/golden/dora -o @D/x --to portable 2>&1");
     EXPECT(3, "the embedding has an adapter",
