@@ -133,7 +133,8 @@ struct ft_config {
     const char *cpu_isa;
     /* output */
     const char *output_dir;
-    bool overwrite_output_dir, use_tensorboard;
+    bool overwrite_output_dir, use_tensorboard, use_mlflow;
+    const char *mlflow_tracking_uri, *mlflow_experiment_name, *mlflow_run_name;
     int64_t logging_steps;
     const char *baseline;
     double baseline_tolerance;

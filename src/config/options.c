@@ -332,6 +332,14 @@ const struct ft_option ft_options[] = {
         "Write a line of metrics every so many steps."),
     BOOL(use_tensorboard, "false", "output",
          "Write TensorBoard event files too, into the folder 'tensorboard' of output_dir."),
+    BOOL(use_mlflow, "false", "output",
+         "Send losses and the config to an MLflow server, too; it never holds training up. "
+         "mlflow_experiment_name does the same."),
+    TEXT(mlflow_tracking_uri, "output",
+         "The server, http://HOST:PORT. Unset: the variable MLFLOW_TRACKING_URI."),
+    TEXT(mlflow_experiment_name, "output",
+         "The experiment there, which is made if it is not there; unset: ft."),
+    TEXT(mlflow_run_name, "output", "The name of the run there; unset: the server's choice."),
 
     PATH(
         baseline, "output",

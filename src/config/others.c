@@ -78,10 +78,8 @@ const struct ft_other ft_others[] = {
      "One copy of a tied embedding and head in an adapter. Not there yet.", NULL},
     {FT_LATER, "dsv4_fp4_grouped_mode", "fp4 arithmetic. Not there yet.", NULL},
     /* not there yet, and the adapter is the same without */
-    {FT_LATER_OK, "mlflow_tracking_uri use_mlflow",
-     "MLflow. Not there yet: metrics.jsonl has the numbers.", NULL},
-    {FT_LATER_OK, "mlflow_experiment_name mlflow_run_name hf_mlflow_log_artifacts",
-     "MLflow. Not there yet.", NULL},
+    {FT_LATER_OK, "hf_mlflow_log_artifacts", "MLflow gets numbers and parameters, no files yet.",
+     NULL},
     {FT_LATER_OK, "eval_sequence_len", "Evaluation uses sequence_len.", NULL},
     {FT_LATER_OK, "dynamic_checkpoint", "Checkpoints on demand. Not there yet.", NULL},
     /* changes nothing in what ft computes */

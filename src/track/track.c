@@ -7,6 +7,7 @@ static const struct ft_sink sinks[] = {
     {"console", ft_console_open, ft_console_event, ft_console_close},
     {"metrics.jsonl", ft_jsonl_open, ft_jsonl_event, ft_jsonl_close},
     {"tensorboard", ft_tensorboard_open, ft_tensorboard_event, ft_tensorboard_close},
+    {"mlflow", ft_mlflow_open, ft_mlflow_event, ft_mlflow_close},
 };
 enum { SINKS = sizeof sinks / sizeof *sinks };
 

@@ -30,6 +30,7 @@ struct ft_event {
 };
 
 struct ft_track;
+struct ft_mlflow_options; /* mlflow.h */
 
 /* What the sinks write to; NULL: nothing. */
 struct ft_track_options {
@@ -37,7 +38,8 @@ struct ft_track_options {
     bool plain;               /* plain lines in any case: launchers show a terminal where none is */
     const char *metrics_path; /* one object a line is appended, and flushed */
     const char *tensorboard;  /* the folder of event files */
-    int64_t first_step;       /* the run goes on behind this step; 0: it begins */
+    const struct ft_mlflow_options *mlflow;
+    int64_t first_step; /* the run goes on behind this step; 0: it begins */
 };
 int ft_track_open(struct ft_track **out, const struct ft_track_options *o);
 /* Never fails: a sink that cannot write is reported once as a notice, and left. Allocates nothing.

@@ -1,9 +1,11 @@
 /* The training loop: windows of micro-batches, passes, updates, evaluation. */
 #include "train/loop.h"
 
+#include "track/mlflow.h"
 #include "track/track.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 
@@ -467,6 +469,28 @@ static int begin_output(struct ft_loop *l)
     return FT_OK;
 }
 
+/* The sinks; the server that the config or the environment names. */
+static int open_track(struct ft_loop *l, struct ft_track_options *to)
+{
+    const struct ft_config *c = l->j->config;
+    const char *named = c->mlflow_tracking_uri, *around = getenv("MLFLOW_TRACKING_URI");
+    json_t *params = NULL;
+    struct ft_mlflow_options mlflow = {
+        .uri = named && *named ? named : around,
+        .experiment = c->mlflow_experiment_name ? c->mlflow_experiment_name : "ft",
+        .run = c->mlflow_run_name};
+    if (ft_loop_writes(l) && (c->use_mlflow || c->mlflow_experiment_name)) {
+        if (!mlflow.uri || !*mlflow.uri)
+            return ft_fail_at(ft_config_where(c, "use_mlflow"), FT_ECONFIG,
+                              "MLflow needs 'mlflow_tracking_uri', or MLFLOW_TRACKING_URI");
+        mlflow.params = params = ft_config_json(c);
+        to->mlflow = &mlflow;
+    }
+    int rc = ft_track_open(&l->track, to);
+    json_decref(params);
+    return rc;
+}
+
 /* From the weights to the first step. */
 static int start(struct ft_loop *l)
 {
@@ -480,7 +504,7 @@ static int start(struct ft_loop *l)
     to.metrics_path = l->out.metrics;
     to.tensorboard = l->j->config->use_tensorboard ? l->out.tensorboard : NULL;
     to.first_step = l->step;
-    FT_TRY(ft_track_open(&l->track, &to));
+    FT_TRY(open_track(l, &to));
     if (l->o->begins)
         l->o->begins();
     l->began = l->last = l->saved = ft_now();
