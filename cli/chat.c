@@ -4,6 +4,7 @@
 #include "core/json.h"
 #include "core/mem.h"
 
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -55,9 +56,12 @@ static int take_token(void *ctx, int64_t prompt, int32_t id, const char *finish)
 }
 
 /* How much of the prompt has been read already; its last token is read again for its logits. */
-static int64_t common(const struct ft_ids *a, const struct ft_ids *b)
+static int64_t common(const struct talk *t, const struct ft_ids *b)
 {
+    const struct ft_ids *a = &t->read;
     size_t n = 0;
+    if (t->s.job.rope_by_length) /* what was read was turned for its own length */
+        return 0;
     while (n < a->n && n + 1 < b->n && a->v[n] == b->v[n])
         n++;
     return (int64_t)n;
@@ -71,6 +75,8 @@ static int note_read(struct talk *t, const struct ft_ids *prompt)
         FT_TRY(ft_ids_add(&t->read, prompt->v[i]));
     for (size_t i = 0; i + 1 < t->answer.n; i++)
         FT_TRY(ft_ids_add(&t->read, t->answer.v[i]));
+    if ((int64_t)t->read.n > t->s.length[0]) /* it was stopped before */
+        t->read.n = (size_t)t->s.length[0];
     return FT_OK;
 }
 
@@ -101,10 +107,16 @@ static int answer(struct talk *t, const struct ft_ids *prompt)
     how.stop = ft_listen_to_stop();
     const struct ft_prompt p = {prompt->v, (int64_t)prompt->n};
     t->answer.n = t->printed = 0;
-    FT_TRY(ft_generate(&t->s, &how, &p, 1, common(&t->read, prompt), take_token, t));
+    t->full = false;
+    FT_TRY(ft_generate(&t->s, &how, &p, 1, common(t, prompt), take_token, t));
     printf("%s\n", t->full ? " ..." : "");
+    if (*how.stop && *how.stop != SIGINT)
+        return FT_EREQUEUE;
     FT_TRY(note_read(t, prompt));
-    return note_answer(t);
+    if (t->answer.n)
+        return note_answer(t);
+    json_array_remove(t->messages, json_array_size(t->messages) - 1);
+    return FT_OK;
 }
 
 static int one_turn(struct talk *t, const char *line)

@@ -45,6 +45,8 @@ static int add_text(struct eval *e, const int32_t *ids, const uint8_t *mask, siz
 {
     int32_t *own_ids;
     uint8_t *own_mask;
+    if (!n)
+        return ft_fail(FT_EDATA, "has no token");
     if (e->n == e->room) {
         e->room = e->room ? 2 * e->room : 64;
         FT_TRY(ft_grow(&e->texts, (size_t)e->room, sizeof *e->texts));
@@ -115,6 +117,8 @@ static int encode_choice(const struct ft_responder *r, const char *prompt, size_
                 (whole->n - 1) * sizeof *whole->v); /* it is there already */
         whole->n--;
     }
+    if (!rc)
+        rc = ft_responder_check(r, whole);
     if (!rc && (*context == 0 || whole->n <= *context))
         rc = ft_fail(FT_EDATA, "a choice has no token of its own, or nothing stands before it");
     ft_bytes_free(&text);
@@ -187,6 +191,8 @@ static int add_conversation(struct eval *e, const struct ft_responder *r, const 
     int rc =
         ft_conversation_sample(&s, r->tokenizer, r->chat, record, &rules, (long long)time(NULL));
     if (!rc)
+        rc = ft_responder_check(r, &s.ids);
+    if (!rc)
         rc = add_text(e, s.ids.v, s.mask, s.ids.n, -1 - e->n, 0);
     ft_sample_free(&s);
     return rc;
@@ -207,6 +213,8 @@ static int add_plain(struct eval *e, const struct ft_responder *r, const json_t 
         rc = ft_bytes_add(&all, json_string_value(text), json_string_length(text));
     if (!rc)
         rc = ft_tokenizer_encode(r->tokenizer, all.p ? all.p : "", all.n, true, &ids, NULL);
+    if (!rc)
+        rc = ft_responder_check(r, &ids);
     if (!rc)
         rc = ft_alloc(&mask, ids.n + 1, 1);
     for (size_t i = before.n; i < ids.n && !rc; i++)
@@ -259,6 +267,9 @@ static int read_file(struct eval *e, const struct ft_responder *r, const char *n
             ft_fail_at(at, FT_EDATA, "the record cannot be evaluated");
         json_decref(record);
     }
+    if (!rc && ferror(f))
+        rc = ft_fail_at((struct ft_where){.file = name}, FT_ERESOURCE, "cannot be read: %s",
+                        strerror(errno));
     free(line);
     if (f != stdin)
         fclose(f);
@@ -477,9 +488,11 @@ static void print_table(const struct eval *e, const struct summary *a, const str
         return;
     print_row("acc", a->acc, b->acc, both ? acc[0] : NAN, both, 4);
     print_row("acc_norm", a->acc_norm, b->acc_norm, both ? acc[1] : NAN, both, 4);
-    printf("of %lld question%s; standard errors of one model's: %.4f, %.4f\n",
-           (long long)a->questions, a->questions == 1 ? "" : "s", error_of(a->acc, a->questions),
-           error_of(a->acc_norm, a->questions));
+    printf("of %lld question%s", (long long)a->questions, a->questions == 1 ? "" : "s");
+    if (a->questions > 1)
+        printf("; standard errors of one model's: %.4f, %.4f", error_of(a->acc, a->questions),
+               error_of(a->acc_norm, a->questions));
+    printf("\n");
 }
 
 static int print_json(const struct eval *e, const struct summary *a, const struct summary *b)
@@ -625,7 +638,11 @@ int ft_cmd_eval(const struct ft_command *self, int n, char **words)
     FT_TRY(ft_take_text(self, &n, words, "--baseline", &e.baseline));
     FT_TRY(ft_take_text(self, &n, words, "--tolerance", &tolerance));
     FT_TRY(ft_refuse_flags(self, n, words));
-    e.tolerance = tolerance ? strtod(tolerance, NULL) : e.tolerance;
+    char *end = NULL;
+    e.tolerance = tolerance ? strtod(tolerance, &end) : e.tolerance;
+    if (tolerance && (*end || end == tolerance || !(e.tolerance >= 0)))
+        return ft_fail(FT_ECONFIG, "'--tolerance' of 'ft eval' is a number from 0, not '%s'",
+                       tolerance);
     const bool config = n >= 1 && is_config(words[0]);
     if (n < 1 || (!config && n < 2) || (config && adapter)) {
         ft_fail(FT_ECONFIG, config

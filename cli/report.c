@@ -91,6 +91,7 @@ static void widen(struct range *r, const struct ft_curve *c)
     }
 }
 
+enum { TICKS = 20 }; /* at most, whatever the numbers */
 enum { WIDTH = 640, HEIGHT = 260, LEFT = 70, RIGHT = 20, TOP = 10, BOTTOM = 28 };
 
 static double place_x(const struct range *r, double x)
@@ -116,15 +117,18 @@ static void put_axes(FILE *o, const struct range *r)
 {
     const double y_step = nice_step(r->y1 > r->y0 ? r->y1 - r->y0 : 1, 5),
                  x_step = nice_step(r->x1 > r->x0 ? r->x1 - r->x0 : 1, 6);
-    for (double y = ceil(r->y0 / y_step) * y_step; y <= r->y1 + y_step * 1e-9; y += y_step)
+    const double y0 = ceil(r->y0 / y_step) * y_step, x0 = ceil(r->x0 / x_step) * x_step;
+    for (int i = 0; i < TICKS && y0 + i * y_step <= r->y1 + y_step * 1e-9; i++) {
+        const double y = y0 + i * y_step;
         fprintf(o,
                 "<line class=axis x1=%d x2=%d y1=%.1f y2=%.1f /><text x=%d y=%.1f "
                 "text-anchor=end>%.4g</text>\n",
                 LEFT, WIDTH - RIGHT, place_y(r, y), place_y(r, y), LEFT - 6, place_y(r, y) + 4,
                 fabs(y) < y_step * 1e-6 ? 0 : y);
-    for (double x = ceil(r->x0 / x_step) * x_step; x <= r->x1 + x_step * 1e-9; x += x_step)
-        fprintf(o, "<text x=%.1f y=%d text-anchor=middle>%.6g</text>\n", place_x(r, x), HEIGHT - 8,
-                x);
+    }
+    for (int i = 0; i < TICKS && x0 + i * x_step <= r->x1 + x_step * 1e-9; i++)
+        fprintf(o, "<text x=%.1f y=%d text-anchor=middle>%.6g</text>\n",
+                place_x(r, x0 + i * x_step), HEIGHT - 8, x0 + i * x_step);
 }
 
 /* Long curves as the means of pieces of so many points. */

@@ -177,8 +177,7 @@ void ft_responder_close(struct ft_responder *r)
     *r = (struct ft_responder){0};
 }
 
-/* The model must have them all. */
-static int check_ids(const struct ft_responder *r, const struct ft_ids *ids)
+int ft_responder_check(const struct ft_responder *r, const struct ft_ids *ids)
 {
     for (size_t i = 0; i < ids->n; i++)
         if (ids->v[i] >= r->vocab)
@@ -193,7 +192,7 @@ int ft_responder_text(const struct ft_responder *r, const char *text, size_t len
                       struct ft_ids *out)
 {
     FT_TRY(ft_tokenizer_encode(r->tokenizer, text, length, true, out, NULL));
-    return check_ids(r, out);
+    return ft_responder_check(r, out);
 }
 
 int ft_responder_messages(const struct ft_responder *r, const json_t *record, struct ft_ids *out)
@@ -208,7 +207,7 @@ int ft_responder_messages(const struct ft_responder *r, const json_t *record, st
     if (!rc) /* the template has the special tokens */
         rc = ft_tokenizer_encode(r->tokenizer, text.text, text.length, false, out, NULL);
     ft_rendered_free(&text);
-    return rc ? rc : check_ids(r, out);
+    return rc ? rc : ft_responder_check(r, out);
 }
 
 json_t *ft_responder_turn(const char *system, const char *text)
@@ -289,8 +288,7 @@ static volatile sig_atomic_t stopped;
 
 static void on_stop(int sig)
 {
-    (void)sig;
-    stopped = 1;
+    stopped = sig;
 }
 
 const volatile sig_atomic_t *ft_listen_to_stop(void)

@@ -30,6 +30,8 @@ void ft_responder_close(struct ft_responder *r);
 int ft_responder_text(const struct ft_responder *r, const char *text, size_t length,
                       struct ft_ids *out);
 int ft_responder_messages(const struct ft_responder *r, const json_t *record, struct ft_ids *out);
+/* FT_EDATA: an id that the model has not, or none at all. */
+int ft_responder_check(const struct ft_responder *r, const struct ft_ids *ids);
 /* {"messages": [...]} of one user's text. Caller json_decref()s. */
 json_t *ft_responder_turn(const char *system, const char *text);
 /* The text of an answer's tokens without its end, freed with ft_free. */
@@ -50,7 +52,7 @@ int ft_take_sampler(const struct ft_command *self, int *n, char **words, struct 
     "  --repetition-penalty X   1: none\n"                                                         \
     "  --seed N          the same seed draws the same tokens\n"
 
-/* From now on SIGINT, SIGTERM and SIGHUP set this. */
+/* From now on SIGINT, SIGTERM and SIGHUP set this to their number. */
 const volatile sig_atomic_t *ft_listen_to_stop(void);
 
 #endif

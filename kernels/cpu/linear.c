@@ -48,7 +48,7 @@ void K(linear)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
         g.b[1] = ft_operand_of(l->b, true, l->beta);
     if (l->mask)
         masked_linear(ctx, l, g);
-    else if (ctx->counts[FT_KEYS] > 0 && g.m <= FT_FEW)
+    else if (ctx->counts[FT_KEYS] > 0 && g.m > 0 && g.m <= FT_FEW)
         K(few)(ctx->pool, &g);
     else
         K(gemm)(ctx->pool, ctx->scratch, &g);

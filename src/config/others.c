@@ -157,10 +157,10 @@ const struct ft_other ft_others[] = {
     {FT_NOTICE,
      "wandb_mode wandb_project wandb_entity wandb_watch wandb_name wandb_run_id "
      "wandb_log_model use_wandb",
-     "W&B is not used; metrics.jsonl has the numbers.", NULL},
+     "W&B is not used; metrics.jsonl has the numbers, use_tensorboard writes event files.", NULL},
     {FT_NOTICE, "hub_model_id hub_strategy push_dataset_to_hub hub_revision", "ft never uploads.",
      NULL},
-    {FT_NOTICE, "hf_use_auth_token", "ft never uses the network.", NULL},
+    {FT_NOTICE, "hf_use_auth_token", "ft downloads and uploads nothing.", NULL},
     {FT_NOTICE, "save_safetensors", "ft always writes safetensors.", NULL},
     {FT_NOTICE, "save_only_model", "A checkpoint always has what resuming needs.", NULL},
     {FT_NOTICE, "include_tokens_per_second include_tkps", "tokens/s is always logged.", NULL},

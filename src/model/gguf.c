@@ -173,12 +173,15 @@ static int put_rope(const struct ft_gguf *g, const struct kind *k, const char *p
 {
     const json_t *before = of_kind(g, k, "rope.scaling.original_context_length");
     const json_t *attention = of_kind(g, k, "rope.scaling.attn_factor");
-    json_t *one, *longer, *shorter, *rope = json_object();
-    FT_TRY(read_factors(g, path, "rope_freqs.weight", &one));
-    FT_TRY(read_factors(g, path, "rope_factors_long.weight", &longer));
-    FT_TRY(read_factors(g, path, "rope_factors_short.weight", &shorter));
-    int rc = FT_OK;
-    if (one || (longer && shorter)) {
+    json_t *one = NULL, *longer = NULL, *shorter = NULL, *rope = json_object();
+    int rc = read_factors(g, path, "rope_freqs.weight", &one);
+    if (!rc)
+        rc = read_factors(g, path, "rope_factors_long.weight", &longer);
+    if (!rc)
+        rc = read_factors(g, path, "rope_factors_short.weight", &shorter);
+    if (rc) {
+        /* said already */
+    } else if (one || (longer && shorter)) {
         json_object_set_new(rope, "rope_type", json_string("longrope"));
         json_object_set(rope, "short_factor", one ? one : shorter);
         json_object_set(rope, "long_factor", one ? one : longer);

@@ -353,7 +353,24 @@ static void describe_steps(const json_t *p, char *out, size_t room)
     const bool flag =
         json_is_true(json_object_get(p, "individual_digits")) ||
         (strcmp(type, "ByteLevel") == 0 && !json_is_false(json_object_get(p, "use_regex")));
-    snprintf(out + at, room - at, "%s(%s%s)", type, regex ? regex : "", flag ? "+" : "");
+    const char *behavior = json_string_value(json_object_get(p, "behavior"));
+    const bool other = (behavior && strcmp(behavior, "Isolated") != 0) ||
+                       json_is_true(json_object_get(p, "invert")) ||
+                       json_is_true(json_object_get(p, "add_prefix_space")) ||
+                       (json_object_get(p, "pattern") && !regex);
+    snprintf(out + at, room - at, "%s(%s%s)%s", type, regex ? regex : "", flag ? "+" : "",
+             other ? "?" : ""); /* which no row has */
+}
+
+/* What it does to the text first: "", or the type of its one step. */
+static const char *normalizer_of(const json_t *tokenizer)
+{
+    const json_t *n = json_object_get(tokenizer, "normalizer");
+    const json_t *list = json_object_get(n, "normalizers");
+    if (list && json_array_size(list) < 2)
+        n = json_array_get(list, 0);
+    const char *type = json_string_value(json_object_get(n, "type"));
+    return type ? type : "";
 }
 
 /* The row whose tokenizer cuts text as this one does. */
@@ -369,19 +386,20 @@ static const struct pre *find_like(const json_t *tokenizer)
         describe_steps(like, row, sizeof row);
         json_decref(like);
         if (strcmp(row, own) == 0 && pres[i].ignore_merges == merges &&
-            pres[i].nfc == json_is_object(json_object_get(tokenizer, "normalizer")))
+            strcmp(normalizer_of(tokenizer), pres[i].nfc ? "NFC" : "") == 0)
             return &pres[i];
     }
     return NULL;
 }
 
-/* Tokens by their ids, and what each is; gaps are filled up. */
-static void list_tokens(const json_t *tokenizer, int64_t vocab, json_t *tokens, json_t *types)
+/* Tokens by their ids, and what each is; gaps are filled up. false: one is beyond the model's. */
+static bool list_tokens(const json_t *tokenizer, int64_t vocab, json_t *tokens, json_t *types)
 {
     enum { NORMAL = 1, CONTROL = 3, USER = 4, UNUSED = 5 };
     const char *text;
     json_t *id, *t;
     size_t i;
+    bool fit = true;
     for (int64_t k = 0; k < vocab; k++) {
         char name[32];
         snprintf(name, sizeof name, "[PAD%lld]", (long long)k);
@@ -391,6 +409,7 @@ static void list_tokens(const json_t *tokenizer, int64_t vocab, json_t *tokens, 
     json_object_foreach(json_object_get(json_object_get(tokenizer, "model"), "vocab"), text, id)
     {
         const size_t at = (size_t)json_integer_value(id);
+        fit = fit && at < (size_t)vocab;
         json_array_set_new(tokens, at, json_string(text));
         json_array_set_new(types, at, json_integer(NORMAL));
     }
@@ -398,9 +417,11 @@ static void list_tokens(const json_t *tokenizer, int64_t vocab, json_t *tokens, 
     {
         const size_t at = (size_t)json_integer_value(json_object_get(t, "id"));
         const bool special = json_is_true(json_object_get(t, "special"));
+        fit = fit && at < (size_t)vocab;
         json_array_set(tokens, at, json_object_get(t, "content"));
         json_array_set_new(types, at, json_integer(special ? CONTROL : USER));
     }
+    return fit;
 }
 
 /* "a b" for each, whether they are lists or texts. */
@@ -454,7 +475,7 @@ int ft_gguf_from_tokenizer(json_t **out, const char *path, const json_t *tokeniz
     }
     sscanf(pre->names, " %31s", name);
     json_t *o = json_object(), *tokens = json_array(), *types = json_array();
-    list_tokens(tokenizer, vocab, tokens, types);
+    const bool fit = list_tokens(tokenizer, vocab, tokens, types);
     json_object_set_new(o, "tokenizer.ggml.model", json_string("gpt2"));
     json_object_set_new(o, "tokenizer.ggml.pre", json_string(name));
     json_object_set_new(o, "tokenizer.ggml.tokens", tokens);
@@ -470,6 +491,9 @@ int ft_gguf_from_tokenizer(json_t **out, const char *path, const json_t *tokeniz
         json_object_set_new(o, "tokenizer.chat_template", json_string(template));
     json_object_set_new(o, "tokenizer.ggml.add_bos_token", json_boolean(begins));
     int rc = ft_alloc_check(since);
+    if (!rc && !fit)
+        rc = ft_fail_at(at(path), FT_EDATA, "has tokens beyond the %lld of the model",
+                        (long long)vocab);
     if (rc) {
         json_decref(o);
         o = NULL;

@@ -12,6 +12,7 @@
 #include <math.h>
 #include <netdb.h>
 #include <pthread.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -21,10 +22,11 @@ enum {
     RING = 1 << 14, /* numbers that wait */
     BATCH = 500,    /* of a request */
     PARAMS = 100,   /* of a request, as the server has it */
+    PARAM = 6000,   /* bytes of one, as the server has it */
     ANSWER = 1 << 16,
-    TIMEOUT = 10,   /* seconds that a request may take */
-    LAST = 15,      /* seconds that are left to it once training has ended */
-    LONGEST = 20,   /* seconds between two tries */
+    TIMEOUT = 10, /* seconds that a request may take */
+    LAST = 15,    /* seconds that are left to it once training has ended */
+    LONGEST = 20, /* seconds between two tries */
 };
 
 struct number {
@@ -107,8 +109,9 @@ static int dial(struct mlflow *m)
             fd = -1;
         }
     }
+    const int why = errno;
     freeaddrinfo(list);
-    return fd < 0 ? fail(m, strerror(errno)) : fd;
+    return fd >= 0 ? fd : fail(m, why == EINPROGRESS ? "it does not answer" : strerror(why));
 }
 
 static bool send_all(int fd, const char *p, size_t n)
@@ -126,10 +129,12 @@ static bool send_all(int fd, const char *p, size_t n)
 /* The whole answer; its status, or -1. */
 static int receive(struct mlflow *m, int fd)
 {
+    const double until = ft_now() + TIMEOUT; /* also for one that comes byte by byte */
     size_t n = 0;
     ssize_t got;
     int status = -1;
-    while (n + 1 < ANSWER && (got = recv(fd, m->answer + n, ANSWER - 1 - n, 0)) > 0)
+    while (n + 1 < ANSWER && ft_now() < until &&
+           (got = recv(fd, m->answer + n, ANSWER - 1 - n, 0)) > 0)
         n += (size_t)got;
     m->answer[n] = 0;
     if (sscanf(m->answer, "HTTP/1.%*d %d", &status) != 1)
@@ -153,10 +158,11 @@ static int ask(struct mlflow *m, const char *method, const char *what, json_t *b
     const size_t n = text ? strlen(text) : 0;
     json_decref(body);
     *out = NULL;
-    snprintf(head, sizeof head,
-             "%s %s/api/2.0/mlflow/%s HTTP/1.1\r\nHost: %s:%s\r\nUser-Agent: ft/" FT_VERSION
-             "\r\nContent-Type: application/json\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n",
-             method, m->path, what, m->host, m->port, n);
+    snprintf(
+        head, sizeof head,
+        "%s %s/api/2.0/mlflow/%s HTTP/1.1\r\nHost: %s:%s\r\nUser-Agent: ft/" FT_VERSION
+        "\r\nContent-Type: application/json\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n",
+        method, m->path, what, m->host, m->port, n);
     const int fd = dial(m);
     int status = -1;
     if (fd >= 0 && send_all(fd, head, strlen(head)) && (!n || send_all(fd, text, n)))
@@ -176,11 +182,17 @@ static int ask(struct mlflow *m, const char *method, const char *what, json_t *b
     return status;
 }
 
-static bool posted(struct mlflow *m, const char *what, json_t *body)
+static int post(struct mlflow *m, const char *what, json_t *body)
 {
     json_t *out;
     const int status = ask(m, "POST", what, body, &out);
     json_decref(out);
+    return status;
+}
+
+static bool posted(struct mlflow *m, const char *what, json_t *body)
+{
+    const int status = post(m, what, body);
     return status >= 200 && status < 300;
 }
 
@@ -239,10 +251,10 @@ static bool find_experiment(struct mlflow *m)
 
 static bool begin_run(struct mlflow *m)
 {
-    json_t *out, *body = json_pack("{ss sI s[{ss ss}{ss ss}]}", "experiment_id", m->experiment,
-                                   "start_time", (json_int_t)now_ms(), "tags", "key",
-                                   "mlflow.source.name", "value", "ft", "key", "mlflow.source.type",
-                                   "value", "LOCAL");
+    json_t *out,
+        *body = json_pack("{ss sI s[{ss ss}{ss ss}]}", "experiment_id", m->experiment, "start_time",
+                          (json_int_t)now_ms(), "tags", "key", "mlflow.source.name", "value", "ft",
+                          "key", "mlflow.source.type", "value", "LOCAL");
     if (m->o.run)
         json_object_set_new(body, "run_name", json_string(m->o.run));
     const int status = ask(m, "POST", "runs/create", body, &out);
@@ -251,7 +263,7 @@ static bool begin_run(struct mlflow *m)
     return there;
 }
 
-/* The next parameters that are set. */
+/* The next parameters that are set; those that it refuses are left, as they would be again. */
 static bool send_params(struct mlflow *m)
 {
     const size_t all = json_array_size(m->params);
@@ -260,7 +272,9 @@ static bool send_params(struct mlflow *m)
         size_t i = m->params_sent;
         for (; i < all && json_array_size(list) < PARAMS; i++)
             json_array_append(list, json_array_get(m->params, i));
-        if (!posted(m, "runs/log-batch", json_pack("{ss so}", "run_id", m->run, "params", list)))
+        const int status =
+            post(m, "runs/log-batch", json_pack("{ss so}", "run_id", m->run, "params", list));
+        if (status < 200 || status >= 500)
             return false;
         m->params_sent = i;
     }
@@ -303,10 +317,10 @@ static bool send_end(struct mlflow *m)
 /* Whatever is next; false: it failed. */
 static bool one_step(struct mlflow *m)
 {
-    return !m->experiment[0]                              ? find_experiment(m)
-           : !m->run[0]                                   ? begin_run(m)
+    return !m->experiment[0]                             ? find_experiment(m)
+           : !m->run[0]                                  ? begin_run(m)
            : m->params_sent < json_array_size(m->params) ? send_params(m)
-                                                          : send_batch(m);
+                                                         : send_batch(m);
 }
 
 /* Waits for numbers, or for the end, or some seconds (0: not). */
@@ -326,10 +340,13 @@ static void *work(void *arg)
 {
     struct mlflow *m = arg;
     int pause = 1;
+    sigset_t all;
+    sigfillset(&all); /* they are for the training's thread */
+    pthread_sigmask(SIG_BLOCK, &all, NULL);
     for (;;) {
         pthread_mutex_lock(&m->lock);
-        const bool closing = m->closing, idle = m->run[0] && !m->n &&
-                                                m->params_sent >= json_array_size(m->params);
+        const bool closing = m->closing,
+                   idle = m->run[0] && !m->n && m->params_sent >= json_array_size(m->params);
         const double until = m->until;
         pthread_mutex_unlock(&m->lock);
         if (closing && (ft_now() > until || (idle && send_end(m))))
@@ -365,7 +382,20 @@ static void note(struct mlflow *m, const char *key, double value, int64_t step)
     pthread_mutex_unlock(&m->lock);
 }
 
-/* What is set, as the server takes it: texts of 6000 characters at most. */
+/* A value as a text that the server takes. */
+static json_t *param_of(const json_t *v)
+{
+    char *dumped = json_is_string(v) ? NULL : json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT);
+    const char *text = dumped ? dumped : json_string_value(v);
+    size_t n = text ? strlen(text) : 0;
+    if (n > PARAM)
+        for (n = PARAM; n && (text[n] & 0xc0) == 0x80; n--)
+            ;
+    json_t *out = json_stringn(text ? text : "", n);
+    ft_json_free(dumped);
+    return out;
+}
+
 static int list_params(struct mlflow *m)
 {
     const unsigned since = ft_alloc_failures();
@@ -374,12 +404,9 @@ static int list_params(struct mlflow *m)
     m->params = json_array();
     json_object_foreach((json_t *)(uintptr_t)m->o.params, key, v)
     {
-        char *text = json_is_string(v) ? NULL : json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT);
         if (!json_is_null(v))
-            json_array_append_new(
-                m->params, json_pack("{ss so}", "key", key, "value",
-                                     text ? json_sprintf("%.6000s", text) : json_incref(v)));
-        ft_json_free(text);
+            json_array_append_new(m->params,
+                                  json_pack("{ss so}", "key", key, "value", param_of(v)));
     }
     return ft_alloc_check(since);
 }

@@ -55,12 +55,13 @@ static int take_tokens(void *ctx, const float *logits, int64_t first, int64_t co
         float *row = (float *)(uintptr_t)logits + i * vocab;
         const int32_t id = ft_sample_token(&w->o->sampler, row, vocab, a->ids, (size_t)a->n,
                                            (uint32_t)a->prompt, (uint32_t)a->made, w->room);
+        if (id < 0)
+            return ft_fail(FT_EDATA, "the model gives numbers that are not finite");
         a->ids[a->n++] = id;
         a->made++;
         a->unread = 1;
-        const char *finish = is_end(w->o, id)              ? "stop"
-                             : a->made == w->o->max_tokens ? "length"
-                                                           : NULL;
+        const bool full = a->made == w->o->max_tokens || a->n > w->s->serving.context;
+        const char *finish = is_end(w->o, id) ? "stop" : full ? "length" : NULL;
         const int64_t prompt = a->prompt;
         if (finish)
             a->prompt = -1;

@@ -161,6 +161,11 @@ int ft_job_open_serving(struct ft_job *j, const struct ft_config *c, struct ft_s
                         int64_t rows)
 {
     FT_TRY(ft_job_open_model(j, c, s));
+    const struct ft_decoder *d = ft_model_decoder(j->model);
+    if (d->positions && s->context > d->positions - d->first_position)
+        return ft_fail_at((struct ft_where){.file = j->model_path}, FT_EDATA,
+                          "has %lld positions, and a text with its answer has %lld tokens",
+                          (long long)(d->positions - d->first_position), (long long)s->context);
     j->capacity = rows;
     return ft_job_open_serving_graph(j);
 }

@@ -68,6 +68,16 @@ static int check_base(const struct ft_job *j, const char *adapter)
     return rc;
 }
 
+static int check_adds(const struct ft_job *j, const char *adapter)
+{
+    if (ft_adapter_adds(j->adapter))
+        return FT_OK;
+    return ft_fail_at(in(adapter), FT_EDATA,
+                      "is a %s adapter, which is not added to the weights: it can be merged whole "
+                      "and alone only",
+                      ft_adapter_title(j->adapter));
+}
+
 /* What a merged weight could not say. */
 static int check_kind(const struct ft_merge *m, const struct ft_job *j, const char *adapter)
 {
@@ -78,8 +88,8 @@ static int check_kind(const struct ft_merge *m, const struct ft_job *j, const ch
         ft_hint("'-m MODEL' names the original, with weights of 16 or 32 bits");
         return FT_EDATA;
     }
-    if (d->tied &&
-        (ft_adapter_has(j->adapter, FT_SITE_EMBEDDING) || ft_adapter_has(j->adapter, FT_SITE_HEAD)))
+    if (d->tied && (ft_adapter_has(j->adapter, FT_SITE_EMBEDDING) ||
+                    ft_adapter_has(j->adapter, FT_SITE_HEAD) || j->token_rows[FT_HEAD_ROWS].n))
         return ft_fail_at(in(adapter), FT_EDATA,
                           "changes the embedding or the head, which are one weight in this model: "
                           "merged, both would change");
@@ -87,11 +97,10 @@ static int check_kind(const struct ft_merge *m, const struct ft_job *j, const ch
         return ft_fail_at(in(adapter), FT_EDATA,
                           "has an embedding or a head of its own, and the model has one weight for "
                           "both");
-    if ((m->n > 0 || m->share[m->n] != 1) && !ft_adapter_adds(j->adapter))
-        return ft_fail_at(in(adapter), FT_EDATA,
-                          "is a %s adapter, which is not added to the weights: it can be merged "
-                          "whole and alone only",
-                          ft_adapter_title(j->adapter));
+    if (m->n > 0 || m->share[m->n] != 1)
+        FT_TRY(check_adds(j, adapter));
+    if (m->n == 1)
+        FT_TRY(check_adds(&m->jobs[0], m->jobs[0].config->lora_model_dir));
     return FT_OK;
 }
 
@@ -152,18 +161,24 @@ static int site_of(const struct ft_job *j, const struct ft_model_weight *w)
     return -1;
 }
 
+/* A share of the way from what is there to values of one's own. */
+static void go_to(float *to, const float *own, int64_t n, float share)
+{
+    for (int64_t i = 0; i < n; i++)
+        to[i] = share == 1 ? own[i] : to[i] + share * (own[i] - to[i]);
+}
+
 /* Rows of tokens that were trained by themselves. */
 static void put_tokens(const struct ft_job *j, const float *values, const struct ft_model_weight *w,
-                       float *to)
+                       float share, float *to)
 {
     const int kind = w->kind == FT_W_EMBED ? FT_EMBEDDING_ROWS : FT_HEAD_ROWS;
     const struct ft_token_rows *t = &j->token_rows[kind];
     if (w->kind != FT_W_EMBED && w->kind != FT_W_HEAD)
         return;
     for (int64_t i = 0; i < t->n; i++)
-        memcpy(to + t->ids[i] * w->cols,
-               values + ft_adapter_whole_at(j->adapter, t->whole) + i * w->cols,
-               (size_t)w->cols * sizeof *to);
+        go_to(to + t->ids[i] * w->cols,
+              values + ft_adapter_whole_at(j->adapter, t->whole) + i * w->cols, w->cols, share);
 }
 
 static bool touches(const struct ft_job *j, int weight)
@@ -182,12 +197,10 @@ static void merge_part(const struct ft_merge *m, int i, int weight, float *to)
     const float share = (float)m->share[i];
     const int64_t cols = w.cols ? w.cols : 1;
     struct part p = {j, m->values[i], to, w.cols, site_of(j, &w), share};
-    if (j->whole_of[weight] >= 0) {
-        const float *own = m->values[i] + ft_adapter_whole_at(j->adapter, j->whole_of[weight]);
-        for (int64_t k = 0; k < w.rows * cols; k++)
-            to[k] = share == 1 ? own[k] : to[k] + share * (own[k] - to[k]);
-    }
-    put_tokens(j, m->values[i], &w, to);
+    if (j->whole_of[weight] >= 0)
+        go_to(to, m->values[i] + ft_adapter_whole_at(j->adapter, j->whole_of[weight]),
+              w.rows * cols, share);
+    put_tokens(j, m->values[i], &w, share, to);
     if (p.site < 0 || !ft_adapter_changes(j->adapter, p.site))
         return;
     if (w.kind == FT_W_BIAS)
@@ -266,6 +279,18 @@ int ft_merge_file(const struct ft_merge *m, const char *name, char **out)
     return FT_OK;
 }
 
+/* The folder that a file is in. */
+static int make_parent(char *path)
+{
+    char *slash = strrchr(path, '/');
+    if (!slash || slash == path)
+        return FT_OK;
+    *slash = 0;
+    const int rc = ft_make_folders(path);
+    *slash = '/';
+    return rc;
+}
+
 static int copy_beside(const struct ft_merge *m, const char *folder, const char *name)
 {
     char *from, *to, *data = NULL;
@@ -275,6 +300,8 @@ static int copy_beside(const struct ft_merge *m, const char *folder, const char 
         return FT_OK;
     to = ft_path_join(folder, name);
     int rc = to ? ft_file_read(from, (size_t)1 << 28, FT_EDATA, &data, &n) : FT_ERESOURCE;
+    if (!rc)
+        rc = make_parent(to);
     if (!rc)
         rc = ft_file_write(to, data, n);
     ft_free(data);
@@ -306,6 +333,38 @@ static int fill(struct ft_merge *m, const char *folder)
     return rc ? rc : write_card(m, folder);
 }
 
+/* What was written before it failed. */
+static void remove_made(const char *made)
+{
+    for (const char *const *name = ft_text_files; *name; name++) {
+        char *path = strchr(*name, '/') ? ft_path_join(made, *name) : NULL;
+        if (path) {
+            *strrchr(path, '/') = 0;
+            ft_remove_folder(path);
+        }
+        ft_free(path);
+    }
+    ft_remove_folder(made);
+}
+
+/* A folder that is not there yet is made under another name, and has its own once it is whole. */
+static int write_anew(struct ft_merge *m, const char *folder)
+{
+    size_t n = strlen(folder);
+    while (n > 1 && folder[n - 1] == '/')
+        n--;
+    char *made = ft_format("%.*s.ft-%ld", (int)n, folder, (long)getpid());
+    int rc = made ? ft_make_folders(made) : FT_ERESOURCE;
+    if (!rc)
+        rc = fill(m, made);
+    if (!rc && rename(made, folder))
+        rc = ft_fail_at(in(folder), FT_ERESOURCE, "cannot be made: %s", strerror(errno));
+    if (rc && made)
+        remove_made(made);
+    ft_free(made);
+    return rc;
+}
+
 int ft_merge_write(struct ft_merge *m, const char *folder, bool force)
 {
     struct stat st;
@@ -317,18 +376,7 @@ int ft_merge_write(struct ft_merge *m, const char *folder, bool force)
         ft_hint("'--force' writes into it");
         return FT_ECONFIG;
     }
-    if (there)
-        return fill(m, folder);
-    char *made = ft_format("%s.ft-%ld", folder, (long)getpid());
-    int rc = made ? ft_make_folders(made) : FT_ERESOURCE;
-    if (!rc)
-        rc = fill(m, made);
-    if (!rc && rename(made, folder))
-        rc = ft_fail_at(in(folder), FT_ERESOURCE, "cannot be made: %s", strerror(errno));
-    if (rc && made)
-        ft_remove_folder(made);
-    ft_free(made);
-    return rc;
+    return there ? fill(m, folder) : write_anew(m, folder);
 }
 
 void ft_merge_close(struct ft_merge *m)

@@ -4,7 +4,10 @@
 #include "core/rng.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <stdlib.h>
+
+static const double LEAST = 1e-3; /* a temperature: below, numbers would overflow */
 
 /* Once for each token that is there, however often; marked by its bit of `done`. */
 static void penalise(const struct ft_sampler *o, float *logits, int64_t vocab, const int32_t *seen,
@@ -24,9 +27,12 @@ static void penalise(const struct ft_sampler *o, float *logits, int64_t vocab, c
 static int32_t most_likely(const float *logits, int64_t vocab)
 {
     int32_t best = 0;
-    for (int64_t i = 1; i < vocab; i++)
+    bool nan = false;
+    for (int64_t i = 0; i < vocab; i++) {
+        nan |= logits[i] != logits[i];
         best = logits[i] > logits[best] ? (int32_t)i : best;
-    return best;
+    }
+    return nan || !isfinite(logits[best]) ? -1 : best;
 }
 
 static int by_logit(const void *a, const void *b)
@@ -127,7 +133,7 @@ int32_t ft_sample_token(const struct ft_sampler *o, float *logits, int64_t vocab
     if (o->repetition_penalty != 1)
         penalise(o, logits, vocab, seen, n, (uint8_t *)room);
     const int32_t best = most_likely(logits, vocab);
-    if (o->temperature <= 0)
+    if (best < 0 || o->temperature < LEAST)
         return best;
     int64_t left = vocab;
     for (int64_t i = 0; i < vocab; i++)

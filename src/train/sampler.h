@@ -20,8 +20,9 @@ struct ft_candidate {
     int32_t id;
 };
 
-/* room: for `vocab` candidates. seen: the n tokens before. The same seed, sequence and step give
- * the same token. logits are changed. */
+/* -1: a logit is NaN, or the largest is not finite. A temperature below 0.001 is 0. room: for
+ * `vocab` candidates. seen: the n tokens before. The same seed, sequence and step give the same
+ * token. logits are changed. */
 int32_t ft_sample_token(const struct ft_sampler *o, float *logits, int64_t vocab,
                         const int32_t *seen, size_t n, uint32_t sequence, uint32_t step,
                         struct ft_candidate *room);

@@ -1,5 +1,5 @@
-/* The MLflow sink against a server of the test's own, which answers as MLflow does and fails now and
- * then. */
+/* The MLflow sink against a server of the test's own, which answers as MLflow does and fails now
+ * and then. */
 #include "track/mlflow.h"
 
 #include "tests/check.h"
@@ -129,7 +129,8 @@ CASE(numbers_arrive_though_the_server_fails_now_and_then)
 
 CASE(other_addresses_are_refused)
 {
-    static const char *const bad[] = {"https://x", "x:5000", "http://", "file:///tmp", "http://h:p"};
+    static const char *const bad[] = {"https://x", "x:5000", "http://", "file:///tmp",
+                                      "http://h:p"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         CHECK_INT(ft_mlflow_check(bad[i]), FT_ECONFIG);
         ft_status_clear_errors();
