@@ -178,8 +178,14 @@ CASE(eval_of_questions_and_texts)
 CASE(merge_puts_the_adapter_into_the_weights)
 {
     const char *folder = train_one();
-    EXPECT(0, "with 1 adapter in its weights", "@FT merge @D/run -o @D/merged 2>&1");
+    CHECK_INT(shell("mkdir @D/run/additional_chat_templates && "
+                    "echo tools > @D/run/additional_chat_templates/tool_use.jinja"),
+              0);
+    EXPECT(0, "with 1 adapter in its weights", "@FT merge @D/run -o @D/merged/ 2>&1");
     CHECK_INT(shell("cmp @D/run/tokenizer.json @D/merged/tokenizer.json"), 0);
+    CHECK_INT(shell("cmp @D/run/additional_chat_templates/tool_use.jinja "
+                    "@D/merged/additional_chat_templates/tool_use.jinja"),
+              0);
     put(folder, "t.jsonl", "{\"text\": \"Of Man's first disobedience, and the fruit\"}\n");
     EXPECT(0, "", "@FT eval " MODEL " -a @D/run @D/t.jsonl --json 2>/dev/null");
     json_t *with = line_of(0);
@@ -220,6 +226,8 @@ CASE(merge_refuses_what_would_be_wrong)
            "@FT merge tests/golden/ends-tied -m tests/golden/ends-tied -o @D/y 2>&1");
     EXPECT(3, "is a DoRA adapter, which is not added",
            "@FT merge tests/golden/dora -m tests/golden/dora --weights 0.5 -o @D/y 2>&1");
+    EXPECT(3, "is a DoRA adapter, which is not added",
+           "@FT merge tests/golden/dora tests/golden/dora -m tests/golden/dora -o @D/y 2>&1");
     CHECK_INT(shell("test ! -e @D/y && test -z \"$(ls -d @D/y* 2>/dev/null)\""), 0);
     EXPECT(2, "needs a folder to write", "@FT merge @D/run 2>&1");
     EXPECT(2, "not one number for each adapter", "@FT merge @D/run -o @D/y --weights 1,2 2>&1");
