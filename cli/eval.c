@@ -612,6 +612,19 @@ static int eval_config(struct eval *e, const struct ft_command *self, int n, cha
     return rc;
 }
 
+/* Texts that go on where the model was never trained: their loss says little. */
+static void note_long(const struct eval *e, const char *file, int64_t positions)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < e->n; i++)
+        n += positions > 0 && e->texts[i].chain < 0 && e->texts[i].n > positions;
+    if (n)
+        ft_notice((struct ft_where){.file = file},
+                  "%lld of %lld texts are longer than the model's %lld positions; they are scored "
+                  "whole",
+                  (long long)n, (long long)e->n, (long long)positions);
+}
+
 static int eval_file(struct eval *e, const char *model, const char *adapter, const char *file,
                      int n, char **words)
 {
@@ -619,6 +632,7 @@ static int eval_file(struct eval *e, const char *model, const char *adapter, con
     int rc = ft_responder_open(&r, model, adapter, n, words);
     if (!rc)
         rc = read_file(e, &r, file);
+    note_long(e, file, r.longest);
     if (!rc)
         rc = score_both(e, &r.config, r.vocab);
     ft_responder_close(&r);

@@ -166,6 +166,11 @@ CASE(eval_of_questions_and_texts)
     CHECK_INT((long long)number_in(o, "documents"), 2);
     CHECK(number_in(o, "acc") >= 0.5); /* the first is plain */
     json_decref(o);
+    CHECK_INT(shell("awk 'BEGIN {printf \"{\\\"text\\\": \\\"\"; for (i = 0; i < 600; i++) "
+                    "printf \"oh, \"; print \"\\\"}\"}' > @D/long.jsonl"),
+              0);
+    EXPECT(0, "1 of 1 texts are longer than the model's 512 positions",
+           "@FT eval " MODEL " @D/long.jsonl 2>&1");
     put(folder, "bad.jsonl", "{\"prompt\": \"x\", \"choices\": [\"a\"], \"answer\": 1}\n");
     EXPECT(3, "bad.jsonl:1: error: the record cannot be evaluated",
            "@FT eval " MODEL " @D/bad.jsonl 2>&1");
