@@ -11,7 +11,6 @@
 #include "train/base.h"
 #include "train/score.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -245,37 +244,18 @@ static int add_record(struct eval *e, const struct ft_responder *r, const json_t
                              "'completion'");
 }
 
-static int read_file(struct eval *e, const struct ft_responder *r, const char *name)
+struct reading {
+    struct eval *e;
+    const struct ft_responder *r;
+};
+
+static int take_record(void *ctx, json_t *record, struct ft_where at)
 {
-    FILE *f = strcmp(name, "-") == 0 ? stdin : fopen(name, "re");
-    char *line = NULL;
-    size_t room = 0;
-    ssize_t n;
-    int rc = FT_OK;
-    if (!f)
-        return ft_fail_at((struct ft_where){.file = name}, FT_EDATA, "cannot be read: %s",
-                          strerror(errno));
-    for (int number = 1; !rc && (n = getline(&line, &room, f)) >= 0; number++) {
-        const struct ft_where at = {.file = name, .line = number};
-        json_t *record = NULL;
-        if (n > 0 && line[n - 1] == '\n')
-            n--;
-        if (!n)
-            continue;
-        rc = ft_json_record(line, (size_t)n, at, FT_EDATA, &record);
-        if (!rc && (rc = add_record(e, r, record)) == FT_EDATA)
-            ft_fail_at(at, FT_EDATA, "the record cannot be evaluated");
-        json_decref(record);
-    }
-    if (!rc && ferror(f))
-        rc = ft_fail_at((struct ft_where){.file = name}, FT_ERESOURCE, "cannot be read: %s",
-                        strerror(errno));
-    free(line);
-    if (f != stdin)
-        fclose(f);
-    return rc     ? rc
-           : e->n ? FT_OK
-                  : ft_fail_at((struct ft_where){.file = name}, FT_EDATA, "has no record");
+    const struct reading *reading = ctx;
+    const int rc = add_record(reading->e, reading->r, record);
+    if (rc == FT_EDATA)
+        ft_fail_at(at, FT_EDATA, "the record cannot be evaluated");
+    return rc;
 }
 
 /* The evaluation set of a config. */
@@ -631,7 +611,7 @@ static int eval_file(struct eval *e, const char *model, const char *adapter, con
     struct ft_responder r = {0};
     int rc = ft_responder_open(&r, model, adapter, n, words);
     if (!rc)
-        rc = read_file(e, &r, file);
+        rc = ft_read_records(file, take_record, &(struct reading){e, &r});
     note_long(e, file, r.longest);
     if (!rc)
         rc = score_both(e, &r.config, r.vocab);

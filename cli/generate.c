@@ -5,7 +5,6 @@
 #include "core/json.h"
 #include "core/mem.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -49,34 +48,12 @@ static int add_task(struct generate *g, json_t *given)
     return FT_OK;
 }
 
-static int read_lines(struct generate *g, FILE *f, const char *name)
+static int take_record(void *ctx, json_t *record, struct ft_where at)
 {
-    char *line = NULL;
-    size_t room = 0;
-    ssize_t n;
-    int rc = FT_OK;
-    for (int number = 1; !rc && (n = getline(&line, &room, f)) >= 0; number++) {
-        const struct ft_where at = {.file = name, .line = number};
-        json_t *record = NULL;
-        if (n > 0 && line[n - 1] == '\n')
-            n--;
-        if (!n)
-            continue;
-        rc = ft_json_record(line, (size_t)n, at, FT_EDATA, &record);
-        if (!rc && !json_is_string(json_object_get(record, "prompt")) &&
-            !json_is_array(json_object_get(record, "messages")))
-            rc = ft_fail_at(at, FT_EDATA, "has neither 'prompt' nor 'messages'");
-        if (!rc)
-            rc = add_task(g, record);
-        json_decref(record);
-    }
-    if (!rc && ferror(f))
-        rc = ft_fail_at((struct ft_where){.file = name}, FT_ERESOURCE, "cannot be read: %s",
-                        strerror(errno));
-    free(line);
-    return rc     ? rc
-           : g->n ? FT_OK
-                  : ft_fail_at((struct ft_where){.file = name}, FT_EDATA, "has no record");
+    if (!json_is_string(json_object_get(record, "prompt")) &&
+        !json_is_array(json_object_get(record, "messages")))
+        return ft_fail_at(at, FT_EDATA, "has neither 'prompt' nor 'messages'");
+    return add_task(ctx, record);
 }
 
 static int read_prompts(struct generate *g)
@@ -87,15 +64,7 @@ static int read_prompts(struct generate *g)
         json_decref(record);
         return rc;
     }
-    if (strcmp(g->file, "-") == 0)
-        return read_lines(g, stdin, "stdin");
-    FILE *f = fopen(g->file, "re");
-    if (!f)
-        return ft_fail_at((struct ft_where){.file = g->file}, FT_EDATA, "cannot be read: %s",
-                          strerror(errno));
-    int rc = read_lines(g, f, g->file);
-    fclose(f);
-    return rc;
+    return ft_read_records(g->file, take_record, g);
 }
 
 /* The messages of a record, with the system's words before them if it has none of its own. */

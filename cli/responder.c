@@ -8,6 +8,7 @@
 #include "io/hub.h"
 #include "train/base.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -283,6 +284,51 @@ int ft_take_sampler(const struct ft_command *self, int *n, char **words, struct 
     }
     return FT_OK;
 }
+
+/* --- files of records --- */
+
+static int read_lines(FILE *f, const char *name, ft_record_fn *each, void *ctx)
+{
+    char *line = NULL;
+    size_t room = 0, found = 0;
+    ssize_t n;
+    int rc = FT_OK;
+    for (int number = 1; !rc && (n = getline(&line, &room, f)) >= 0; number++) {
+        const struct ft_where at = {.file = name, .line = number};
+        json_t *record = NULL;
+        if (n > 0 && line[n - 1] == '\n')
+            n--;
+        if (!n)
+            continue;
+        rc = ft_json_record(line, (size_t)n, at, FT_EDATA, &record);
+        if (!rc)
+            rc = each(ctx, record, at);
+        json_decref(record);
+        found++;
+    }
+    if (!rc && ferror(f))
+        rc = ft_fail_at((struct ft_where){.file = name}, FT_ERESOURCE, "cannot be read: %s",
+                        strerror(errno));
+    else if (!rc && !found)
+        rc = ft_fail_at((struct ft_where){.file = name}, FT_EDATA, "has no record");
+    free(line);
+    return rc;
+}
+
+int ft_read_records(const char *file, ft_record_fn *each, void *ctx)
+{
+    if (strcmp(file, "-") == 0)
+        return read_lines(stdin, "stdin", each, ctx);
+    FILE *f = fopen(file, "re");
+    if (!f)
+        return ft_fail_at((struct ft_where){.file = file}, FT_EDATA, "cannot be read: %s",
+                          strerror(errno));
+    const int rc = read_lines(f, file, each, ctx);
+    fclose(f);
+    return rc;
+}
+
+/* --- signals --- */
 
 static volatile sig_atomic_t stopped;
 

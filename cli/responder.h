@@ -38,6 +38,11 @@ json_t *ft_responder_turn(const char *system, const char *text);
 int ft_responder_words(const struct ft_responder *r, const int32_t *ids, size_t n, char **text,
                        size_t *length);
 
+/* What a file's record is for. */
+typedef int ft_record_fn(void *ctx, json_t *record, struct ft_where at);
+/* Each line of JSON of a file ("-": stdin), one at least, to `each`; its first error ends it. */
+int ft_read_records(const char *file, ft_record_fn *each, void *ctx);
+
 /* The model that an adapter's config names; caller frees. */
 int ft_named_base(const char *adapter, char **out);
 

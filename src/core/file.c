@@ -319,6 +319,16 @@ void ft_spool_close(struct ft_spool *s)
     *s = FT_SPOOL_CLOSED;
 }
 
+int ft_file_copy(const char *from, const char *to)
+{
+    char *data;
+    size_t n;
+    FT_TRY(ft_file_read(from, (size_t)1 << 28, FT_EDATA, &data, &n));
+    const int rc = ft_file_write(to, data, n);
+    ft_free(data);
+    return rc;
+}
+
 void ft_remove_folder(const char *path)
 {
     DIR *d = opendir(path);

@@ -11,6 +11,9 @@
 bool ft_file_exists(const char *path);
 bool ft_is_folder(const char *path);
 
+/* Writes a small file anew under another name, as ft_file_write() does. */
+int ft_file_copy(const char *from, const char *to);
+
 /* The whole of a regular file, with a zero byte behind it; caller frees *data with ft_free. Errors
  * are reported with `code` and name the path and the reason. most: refuse larger files. */
 int ft_file_read(const char *path, size_t most, enum ft_code code, char **data, size_t *len);

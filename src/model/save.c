@@ -102,15 +102,10 @@ static int copy_json(const struct ft_model *m, const char *folder, const char *n
 /* A small file of the folder, if it is there. */
 static int copy_file(const struct ft_model *m, const char *folder, const char *name)
 {
-    char *from = ft_path_join(m->folder, name), *to = ft_path_join(folder, name), *data = NULL;
-    size_t n = 0;
+    char *from = ft_path_join(m->folder, name), *to = ft_path_join(folder, name);
     int rc = from && to ? FT_OK : FT_ERESOURCE;
-    if (!rc && ft_file_exists(from)) {
-        rc = ft_file_read(from, (size_t)1 << 28, FT_EDATA, &data, &n);
-        if (!rc)
-            rc = ft_file_write(to, data, n);
-    }
-    ft_free(data);
+    if (!rc && ft_file_exists(from))
+        rc = ft_file_copy(from, to);
     ft_free(from);
     ft_free(to);
     return rc;

@@ -293,18 +293,14 @@ static int make_parent(char *path)
 
 static int copy_beside(const struct ft_merge *m, const char *folder, const char *name)
 {
-    char *from, *to, *data = NULL;
-    size_t n = 0;
+    char *from;
     FT_TRY(ft_merge_file(m, name, &from));
     if (!from)
         return FT_OK;
-    to = ft_path_join(folder, name);
-    int rc = to ? ft_file_read(from, (size_t)1 << 28, FT_EDATA, &data, &n) : FT_ERESOURCE;
+    char *to = ft_path_join(folder, name);
+    int rc = to ? make_parent(to) : FT_ERESOURCE;
     if (!rc)
-        rc = make_parent(to);
-    if (!rc)
-        rc = ft_file_write(to, data, n);
-    ft_free(data);
+        rc = ft_file_copy(from, to);
     ft_free(from);
     ft_free(to);
     return rc;
