@@ -64,6 +64,8 @@ void ft_scratch_close(struct ft_scratch *s);
 
 /* A word that begins with "-" and was taken by nothing: FT_ECONFIG. */
 int ft_refuse_flags(const struct ft_command *self, int n, char **words);
+/* Whether the words are a config file and overrides: *path is the first, or NULL. FT_ECONFIG */
+int ft_config_words(const struct ft_command *self, int n, char **words, const char **path);
 /* The config file and overrides among words. */
 int ft_read_config_words(struct ft_config *c, const struct ft_command *self, int n, char **words);
 
@@ -78,6 +80,25 @@ extern double ft_started;
 /* A table of the time each kind of op took. */
 struct ft_profile;
 void ft_print_profile(FILE *out, const struct ft_profile *p);
+
+/* What a training prints. */
+struct ft_shown {
+    bool quiet, json, profile;
+};
+/* sweep.c: the runs of a config with lists of values, a process each, one after the other; or
+ * (array) a Slurm array of them on stdout. FT_EREQUEUE: interrupted; else the first code of a run
+ * that failed. */
+int ft_sweep(const struct ft_command *self, int n, char **words, struct ft_shown show, bool array);
+
+/* plan.c: what a job needs of Slurm. */
+struct ft_slurm_needs {
+    bool gpu;
+    int processors;
+    long megabytes, minutes;
+};
+struct ft_job;
+struct ft_slurm_needs ft_slurm_needs(const struct ft_job *j, double seconds);
+void ft_print_slurm(FILE *out, const char *indent, const struct ft_slurm_needs *needs);
 
 /* "12.3 MB" into a buffer of 32 bytes. */
 const char *ft_bytes_text(char *out, double bytes);

@@ -27,7 +27,10 @@ const struct ft_command ft_commands[] = {
      "its step, saves and exits with 75; the same command goes on from there, to the same bits.\n\n"
      "  --quiet      no progress\n"
      "  --profile    time every kind of op and print a table at the end\n"
-     "  --json       print the result as one JSON object on the last line\n\n" OVERRIDES
+     "  --json       print the result as one JSON object on the last line\n"
+     "  --sweep      a run for every combination of the options that have a list of values\n"
+     "               (learning_rate: [1e-4, 2e-4]), in a folder each of output_dir, and a table\n"
+     "  --array      with --sweep: print a Slurm array of those runs instead\n\n" OVERRIDES
      "A first config:\n\n"
      "  base_model: path/to/a/hugging/face/folder\n"
      "  adapter: lora\n"

@@ -122,16 +122,24 @@ static void print_choices(const struct ft_job *j)
 }
 
 /* Rounded up generously: a job that is killed for a minute or a megabyte is worth nothing. */
-static void print_slurm(const struct ft_job *j, double seconds)
+struct ft_slurm_needs ft_slurm_needs(const struct ft_job *j, double seconds)
 {
-    long minutes = (long)ceil((seconds * 1.5 + 120) / 60);
-    long megabytes = (long)ceil((double)ft_job_memory(j) * 1.1 / 1048576) + 64;
-    printf("for a Slurm job, at this machine's speed\n");
-    if (j->backend->dev)
-        printf("  #SBATCH --gres=gpu:1\n");
-    printf("  #SBATCH --cpus-per-task=%d\n", ft_pool_size(j->pool));
-    printf("  #SBATCH --mem=%ldM\n", megabytes);
-    printf("  #SBATCH --time=%02ld:%02ld:00\n", minutes / 60, minutes % 60);
+    return (struct ft_slurm_needs){
+        j->backend->dev != NULL,
+        ft_pool_size(j->pool),
+        (long)ceil((double)ft_job_memory(j) * 1.1 / 1048576) + 64,
+        (long)ceil((seconds * 1.5 + 120) / 60),
+    };
+}
+
+void ft_print_slurm(FILE *out, const char *indent, const struct ft_slurm_needs *needs)
+{
+    if (needs->gpu)
+        fprintf(out, "%s#SBATCH --gres=gpu:1\n", indent);
+    fprintf(out, "%s#SBATCH --cpus-per-task=%d\n", indent, needs->processors);
+    fprintf(out, "%s#SBATCH --mem=%ldM\n", indent, needs->megabytes);
+    fprintf(out, "%s#SBATCH --time=%02ld:%02ld:00\n", indent, needs->minutes / 60,
+            needs->minutes % 60);
 }
 
 static void print_json(const struct ft_job *j, const struct ft_rates *r, double seconds)
@@ -181,7 +189,9 @@ int ft_cmd_plan(const struct ft_command *self, int n, char **words)
             char time[32];
             snprintf(text, sizeof text, "about %s", ft_duration_text(time, seconds));
             line("the run", text);
-            print_slurm(&j, seconds);
+            const struct ft_slurm_needs needs = ft_slurm_needs(&j, seconds);
+            printf("for a Slurm job, at this machine's speed\n");
+            ft_print_slurm(stdout, "  ", &needs);
         }
     }
     ft_job_close(&j);

@@ -223,12 +223,8 @@ static int compare_with_baseline(FILE *out, const struct ft_config *c)
     return rc;
 }
 
-struct shown {
-    bool quiet, json, profile;
-};
-
 static int train(struct ft_world *w, const struct ft_command *self, int n, char **words,
-                 struct shown show)
+                 struct ft_shown show)
 {
     struct ft_job_hooks hooks = show.quiet ? (struct ft_job_hooks){0} : ft_data_hooks;
     struct ft_config c;
@@ -268,16 +264,22 @@ static int train(struct ft_world *w, const struct ft_command *self, int n, char 
 
 int ft_cmd_train(const struct ft_command *self, int n, char **words)
 {
-    struct shown show = {.quiet = ft_take_flag(&n, words, "--quiet"),
-                         .json = ft_take_flag(&n, words, "--json"),
-                         .profile = ft_take_flag(&n, words, "--profile")};
+    struct ft_shown show = {.quiet = ft_take_flag(&n, words, "--quiet"),
+                            .json = ft_take_flag(&n, words, "--json"),
+                            .profile = ft_take_flag(&n, words, "--profile")};
+    const bool sweep = ft_take_flag(&n, words, "--sweep"),
+               array = ft_take_flag(&n, words, "--array");
     struct ft_world *w;
+    if (array && !sweep)
+        return ft_fail(FT_ECONFIG, "'--array' is for 'ft train --sweep'");
+    if (sweep)
+        return ft_sweep(self, n, words, show, array);
     listen_to_signals();
     int rc = ft_world_open(&w, &(struct ft_world_watch){lose, follow});
     if (ft_world_rank(w) > 0) {
         ft_silence_notices();
         mute = 1;
-        show = (struct shown){.quiet = true};
+        show = (struct ft_shown){.quiet = true};
     }
     if (!rc)
         rc = train(w, self, n, words, show);

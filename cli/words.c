@@ -92,22 +92,27 @@ int ft_refuse_flags(const struct ft_command *self, int n, char **words)
     return FT_OK;
 }
 
-int ft_read_config_words(struct ft_config *c, const struct ft_command *self, int n, char **words)
+int ft_config_words(const struct ft_command *self, int n, char **words, const char **path)
 {
-    const char *path = NULL;
-    int first = 0;
-    *c = (struct ft_config){0};
+    *path = NULL;
     FT_TRY(ft_refuse_flags(self, n, words));
-    /* a first word with a "/" before its "=" is a path: runs/lr=1e-4/config.yaml */
-    if (n > 0 && strcspn(words[0], "/") <= strcspn(words[0], "=")) {
-        path = words[0];
-        first = 1;
-    }
     if (n == 0) {
         ft_fail(FT_ECONFIG, "'ft %s' needs a config file", self->name);
         ft_hint("usage: ft %s %s", self->name, self->arguments);
         return FT_ECONFIG;
     }
+    /* a first word with a "/" before its "=" is a path: runs/lr=1e-4/config.yaml */
+    if (strcspn(words[0], "/") <= strcspn(words[0], "="))
+        *path = words[0];
+    return FT_OK;
+}
+
+int ft_read_config_words(struct ft_config *c, const struct ft_command *self, int n, char **words)
+{
+    const char *path;
+    *c = (struct ft_config){0};
+    FT_TRY(ft_config_words(self, n, words, &path));
+    const int first = path ? 1 : 0;
     return ft_config_read(c, path, (const char *const *)words + first, n - first);
 }
 

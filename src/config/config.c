@@ -714,8 +714,7 @@ int ft_config_read(struct ft_config *c, const char *path, const char *const *ove
     return ft_config_read_as(c, path, path, overrides, n_overrides);
 }
 
-int ft_config_read_as(struct ft_config *c, const char *path, const char *name,
-                      const char *const *overrides, int n_overrides)
+static int open_tree(struct ft_config *c, const char *path, const char *name)
 {
     *c = (struct ft_config){.file = "command line"};
     c->set_at = ft_arena_alloc(&c->arena, (size_t)ft_option_count, sizeof *c->set_at);
@@ -732,12 +731,32 @@ int ft_config_read_as(struct ft_config *c, const char *path, const char *name,
             return FT_ERESOURCE;
         FT_TRY(ft_yaml_file(&c->root, &c->arena, path, c->file));
     }
-    set_defaults(c);
+    return FT_OK;
+}
+
+static int apply_overrides(struct ft_config *c, const char *const *overrides, int n)
+{
     int rc = FT_OK;
-    for (int i = 0; i < n_overrides; i++) {
+    for (int i = 0; i < n; i++) {
         int bad = apply_override(c, overrides[i]);
         rc = rc ? rc : bad;
     }
+    return rc;
+}
+
+int ft_config_tree(struct ft_config *c, const char *path, const char *const *overrides,
+                   int n_overrides)
+{
+    FT_TRY(open_tree(c, path, path));
+    return apply_overrides(c, overrides, n_overrides);
+}
+
+int ft_config_read_as(struct ft_config *c, const char *path, const char *name,
+                      const char *const *overrides, int n_overrides)
+{
+    FT_TRY(open_tree(c, path, name));
+    set_defaults(c);
+    int rc = apply_overrides(c, overrides, n_overrides);
     int bad = read_all(c);
     rc = rc ? rc : bad;
     if (!rc)

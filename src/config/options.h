@@ -96,6 +96,10 @@ int ft_value_pairs(const char ***out, struct ft_arena *arena, const char *key,
 /* A map of anything: the node itself. */
 int ft_value_map(const struct ft_yaml **out, const char *key, const struct ft_yaml *n);
 
+/* config.c: a config's tree alone, with the overrides in it. Caller ft_config_fini()s. FT_ECONFIG
+ */
+int ft_config_tree(struct ft_config *c, const char *path, const char *const *overrides,
+                   int n_overrides);
 /* bnb.c: c->bnb from c->bnb_config_kwargs. FT_ECONFIG */
 int ft_bnb_read(struct ft_config *c);
 

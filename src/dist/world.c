@@ -36,6 +36,14 @@ static int said(const char *name)
 static const char *const counts[] = {"OMPI_COMM_WORLD_SIZE", "SLURM_NTASKS", "PMI_SIZE",
                                      "WORLD_SIZE"};
 
+int ft_world_announced(void)
+{
+    int most = 1;
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
+        most = said(counts[i]) > most ? said(counts[i]) : most;
+    return most;
+}
+
 /* The first that is set and says another number. */
 static const char *contradiction(int size)
 {

@@ -21,6 +21,9 @@ struct ft_world_watch {
     void (*ended)(int code);
 };
 
+/* How many processes a launcher's variables speak of; 1: of none. */
+int ft_world_announced(void);
+
 /* *out NULL: no launcher says that there are others. FT_ECONFIG where one does and MPI knows
  * nothing of them, or of another number: never a world of one in silence. FT_ERESOURCE without
  * libft_mpi.so (beside the program or in ../lib/ft, or the file that FT_MPI_LIBRARY names). *out is
