@@ -69,6 +69,9 @@ int ft_config_words(const struct ft_command *self, int n, char **words, const ch
 /* The config file and overrides among words. */
 int ft_read_config_words(struct ft_config *c, const struct ft_command *self, int n, char **words);
 
+/* A word as a shell reads it, whatever is in it. */
+void ft_put_shell_word(FILE *out, const char *text);
+
 /* Notices so far, to stderr; they are then forgotten. */
 void ft_print_notices(void);
 /* From now on they are forgotten unseen: another process says the same. */

@@ -7,16 +7,19 @@
 
 #include <string.h>
 
-/* What an adapter can become: a row a form, which has one of the two. */
+/* What an adapter can become: a row a form, which has one of the three. */
 static const struct form {
     const char *name, *what;
     int (*of_adapter)(const struct ft_job *j, const float *values, const char *path);
     int (*of_model)(struct ft_merge *m, enum ft_dtype type, const char *path);
+    int (*of_run)(const char *folder, const char *path);
 } forms[] = {
-    {"gguf-adapter", "llama.cpp: llama-cli -m MODEL.gguf --lora", ft_export_gguf_adapter, NULL},
-    {"gguf", "llama.cpp, the model with the adapter in its weights", NULL, ft_export_gguf},
+    {"gguf-adapter", "llama.cpp: llama-cli -m MODEL.gguf --lora",
+     .of_adapter = ft_export_gguf_adapter},
+    {"gguf", "llama.cpp, the model with the adapter in its weights", .of_model = ft_export_gguf},
     {"portable", "PEFT, vLLM, SGLang, LoRAX and llama.cpp's converter, which read it alike",
-     ft_export_portable, NULL},
+     .of_adapter = ft_export_portable},
+    {"sbom", "CycloneDX 1.6: what the run was made from", .of_run = ft_export_sbom},
 };
 enum { FORMS = sizeof forms / sizeof *forms };
 
@@ -74,13 +77,28 @@ static int write_model(const struct form *form, const struct ft_config *c, enum 
     return rc;
 }
 
+/* model NULL: the one that the adapter names. */
+static int write(const struct form *form, const char *adapter, const char *model,
+                 enum ft_dtype type, bool force, const char *out)
+{
+    static char cpu[] = "device=cpu";
+    char *base = NULL, *more[] = {cpu};
+    struct ft_responder r = {0};
+    int rc = model ? FT_OK : ft_named_base(adapter, &base);
+    if (!rc)
+        rc = ft_responder_config(&r, model ? model : base, adapter, 1, more);
+    if (!rc)
+        rc = form->of_model ? write_model(form, &r.config, type, force, out)
+                            : write_adapter(form, &r.config, out);
+    ft_responder_close(&r);
+    ft_free(base);
+    return rc;
+}
+
 int ft_cmd_export(const struct ft_command *self, int n, char **words)
 {
     const bool force = ft_take_flag(&n, words, "--force");
     const char *out = NULL, *model = NULL, *to = NULL, *type = NULL;
-    static char cpu[] = "device=cpu";
-    char *base = NULL, *more[] = {cpu};
-    struct ft_responder r = {0};
     enum ft_dtype dtype = FT_F16;
     FT_TRY(ft_take_text(self, &n, words, "-o", &out));
     FT_TRY(ft_take_text(self, &n, words, "-m", &model));
@@ -93,7 +111,7 @@ int ft_cmd_export(const struct ft_command *self, int n, char **words)
     if (n != 1 || !out || !form) {
         ft_fail(FT_ECONFIG, n != 1 ? "'ft export' needs one adapter"
                             : !out ? "'ft export' needs what to write, behind '-o'"
-                                   : "'--to' is gguf-adapter, gguf or portable");
+                                   : "'--to' is gguf-adapter, gguf, portable or sbom");
         ft_hint("usage: ft %s %s", self->name, self->arguments);
         return FT_ECONFIG;
     }
@@ -104,15 +122,11 @@ int ft_cmd_export(const struct ft_command *self, int n, char **words)
     }
     if (type && !form->of_model)
         return ft_fail(FT_ECONFIG, "'--type' is for '--to gguf': adapters are written in f32");
-    int rc = model ? FT_OK : ft_named_base(words[0], &base);
-    if (!rc)
-        rc = ft_responder_config(&r, model ? model : base, words[0], 1, more);
-    if (!rc)
-        rc = form->of_model ? write_model(form, &r.config, dtype, force, out)
-                            : write_adapter(form, &r.config, out);
-    ft_responder_close(&r);
+    if (form->of_run && model)
+        return ft_fail(FT_ECONFIG, "'-m' is not for '--to %s', which speaks of a run", form->name);
+    int rc = form->of_run ? form->of_run(words[0], out)
+                          : write(form, words[0], model, dtype, force, out);
     if (!rc)
         printf("%s: for %s\n", out, form->what);
-    ft_free(base);
     return rc;
 }

@@ -635,21 +635,16 @@ static void write_yaml(FILE *o, struct ft_from *f)
 
 static int save(struct ft_from *f, const char *path, unsigned since)
 {
-    char *text = NULL;
-    size_t n = 0;
+    struct ft_printed p;
     FT_TRY(ft_alloc_check(since));
     if (f->starved)
         return ft_short_of_memory();
-    FILE *o = open_memstream(&text, &n);
-    if (!o)
-        return ft_short_of_memory();
-    write_yaml(o, f);
-    const bool bad = ferror(o) != 0;
-    /* fclose shrinks the text, and says nothing where that fails */
-    int rc = fclose(o) || bad || !text ? ft_short_of_memory() : ft_alloc_check(since);
+    FT_TRY(ft_printed_open(&p));
+    write_yaml(p.o, f);
+    int rc = ft_printed_close(&p);
     if (!rc)
-        rc = ft_file_write(path, text, n);
-    free(text);
+        rc = ft_file_write(path, p.text, p.n);
+    ft_printed_free(&p);
     return rc;
 }
 

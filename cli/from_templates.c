@@ -402,19 +402,16 @@ static void put_jinja(FILE *o, const struct form *t, const char *standard)
 /* In the arena; NULL: out of memory. */
 static const char *jinja_of(struct ft_from *f, const struct form *t, const char *standard)
 {
-    char *text = NULL;
-    size_t n = 0;
+    struct ft_printed p;
     const char *kept = NULL;
-    FILE *o = open_memstream(&text, &n);
-    if (o) {
-        put_jinja(o, t, standard);
-        const bool bad = ferror(o) != 0;
-        if (!fclose(o) && !bad && text)
-            kept = ft_arena_format(&f->arena, "%s", text);
+    if (ft_printed_open(&p) == FT_OK) {
+        put_jinja(p.o, t, standard);
+        if (ft_printed_close(&p) == FT_OK)
+            kept = ft_arena_format(&f->arena, "%s", p.text);
     }
     if (!kept)
         ft_alloc_failed();
-    free(text);
+    ft_printed_free(&p);
     return kept;
 }
 

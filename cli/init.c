@@ -537,18 +537,13 @@ static void write_yaml(FILE *f, const struct init *o)
 
 static int save(const struct init *o, const char *path)
 {
-    char *text = NULL;
-    size_t n = 0;
-    FILE *f = open_memstream(&text, &n);
-    if (!f)
-        return ft_short_of_memory();
-    const unsigned since = ft_alloc_failures();
-    write_yaml(f, o);
-    const bool bad = ferror(f) != 0;
-    int rc = fclose(f) || bad || !text ? ft_short_of_memory() : ft_alloc_check(since);
+    struct ft_printed p;
+    FT_TRY(ft_printed_open(&p));
+    write_yaml(p.o, o);
+    int rc = ft_printed_close(&p);
     if (!rc)
-        rc = ft_file_write(path, text, n);
-    free(text);
+        rc = ft_file_write(path, p.text, p.n);
+    ft_printed_free(&p);
     return rc;
 }
 

@@ -171,7 +171,7 @@ const struct ft_command ft_commands[] = {
      "  --weights X,Y   a share of each of several adapters: W + X dW1 + Y dW2\n"
      "  --force         into a folder that is there, or for another base\n",
      ft_cmd_merge},
-    {"export", "ADAPTER -o PATH --to gguf-adapter | gguf | portable [-m MODEL] [--type f16]",
+    {"export", "ADAPTER -o PATH --to gguf-adapter | gguf | portable | sbom [-m MODEL]",
      "an adapter in the form that another program reads",
      "gguf-adapter: llama.cpp's LoRA file. gguf: the model with the adapter in its weights, as "
      "one\n"
@@ -179,9 +179,11 @@ const struct ft_command ft_commands[] = {
      "byte-level BPE). portable: a PEFT folder with one rank, its scale folded "
      "in\n"
      "and every layer there, which engines that ignore patterns and rsLoRA read rightly too. What\n"
-     "the form cannot hold (other methods, modules trained whole) is refused: 'ft merge' can.\n\n"
+     "the form cannot hold (other methods, modules trained whole) is refused: 'ft merge' can. "
+     "sbom: a\n"
+     "bill of materials (CycloneDX) of a run folder: base, data, hashes, licence, losses.\n\n"
      "  -o PATH         the file or folder to write\n"
-     "  --to FORM       gguf-adapter, gguf or portable\n"
+     "  --to FORM       gguf-adapter, gguf, portable or sbom\n"
      "  --type TYPE     of a gguf file's matrices: f32, f16 (the default), bf16 or q8_0\n"
      "  -m MODEL        the model (default: the one that the adapter names)\n"
      "  --force         replace what is there; gguf: for another base, too\n",
@@ -195,12 +197,13 @@ const struct ft_command ft_commands[] = {
      "give the same page, byte for byte.\n\n"
      "  -o FILE.html    the page\n",
      ft_cmd_report},
-    {"config", "--explain [KEY] | --schema | --dump CONFIG.yaml [KEY=VALUE ...]",
+    {"config", "--explain [KEY] | --schema | --dump | --dvc CONFIG.yaml [KEY=VALUE ...]",
      "options: what they mean, and what a file resolves to",
      "  --explain KEY   what an option means, its type, range and default; without KEY: all "
      "options\n"
      "  --schema        a JSON schema of the config, for editors\n"
-     "  --dump FILE     every option's value after defaults and overrides, and where it was set\n",
+     "  --dump FILE     every option's value after defaults and overrides, and where it was set\n"
+     "  --dvc FILE      the run as a stage of DVC: ft config --dvc config.yaml > dvc.yaml\n",
      ft_cmd_config},
     {"completions", "bash | zsh | fish", "a script that completes commands and options in a shell",
      "  bash: ft completions bash > ~/.local/share/bash-completion/completions/ft\n"

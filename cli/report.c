@@ -360,17 +360,14 @@ static void put_page(const struct report *p)
 
 static int write_page(struct report *p, const char *out)
 {
-    char *text = NULL;
-    size_t n = 0;
-    const unsigned since = ft_alloc_failures();
-    p->o = open_memstream(&text, &n);
-    if (!p->o)
-        return ft_short_of_memory();
+    struct ft_printed page;
+    FT_TRY(ft_printed_open(&page));
+    p->o = page.o;
     put_page(p);
-    int rc = fclose(p->o) ? ft_short_of_memory() : ft_alloc_check(since);
+    int rc = ft_printed_close(&page);
     if (!rc)
-        rc = ft_file_write(out, text, n);
-    free(text);
+        rc = ft_file_write(out, page.text, page.n);
+    ft_printed_free(&page);
     return rc;
 }
 

@@ -1,4 +1,5 @@
-/* ft train --sweep: a process for each combination of the values in a config, one after the other. */
+/* ft train --sweep: a process for each combination of the values in a config, one after the other.
+ */
 #define _GNU_SOURCE
 #include "cli/cli.h"
 
@@ -214,17 +215,6 @@ static int print_json(const struct ft_sweep *s, const struct outcome *o)
 
 /* --- a Slurm array --- */
 
-static void put_quoted(const char *text)
-{
-    putchar('\'');
-    for (; *text; text++)
-        if (*text == '\'')
-            fputs("'\\''", stdout);
-        else
-            putchar(*text);
-    putchar('\'');
-}
-
 static void print_array(const struct ft_sweep *s, const struct words *is,
                         const struct ft_slurm_needs *needs)
 {
@@ -239,7 +229,7 @@ static void print_array(const struct ft_sweep *s, const struct words *is,
         printf("%d) set --", i);
         for (int k = 0; k < s->n_changes; k++) {
             putchar(' ');
-            put_quoted(s->runs[i].changes[k]);
+            ft_put_shell_word(stdout, s->runs[i].changes[k]);
         }
         printf(" ;;\n");
     }
@@ -248,7 +238,7 @@ static void print_array(const struct ft_sweep *s, const struct words *is,
            "srun --kill-on-bad-exit=1 \"${FT:-ft}\" train");
     for (int i = 0; i < is->n; i++) {
         putchar(' ');
-        put_quoted(is->v[i]);
+        ft_put_shell_word(stdout, is->v[i]);
     }
     printf(" \"$@\"\ncode=$?\n"
            "# 75: interrupted and saved. A job that was cancelled is not running any more.\n"
@@ -346,7 +336,8 @@ int ft_sweep(const struct ft_command *self, int n, char **words, struct ft_shown
     const char *path;
     FT_TRY(ft_config_words(self, n, words, &path));
     if (!array && ft_world_announced() > 1) {
-        ft_fail(FT_ECONFIG, "'--sweep' is one process, and this is one of %d", ft_world_announced());
+        ft_fail(FT_ECONFIG, "'--sweep' is one process, and this is one of %d",
+                ft_world_announced());
         ft_hint("start it alone, or submit what 'ft train --sweep --array' prints");
         return FT_ECONFIG;
     }

@@ -116,6 +116,23 @@ int ft_read_config_words(struct ft_config *c, const struct ft_command *self, int
     return ft_config_read(c, path, (const char *const *)words + first, n - first);
 }
 
+void ft_put_shell_word(FILE *out, const char *text)
+{
+    static const char plain[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./=,+:@%-";
+    if (text[0] && text[strspn(text, plain)] == 0) {
+        fputs(text, out);
+        return;
+    }
+    fputc('\'', out);
+    for (; *text; text++)
+        if (*text == '\'')
+            fputs("'\\''", out);
+        else
+            fputc(*text, out);
+    fputc('\'', out);
+}
+
 const char *ft_bytes_text(char *out, double bytes)
 {
     static const char *const units[] = {"B", "kB", "MB", "GB", "TB"};

@@ -45,7 +45,8 @@ static bool is_swept(const struct ft_yaml *n)
         return false;
     if (!takes_many(&ft_options[i]))
         return true;
-    const enum ft_yaml_kind one = ft_options[i].type == FT_T_DATASETS ? FT_YAML_MAP : FT_YAML_SCALAR;
+    const enum ft_yaml_kind one =
+        ft_options[i].type == FT_T_DATASETS ? FT_YAML_MAP : FT_YAML_SCALAR;
     return n->first && n->first->kind != one;
 }
 

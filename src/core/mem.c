@@ -105,6 +105,30 @@ char *ft_arena_format(struct ft_arena *a, const char *fmt, ...)
     return s;
 }
 
+int ft_printed_open(struct ft_printed *p)
+{
+    *p = (struct ft_printed){.since = failures};
+    p->o = open_memstream(&p->text, &p->n);
+    return p->o ? FT_OK : ft_short_of_memory();
+}
+
+/* fclose shrinks the text, and says nothing where that fails. */
+int ft_printed_close(struct ft_printed *p)
+{
+    const bool bad = ferror(p->o) != 0;
+    const bool lost = fclose(p->o) || bad || !p->text;
+    p->o = NULL;
+    return lost ? ft_short_of_memory() : ft_alloc_check(p->since);
+}
+
+void ft_printed_free(struct ft_printed *p)
+{
+    if (p->o)
+        fclose(p->o);
+    free(p->text);
+    *p = (struct ft_printed){0};
+}
+
 struct ft_arena_chunk {
     struct ft_arena_chunk *next;
     size_t used, size;

@@ -4,6 +4,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 /* n * size zeroed bytes in *out (caller frees with ft_free); FT_ERESOURCE and *out = NULL if there
  * is not enough memory or the product overflows. n * size == 0 gives a valid pointer. */
@@ -13,6 +14,19 @@ int ft_grow(void *ptr, size_t n, size_t size);
 void ft_free(void *ptr);
 char *ft_strdup(const char *s); /* NULL if s is NULL or memory is short (reported) */
 char *ft_format(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* NULL likewise */
+
+/* A stream into memory: what is printed is a text. */
+struct ft_printed {
+    FILE *o;
+    char *text;
+    size_t n;
+    unsigned since;
+};
+int ft_printed_open(struct ft_printed *p);
+/* The stream's end. FT_ERESOURCE, reported: something was lost, or an allocation has failed since
+ * it was opened. The text is freed by ft_printed_free in any case. */
+int ft_printed_close(struct ft_printed *p);
+void ft_printed_free(struct ft_printed *p);
 
 /* An arena: many small allocations freed together. Zeroed memory, 16-byte aligned. */
 struct ft_arena {

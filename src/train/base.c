@@ -114,6 +114,25 @@ static int write_tokenizer(const struct ft_gguf *g, const char *real, const char
     return rc;
 }
 
+/* The licence that the file names, where a model's folder would. */
+static int write_card(const struct ft_gguf *g, const char *folder)
+{
+    static const char *const keys[][2] = {{"license", "general.license"},
+                                          {"license_name", "general.license.name"},
+                                          {"license_link", "general.license.link"}};
+    char text[1024] = "---\n", *path = ft_path_join(folder, "README.md");
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        const char *is = json_string_value(json_object_get(g->metadata, keys[i][1]));
+        const size_t at = strlen(text);
+        if (is && !strchr(is, '\n'))
+            snprintf(text + at, sizeof text - at - 8, "%s: %s\n", keys[i][0], is);
+    }
+    strcat(text, "---\n");
+    int rc = path ? ft_file_write(path, text, strlen(text)) : FT_ERESOURCE;
+    ft_free(path);
+    return rc;
+}
+
 /* The tokenizer, which takes a second for the largest, is made once; the rest each time. */
 static int fill(const struct ft_gguf *g, const char *real, const char *folder)
 {
@@ -128,6 +147,8 @@ static int fill(const struct ft_gguf *g, const char *real, const char *folder)
         rc = link_parts(folder, real, g->metadata);
     if (!rc)
         rc = write_json(folder, "config.json", config);
+    if (!rc)
+        rc = write_card(g, folder);
     json_decref(config);
     ft_free(made);
     return rc;

@@ -4,6 +4,10 @@
 
 #include "train/merge.h"
 
+/* What the run in the folder was made from, as CycloneDX's JSON. FT_EDATA: it is no run of ft, or
+ * its weights are not those that run.json speaks of. */
+int ft_export_sbom(const char *run_folder, const char *path);
+
 /* j is open by ft_job_open_model, values are the adapter's. FT_EDATA: the form cannot hold it. */
 
 /* llama.cpp's LoRA file: one alpha, a rank a tensor; what scales otherwise is folded into B. */

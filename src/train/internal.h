@@ -6,6 +6,7 @@
 
 #include "core/clock.h"
 #include "core/mem.h"
+#include "train/licence.h"
 
 /* --- files.c --- */
 
@@ -119,9 +120,10 @@ int ft_output_begin(struct ft_output *o, const struct ft_job *j);
 void ft_output_close(struct ft_output *o);
 /* The two files of the adapter, or the model, into a folder. */
 int ft_output_adapter(const struct ft_job *j, const char *folder);
-/* Adapter, tokenizer files, model card. */
+/* Adapter, tokenizer files. */
 int ft_output_write(const struct ft_output *o, const struct ft_job *j);
-/* status: "running", "interrupted", "finished"; r and h NULL: not known yet. */
+/* status: "running", "interrupted", "finished"; r and h NULL: not known yet, else the model card is
+ * written too. */
 int ft_output_run_json(const struct ft_output *o, const struct ft_job *j, const char *status,
                        const struct ft_train_result *r, struct ft_hashes *h);
 /* Gives the reserved room back before it is needed; and takes it again. */
@@ -129,6 +131,11 @@ void ft_output_release(const struct ft_output *o);
 int ft_output_reserve(const struct ft_output *o, const struct ft_job *j);
 /* Bytes of the log, which are on the disk then; 0 without one. */
 int64_t ft_output_log_bytes(const struct ft_output *o);
+
+/* --- card.c --- */
+
+/* README.md of the folder, from what run.json has. */
+int ft_card_write(const struct ft_job *j, const char *folder, const json_t *run);
 
 /* --- checkpoint.c --- */
 

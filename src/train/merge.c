@@ -308,12 +308,20 @@ static int copy_beside(const struct ft_merge *m, const char *folder, const char 
 
 static int write_card(const struct ft_merge *m, const char *folder)
 {
-    char *path = ft_path_join(folder, "README.md");
-    char *text = ft_format("---\nbase_model: %s\nbase_model_relation: finetune\n---\n\n`%s` with "
-                           "%s merged into its weights by ft " FT_VERSION ".\n",
-                           m->jobs[0].base_name, m->jobs[0].base_name,
-                           m->n == 1 ? "an adapter" : "adapters");
+    const char *base = m->jobs[0].base_name;
+    struct ft_licence licence;
+    FT_TRY(ft_licence_read(&licence, m->jobs[0].model_path));
+    char *path = ft_path_join(folder, "README.md"), *head = ft_licence_head(&licence),
+         *section = ft_licence_section(&licence, base);
+    char *text =
+        head && section
+            ? ft_format("---\nbase_model: %s\nbase_model_relation: finetune\n%s---\n\n`%s` "
+                        "with %s merged into its weights by ft " FT_VERSION ".\n%s",
+                        base, head, base, m->n == 1 ? "an adapter" : "adapters", section)
+            : NULL;
     int rc = path && text ? ft_file_write(path, text, strlen(text)) : FT_ERESOURCE;
+    ft_free(head);
+    ft_free(section);
     ft_free(path);
     ft_free(text);
     return rc;

@@ -1,4 +1,4 @@
-/* Owns the run folder: its lock, the adapter, the tokenizer's files, the model card, run.json. */
+/* Owns the run folder: its lock, the adapter, the tokenizer's files, run.json. */
 #define _GNU_SOURCE
 #include "train/internal.h"
 
@@ -334,79 +334,6 @@ int64_t ft_output_log_bytes(const struct ft_output *o)
 
 /* --- what a finished run leaves --- */
 
-/* The "license:" line of the base model's card; "" if it has none, or not a plain name. */
-static int base_licence(const struct ft_job *j, char out[128])
-{
-    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.+-";
-    char *path = ft_path_join(j->model_path, "README.md"), *text = NULL;
-    size_t n;
-    out[0] = 0;
-    if (!path)
-        return FT_ERESOURCE;
-    int rc = ft_file_exists(path) ? ft_file_read(path, 1 << 24, FT_EDATA, &text, &n) : FT_OK;
-    ft_free(path);
-    if (rc == FT_EDATA) { /* a card that cannot be read says nothing */
-        ft_status_clear_errors();
-        return FT_OK;
-    }
-    const char *line = text && strncmp(text, "---\n", 4) == 0 ? text + 4 : NULL;
-    while (line && strncmp(line, "---", 3) != 0) {
-        const char *end = strchr(line, '\n'), *value = line;
-        n = 0;
-        if (strncmp(line, "license:", 8) == 0) {
-            value = line + 8 + strspn(line + 8, " ");
-            n = strspn(value, plain);
-        }
-        if (n > 0 && n < 128 && strchr("\r\n", value[n]))
-            snprintf(out, 128, "%.*s", (int)n, value);
-        line = end ? end + 1 : NULL;
-    }
-    ft_free(text);
-    return rc;
-}
-
-/* The card of a model that was trained whole. */
-static char *model_card(const struct ft_output *o, const struct ft_job *j, const char *licence)
-{
-    return ft_format("---\nbase_model: %s\nlibrary_name: transformers\n%s%s%s---\n\n"
-                     "`%s`, trained further with ft " FT_VERSION ": all of its weights.\n\n"
-                     "`run.json` has the config and the hashes of everything it was trained from, "
-                     "`metrics.jsonl` the losses.\n\n```python\n"
-                     "from transformers import AutoModelForCausalLM\n"
-                     "model = AutoModelForCausalLM.from_pretrained(\"%s\")\n```\n",
-                     j->base_name, licence[0] ? "license: " : "", licence, licence[0] ? "\n" : "",
-                     j->base_name, o->folder);
-}
-
-static int write_card(const struct ft_output *o, const struct ft_job *j)
-{
-    char licence[128], resize[96] = "";
-    FT_TRY(base_licence(j, licence));
-    if (j->new_rows)
-        snprintf(resize, sizeof resize, "base.resize_token_embeddings(%lld)\n",
-                 (long long)ft_model_decoder(j->model)->vocab);
-    char *path = ft_path_join(o->folder, "README.md");
-    char *text =
-        ft_job_trains_model(j)
-            ? model_card(o, j, licence)
-            : ft_format("---\nbase_model: %s\nlibrary_name: peft\n%s%s%stags:\n- lora\n---\n\n"
-                        "A %s adapter for `%s`, trained with ft " FT_VERSION
-                        ": rank %lld on %d modules.\n\n`run.json` has the config and the hashes "
-                        "of everything it was trained from, `metrics.jsonl` the losses.\n\n"
-                        "```python\nfrom peft import PeftModel\n"
-                        "from transformers import AutoModelForCausalLM\n"
-                        "base = AutoModelForCausalLM.from_pretrained(\"%s\")\n%s"
-                        "model = PeftModel.from_pretrained(base, \"%s\")\n```\n",
-                        j->base_name, licence[0] ? "license: " : "", licence,
-                        licence[0] ? "\n" : "", ft_adapter_title(j->adapter), j->base_name,
-                        (long long)ft_adapter_max_rank(j->adapter), ft_adapter_modules(j->adapter),
-                        j->base_name, resize, o->folder);
-    int rc = path && text ? ft_file_write(path, text, strlen(text)) : FT_ERESOURCE;
-    ft_free(text);
-    ft_free(path);
-    return rc;
-}
-
 static int write_values(const struct ft_job *j, const float *values, const char *folder)
 {
     if (ft_job_trains_model(j))
@@ -446,7 +373,6 @@ int ft_output_write(const struct ft_output *o, const struct ft_job *j)
 {
     ft_output_release(o);
     FT_TRY(write_result(o, j)); /* first: it is what cost time */
-    FT_TRY(write_card(o, j));
     return ft_served_write(&j->served, j->config, j->model_path, o->folder);
 }
 
@@ -480,31 +406,47 @@ static json_t *data_json(const struct ft_job *j)
     return list;
 }
 
-int ft_output_run_json(const struct ft_output *o, const struct ft_job *j, const char *status,
-                       const struct ft_train_result *r, struct ft_hashes *h)
+/* The template that conversations went through. */
+static json_t *template_json(const struct ft_job *j)
 {
-    const unsigned since = ft_alloc_failures();
-    char licence[128], hex[65];
-    char *path = ft_path_join(o->folder, "run.json");
+    const char *name = j->config->chat_template;
+    struct ft_sha256 h;
+    char hex[65];
+    if (!j->served.template)
+        return json_null();
+    ft_sha256_init(&h);
+    ft_sha256_add(&h, j->served.template, strlen(j->served.template));
+    ft_sha256_hex(&h, hex);
+    return json_pack("{ss ss}", "name", name ? name : "tokenizer_default", "sha256", hex);
+}
+
+static json_t *base_json(const struct ft_job *j, const struct ft_licence *l)
+{
+    json_t *o =
+        json_pack("{ss ss}", "name", j->base_name, "architecture", ft_model_architecture(j->model));
+    if (o)
+        ft_licence_to_json(l, o);
+    return o;
+}
+
+/* All of it. r and h as for ft_output_run_json(). */
+static json_t *run_json(const struct ft_output *o, const struct ft_job *j, const char *status,
+                        const struct ft_train_result *r, struct ft_hashes *h,
+                        const struct ft_licence *l)
+{
+    char hex[65];
     char *adapter = ft_path_join(o->folder, "adapter_model.safetensors");
-    if (!path || !adapter) {
-        ft_free(path);
-        ft_free(adapter);
-        return FT_ERESOURCE;
-    }
-    int rc = base_licence(j, licence);
     json_t *hashes = ft_hashes_json(h, r != NULL);
-    if (r && !ft_job_trains_model(j) && ft_sha256_file(adapter, hex, NULL))
+    if (r && !ft_job_trains_model(j) && adapter && ft_sha256_file(adapter, hex, NULL))
         json_object_set_new(hashes, "adapter", json_pack("{ss}", "adapter_model.safetensors", hex));
-    json_t *root = json_pack(
-        "{ss ss ss ss ss si s{ss ss so} so so so so sI sI}", "status", status, "ft_version",
-        FT_VERSION, "device", j->backend->device, "cpu", ft_cpu_model(), "isa", j->backend->isa,
-        "threads", ft_pool_size(j->pool), "base_model", "name", j->base_name, "architecture",
-        ft_model_architecture(j->model), "licence", licence[0] ? json_string(licence) : json_null(),
-        "config", ft_config_json(j->config), "data", data_json(j), "sha256", hashes, "result",
-        r ? result_json(r) : json_null(), "trained_parameters",
-        (json_int_t)ft_adapter_parameters(j->adapter), "planned_bytes",
-        (json_int_t)ft_job_memory(j));
+    json_t *root =
+        json_pack("{ss ss ss ss ss si so so so so so so sI sI}", "status", status, "ft_version",
+                  FT_VERSION, "device", j->backend->device, "cpu", ft_cpu_model(), "isa",
+                  j->backend->isa, "threads", ft_pool_size(j->pool), "base_model", base_json(j, l),
+                  "config", ft_config_json(j->config), "data", data_json(j), "template",
+                  template_json(j), "sha256", hashes, "result", r ? result_json(r) : json_null(),
+                  "trained_parameters", (json_int_t)ft_adapter_parameters(j->adapter),
+                  "planned_bytes", (json_int_t)ft_job_memory(j));
     if (root && j->world)
         json_object_set_new(root, "ranks", json_integer(ft_world_size(j->world)));
     if (root && j->backend->dev) {
@@ -514,12 +456,28 @@ int ft_output_run_json(const struct ft_output *o, const struct ft_job *j, const 
                             json_string(ft_recompute_labels[j->recompute]));
         json_object_set_new(root, "tuned_products", json_integer(j->tuned_products));
     }
-    char *text = ft_json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(15), since);
-    if (!rc)
+    ft_free(adapter);
+    return root;
+}
+
+int ft_output_run_json(const struct ft_output *o, const struct ft_job *j, const char *status,
+                       const struct ft_train_result *r, struct ft_hashes *h)
+{
+    const unsigned since = ft_alloc_failures();
+    struct ft_licence licence;
+    char *path = ft_path_join(o->folder, "run.json");
+    json_t *root = NULL;
+    char *text = NULL;
+    int rc = path ? ft_licence_read(&licence, j->model_path) : FT_ERESOURCE;
+    if (!rc) {
+        root = run_json(o, j, status, r, h, &licence);
+        text = ft_json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(15), since);
         rc = text ? ft_file_write(path, text, strlen(text)) : FT_ERESOURCE;
+    }
+    if (!rc && r)
+        rc = ft_card_write(j, o->folder, root);
     ft_json_free(text);
     json_decref(root);
     ft_free(path);
-    ft_free(adapter);
     return rc;
 }

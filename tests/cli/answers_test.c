@@ -284,7 +284,7 @@ CASE(export_for_other_programs)
            "@FT export @D/run -o @D/x --to portable --type f16 2>&1");
     EXPECT(3, "with a window of attention",
            "@FT export tests/golden/mistral -m tests/golden/mistral -o @D/x --to gguf 2>&1");
-    EXPECT(2, "'--to' is gguf-adapter, gguf or portable",
+    EXPECT(2, "'--to' is gguf-adapter, gguf, portable or sbom",
            "@FT export @D/run -o @D/x --to onnx 2>&1");
     EXPECT(3, "it is no plain LoRA",
            "@FT export tests/golden/dora -m tests/golden/dora -o @D/x --to portable 2>&1");

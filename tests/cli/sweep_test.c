@@ -50,10 +50,11 @@ CASE(a_run_that_fails_leaves_the_others)
 CASE(a_signal_ends_the_run_and_the_sweep)
 {
     fresh_folder();
-    EXPECT(75, "not begun",
-           "{ timeout -s TERM 3 @FT train @D/ok.yaml --sweep 'learning_rate=[1e-3, 2e-4]' "
-           "max_steps=1000000000 logging_steps=1000; echo \"code $?\"; } > @D/log 2>&1; cat @D/log; "
-           "exit 75");
+    EXPECT(
+        75, "not begun",
+        "{ timeout -s TERM 3 @FT train @D/ok.yaml --sweep 'learning_rate=[1e-3, 2e-4]' "
+        "max_steps=1000000000 logging_steps=1000; echo \"code $?\"; } > @D/log 2>&1; cat @D/log; "
+        "exit 75");
     CHECK_HAS(shell_output, "interrupted");
     CHECK_INT(shell("test -e '@D/out/learning_rate=2e-4'"), 1);
     CHECK_INT(shell("ls -d '@D/out/learning_rate=1e-3/checkpoint-'*"), 0);
