@@ -19,6 +19,7 @@ static const struct form {
     {"gguf", "llama.cpp, the model with the adapter in its weights", .of_model = ft_export_gguf},
     {"portable", "PEFT, vLLM, SGLang, LoRAX and llama.cpp's converter, which read it alike",
      .of_adapter = ft_export_portable},
+    {"mlx", "mlx-lm: mlx_lm.generate --adapter-path", .of_adapter = ft_export_mlx},
     {"sbom", "CycloneDX 1.6: what the run was made from", .of_run = ft_export_sbom},
 };
 enum { FORMS = sizeof forms / sizeof *forms };
@@ -36,13 +37,14 @@ static int find_type(const char *name, enum ft_dtype *out)
     static const struct {
         const char *name;
         enum ft_dtype type;
-    } types[] = {{"f32", FT_F32}, {"f16", FT_F16}, {"bf16", FT_BF16}, {"q8_0", FT_Q8_0}};
+    } types[] = {
+        {"f32", FT_F32}, {"f16", FT_F16}, {"bf16", FT_BF16}, {"q8_0", FT_Q8_0}, {"q4_0", FT_Q4_0}};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
         if (strcmp(types[i].name, name) == 0) {
             *out = types[i].type;
             return FT_OK;
         }
-    return ft_fail(FT_ECONFIG, "'--type %s': f32, f16, bf16 or q8_0", name);
+    return ft_fail(FT_ECONFIG, "'--type %s': f32, f16, bf16, q8_0 or q4_0", name);
 }
 
 static int write_adapter(const struct form *form, const struct ft_config *c, const char *out)
@@ -111,7 +113,7 @@ int ft_cmd_export(const struct ft_command *self, int n, char **words)
     if (n != 1 || !out || !form) {
         ft_fail(FT_ECONFIG, n != 1 ? "'ft export' needs one adapter"
                             : !out ? "'ft export' needs what to write, behind '-o'"
-                                   : "'--to' is gguf-adapter, gguf, portable or sbom");
+                                   : "'--to' is gguf-adapter, gguf, portable, mlx or sbom");
         ft_hint("usage: ft %s %s", self->name, self->arguments);
         return FT_ECONFIG;
     }

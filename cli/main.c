@@ -171,20 +171,22 @@ const struct ft_command ft_commands[] = {
      "  --weights X,Y   a share of each of several adapters: W + X dW1 + Y dW2\n"
      "  --force         into a folder that is there, or for another base\n",
      ft_cmd_merge},
-    {"export", "ADAPTER -o PATH --to gguf-adapter | gguf | portable | sbom [-m MODEL]",
+    {"export", "ADAPTER -o PATH --to gguf-adapter | gguf | portable | mlx | sbom",
      "an adapter in the form that another program reads",
-     "gguf-adapter: llama.cpp's LoRA file. gguf: the model with the adapter in its weights, as "
-     "one\n"
-     "file with its tokenizer and template (Llama, Qwen 2 and 3, SmolLM3, Granite and Arcee, with\n"
-     "byte-level BPE). portable: a PEFT folder with one rank, its scale folded "
-     "in\n"
-     "and every layer there, which engines that ignore patterns and rsLoRA read rightly too. What\n"
-     "the form cannot hold (other methods, modules trained whole) is refused: 'ft merge' can. "
-     "sbom: a\n"
-     "bill of materials (CycloneDX) of a run folder: base, data, hashes, licence, losses.\n\n"
+     "gguf-adapter  llama.cpp's LoRA file\n"
+     "gguf          the model with the adapter in its weights, as one file with its tokenizer and\n"
+     "              template (Llama, Qwen 2 and 3, SmolLM3, Granite and Arcee, with byte-level "
+     "BPE)\n"
+     "portable      a PEFT folder with one rank, its scale folded in and every layer there, which\n"
+     "              engines that ignore patterns and rsLoRA read rightly too\n"
+     "mlx           the same as mlx-lm has it\n"
+     "sbom          a bill of materials (CycloneDX) of a run folder: base, data, hashes, "
+     "licence\n\n"
+     "What a form cannot hold (other methods, modules trained whole) is refused: 'ft merge' "
+     "can.\n\n"
      "  -o PATH         the file or folder to write\n"
-     "  --to FORM       gguf-adapter, gguf, portable or sbom\n"
-     "  --type TYPE     of a gguf file's matrices: f32, f16 (the default), bf16 or q8_0\n"
+     "  --to FORM       gguf-adapter, gguf, portable, mlx or sbom\n"
+     "  --type TYPE     of a gguf file's matrices: f32, f16 (the default), bf16, q8_0, q4_0\n"
      "  -m MODEL        the model (default: the one that the adapter names)\n"
      "  --force         replace what is there; gguf: for another base, too\n",
      ft_cmd_export},

@@ -31,7 +31,8 @@ static const char *last_name(const char *path)
 /* A text of YAML's head: in quotes where it is more than a name or a path. */
 static void put_yaml(FILE *o, const char *key, const char *text)
 {
-    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-/";
+    static const char plain[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-/";
     if (text[0] && text[strspn(text, plain)] == 0) {
         fprintf(o, "%s: %s\n", key, text);
         return;
@@ -115,7 +116,8 @@ static void put_data(const struct card *c)
     const json_t *template = json_object_get(c->run, "template");
     const char *path, *name = json_string_value(json_object_get(template, "name"));
     json_t *hash;
-    fputs("\n## Data\n\n| file | records | tokens | of them trained | SHA-256 |\n|---|--:|--:|--:|---|"
+    fputs("\n## Data\n\n| file | records | tokens | of them trained | SHA-256 "
+          "|\n|---|--:|--:|--:|---|"
           "\n",
           c->o);
     json_object_foreach((json_t *)(uintptr_t)in(c->run, "sha256", "dataset"), path, hash)
@@ -170,7 +172,10 @@ static void put_training(const struct card *c)
         put_number(c, rows[i].title, rows[i].part, rows[i].key);
     const json_t *gpu = json_object_get(c->run, "gpu");
     const char *cpu = json_string_value(json_object_get(c->run, "cpu"));
-    fprintf(c->o, "| on | %s (%s) |\n", gpu ? json_string_value(gpu) : cpu ? cpu : "",
+    fprintf(c->o, "| on | %s (%s) |\n",
+            gpu   ? json_string_value(gpu)
+            : cpu ? cpu
+                  : "",
             c->j->backend->isa);
     fputs("\n`run.json` has the whole config, `metrics.jsonl` the losses.\n", c->o);
 }

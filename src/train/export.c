@@ -5,6 +5,7 @@
 #include "core/file.h"
 #include "core/json.h"
 #include "core/mem.h"
+#include "core/quant.h"
 #include "io/gguf_write.h"
 #include "io/safetensors.h"
 #include "model/gguf.h"
@@ -173,12 +174,71 @@ static int fill_pair(const struct ft_job *j, const float *values, int site, int6
     return FT_OK;
 }
 
+/* All layers' pairs, of one rank, with the scale in B. */
+struct uniform {
+    struct ft_arena arena;
+    struct ft_st_item *items;
+    int *sites; /* of each pair */
+    int n;      /* items */
+    int64_t r;
+    bool kinds[FT_KINDS];
+};
+
+static void free_uniform(struct uniform *u)
+{
+    ft_free(u->items);
+    ft_free(u->sites);
+    ft_arena_fini(&u->arena);
+}
+
+/* To be freed after a failure too. */
+static int make_uniform(struct uniform *u, const struct ft_job *j, const float *values,
+                        const char *form)
+{
+    const struct ft_module *modules;
+    const int n = ft_model_modules(j->model, &modules);
+    int rc = FT_OK;
+    *u = (struct uniform){.r = ft_adapter_max_rank(j->adapter)};
+    FT_TRY(check_plain(j, form));
+    find_kinds(j, values, u->kinds);
+    FT_TRY(ft_alloc(&u->items, 2 * (size_t)n + 1, sizeof *u->items));
+    FT_TRY(ft_alloc(&u->sites, (size_t)n + 1, sizeof *u->sites));
+    for (int i = 0; i < n && !rc; i++)
+        if (u->kinds[modules[i].kind]) {
+            u->sites[u->n / 2] = i;
+            rc = fill_pair(j, values, i, u->r, &u->arena, u->items + u->n);
+            u->n += 2;
+        }
+    return rc;
+}
+
+static int write_items(const struct uniform *u, const char *folder, const char *name,
+                       const char *const (*meta)[2])
+{
+    FT_TRY(ft_make_folders(folder));
+    char *path = ft_path_join(folder, name);
+    int rc = path ? ft_st_write(path, u->items, u->n, meta, 1) : FT_ERESOURCE;
+    ft_free(path);
+    return rc;
+}
+
+/* adapter_config.json; takes o. */
+static int write_json(json_t *o, const char *folder, unsigned since)
+{
+    char *path = ft_path_join(folder, "adapter_config.json");
+    char *text = ft_json_dumps(o, JSON_INDENT(2), since);
+    int rc = path && text ? ft_file_write(path, text, strlen(text)) : FT_ERESOURCE;
+    ft_json_free(text);
+    json_decref(o);
+    ft_free(path);
+    return rc;
+}
+
 static int write_config(const struct ft_job *j, const bool kinds[FT_KINDS], int64_t r,
                         const char *folder)
 {
     const unsigned since = ft_alloc_failures();
     const struct ft_names *names = &ft_model_decoder(j->model)->names;
-    char *path = ft_path_join(folder, "adapter_config.json");
     json_t *targets = json_array();
     for (int k = 0; k < FT_KINDS; k++)
         if (kinds[k] && names->module[k])
@@ -191,42 +251,76 @@ static int write_config(const struct ft_job *j, const bool kinds[FT_KINDS], int6
         "fan_in_fan_out", ft_model_decoder(j->model)->conv1d, "inference_mode", 1, "use_rslora", 0,
         "use_dora", 0, "rank_pattern", "alpha_pattern", "target_modules", targets,
         "modules_to_save", "init_lora_weights", 1);
-    char *text = o ? ft_json_dumps(o, JSON_INDENT(2), since) : NULL;
-    int rc = path && text ? ft_file_write(path, text, strlen(text)) : FT_ERESOURCE;
-    ft_json_free(text);
-    json_decref(o);
-    ft_free(path);
-    return rc;
+    return write_json(o, folder, since);
 }
 
 int ft_export_portable(const struct ft_job *j, const float *values, const char *folder)
 {
-    const struct ft_module *modules;
-    const int n = ft_model_modules(j->model, &modules);
-    const int64_t r = ft_adapter_max_rank(j->adapter);
+    struct uniform u;
     static const char *const meta[][2] = {{"format", "pt"}};
-    struct ft_arena arena = {0};
-    struct ft_st_item *items;
-    bool kinds[FT_KINDS];
-    int at = 0, rc = FT_OK;
-    FT_TRY(check_plain(j, "a portable adapter"));
-    find_kinds(j, values, kinds);
-    FT_TRY(ft_alloc(&items, 2 * (size_t)n + 1, sizeof *items));
-    for (int i = 0; i < n && !rc; i++)
-        if (kinds[modules[i].kind]) {
-            rc = fill_pair(j, values, i, r, &arena, items + at);
-            at += 2;
-        }
-    char *path = ft_path_join(folder, "adapter_model.safetensors");
+    int rc = make_uniform(&u, j, values, "a portable adapter");
     if (!rc)
-        rc = path ? ft_make_folders(folder) : FT_ERESOURCE;
+        rc = write_items(&u, folder, "adapter_model.safetensors", meta);
     if (!rc)
-        rc = ft_st_write(path, items, at, meta, 1);
+        rc = write_config(j, u.kinds, u.r, folder);
+    free_uniform(&u);
+    return rc;
+}
+
+/* --- mlx-lm --- */
+
+/* As mlx-lm has them: A as (in, r), B as (r, out). */
+static int turn(struct ft_arena *arena, struct ft_st_item *item, const char *module,
+                const char *name)
+{
+    const int64_t rows = item->dims[0], cols = item->dims[1];
+    const float *from = item->data;
+    float *to = ft_arena_alloc(arena, (size_t)(rows * cols), sizeof *to);
+    item->name = ft_arena_format(arena, "%s.%s", module, name);
+    if (!to || !item->name)
+        return FT_ERESOURCE;
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t k = 0; k < cols; k++)
+            to[k * rows + i] = from[i * cols + k];
+    item->dims[0] = cols;
+    item->dims[1] = rows;
+    item->data = to;
+    return FT_OK;
+}
+
+static int write_mlx_config(const struct ft_job *j, const bool kinds[FT_KINDS], int64_t r,
+                            const char *folder)
+{
+    const unsigned since = ft_alloc_failures();
+    const struct ft_names *names = &ft_model_decoder(j->model)->names;
+    json_t *keys = json_array();
+    for (int k = 0; k < FT_KINDS; k++)
+        if (kinds[k] && names->module[k])
+            json_array_append_new(keys, json_string(names->module[k]));
+    json_t *o = json_pack("{s:s, s:s, s:i, s:{s:I, s:f, s:f, s:o}}", "fine_tune_type", "lora",
+                          "model", j->base_name, "num_layers",
+                          (int)ft_model_decoder(j->model)->layers, "lora_parameters", "rank",
+                          (json_int_t)r, "scale", 1.0, "dropout", 0.0, "keys", keys);
+    return write_json(o, folder, since);
+}
+
+int ft_export_mlx(const struct ft_job *j, const float *values, const char *folder)
+{
+    const struct ft_module *modules;
+    struct uniform u;
+    static const char *const meta[][2] = {{"format", "mlx"}};
+    ft_model_modules(j->model, &modules);
+    int rc = make_uniform(&u, j, values, "an adapter for mlx-lm");
+    for (int i = 0; i < u.n && !rc; i += 2) {
+        rc = turn(&u.arena, &u.items[i], modules[u.sites[i / 2]].name, "lora_a");
+        if (!rc)
+            rc = turn(&u.arena, &u.items[i + 1], modules[u.sites[i / 2]].name, "lora_b");
+    }
     if (!rc)
-        rc = write_config(j, kinds, r, folder);
-    ft_free(path);
-    ft_free(items);
-    ft_arena_fini(&arena);
+        rc = write_items(&u, folder, "adapters.safetensors", meta);
+    if (!rc)
+        rc = write_mlx_config(j, u.kinds, u.r, folder);
+    free_uniform(&u);
     return rc;
 }
 
@@ -239,39 +333,86 @@ struct model_source {
     int n_factors;
 };
 
-/* A vector stays f32; a row that is not in whole blocks becomes f16. */
-static enum ft_dtype type_of(const struct ft_model_weight *w, enum ft_dtype type)
+static void put_half(float d, unsigned char *out)
 {
-    return !w->cols ? FT_F32 : type == FT_Q8_0 && w->cols % 32 != 0 ? FT_F16 : type;
+    const uint16_t half = ft_f32_to_f16(d);
+    memcpy(out, &half, sizeof half);
 }
 
-/* Blocks of 32: the largest over 127 as f16, then the rounded codes, as ggml's reference. */
-static void quantise_q8_0(const float *x, int64_t n, unsigned char *out)
+/* A block of 32 as ggml's reference makes it: the largest over 127 as f16, then the rounded codes.
+ */
+static void pack_q8_0(const float *x, unsigned char *out)
 {
-    for (int64_t i = 0; i < n; i += 32, out += 34) {
-        float most = 0;
-        for (int k = 0; k < 32; k++)
-            most = fabsf(x[i + k]) > most ? fabsf(x[i + k]) : most;
-        const float d = most / 127, inverse = d != 0 ? 1 / d : 0;
-        const uint16_t half = ft_f32_to_f16(d);
-        memcpy(out, &half, sizeof half);
-        for (int k = 0; k < 32; k++)
-            ((int8_t *)out)[2 + k] = (int8_t)roundf(x[i + k] * inverse);
+    float most = 0;
+    for (int k = 0; k < 32; k++)
+        most = fabsf(x[k]) > most ? fabsf(x[k]) : most;
+    const float d = most / 127, inverse = d != 0 ? 1 / d : 0;
+    put_half(d, out);
+    for (int k = 0; k < 32; k++)
+        ((int8_t *)out)[2 + k] = (int8_t)roundf(x[k] * inverse);
+}
+
+/* The number of the largest magnitude becomes code 0, which stands for -8; two codes a byte. */
+static void pack_q4_0(const float *x, unsigned char *out)
+{
+    float most = 0;
+    for (int k = 0; k < 32; k++)
+        most = fabsf(x[k]) > fabsf(most) ? x[k] : most;
+    const float d = most / -8, inverse = d != 0 ? 1 / d : 0;
+    int codes[32];
+    put_half(d, out);
+    for (int k = 0; k < 32; k++) {
+        const int code = (int)(x[k] * inverse + 8.5f);
+        codes[k] = code < 15 ? code : 15;
     }
+    for (int k = 0; k < 16; k++)
+        out[2 + k] = (unsigned char)(codes[k] | codes[k + 16] << 4);
+}
+
+/* Types of blocks that can be written. */
+static const struct packing {
+    enum ft_dtype type;
+    void (*pack)(const float *x, unsigned char *out);
+} packings[] = {{FT_Q8_0, pack_q8_0}, {FT_Q4_0, pack_q4_0}};
+
+static const struct packing *packing_of(enum ft_dtype type)
+{
+    for (size_t i = 0; i < sizeof packings / sizeof *packings; i++)
+        if (packings[i].type == type)
+            return &packings[i];
+    return NULL;
+}
+
+/* A vector stays f32; a row that is not in whole blocks becomes f16; of 4 bits the embedding and
+ * the head, which a small error shows most in, have 8. */
+static enum ft_dtype type_of(const struct ft_model_weight *w, enum ft_dtype type)
+{
+    if (!w->cols)
+        return FT_F32;
+    if (type == FT_Q4_0 && (w->kind == FT_W_EMBED || w->kind == FT_W_HEAD))
+        type = FT_Q8_0;
+    return packing_of(type) && w->cols % ft_block_size(type).elements != 0 ? FT_F16 : type;
 }
 
 static size_t row_bytes(int64_t n, enum ft_dtype type)
 {
-    return type == FT_Q8_0 ? (size_t)n / 32 * 34 : (size_t)n * ft_dtype_size(type);
+    if (!packing_of(type))
+        return (size_t)n * ft_dtype_size(type);
+    const struct ft_block_size size = ft_block_size(type);
+    return (size_t)(n / size.elements * size.bytes);
 }
 
 static void put_row(const float *x, int64_t n, enum ft_dtype type, char *out)
 {
-    if (type == FT_Q8_0)
-        quantise_q8_0(x, n, (unsigned char *)out);
-    else
+    const struct packing *p = packing_of(type);
+    if (!p) {
         for (int64_t i = 0; i < n; i++)
             ft_element_put(out, (size_t)i, type, x[i]);
+        return;
+    }
+    const struct ft_block_size size = ft_block_size(type);
+    for (int64_t i = 0; i < n / size.elements; i++)
+        p->pack(x + i * size.elements, (unsigned char *)out + i * size.bytes);
 }
 
 /* A weight's rows where llama.cpp has them. Of a vector each element is a row. */

@@ -10,9 +10,10 @@
 #include <strings.h>
 
 #define ATTRIBUTION "to name its authors, link the licence, and say what was changed"
-#define RAIL "to pass the licence and its use restrictions on, and say what was changed"
+#define RAIL        "to pass the licence and its use restrictions on, and say what was changed"
 #define LLAMA                                                                                      \
-    "to give a copy of the licence and the notice file it words along, to show \"Built with Llama\", "   \
+    "to give a copy of the licence and the notice file it words along, to show \"Built with "      \
+    "Llama\", "                                                                                    \
     "begin the name of the model with \"Llama\", and follow its acceptable use policy; above 700 " \
     "million monthly users Meta's permission is needed"
 
@@ -38,20 +39,23 @@ static const struct {
     {"llama3.", LLAMA},
     {"llama4", LLAMA},
     {"llama3",
-     "to give a copy of the licence and the notice file it words along, show \"Built with Meta Llama "
+     "to give a copy of the licence and the notice file it words along, show \"Built with Meta "
+     "Llama "
      "3\", begin the name of the model with \"Llama 3\", improve no other language model with it, "
      "and follow its acceptable use policy; above 700 million monthly users Meta's permission is "
      "needed"},
-    {"gemma",
-     "to pass the Gemma Terms of Use and their use restrictions on, say that the files were changed, "
-     "and add a notice that names the terms"},
-    {"qwen-research", "to use it for research alone, give a copy of the licence along, show \"Built "
-                      "with Qwen\", and say that the files were changed"},
-    {"qwen", "to give a copy of the licence and its notice along, show \"Built with Qwen\", and say "
-             "that the files were changed; above 100 million monthly users permission is needed"},
-    {"tongyi-qianwen",
-     "to give a copy of the licence and its notice along, show \"Built with Qwen\", and say that the "
-     "files were changed; above 100 million monthly users permission is needed"},
+    {"gemma", "to pass the Gemma Terms of Use and their use restrictions on, say that the files "
+              "were changed, "
+              "and add a notice that names the terms"},
+    {"qwen-research",
+     "to use it for research alone, give a copy of the licence along, show \"Built "
+     "with Qwen\", and say that the files were changed"},
+    {"qwen",
+     "to give a copy of the licence and its notice along, show \"Built with Qwen\", and say "
+     "that the files were changed; above 100 million monthly users permission is needed"},
+    {"tongyi-qianwen", "to give a copy of the licence and its notice along, show \"Built with "
+                       "Qwen\", and say that the "
+                       "files were changed; above 100 million monthly users permission is needed"},
     {"mrl", "to use it for research alone, and pass the licence on"},
     {"mnpl", "to use it for nothing commercial, and pass the licence on"},
     {"deepseek", RAIL},
@@ -171,18 +175,20 @@ char *ft_licence_section(const struct ft_licence *l, const char *model)
 {
     const char *asks = ft_licence_asks(l), *name = l->name[0] ? l->name : l->id;
     if (!name[0])
-        return ft_format("\n## Licence\n\nThe folder of `%s` names no licence: whether and how this "
-                         "may be shared, its makers say.\n",
-                         model);
+        return ft_format(
+            "\n## Licence\n\nThe folder of `%s` names no licence: whether and how this "
+            "may be shared, its makers say.\n",
+            model);
     char *where = ft_format("\n## Licence\n\n`%s` is under `%s`%s%s%s", model, name,
                             l->link[0] ? " (" : "", l->link, l->link[0] ? ")" : "");
     char *all =
         !where ? NULL
-        : asks ? ft_format("%s. Of those who share what was made from it, it asks in short: %s. "
-                           "The licence itself decides.\n",
-                           where, asks)
-               : ft_format("%s: read there what it asks of those who share what was made from it.\n",
-                           where);
+        : asks
+            ? ft_format("%s. Of those who share what was made from it, it asks in short: %s. "
+                        "The licence itself decides.\n",
+                        where, asks)
+            : ft_format("%s: read there what it asks of those who share what was made from it.\n",
+                        where);
     ft_free(where);
     return all;
 }

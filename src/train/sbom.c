@@ -1,5 +1,5 @@
-/* A run as a bill of materials: CycloneDX 1.6 (ECMA-424), with its model card's members. It says what
- * run.json says, and hashes the weights that lie in the folder now. */
+/* A run as a bill of materials: CycloneDX 1.6 (ECMA-424), with its model card's members. It says
+ * what run.json says, and hashes the weights that lie in the folder now. */
 #define _GNU_SOURCE
 #include "train/export.h"
 
@@ -47,16 +47,16 @@ static json_t *base_component(const json_t *run)
         {
             json_array_append_new(files, file_component(name, json_string_value(hash)));
         }
-    json_t *o = json_pack("{ss ss ss* so}", "type", "machine-learning-model", "bom-ref", "base",
-                          "name", json_string_value(json_object_get(base, "name")), "components",
-                          files);
+    json_t *o =
+        json_pack("{ss ss ss* so}", "type", "machine-learning-model", "bom-ref", "base", "name",
+                  json_string_value(json_object_get(base, "name")), "components", files);
     const char *spdx = ft_licence_spdx(&l), *title = l.name[0] ? l.name : l.id;
     if (spdx)
         json_object_set_new(o, "licenses", json_pack("[{s{ss}}]", "license", "id", spdx));
     else if (title[0])
-        json_object_set_new(o, "licenses",
-                            json_pack("[{s{ss ss*}}]", "license", "name", title, "url",
-                                      l.link[0] ? l.link : NULL));
+        json_object_set_new(
+            o, "licenses",
+            json_pack("[{s{ss ss*}}]", "license", "name", title, "url", l.link[0] ? l.link : NULL));
     return o;
 }
 
@@ -89,9 +89,8 @@ static void add_property(json_t *list, const char *name, const json_t *v)
     else if (json_is_integer(v))
         snprintf(text, sizeof text, "%lld", (long long)json_integer_value(v));
     if (json_is_number(v) || json_is_string(v))
-        json_array_append_new(
-            list, json_pack("{ss ss}", "name", name, "value",
-                            json_is_string(v) ? json_string_value(v) : text));
+        json_array_append_new(list, json_pack("{ss ss}", "name", name, "value",
+                                              json_is_string(v) ? json_string_value(v) : text));
 }
 
 static json_t *metrics(const json_t *run)
@@ -112,8 +111,8 @@ static json_t *metrics(const json_t *run)
 
 static json_t *properties(const json_t *run)
 {
-    static const char *const options[] = {"adapter",         "lora_r",        "lora_alpha",
-                                          "learning_rate",   "lr_scheduler",  "optimizer",
+    static const char *const options[] = {"adapter",          "lora_r",       "lora_alpha",
+                                          "learning_rate",    "lr_scheduler", "optimizer",
                                           "micro_batch_size", "sequence_len", "seed"};
     json_t *list = json_array();
     char name[64];
@@ -139,8 +138,8 @@ static int add_weights(json_t *files, const json_t *run, const char *folder)
 {
     struct dirent **names;
     const int n = scandir(folder, &names, is_weights, alphasort);
-    int rc = n < 0    ? ft_fail_at((struct ft_where){.file = folder}, FT_EDATA, "cannot be read: %s",
-                                   strerror(errno))
+    int rc = n < 0 ? ft_fail_at((struct ft_where){.file = folder}, FT_EDATA, "cannot be read: %s",
+                                strerror(errno))
              : n == 0 ? ft_fail_at((struct ft_where){.file = folder}, FT_EDATA,
                                    "has no weights: the run has not written any yet")
                       : FT_OK;
@@ -209,12 +208,12 @@ static json_t *build(const json_t *run, const char *folder, json_t *files)
     json_array_append_new(components, base_component(run));
     json_array_append_new(needs, json_string("base"));
     add_data(components, refs, needs, run);
-    return json_pack(
-        "{ss ss ss si s{s{s[{ss ss ss}]} so} so s[{ss so}]}", "$schema",
-        "http://cyclonedx.org/schema/bom-1.6.schema.json", "bomFormat", "CycloneDX", "specVersion",
-        "1.6", "version", 1, "metadata", "tools", "components", "type", "application", "name", "ft",
-        "version", FT_VERSION, "component", model_component(run, folder, files, refs), "components",
-        components, "dependencies", "ref", "model", "dependsOn", needs);
+    return json_pack("{ss ss ss si s{s{s[{ss ss ss}]} so} so s[{ss so}]}", "$schema",
+                     "http://cyclonedx.org/schema/bom-1.6.schema.json", "bomFormat", "CycloneDX",
+                     "specVersion", "1.6", "version", 1, "metadata", "tools", "components", "type",
+                     "application", "name", "ft", "version", FT_VERSION, "component",
+                     model_component(run, folder, files, refs), "components", components,
+                     "dependencies", "ref", "model", "dependsOn", needs);
 }
 
 int ft_export_sbom(const char *folder, const char *path)

@@ -267,24 +267,34 @@ CASE(export_for_other_programs)
     CHECK_NEAR(json_number_value(json_object_get(g.metadata, "adapter.lora.alpha")), 32, 0);
     ft_gguf_close(&g);
     EXPECT(2, "is there already", "@FT export @D/run -o @D/a.gguf --to gguf-adapter 2>&1");
-    /* the whole model: in f32 to rounding, in 8 bits nearly */
+    /* mlx-lm's A and B are turned */
+    EXPECT(0, "mlx-lm", "@FT export @D/run -o @D/mlx --to mlx 2>&1");
+    EXPECT(0, "\"self_attn.q_proj\"", "cat @D/mlx/adapter_config.json");
+    CHECK_HAS(shell_output, "\"scale\": 1.0");
+    EXPECT(0, "model.layers.0.mlp.up_proj.lora_a\":{\"dtype\":\"F32\",\"shape\":[192,16]",
+           "head -c 4096 @D/mlx/adapters.safetensors | strings");
+    /* the whole model: in f32 to rounding, in 8 bits nearly, in 4 roughly */
     EXPECT(0, "", "@FT eval " MODEL " -a @D/run @D/t.jsonl --json 2>/dev/null");
     with = line_of(0);
-    for (int i = 0; i < 2; i++) {
+    static const struct {
+        const char *type;
+        double near;
+    } types[] = {{"f32", 1e-5}, {"q8_0", 0.05}, {"q4_0", 0.5}};
+    for (int i = 0; i < 3; i++) {
         EXPECT(0, "llama.cpp", "@FT export @D/run -o @D/m%d.gguf --to gguf --type %s 2>&1", i,
-               i ? "q8_0" : "f32");
+               types[i].type);
         EXPECT(0, "", "@FT eval @D/m%d.gguf @D/t.jsonl --json 2>/dev/null", i);
         json_t *whole = line_of(0);
-        CHECK_NEAR(number_in(whole, "loss"), number_in(with, "loss"), i ? 0.05 : 1e-5);
+        CHECK_NEAR(number_in(whole, "loss"), number_in(with, "loss"), types[i].near);
         json_decref(whole);
     }
     json_decref(with);
-    EXPECT(2, "f32, f16, bf16 or q8_0", "@FT export @D/run -o @D/x --to gguf --type q4 2>&1");
+    EXPECT(2, "f32, f16, bf16, q8_0 or q4_0", "@FT export @D/run -o @D/x --to gguf --type q4 2>&1");
     EXPECT(2, "'--type' is for '--to gguf'",
            "@FT export @D/run -o @D/x --to portable --type f16 2>&1");
     EXPECT(3, "with a window of attention",
            "@FT export tests/golden/mistral -m tests/golden/mistral -o @D/x --to gguf 2>&1");
-    EXPECT(2, "'--to' is gguf-adapter, gguf, portable or sbom",
+    EXPECT(2, "'--to' is gguf-adapter, gguf, portable, mlx or sbom",
            "@FT export @D/run -o @D/x --to onnx 2>&1");
     EXPECT(3, "it is no plain LoRA",
            "@FT export tests/golden/dora -m tests/golden/dora -o @D/x --to portable 2>&1");
