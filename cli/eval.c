@@ -619,6 +619,23 @@ static int eval_file(struct eval *e, const char *model, const char *adapter, con
     return rc;
 }
 
+int ft_eval_loss(const char *model, const char *adapter, const char *file, int n, char **words,
+                 double *loss)
+{
+    struct eval e = {.json = true};
+    struct ft_responder r = {0};
+    int rc = ft_responder_open(&r, model, adapter, n, words);
+    if (!rc)
+        rc = ft_read_records(file, take_record, &(struct reading){&e, &r});
+    if (!rc)
+        rc = score_with(&e, &r.config, r.vocab, 0);
+    if (!rc)
+        *loss = sum_up(&e, e.scores[0]).loss;
+    ft_responder_close(&r);
+    free_texts(&e);
+    return rc;
+}
+
 static bool is_config(const char *word)
 {
     return ft_ends_with(word, ".yaml") || ft_ends_with(word, ".yml");

@@ -158,16 +158,25 @@ const struct ft_command ft_commands[] = {
      "  --baseline FILE   a saved --json: exits with 6 if something is worse\n"
      "  --tolerance X     by more than X, of the loss relative (default 0.01)\n",
      ft_cmd_eval},
-    {"merge", "ADAPTER ... -o DIR [-m MODEL] [--weights X,Y]",
+    {"merge", "ADAPTER ... -o DIR [-m MODEL] [--dtype bf16] [KEY=VALUE ...]",
      "a model folder with an adapter in its weights",
      "Writes the model's files again, in f32 and rounded once to what they were, sharded alike, a\n"
      "tensor at a time; tokenizer, template and generation_config are the adapter's, or else the\n"
      "model's. LoRA and DoRA, VeRA, IA3, LoHa and LoKr, modules and biases that were trained "
      "whole.\n"
      "An adapter that was trained on other weights (by the hashes in its run.json, or else by the\n"
-     "name of its base) is refused, and so are quantised weights.\n\n"
+     "name of its base) is refused. Quantised weights, of which a merge into them would be "
+     "rounded\n"
+     "away, are refused too, unless --dtype says what else to write.\n\n"
      "  -o DIR          the folder to write\n"
      "  -m MODEL        the model (default: the one that the adapter names)\n"
+     "  --dtype TYPE    f32, f16 or bf16 for all weights; of quantised ones and GGUF files what\n"
+     "                  they stand for, as a folder of transformers'; 'load_in_4bit=true' behind "
+     "it\n"
+     "                  quantises first, as a QLoRA was trained\n"
+     "  --eval FILE     then the loss on a file of records (as ft eval has them): with the "
+     "adapter\n"
+     "                  beside the weights, and merged\n"
      "  --weights X,Y   a share of each of several adapters: W + X dW1 + Y dW2\n"
      "  --force         into a folder that is there, or for another base\n",
      ft_cmd_merge},

@@ -56,6 +56,8 @@ struct ft_backend {
     /* zeroed; not 0 if refused: use ft_backend_alloc */
     int (*alloc)(const struct ft_backend *b, void **out, size_t bytes);
     void (*free)(const struct ft_backend *b, void *ptr, size_t bytes);
+    /* a row of a matrix as it is stored, quantised or not, in f32; NULL on a device */
+    void (*widen_row)(float *out, const struct ft_tensor *w, int64_t row);
     const struct ft_device_fns *dev; /* NULL: tensors lie in the host's memory, ops run at once */
 };
 

@@ -45,4 +45,5 @@ const struct ft_backend FT_CAT(ft_cpu_, FT_ISA, _, backend) = {
         },
     .alloc = take,
     .free = give,
+    .widen_row = K(widen_row),
 };

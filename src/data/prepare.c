@@ -407,10 +407,10 @@ static int write_dataset(struct work *w, const char *path, const char *const (*m
     all[n_meta + 1][0] = "crc32";
     all[n_meta + 1][1] = crc;
     struct ft_st_item items[] = {
-        {"input_ids", FT_I32, 1, {w->tokens}, NULL, &w->ids},
-        {"loss_mask", FT_U8, 1, {w->tokens}, NULL, &w->mask},
-        {"offsets", FT_I64, 1, {docs + 1}, NULL, &w->offsets},
-        {"source", FT_I32, 2, {docs, 2}, NULL, &w->source},
+        {.name = "input_ids", .dtype = FT_I32, .n_dims = 1, .dims = {w->tokens}, .spool = &w->ids},
+        {.name = "loss_mask", .dtype = FT_U8, .n_dims = 1, .dims = {w->tokens}, .spool = &w->mask},
+        {.name = "offsets", .dtype = FT_I64, .n_dims = 1, .dims = {docs + 1}, .spool = &w->offsets},
+        {.name = "source", .dtype = FT_I32, .n_dims = 2, .dims = {docs, 2}, .spool = &w->source},
     };
     return ft_st_write(path, items, 4, (const char *const(*)[2])all, n_meta + 2);
 }

@@ -392,8 +392,9 @@ int ft_st_write(const char *path, struct ft_st_item *items, int n, const char *c
     if (!rc)
         rc = put_header(&w, text);
     for (int i = 0; i < n && !rc; i++)
-        rc = items[i].spool ? ft_spool_copy(items[i].spool, &w)
-                            : ft_writer_put(&w, items[i].data, item_bytes(&items[i]));
+        rc = items[i].put     ? items[i].put(items[i].ctx, &w)
+             : items[i].spool ? ft_spool_copy(items[i].spool, &w)
+                              : ft_writer_put(&w, items[i].data, item_bytes(&items[i]));
     ft_free(text);
     if (rc) {
         ft_writer_abort(&w);

@@ -47,7 +47,9 @@ struct ft_st_item {
     int n_dims;
     int64_t dims[FT_ST_MAX_DIMS];
     const void *data;
-    struct ft_spool *spool; /* instead of data */
+    struct ft_spool *spool; /* instead of data; or what puts all of it: */
+    int (*put)(void *ctx, struct ft_writer *w);
+    void *ctx;
 };
 
 /* Writes items atomically, in the reference writer's order (by dtype size descending, then name),

@@ -239,6 +239,7 @@ static void put_rest(const struct ft_gguf *g, const struct kind *k, json_t *conf
 static void put_falcon(const struct ft_gguf *g, const struct kind *k, json_t *config)
 {
     const bool one_key_head = number(g, k, "attention.head_count_kv") <= 1;
+    json_object_del(config, "head_dim"); /* its class works that out */
     json_object_set_new(config, "multi_query", json_boolean(one_key_head));
     json_object_set_new(config, "new_decoder_architecture", json_boolean(!one_key_head));
     json_object_set_new(config, "num_ln_in_parallel_attn",

@@ -195,6 +195,8 @@ bool ft_quantised_plane(const struct ft_model *m, const char *name);
 /* Host memory that loading takes; bytes that are read for a weight; and loading all of them. */
 size_t ft_quantised_room(const struct ft_model *m, bool device);
 uint64_t ft_quantised_bytes(const struct ft_weight *w);
+/* What a quantised weight stands for, in f32. */
+int ft_quantised_read(const struct ft_model *m, const struct ft_weight *w, bool scan, float *out);
 int ft_quantised_load(const struct ft_model *m, struct ft_graph *g, struct ft_pool *pool, bool scan,
                       ft_model_progress_fn *progress, void *ctx, uint64_t done, uint64_t total);
 

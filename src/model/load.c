@@ -393,6 +393,8 @@ static int load_new_rows(const struct ft_model *m, int i, struct ft_graph *g)
 int ft_model_weight_read(const struct ft_model *m, int i, bool allow_nonfinite, float *out)
 {
     const struct ft_weight *w = &m->weights[i];
+    if (w->way)
+        return ft_quantised_read(m, w, !allow_nonfinite, out);
     const size_t n = (size_t)(row_count(w) * row_elements(w));
     const size_t rows = (size_t)w->rows, cols = (size_t)(w->cols ? w->cols : 1);
     char *data;

@@ -110,6 +110,12 @@ int ft_model_weight_find(const struct ft_model *m, const char *path);
 typedef const float *ft_model_trained_fn(void *ctx, int weight);
 int ft_model_save(const struct ft_model *m, const char *folder, ft_model_trained_fn *trained,
                   void *ctx);
+/* Writes all weights in one dtype (F32, F16 or BF16) as a folder of transformers': from quantised
+ * ones and GGUF files too. values gives a weight's in f32, until its next call. FT_EDATA for a
+ * model that also sees, whose other weights ft does not know. */
+typedef int ft_model_values_fn(void *ctx, int weight, const float **out);
+int ft_model_save_as(const struct ft_model *m, const char *folder, enum ft_dtype dtype,
+                     ft_model_values_fn *values, void *ctx);
 
 /* Declares the weights as values of the graph, once per graph. On a backend with bf16 activations
  * all are bf16 but those of quantised modules, and a group's weights lie in one matrix (struct

@@ -2,6 +2,9 @@
  * loaded. A way is a row of `ways`. */
 #include "model/quantised.h"
 
+#include "core/quant.h"
+#include "kernels/backend.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -357,6 +360,28 @@ int ft_quantised_load(const struct ft_model *m, struct ft_graph *g, struct ft_po
             progress(ctx, done, total);
     }
     return FT_OK;
+}
+
+int ft_quantised_read(const struct ft_model *m, const struct ft_weight *w, bool scan, float *out)
+{
+    const struct ft_backend *cpu; /* every instruction set gives the same bits */
+    struct ft_tensor t = ft_weight_tensor(w);
+    struct ft_pool *pool = NULL;
+    char *planes = NULL;
+    int rc = ft_cpu_backend(&cpu, "auto");
+    if (!rc)
+        rc = ft_pool_new(&pool, 1);
+    if (!rc)
+        rc = ft_alloc(&planes, ft_planes_of(&t).bytes, 1);
+    t.data = planes;
+    const struct ft_planes q = ft_planes_of(&t);
+    if (!rc)
+        rc = w->way->load(m, w, pool, scan, &q);
+    for (int64_t row = 0; row < w->rows && !rc; row++)
+        cpu->widen_row(out + row * w->cols, &t, row);
+    ft_free(planes);
+    ft_pool_free(pool);
+    return rc;
 }
 
 uint64_t ft_quantised_bytes(const struct ft_weight *w)

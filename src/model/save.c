@@ -1,11 +1,12 @@
-/* Writes a model folder's weights again, those that were trained with their new values. Everything
- * else, a vision tower too, is as it was. */
+/* Writes a model folder's weights again: those that were trained with their new values, and
+ * everything else, a vision tower too, as it was; or all of the decoder's in one dtype. */
 #include "model/internal.h"
 
 #include "core/file.h"
 #include "core/json.h"
 #include "core/mem.h"
 
+#include <stdio.h>
 #include <string.h>
 
 struct save {
@@ -131,5 +132,174 @@ int ft_model_save(const struct ft_model *m, const char *folder, ft_model_trained
         rc = more ? copy_json(m, folder, config, "text_config", "vocab_size", m->decoder.vocab,
                               false)
                   : copy_file(m, folder, config);
+    return rc;
+}
+
+/* --- all in one dtype --- */
+
+enum { SHARD = 1 << 30 }; /* values of a file, about */
+
+struct one {
+    const struct ft_model *m;
+    int weight;
+    enum ft_dtype dtype;
+    ft_model_values_fn *values;
+    void *ctx;
+};
+
+/* Where transformers has the other direction (GPT-2's Conv1D), whatever the file has. */
+static bool is_turned(const struct one *o)
+{
+    return o->m->weights[o->weight].kind == FT_W_LINEAR && o->m->decoder.conv1d;
+}
+
+static int put_one(void *ctx, struct ft_writer *to)
+{
+    enum { CHUNK = 1 << 16 };
+    const struct one *o = ctx;
+    const struct ft_weight *w = &o->m->weights[o->weight];
+    const size_t rows = (size_t)w->rows, cols = (size_t)(w->cols ? w->cols : 1), n = rows * cols;
+    const size_t size = ft_dtype_size(o->dtype);
+    /* GGUF has Gemma's norms with the 1 that is added to them */
+    const float less =
+        w->kind == FT_W_NORM && o->m->gguf ? (float)o->m->family->decoder.norm_offset : 0;
+    const float *values;
+    char *buffer;
+    FT_TRY(o->values(o->ctx, o->weight, &values));
+    FT_TRY(ft_alloc(&buffer, CHUNK, size));
+    int rc = FT_OK;
+    for (size_t at = 0; at < n && !rc; at += CHUNK) {
+        const size_t part = n - at < CHUNK ? n - at : CHUNK;
+        for (size_t i = 0; i < part; i++) {
+            const size_t k = at + i, from = is_turned(o) ? k % rows * cols + k / rows : k;
+            ft_element_put(buffer, i, o->dtype, values[from] - less);
+        }
+        rc = ft_writer_put(to, buffer, part * size);
+    }
+    ft_free(buffer);
+    return rc;
+}
+
+/* Weights from *first on, as many as a file holds: its number of items. */
+static int fill_shard(const struct ft_model *m, struct one *ones, int first,
+                      struct ft_st_item *items)
+{
+    int64_t total = 0;
+    int n = 0;
+    for (int i = first; i < m->n_weights && total < SHARD; i++, n++) {
+        const struct ft_weight *w = &m->weights[i];
+        const bool turned = is_turned(&ones[i]);
+        items[n] =
+            (struct ft_st_item){.name = w->path,
+                                .dtype = ones[i].dtype,
+                                .n_dims = w->cols ? 2 : 1,
+                                .dims = {turned ? w->cols : w->rows, turned ? w->rows : w->cols},
+                                .put = put_one,
+                                .ctx = &ones[i]};
+        total += w->rows * (w->cols ? w->cols : 1);
+    }
+    return n;
+}
+
+static int count_shards(const struct ft_model *m, struct one *ones, struct ft_st_item *items)
+{
+    int n = 0;
+    for (int first = 0; first < m->n_weights; n++)
+        first += fill_shard(m, ones, first, items);
+    return n;
+}
+
+static int write_text(const char *folder, const char *name, json_t *root, unsigned since)
+{
+    char *path = ft_path_join(folder, name), *text = ft_json_dumps(root, JSON_INDENT(2), since);
+    int rc = path && text ? ft_file_write(path, text, strlen(text)) : FT_ERESOURCE;
+    ft_json_free(text);
+    ft_free(path);
+    return rc;
+}
+
+/* The folder's, as it is for weights that are not quantised. */
+static int write_config(const struct ft_model *m, const char *folder, enum ft_dtype dtype)
+{
+    static const char *const names[] = {
+        [FT_F32] = "float32", [FT_F16] = "float16", [FT_BF16] = "bfloat16"};
+    const unsigned since = ft_alloc_failures();
+    char *path = ft_path_join(m->folder, "config.json");
+    json_t *root = NULL;
+    int rc = path ? ft_json_file(path, FT_EDATA, &root) : FT_ERESOURCE;
+    if (!rc) {
+        json_object_del(root, "quantization_config");
+        json_object_del(root, "dtype");
+        json_object_set_new(root, "torch_dtype", json_string(names[dtype]));
+        if (!json_object_get(root, "model_type")) /* of a GGUF file */
+            json_object_set_new(root, "model_type", json_string(m->family->model_type));
+        json_object_set_new(root, "vocab_size", json_integer(m->decoder.vocab));
+        rc = write_text(folder, "config.json", root, since);
+    }
+    json_decref(root);
+    ft_free(path);
+    return rc;
+}
+
+static int write_index(const char *folder, json_t *map, int64_t bytes)
+{
+    const unsigned since = ft_alloc_failures();
+    json_t *root =
+        json_pack("{s{sI} sO}", "metadata", "total_size", (json_int_t)bytes, "weight_map", map);
+    int rc = write_text(folder, "model.safetensors.index.json", root, since);
+    json_decref(root);
+    return rc;
+}
+
+static int write_shards(const struct ft_model *m, const char *folder, struct one *ones,
+                        struct ft_st_item *items)
+{
+    static const char *const meta[][2] = {{"format", "pt"}};
+    const unsigned since = ft_alloc_failures();
+    const int shards = count_shards(m, ones, items);
+    json_t *map = json_object();
+    int64_t bytes = 0;
+    int rc = FT_OK;
+    for (int i = 0, first = 0; i < shards && !rc; i++) {
+        char name[64] = "model.safetensors";
+        if (shards > 1)
+            snprintf(name, sizeof name, "model-%05d-of-%05d.safetensors", i + 1, shards);
+        const int n = fill_shard(m, ones, first, items);
+        for (int k = 0; k < n; k++) {
+            const struct ft_weight *w = &m->weights[first + k];
+            bytes += w->rows * (w->cols ? w->cols : 1) * (int64_t)ft_dtype_size(ones[0].dtype);
+            json_object_set_new(map, w->path, json_string(name));
+        }
+        char *path = ft_path_join(folder, name);
+        rc = path ? ft_st_write(path, items, n, meta, 1) : FT_ERESOURCE;
+        ft_free(path);
+        first += n;
+    }
+    if (!rc)
+        rc = ft_alloc_check(since);
+    if (!rc && shards > 1)
+        rc = write_index(folder, map, bytes);
+    json_decref(map);
+    return rc;
+}
+
+int ft_model_save_as(const struct ft_model *m, const char *folder, enum ft_dtype dtype,
+                     ft_model_values_fn *values, void *ctx)
+{
+    struct one *ones;
+    struct ft_st_item *items = NULL;
+    if (m->family->text[0])
+        return ft_fail_at((struct ft_where){.file = m->folder}, FT_EDATA,
+                          "the model also sees: ft writes it again in its own types only");
+    FT_TRY(ft_alloc(&ones, (size_t)m->n_weights + 1, sizeof *ones));
+    int rc = ft_alloc(&items, (size_t)m->n_weights + 1, sizeof *items);
+    for (int i = 0; i < m->n_weights; i++)
+        ones[i] = (struct one){m, i, dtype, values, ctx};
+    if (!rc)
+        rc = write_shards(m, folder, ones, items);
+    if (!rc)
+        rc = write_config(m, folder, dtype);
+    ft_free(items);
+    ft_free(ones);
     return rc;
 }

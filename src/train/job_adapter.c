@@ -281,13 +281,6 @@ static int check_init(const struct ft_job *j)
                           "'peft_init_lora_weights' is '%s': the adapter in 'lora_model_dir' has "
                           "begun already",
                           init);
-    if (ft_model_is_quantised(j->model) && strcmp(init, "true") != 0 &&
-        strcmp(init, "gaussian") != 0)
-        return ft_fail_at(
-            at, FT_ECONFIG,
-            "'peft_init_lora_weights: %s' begins with a part of the weights, and those "
-            "are quantised",
-            init);
     if (c->peft_use_dora && strcmp(init, "true") != 0 && strcmp(init, "gaussian") != 0)
         return ft_fail_at(at, FT_ECONFIG,
                           "'peft_init_lora_weights: %s' and 'peft_use_dora' exclude each other",

@@ -82,10 +82,12 @@ static int check_adds(const struct ft_job *j, const char *adapter)
 static int check_kind(const struct ft_merge *m, const struct ft_job *j, const char *adapter)
 {
     const struct ft_decoder *d = ft_model_decoder(j->model);
-    if (ft_model_is_quantised(j->model) || ft_model_is_gguf(j->model)) {
-        ft_fail_at(in(j->model_path), FT_EDATA,
+    if (!m->whole && (ft_model_is_quantised(j->model) || ft_model_is_gguf(j->model))) {
+        ft_fail_at(in(j->base_name), FT_EDATA,
                    "the weights are quantised: what is merged into them would be rounded away");
-        ft_hint("'-m MODEL' names the original, with weights of 16 or 32 bits");
+        ft_hint(
+            "'-m MODEL' names the original, with weights of 16 or 32 bits; '--dtype bf16' writes "
+            "what these stand for, and what is merged into that, in 16 bits");
         return FT_EDATA;
     }
     if (d->tied && (ft_adapter_has(j->adapter, FT_SITE_EMBEDDING) ||
@@ -327,10 +329,17 @@ static int write_card(const struct ft_merge *m, const char *folder)
     return rc;
 }
 
+static int values_of(void *ctx, int weight, const float **out)
+{
+    return ft_merge_values(ctx, weight, out);
+}
+
 static int fill(struct ft_merge *m, const char *folder)
 {
+    const struct ft_model *model = m->jobs[0].model;
     m->weight = -1;
-    int rc = ft_model_save(m->jobs[0].model, folder, merged_values, m);
+    int rc = m->whole ? ft_model_save_as(model, folder, m->dtype, values_of, m)
+                      : ft_model_save(model, folder, merged_values, m);
     rc = m->rc ? m->rc : rc;
     for (const char *const *name = ft_text_files; *name && !rc; name++)
         rc = copy_beside(m, folder, *name);

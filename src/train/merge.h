@@ -13,6 +13,8 @@ struct ft_merge {
     float *values[FT_MERGED];
     double share[FT_MERGED];
     int n;
+    bool whole; /* all weights are written, in `dtype`: the model's may be quantised */
+    enum ft_dtype dtype;
     /* the weight that was asked for last */
     int weight, rc;
     float *merged;

@@ -214,6 +214,30 @@ CASE(merge_puts_the_adapter_into_the_weights)
     json_decref(merged);
 }
 
+/* What a QLoRA was trained over is what it is merged into, and what that costs is told. */
+CASE(merge_writes_what_quantised_weights_stand_for)
+{
+    const char *folder = fresh_folder();
+    EXPECT(0, "adapter in",
+           "@FT train configs/demo.yaml adapter=qlora load_in_4bit=true max_steps=6 "
+           "output_dir=@D/run val_set_size=0 dataset_prepared_path=@D/prepared save_strategy=no "
+           "2>&1");
+    put(folder, "t.jsonl", "{\"text\": \"Of Man's first disobedience, and the fruit\"}\n");
+    EXPECT(3, "'--dtype bf16' writes", "@FT merge @D/run -o @D/x load_in_4bit=true 2>&1");
+    EXPECT(2, "'--dtype q4': f32, f16 or bf16", "@FT merge @D/run -o @D/x --dtype q4 2>&1");
+    EXPECT(0, "beside the weights",
+           "@FT merge @D/run -o @D/merged --dtype f32 load_in_4bit=true --eval @D/t.jsonl 2>&1");
+    CHECK_HAS(shell_output, "merged (");
+    EXPECT(0, "\"torch_dtype\": \"float32\"", "cat @D/merged/config.json");
+    EXPECT(0, "", "@FT eval " MODEL " -a @D/run @D/t.jsonl load_in_4bit=true --json 2>/dev/null");
+    json_t *beside = line_of(0);
+    EXPECT(0, "", "@FT eval @D/merged @D/t.jsonl --json 2>/dev/null");
+    json_t *merged = line_of(0);
+    CHECK_NEAR(number_in(merged, "loss"), number_in(beside, "loss"), 1e-5);
+    json_decref(beside);
+    json_decref(merged);
+}
+
 CASE(merge_refuses_what_would_be_wrong)
 {
     train_one();

@@ -95,9 +95,6 @@ CASE(quantised_bases_that_cannot_be)
            "@FT train base_model=@D/q adapter=lora load_in_8bit=true" GOLDEN("bnb-nf4"));
     EXPECT(3, "they cannot be trained themselves",
            "@FT train base_model=@D/q adapter=full" GOLDEN("bnb-nf4"));
-    EXPECT(
-        2, "begins with a part of the weights, and those are quantised",
-        "@FT train base_model=@D/q adapter=qlora peft_init_lora_weights=pissa" GOLDEN("bnb-nf4"));
     shell("sed -i 's/bitsandbytes/hqq/' @D/q/config.json");
     EXPECT(3, "quantised with 'hqq', which ft does not read",
            "@FT train base_model=@D/q adapter=qlora" GOLDEN("bnb-nf4"));

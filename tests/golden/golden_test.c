@@ -7,15 +7,17 @@
 #include "core/mem.h"
 #include "core/quant.h"
 #include "tests/kernels/ops.h"
+#include "train/merge.h"
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 static struct ft_st *open_golden(const char *name, const char *file)
 {
     char path[512];
     struct ft_st *f = NULL;
-    snprintf(path, sizeof path, FT_ROOT "/tests/golden/%s/%s", name, file);
+    snprintf(path, sizeof path, FT_ROOT "/tests/golden/%.63s/%s", name, file);
     if (ft_st_open(&f, path))
         check_fail(name, 0, "%s", ft_status_report());
     return f;
@@ -256,6 +258,72 @@ CASE(tiny_models_match_transformers_and_peft)
     }
 }
 
+/* The case's adapter merged, and all weights written in f32; false: it cannot be merged. */
+static bool merge_case(const char *name, const char *to)
+{
+    struct setup s = {0};
+    struct ft_config c;
+    struct ft_merge m = {.whole = true, .dtype = FT_F32};
+    setup_golden(&s, name);
+    int rc = ft_config_read(&c, NULL, s.list, s.n);
+    if (!rc)
+        rc = ft_merge_add(&m, &c, 1, true);
+    const bool refused = rc == FT_EDATA;
+    if (!rc)
+        rc = ft_merge_write(&m, to, false);
+    if (rc && !refused && !strstr(ft_status_report(), "also sees"))
+        check_fail(name, rc, "%s", ft_status_report());
+    ft_status_clear();
+    ft_merge_close(&m);
+    ft_config_fini(&c);
+    return rc == FT_OK;
+}
+
+/* A model in a folder gives the case's logits. */
+static void check_plain_logits(const char *name, const char *model)
+{
+    struct setup s = {0};
+    struct opened o = {0};
+    setup_add(&s, "base_model=%s", model);
+    setup_add(&s, "device=cpu");
+    setup_add(&s, "adapter=lora");
+    setup_add(&s, "output_dir=unused");
+    setup_add(&s, "sample_packing=true");
+    setup_add(&s, "curriculum_sampling=true");
+    setup_add(&s, "datasets.0.path=" FT_ROOT "/tests/golden/%s/data.safetensors", name);
+    setup_add(&s, "test_datasets.0.path=" FT_ROOT "/tests/golden/%s/data.safetensors", name);
+    struct ft_st *golden = open_golden(name, "golden.safetensors");
+    if (open_setup(&o, &s)) {
+        check_logits(name, &o.job, golden);
+        close_setup(&o);
+    }
+    ft_st_close(golden);
+}
+
+/* Quantised bases and GGUF files too: a folder of transformers' that gives the adapter's logits. */
+CASE(merged_in_f32_they_are_models_without_an_adapter)
+{
+    char names[MAX_CASES][64], folder[256];
+    const int n = golden_cases(names);
+    int merged = 0;
+    for (int i = 0; i < n; i++) {
+        char to[300];
+        if (golden_is_full(names[i]))
+            continue;
+        make_folder(folder);
+        snprintf(to, sizeof to, "%s/merged", folder);
+        if (merge_case(names[i], to)) {
+            printf("  %-18s", names[i]);
+            check_plain_logits(names[i], to);
+            printf("\n");
+            merged++;
+        }
+        remove_folder(folder);
+    }
+    printf("  %d of %d cases can be merged\n", merged, n);
+    CHECK(merged >= 60);
+}
+
 /* s B A of a module of the adapter that was written, into out (out x in), which is zeroed. */
 static void written_product(const struct ft_st *f, const char *module, double scale, double *out,
                             int64_t n)
@@ -331,6 +399,8 @@ static void check_start(const char *name)
 CASE(adapters_begin_as_in_peft)
 {
     check_start("pissa");
+    check_start("pissa-nf4");
+    check_start("olora-awq");
     check_start("olora");
     check_start("phi3-pissa");
     check_start("gpt2-pissa");
@@ -376,18 +446,16 @@ CASE(an_adapter_of_the_tower_is_carried_along)
     for (int i = 0; i < 192; i++)
         values[i] = (float)i;
     const struct ft_st_item tower[] = {
-        {"base_model.model.model.visual.blocks.0.attn.qkv.lora_A.weight",
-         FT_F32,
-         2,
-         {4, 16},
-         values,
-         NULL},
-        {"base_model.model.model.visual.blocks.0.attn.qkv.lora_B.weight",
-         FT_F32,
-         2,
-         {48, 4},
-         values,
-         NULL}};
+        {.name = "base_model.model.model.visual.blocks.0.attn.qkv.lora_A.weight",
+         .dtype = FT_F32,
+         .n_dims = 2,
+         .dims = {4, 16},
+         .data = values},
+        {.name = "base_model.model.model.visual.blocks.0.attn.qkv.lora_B.weight",
+         .dtype = FT_F32,
+         .n_dims = 2,
+         .dims = {48, 4},
+         .data = values}};
     copy_with("qwen3-vl", "adapter_model.safetensors", "adapter_config.json", tower, 2, from);
     setup_golden(&s, "qwen3-vl");
     setup_add(&s, "lora_model_dir=%s", from);
