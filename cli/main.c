@@ -205,7 +205,10 @@ const struct ft_command ft_commands[] = {
      "nothing\n"
      "else: no network, no script; it is readable on a phone, in the dark and on paper. The same "
      "runs\n"
-     "give the same page, byte for byte.\n\n"
+     "give the same page, byte for byte. What the model said before and after is there where the "
+     "run\n"
+     "folder has it: ft generate MODEL -a RUN prompts.jsonl --compare --json > "
+     "RUN/samples.jsonl\n\n"
      "  -o FILE.html    the page\n",
      ft_cmd_report},
     {"config", "--explain [KEY] | --schema | --dump | --dvc CONFIG.yaml [KEY=VALUE ...]",

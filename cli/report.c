@@ -1,5 +1,5 @@
 /* ft report: one page that needs nothing else. */
-#include "cli/cli.h"
+#include "cli/responder.h"
 
 #include "core/file.h"
 #include "core/json.h"
@@ -33,7 +33,8 @@ static const char style[] =
     "vertical-align:top}td.n{text-align:right;font-variant-numeric:tabular-nums}\n"
     "code{font-size:.9em;overflow-wrap:anywhere}.key{display:inline-block;width:1.6em;height:.25em;"
     "margin-right:.4em;vertical-align:middle}\n"
-    "td:first-child{min-width:11rem}\n"
+    "td:first-child{min-width:11rem}td.said{white-space:pre-wrap;min-width:14rem;padding-right:"
+    "1rem}\n"
     "@media(max-width:40rem){svg text{font-size:20px}}\n";
 
 struct report {
@@ -113,6 +114,20 @@ static double nice_step(double range, int n)
     return (lead < 1.5 ? 1 : lead < 3.5 ? 2 : lead < 7.5 ? 5 : 10) * power;
 }
 
+/* A tick's number into 32 bytes: 4e+07 is 40 M. */
+static const char *tick_text(char out[32], double v)
+{
+    const bool large = fabs(v) >= 1e5, larger = fabs(v) >= 1e9;
+    snprintf(out, 32, "%.4g%s",
+             v / (larger  ? 1e9
+                  : large ? 1e6
+                          : 1),
+             larger  ? " G"
+             : large ? " M"
+                     : "");
+    return out;
+}
+
 static void put_axes(FILE *o, const struct range *r)
 {
     const double y_step = nice_step(r->y1 > r->y0 ? r->y1 - r->y0 : 1, 5),
@@ -120,11 +135,12 @@ static void put_axes(FILE *o, const struct range *r)
     const double y0 = ceil(r->y0 / y_step) * y_step, x0 = ceil(r->x0 / x_step) * x_step;
     for (int i = 0; i < TICKS && y0 + i * y_step <= r->y1 + y_step * 1e-9; i++) {
         const double y = y0 + i * y_step;
+        char text[32];
         fprintf(o,
                 "<line class=axis x1=%d x2=%d y1=%.1f y2=%.1f /><text x=%d y=%.1f "
-                "text-anchor=end>%.4g</text>\n",
+                "text-anchor=end>%s</text>\n",
                 LEFT, WIDTH - RIGHT, place_y(r, y), place_y(r, y), LEFT - 6, place_y(r, y) + 4,
-                fabs(y) < y_step * 1e-6 ? 0 : y);
+                tick_text(text, fabs(y) < y_step * 1e-6 ? 0 : y));
     }
     for (int i = 0; i < TICKS && x0 + i * x_step <= r->x1 + x_step * 1e-9; i++)
         fprintf(o, "<text x=%.1f y=%d text-anchor=middle>%.6g</text>\n",
@@ -330,7 +346,58 @@ static void put_data(const struct report *p)
     }
 }
 
-static void put_page(const struct report *p)
+/* --- samples --- */
+
+/* A record of `ft generate --compare --json`: the prompt, the base's answer, and the run's. */
+static int put_sample(void *ctx, json_t *record, struct ft_where at)
+{
+    const struct report *p = ctx;
+    const json_t *prompt = json_object_get(record, "prompt"),
+                 *messages = json_object_get(record, "messages"),
+                 *after = json_object_get(record, "text"), *before = in(record, "base", "text");
+    if (!json_is_string(after))
+        return ft_fail_at(at, FT_EDATA,
+                          "has no 'text': 'ft generate --compare --json' writes them");
+    if (!prompt && json_array_size(messages))
+        prompt =
+            json_object_get(json_array_get(messages, json_array_size(messages) - 1), "content");
+    const json_t *const cells[] = {prompt, before, after};
+    fputs("<tr>", p->o);
+    for (size_t i = 0; i < sizeof cells / sizeof *cells; i++) {
+        fputs("<td class=said>", p->o);
+        if (cells[i])
+            put_value(p->o, cells[i]);
+        fputs("</td>", p->o);
+    }
+    fputs("</tr>\n", p->o);
+    return FT_OK;
+}
+
+/* Those that lie in the run folder. */
+static int put_samples(struct report *p)
+{
+    int rc = FT_OK;
+    for (int i = 0; i < p->n && !rc; i++) {
+        char *path = ft_is_folder(p->names[i]) ? ft_path_join(p->names[i], "samples.jsonl") : NULL;
+        if (path && ft_file_exists(path)) {
+            fputs("<h2>Samples", p->o);
+            if (p->n > 1) {
+                fputs(" of ", p->o);
+                escape(p->o, p->names[i]);
+            }
+            fputs("</h2>\n<div class=scroll><table><tr><th>prompt</th><th>before</th><th>after</th>"
+                  "</tr>\n",
+                  p->o);
+            rc = ft_read_records(path, put_sample, p);
+            fputs("</table></div>\n", p->o);
+        }
+        ft_free(path);
+    }
+    return rc;
+}
+
+/* FT_EDATA: samples that are none. */
+static int put_page(struct report *p)
 {
     fputs("<!doctype html>\n<html lang=en><head><meta charset=utf-8>\n"
           "<meta name=viewport content=\"width=device-width,initial-scale=1\">\n<title>",
@@ -349,11 +416,14 @@ static void put_page(const struct report *p)
     put_chart(p, "Norm of the gradient", FT_GRAD_NORM, -1);
     put_chart(p, "Learning rate", FT_LEARNING_RATE, -1);
     put_chart(p, "Tokens a second", FT_SPEED, -1);
+    put_chart(p, "Bytes of memory, at most until then", FT_MEMORY, -1);
     fputs("</div>\n", p->o);
     put_summary(p);
     put_config(p);
     put_data(p);
+    int rc = put_samples(p);
     fputs("</body></html>\n", p->o);
+    return rc;
 }
 
 /* --- the command --- */
@@ -363,8 +433,9 @@ static int write_page(struct report *p, const char *out)
     struct ft_printed page;
     FT_TRY(ft_printed_open(&page));
     p->o = page.o;
-    put_page(p);
-    int rc = ft_printed_close(&page);
+    int rc = put_page(p);
+    const int lost = ft_printed_close(&page);
+    rc = rc ? rc : lost;
     if (!rc)
         rc = ft_file_write(out, page.text, page.n);
     ft_printed_free(&page);

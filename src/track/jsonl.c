@@ -48,11 +48,11 @@ bool ft_jsonl_event(void *state, const struct ft_event *e)
         snprintf(line, sizeof line,
                  "{\"step\": %lld, \"epoch\": %s, \"loss\": %s, \"grad_norm\": %s, "
                  "\"learning_rate\": %s, \"trained_tokens\": %lld, \"tokens_seen\": %lld, "
-                 "\"tokens_per_second\": %s, \"seconds\": %s%s}\n",
+                 "\"tokens_per_second\": %s, \"seconds\": %s, \"peak_bytes\": %zu%s}\n",
                  (long long)e->step, number(n[0], e->epoch), number(n[1], e->loss),
                  number(n[2], e->grad_norm), number(n[3], e->learning_rate),
                  (long long)e->trained_tokens, (long long)e->tokens_seen,
-                 number(n[4], e->tokens_per_second), number(n[5], e->seconds),
+                 number(n[4], e->tokens_per_second), number(n[5], e->seconds), e->resident_bytes,
                  e->skipped ? ", \"skipped\": true" : "");
     else if (e->kind == FT_EVENT_EVAL)
         snprintf(line, sizeof line, "{\"step\": %lld, \"eval_loss\": %s}\n", (long long)e->step,

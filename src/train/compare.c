@@ -20,6 +20,7 @@ static const struct {
     [FT_TRAINED_TOKENS] = {"trained_tokens", 0},
     [FT_LEARNING_RATE] = {"learning_rate", 0},
     [FT_SPEED] = {"tokens_per_second", 0},
+    [FT_MEMORY] = {"peak_bytes", 0},
 };
 
 /* --- reading --- */

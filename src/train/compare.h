@@ -14,7 +14,8 @@ enum ft_measure {
     FT_TRAINED_TOKENS,
     FT_MEASURES, /* those are compared */
     FT_LEARNING_RATE = FT_MEASURES,
-    FT_SPEED, /* tokens a second */
+    FT_SPEED,  /* tokens a second */
+    FT_MEMORY, /* bytes resident at most until then */
     FT_CURVES
 };
 

@@ -19,9 +19,13 @@
 #define LOCK_NAME ".ft.lock"
 #define ROOM_NAME ".ft.room"
 
-/* What a run writes; an earlier run's are replaced. */
-static const char *const own_files[] = {"adapter_model.safetensors", "adapter_config.json",
-                                        "metrics.jsonl", "run.json", "README.md"};
+/* What a run writes, or has been said of it; an earlier run's go. */
+static const char *const own_files[] = {"adapter_model.safetensors",
+                                        "adapter_config.json",
+                                        "metrics.jsonl",
+                                        "run.json",
+                                        "README.md",
+                                        "samples.jsonl"};
 const char *const ft_text_files[] = {
     "tokenizer.json",
     "tokenizer_config.json",

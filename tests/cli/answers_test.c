@@ -358,6 +358,15 @@ CASE(report_is_one_page)
                     "@D/c.html && "
                     "grep -q '&lt;b&gt;' @D/c.html && ! grep -q '<b>' @D/c.html"),
               0);
+    /* what the model said, where the run folder has it */
+    CHECK_INT(shell("@FT generate " MODEL
+                    " -a @D/run -p '<i>Of' --raw --compare --json --max-tokens "
+                    "3 > @D/run/samples.jsonl 2>/dev/null && @FT report @D/run -o @D/s.html"),
+              0);
+    EXPECT(0, "<h2>Samples</h2>", "cat @D/s.html");
+    CHECK_HAS(shell_output, "<td class=said>&lt;i&gt;Of</td>");
+    shell("echo '{\"prompt\": \"a\"}' > @D/run/samples.jsonl");
+    EXPECT(3, "samples.jsonl:1: error: has no 'text'", "@FT report @D/run -o @D/t.html 2>&1");
     EXPECT(2, "needs a file to write", "@FT report @D/run 2>&1");
     EXPECT(3, "cannot open", "@FT report @D/none -o @D/x.html 2>&1");
 }
