@@ -55,21 +55,45 @@ static int put_text(struct ft_parquet *p, const char *s)
     return put(p, s, strlen(s));
 }
 
-/* In quotes, with what JSON wants written otherwise. */
+/* What JSON wants written otherwise: in two characters where it has such. */
+static int put_escaped(struct ft_parquet *p, char c)
+{
+    static const char is[] = "\"\\\n\r\t", as[] = "\"\\nrt";
+    const char *found = strchr(is, c);
+    char escaped[8] = {'\\', 0};
+    if (found && c) {
+        escaped[1] = as[found - is];
+        return put(p, escaped, 2);
+    }
+    snprintf(escaped, sizeof escaped, "\\u%04x", (unsigned)(unsigned char)c);
+    return put(p, escaped, 6);
+}
+
+/* The bytes before the first that JSON wants written otherwise; eight at a time. */
+static size_t plain_bytes(const char *s, size_t n)
+{
+    const uint64_t ones = 0x0101010101010101, tops = 0x8080808080808080;
+    size_t k = 0;
+    for (uint64_t x; k + 8 <= n; k += 8) {
+        memcpy(&x, s + k, 8);
+        const uint64_t quote = x ^ ones * '"', back = x ^ ones * '\\';
+        if ((((x - ones * 0x20) & ~x) | ((quote - ones) & ~quote) | ((back - ones) & ~back)) & tops)
+            break;
+    }
+    while (k < n && (unsigned char)s[k] >= 0x20 && s[k] != '"' && s[k] != '\\')
+        k++;
+    return k;
+}
+
+/* In quotes. */
 static int put_quoted(struct ft_parquet *p, const char *s, size_t n)
 {
     FT_TRY(put(p, "\"", 1));
     for (size_t i = 0; i < n;) {
-        size_t k = i;
-        while (k < n && (unsigned char)s[k] >= 0x20 && s[k] != '"' && s[k] != '\\')
-            k++;
+        size_t k = i + plain_bytes(s + i, n - i);
         FT_TRY(put(p, s + i, k - i));
-        if (k < n) {
-            char escaped[8];
-            snprintf(escaped, sizeof escaped, "\\u%04x", (unsigned)(unsigned char)s[k]);
-            FT_TRY(put_text(p, escaped));
-            k++;
-        }
+        if (k < n)
+            FT_TRY(put_escaped(p, s[k++]));
         i = k;
     }
     return put(p, "\"", 1);
