@@ -180,7 +180,7 @@ int ft_cmd_chat(const struct ft_command *self, int n, char **words)
     int rc = ft_responder_open(&t.r, words[0], adapter, n - 1, words + 1);
     const int64_t own = t.r.longest > 0 && t.r.longest < CONTEXT ? t.r.longest : CONTEXT;
     const struct ft_server_options o = {
-        .slots = 1, .context = context ? context : own, .scored = 1};
+        .slots = 1, .context = context ? context : own, .scored = 1, .vocab = t.r.vocab};
     if (!rc)
         rc = ft_server_open(&t.s, &t.r.config, &o, NULL, NULL);
     ft_print_notices();

@@ -317,8 +317,7 @@ static int score_both(struct eval *e, const struct ft_config *c, int64_t vocab)
 {
     struct ft_config base = *c;
     FT_TRY(score_with(e, c, vocab, 0));
-    base.lora_model_dir = NULL;
-    base.adapter = "full"; /* none */
+    ft_responder_without_adapter(&base);
     return c->lora_model_dir ? score_with(e, &base, vocab, 1) : FT_OK;
 }
 
@@ -580,7 +579,9 @@ static int eval_config(struct eval *e, const struct ft_command *self, int n, cha
         rc = ft_base_find(&folder, &cached, NULL, c.base_model, c.revision_of_model, c.folder);
     if (!rc)
         rc = ft_model_open(&m, folder);
-    const int64_t vocab = m ? ft_model_decoder(m)->vocab : 1;
+    int64_t vocab = m ? ft_model_decoder(m)->vocab : 1;
+    if (!rc && c.lora_model_dir)
+        rc = ft_new_tokens_rows(c.lora_model_dir, m, &vocab);
     ft_model_close(m);
     if (!rc)
         rc = score_both(e, &c, vocab);

@@ -216,7 +216,7 @@ static int find_context(const struct generate *g, const struct ft_responder *r, 
     return FT_OK;
 }
 
-/* All answers of the model with or without its adapter. */
+/* All answers of the model with its adapter, or (which 0) without it, to the same tokens. */
 static int answer_all(struct generate *g, const char *model, const char *adapter, int which, int n,
                       char **words)
 {
@@ -225,12 +225,15 @@ static int answer_all(struct generate *g, const char *model, const char *adapter
     struct ft_prompt *prompts = NULL;
     int64_t context = 0;
     int rc = ft_responder_open(&r, model, adapter, n, words);
+    if (!which)
+        ft_responder_without_adapter(&r.config);
     for (int64_t i = 0; i < g->n && !rc; i++)
         rc = tokenize(g, &r, &g->tasks[i]);
     if (!rc)
         rc = find_context(g, &r, &context);
     const int slots = g->n < SLOTS ? (int)g->n : SLOTS;
-    const struct ft_server_options o = {.slots = slots, .context = context, .scored = slots};
+    const struct ft_server_options o = {
+        .slots = slots, .context = context, .scored = slots, .vocab = r.vocab};
     if (!rc)
         rc = ft_server_open(&s, &r.config, &o, NULL, NULL);
     ft_print_notices();
@@ -295,7 +298,7 @@ int ft_cmd_generate(const struct ft_command *self, int n, char **words)
     g.stop = ft_listen_to_stop();
     int rc = read_prompts(&g);
     if (!rc && g.compare)
-        rc = answer_all(&g, words[0], NULL, 0, n - 1, words + 1);
+        rc = answer_all(&g, words[0], adapter, 0, n - 1, words + 1);
     if (!rc && !*g.stop)
         rc = answer_all(&g, words[0], adapter, 1, n - 1, words + 1);
     if (!rc && *g.stop) {

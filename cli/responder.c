@@ -162,11 +162,20 @@ int ft_responder_open(struct ft_responder *r, const char *model, const char *ada
     if (!rc) {
         r->vocab = ft_model_decoder(m)->vocab;
         r->longest = ft_model_decoder(m)->max_positions;
+        rc = adapter ? ft_new_tokens_rows(adapter, m, &r->vocab) : FT_OK;
+    }
+    if (!rc) {
         rc = open_text(r, folder);
     }
     ft_model_close(m);
     ft_free(folder);
     return rc;
+}
+
+void ft_responder_without_adapter(struct ft_config *c)
+{
+    c->lora_model_dir = NULL;
+    c->adapter = "full"; /* that is none */
 }
 
 void ft_responder_close(struct ft_responder *r)

@@ -60,6 +60,9 @@ int ft_take_sampler(const struct ft_command *self, int *n, char **words, struct 
 /* From now on SIGINT, SIGTERM and SIGHUP set this to their number. */
 const volatile sig_atomic_t *ft_listen_to_stop(void);
 
+/* The config's model alone. */
+void ft_responder_without_adapter(struct ft_config *c);
+
 /* eval.c: a model's loss on a file of records; adapter may be NULL, words are the config's options.
  */
 int ft_eval_loss(const char *model, const char *adapter, const char *file, int n, char **words,

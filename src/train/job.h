@@ -59,6 +59,7 @@ struct ft_serving {
     int slots;       /* sequences */
     int64_t context; /* tokens of each, at most */
     int64_t scored;  /* rows of a pass whose logits are made, at most */
+    int64_t vocab;   /* rows of the embedding and the head, at least; what lacks is their mean */
     struct ft_tensor *places, *cached, *logits;
     struct ft_tensor **keys, **values; /* by layer */
 };

@@ -1,9 +1,12 @@
 /* Tokens that the config adds to the tokenizer: their ids, the rows that the model gets for them,
  * and whether those rows are trained. */
 #include "train/internal.h"
+#include "train/serving.h"
 
 #include "core/file.h"
+#include "core/json.h"
 #include "core/mem.h"
+#include "io/safetensors.h"
 #include "text/tokenizer.h"
 
 #include <stdio.h>
@@ -65,10 +68,90 @@ static int read_tokens(struct ft_job *j, const struct ft_new_token *list, int n)
     return rc;
 }
 
+/* The largest id of a list, or of a map's lists. */
+static int64_t largest_id(const json_t *indices)
+{
+    int64_t most = -1;
+    const char *module;
+    json_t *v;
+    size_t i;
+    json_array_foreach((json_t *)(uintptr_t)indices, i, v)
+    {
+        most = json_integer_value(v) > most ? json_integer_value(v) : most;
+    }
+    json_object_foreach((json_t *)(uintptr_t)indices, module, v)
+    {
+        const int64_t id = largest_id(v);
+        most = id > most ? id : most;
+    }
+    return most;
+}
+
+/* The rows of an embedding or a head that was saved whole. */
+static int64_t saved_rows(const struct ft_st *f, const struct ft_names *names)
+{
+    const char *const modules[] = {names->embed, names->head};
+    int64_t most = 0;
+    for (int i = 0; i < ft_st_count(f); i++) {
+        const struct ft_st_entry *e = ft_st_at(f, i);
+        const char *end = strrchr(e->name, '.');
+        for (int k = 0; k < 2; k++) {
+            const size_t n = strlen(modules[k]);
+            if (e->n_dims == 2 && end && strcmp(end, ".weight") == 0 &&
+                (size_t)(end - e->name) > n && strncmp(end - n, modules[k], n) == 0)
+                most = e->dims[0] > most ? e->dims[0] : most;
+        }
+    }
+    return most;
+}
+
+int ft_new_tokens_rows(const char *adapter, const struct ft_model *m, int64_t *rows)
+{
+    char *config = ft_path_join(adapter, "adapter_config.json"),
+         *weights = ft_path_join(adapter, "adapter_model.safetensors");
+    json_t *root = NULL;
+    struct ft_st *f = NULL;
+    int rc = config && weights ? FT_OK : FT_ERESOURCE;
+    if (!rc && ft_file_exists(config))
+        rc = ft_json_file(config, FT_EDATA, &root);
+    if (!rc && ft_file_exists(weights))
+        rc = ft_st_open(&f, weights);
+    const int64_t trained = largest_id(json_object_get(root, "trainable_token_indices")) + 1,
+                  saved = f ? saved_rows(f, &ft_model_decoder(m)->names) : 0,
+                  vocab = ft_model_decoder(m)->vocab;
+    *rows = trained > saved ? trained : saved;
+    *rows = *rows > vocab ? *rows : vocab;
+    ft_st_close(f);
+    json_decref(root);
+    ft_free(config);
+    ft_free(weights);
+    return rc;
+}
+
+/* Of what answers: the adapter's, or as many as are asked for. */
+static int enlarge_served(struct ft_job *j)
+{
+    const struct ft_config *c = j->config;
+    const int64_t vocab = ft_model_decoder(j->model)->vocab;
+    int64_t rows = vocab;
+    if (c->lora_model_dir) {
+        char *adapter = ft_config_path(c, c->lora_model_dir);
+        int rc = adapter ? ft_new_tokens_rows(adapter, j->model, &rows) : FT_ERESOURCE;
+        ft_free(adapter);
+        FT_TRY(rc);
+    }
+    rows = j->serving->vocab > rows ? j->serving->vocab : rows;
+    j->new_rows = rows - vocab;
+    ft_model_enlarge(j->model, rows);
+    return FT_OK;
+}
+
 int ft_new_tokens_open(struct ft_job *j)
 {
     struct ft_new_token *list;
     int n = 0;
+    if (j->serving)
+        return enlarge_served(j);
     FT_TRY(ft_texts_new_tokens(j->config, &list));
     while (list[n].content)
         n++;
@@ -123,7 +206,7 @@ int ft_new_tokens_check(const struct ft_job *j)
 {
     const struct ft_served *v = &j->served;
     const struct ft_decoder *d = ft_model_decoder(j->model);
-    if (!v->n_added && !j->new_rows)
+    if (j->serving || (!v->n_added && !j->new_rows))
         return FT_OK;
     const char *first = v->n_added ? v->added[0].content : "(filling up)";
     const int32_t id = v->n_added ? v->added[0].id : (int32_t)(d->vocab - j->new_rows);

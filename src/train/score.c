@@ -16,7 +16,8 @@ struct ft_server_options ft_score_options(int64_t longest, int64_t texts, int64_
     scored = scored > ROWS / 2 ? ROWS / 2 : scored;
     return (struct ft_server_options){.slots = slots > 1 ? (int)slots : 1,
                                       .context = longest,
-                                      .scored = scored > 16 ? scored : 16};
+                                      .scored = scored > 16 ? scored : 16,
+                                      .vocab = vocab};
 }
 
 /* A slot at work on a chain. */

@@ -15,6 +15,7 @@ static int alloc_tables(struct ft_server *s, int64_t layers, const struct ft_ser
     s->serving.slots = o->slots;
     s->serving.context = o->context;
     s->serving.scored = o->scored;
+    s->serving.vocab = o->vocab;
     FT_TRY(ft_alloc(&s->length, (size_t)o->slots, sizeof *s->length));
     FT_TRY(ft_alloc(&s->serving.keys, (size_t)layers, sizeof *s->serving.keys));
     return ft_alloc(&s->serving.values, (size_t)layers, sizeof *s->serving.values);

@@ -20,12 +20,16 @@ struct ft_server_options {
     int slots;       /* sequences side by side */
     int64_t context; /* tokens of each, at most */
     int64_t scored;  /* logits of one pass, at most: the slots, or more to score texts */
+    int64_t vocab;   /* rows of the embedding and the head, at least; 0: the model's */
 };
 
 /* Opens the config's model and adapter, checks the memory, loads. progress may be NULL. */
 int ft_server_open(struct ft_server *s, const struct ft_config *c,
                    const struct ft_server_options *o, ft_model_progress_fn *progress, void *ctx);
 void ft_server_close(struct ft_server *s);
+
+/* The vocabulary that the adapter in a folder has rows for, the model's or more. FT_EDATA */
+int ft_new_tokens_rows(const char *adapter, const struct ft_model *m, int64_t *rows);
 
 /* n ids that go on a sequence; the logits of the last `scored` of them are wanted. */
 struct ft_reading {

@@ -77,6 +77,32 @@ CASE(generate_answers_a_prompt_or_a_file)
               0);
 }
 
+/* An adapter that has rows of its own for new tokens: the base has their mean, as transformers. */
+CASE(new_tokens_are_answered_with_and_merged)
+{
+    static const char *const trained[] = {"peft_trainable_token_indices=[2048,2049]",
+                                          "lora_modules_to_save=[embed_tokens,lm_head]"};
+    for (int i = 0; i < 2; i++) {
+        fresh_text("chat_template", CHAT("Hi", "You"));
+        write_template(
+            "{% for m in messages %}{% if m.role == 'user' %}<|u|>{{ m.content }}{% else "
+            "%}{{ m.content }}<|e|>{% endif %}{% endfor %}");
+        EXPECT(0, "",
+               "@FT train @D/c.yaml 'tokens=[\"<|u|>\"]' 'special_tokens={eos_token: \"<|e|>\"}' "
+               "'eot_tokens=[\"<|e|>\"]' max_steps=40 learning_rate=1e-2 '%s' --quiet 2>&1",
+               trained[i]);
+        EXPECT(0, "\"text\":\"You\"",
+               "@FT generate @D/shake -a @D/out -p Hi --max-tokens 8 --compare --json 2>/dev/null");
+        CHECK_HAS(shell_output, "\"finish\":\"stop\"");
+        EXPECT(0, "loss", "@FT eval @D/shake -a @D/out @D/data.jsonl 2>/dev/null");
+        if (i)
+            continue; /* a tied head that was saved by itself cannot be merged */
+        EXPECT(0, "in its weights", "@FT merge @D/out -o @D/merged 2>&1");
+        EXPECT(0, "\"vocab_size\": 2050", "cat @D/merged/config.json");
+        EXPECT(0, "You", "@FT generate @D/merged -p Hi --max-tokens 8 2>/dev/null");
+    }
+}
+
 CASE(generate_goes_through_a_template)
 {
     const char *folder = fresh_folder();
