@@ -25,19 +25,24 @@ enum { SPINS = 4000 };
 
 struct ft_pool {
     int n_threads, started;
+    bool pinned;
+    cpu_set_t was; /* where the thread that pinned could run */
     pthread_t *threads;
     char *scratch; /* n_threads x FT_THREAD_SCRATCH */
     pthread_mutex_t lock;
-    pthread_cond_t wake;
-    _Atomic uint64_t generation; /* of the job below */
-    _Atomic int sleepers, active;
-    _Atomic int64_t next;
-    _Atomic bool stop;
+    pthread_cond_t wake, done;
+    _Atomic int sleepers, ids;
+    _Atomic bool stop, waits; /* waits: who hands out work, asleep */
+    /* The job: written only while no piece of one is at work. */
     int64_t n_pieces;
     ft_piece_fn *fn;
     void *arg;
-    _Atomic int ids;
+    /* The number of the job above the pieces of it that nobody has taken: a thread that comes late
+     * takes one of the job of now, or none. */
+    _Alignas(64) _Atomic uint64_t open;
+    _Alignas(64) _Atomic int64_t left; /* pieces that are not done */
 };
+static const uint64_t job_step = (uint64_t)1 << 32, open_mask = ((uint64_t)1 << 32) - 1;
 
 static int read_quota(void)
 {
@@ -78,26 +83,60 @@ int ft_cpu_allowance(int sharers)
     return n > 0 ? n : 1;
 }
 
-static void work(struct ft_pool *p, void *scratch)
+/* The next piece; -1: there is none. Once it is taken the job stays as it is until it is done. */
+static int64_t take(struct ft_pool *p)
 {
-    for (;;) {
-        int64_t i = atomic_fetch_add(&p->next, 1);
-        if (i >= p->n_pieces)
-            return;
-        p->fn(p->arg, i, scratch);
-    }
+    uint64_t open = atomic_load(&p->open);
+    while (open & open_mask)
+        if (atomic_compare_exchange_weak(&p->open, &open, open - 1))
+            return p->n_pieces - (int64_t)(open & open_mask);
+    return -1;
 }
 
-static void wait_for_job(struct ft_pool *p, uint64_t seen)
+static void work(struct ft_pool *p, void *scratch)
+{
+    int64_t done = 0;
+    for (int64_t i; (i = take(p)) >= 0; done++)
+        p->fn(p->arg, i, scratch);
+    if (!done || atomic_fetch_sub(&p->left, done) != done || !atomic_load(&p->waits))
+        return;
+    pthread_mutex_lock(&p->lock);
+    pthread_cond_signal(&p->done);
+    pthread_mutex_unlock(&p->lock);
+}
+
+/* For pieces, not for threads. Asleep, it leaves its processor to a thread that has one and was
+ * taken off its own. */
+static void wait_for_pieces(struct ft_pool *p)
 {
     for (int i = 0; i < SPINS; i++) {
-        if (atomic_load(&p->generation) != seen || atomic_load(&p->stop))
+        if (!atomic_load(&p->left))
+            return;
+        cpu_relax();
+    }
+    pthread_mutex_lock(&p->lock);
+    atomic_store(&p->waits, true);
+    while (atomic_load(&p->left))
+        pthread_cond_wait(&p->done, &p->lock);
+    atomic_store(&p->waits, false);
+    pthread_mutex_unlock(&p->lock);
+}
+
+static bool is_idle(struct ft_pool *p)
+{
+    return !(atomic_load(&p->open) & open_mask) && !atomic_load(&p->stop);
+}
+
+static void wait_for_job(struct ft_pool *p)
+{
+    for (int i = 0; i < SPINS; i++) {
+        if (!is_idle(p))
             return;
         cpu_relax();
     }
     pthread_mutex_lock(&p->lock);
     atomic_fetch_add(&p->sleepers, 1);
-    while (atomic_load(&p->generation) == seen && !atomic_load(&p->stop))
+    while (is_idle(p))
         pthread_cond_wait(&p->wake, &p->lock);
     atomic_fetch_sub(&p->sleepers, 1);
     pthread_mutex_unlock(&p->lock);
@@ -107,27 +146,25 @@ static void *worker(void *arg)
 {
     struct ft_pool *p = arg;
     void *scratch = p->scratch + (size_t)(1 + atomic_fetch_add(&p->ids, 1)) * FT_THREAD_SCRATCH;
-    uint64_t seen = 0;
     for (;;) {
-        wait_for_job(p, seen);
+        wait_for_job(p);
         if (atomic_load(&p->stop))
             return NULL;
-        seen = atomic_load(&p->generation);
         work(p, scratch);
-        atomic_fetch_sub(&p->active, 1);
     }
 }
 
 int ft_pool_new(struct ft_pool **out, int n)
 {
-    struct ft_pool *p;
+    void *pages, *scratch = NULL;
     FT_ASSERT(n >= 1);
     *out = NULL;
-    FT_TRY(ft_alloc(&p, 1, sizeof *p));
+    FT_TRY(ft_pages_alloc(&pages, sizeof(struct ft_pool)));
+    struct ft_pool *p = pages;
     p->n_threads = n;
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->wake, NULL);
-    void *scratch = NULL;
+    pthread_cond_init(&p->done, NULL);
     int rc = ft_pages_alloc(&scratch, (size_t)n * FT_THREAD_SCRATCH);
     p->scratch = scratch;
     if (!rc)
@@ -146,10 +183,30 @@ int ft_pool_new(struct ft_pool **out, int n)
     return FT_OK;
 }
 
+void ft_pool_pin(struct ft_pool *p)
+{
+    if (p->pinned || p->n_threads == 1 || sched_getaffinity(0, sizeof p->was, &p->was) ||
+        CPU_COUNT(&p->was) != p->n_threads)
+        return;
+    int cpu = -1;
+    for (int i = 0; i < p->n_threads; i++) {
+        cpu_set_t one;
+        do
+            cpu++;
+        while (!CPU_ISSET(cpu, &p->was));
+        CPU_ZERO(&one);
+        CPU_SET(cpu, &one);
+        pthread_setaffinity_np(i ? p->threads[i - 1] : pthread_self(), sizeof one, &one);
+    }
+    p->pinned = true;
+}
+
 void ft_pool_free(struct ft_pool *p)
 {
     if (!p)
         return;
+    if (p->pinned)
+        sched_setaffinity(0, sizeof p->was, &p->was);
     pthread_mutex_lock(&p->lock);
     atomic_store(&p->stop, true);
     pthread_cond_broadcast(&p->wake);
@@ -158,9 +215,10 @@ void ft_pool_free(struct ft_pool *p)
         pthread_join(p->threads[i], NULL);
     pthread_mutex_destroy(&p->lock);
     pthread_cond_destroy(&p->wake);
+    pthread_cond_destroy(&p->done);
     ft_pages_free(p->scratch, (size_t)p->n_threads * FT_THREAD_SCRATCH);
     ft_free(p->threads);
-    ft_free(p);
+    ft_pages_free(p, sizeof *p);
 }
 
 int ft_pool_size(const struct ft_pool *p)
@@ -177,21 +235,17 @@ void ft_pool_run(struct ft_pool *p, int64_t n, ft_piece_fn *fn, void *arg)
             fn(arg, i, p->scratch);
         return;
     }
+    FT_ASSERT((uint64_t)n <= open_mask);
     p->fn = fn;
     p->arg = arg;
     p->n_pieces = n;
-    atomic_store(&p->next, 0);
-    atomic_store(&p->active, p->n_threads - 1);
-    atomic_fetch_add(&p->generation, 1);
+    atomic_store(&p->left, n);
+    atomic_store(&p->open, (atomic_load(&p->open) & ~open_mask) + job_step + (uint64_t)n);
     if (atomic_load(&p->sleepers)) {
         pthread_mutex_lock(&p->lock);
         pthread_cond_broadcast(&p->wake);
         pthread_mutex_unlock(&p->lock);
     }
     work(p, p->scratch);
-    for (int spins = 0; atomic_load(&p->active) > 0; spins++) {
-        cpu_relax();
-        if (spins > SPINS)
-            sched_yield();
-    }
+    wait_for_pieces(p);
 }

@@ -19,6 +19,10 @@ int ft_cpu_allowance(int sharers);
 int ft_pool_new(struct ft_pool **out, int n);
 void ft_pool_free(struct ft_pool *p);
 int ft_pool_size(const struct ft_pool *p);
+/* From now on each thread, the caller's too, stays on a processor of its own, where there are as
+ * many as threads: beside a busy process the kernel would put two of them on one. Until
+ * ft_pool_free(), by the same thread; other threads that it makes meanwhile stay where it is. */
+void ft_pool_pin(struct ft_pool *p);
 
 /* One piece of work. scratch is FT_THREAD_SCRATCH bytes, 64-byte aligned, private to the thread
  * while the piece runs; its content at entry is arbitrary. */

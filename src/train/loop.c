@@ -548,8 +548,10 @@ int ft_train(struct ft_job *j, const struct ft_train_options *o, struct ft_train
     int rc = open_output(&l);
     if (!rc && !r->finished) {
         rc = start(&l);
-        if (!rc)
+        if (!rc) {
+            ft_pool_pin(j->pool);
             rc = run_steps(&l);
+        }
         if (!rc) {
             finish(&l);
             rc = write_all(&l);
