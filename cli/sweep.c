@@ -159,21 +159,19 @@ static void print_number(const char *format, double v)
     printf(" %9s", text);
 }
 
+/* The names last: they may be long. */
 static void print_table(const struct ft_sweep *s, const struct outcome *o)
 {
     const int best = best_of(o, s->n_runs);
-    int width = 10;
     char why[48];
-    for (int i = 0; i < s->n_runs; i++)
-        width = (int)strlen(s->runs[i].name) > width ? (int)strlen(s->runs[i].name) : width;
-    printf("\n  %-*s %9s %9s %9s\n", width, "run", "loss", "eval loss", "tokens/s");
+    printf("\n  %9s %9s %9s  run\n", "loss", "eval loss", "tokens/s");
     for (int i = 0; i < s->n_runs; i++) {
         const char *end = ending(why, &o[i]);
-        printf("%c %-*s", i == best ? '*' : ' ', width, s->runs[i].name);
+        putchar(i == best ? '*' : ' ');
         print_number("%.4f", o[i].loss);
         print_number("%.4f", o[i].eval);
         print_number("%.0f", o[i].speed);
-        printf("%s%s\n", *end ? "  " : "", end);
+        printf("  %s%s%s\n", s->runs[i].name, *end ? ": " : "", end);
     }
     if (best >= 0)
         printf("\n* the lowest %sloss: %s\n", isnan(o[best].eval) ? "" : "evaluation ",
