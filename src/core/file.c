@@ -367,6 +367,12 @@ const char *ft_path_home(const char *path)
     return home && *home ? home : NULL;
 }
 
+const char *ft_path_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash && slash[1] ? slash + 1 : path;
+}
+
 char *ft_path_join(const char *a, const char *b)
 {
     if (b[0] == '/' || !a || !a[0] || strcmp(a, ".") == 0)

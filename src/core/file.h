@@ -79,6 +79,9 @@ char *ft_path_find(const char *folder, const char *path);
 /* The home folder, where a path is "~" or begins with "~/"; NULL if not, or HOME is not set. */
 const char *ft_path_home(const char *path);
 
+/* What is behind the last '/', or the whole where nothing is. */
+const char *ft_path_name(const char *path);
+
 /* "a/b": b appended to folder a, or b alone where it is absolute. NULL if memory is short. */
 char *ft_path_join(const char *a, const char *b);
 

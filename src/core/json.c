@@ -65,6 +65,16 @@ static void *counted_malloc(size_t n)
     return spare_malloc(n);
 }
 
+int ft_json_write(const char *folder, const char *name, const json_t *root, size_t flags,
+                  unsigned since)
+{
+    char *path = ft_path_join(folder, name), *text = ft_json_dumps(root, flags, since);
+    int rc = path && text ? ft_file_write(path, text, strlen(text)) : FT_ERESOURCE;
+    ft_json_free(text);
+    ft_free(path);
+    return rc;
+}
+
 void ft_json_free(void *p)
 {
     if (p && (!n_spares || !spare_free(p)))

@@ -27,6 +27,9 @@ int ft_json_within(json_t **out, const char *text, size_t len, const char **why)
  * allocations has failed since ft_alloc_failures() was `since`: taken before the tree is built,
  * this covers all that built it. */
 char *ft_json_dumps(const json_t *root, size_t flags, unsigned since);
+/* The same into a file of the folder, atomically. FT_ERESOURCE. */
+int ft_json_write(const char *folder, const char *name, const json_t *root, size_t flags,
+                  unsigned since);
 void ft_json_free(void *text); /* NULL: nothing */
 
 /* Members of an object; a missing or null member leaves *out alone and returns true; a member of

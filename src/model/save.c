@@ -209,15 +209,6 @@ static int count_shards(const struct ft_model *m, struct one *ones, struct ft_st
     return n;
 }
 
-static int write_text(const char *folder, const char *name, json_t *root, unsigned since)
-{
-    char *path = ft_path_join(folder, name), *text = ft_json_dumps(root, JSON_INDENT(2), since);
-    int rc = path && text ? ft_file_write(path, text, strlen(text)) : FT_ERESOURCE;
-    ft_json_free(text);
-    ft_free(path);
-    return rc;
-}
-
 /* The folder's, as it is for weights that are not quantised. */
 static int write_config(const struct ft_model *m, const char *folder, enum ft_dtype dtype)
 {
@@ -234,7 +225,7 @@ static int write_config(const struct ft_model *m, const char *folder, enum ft_dt
         if (!json_object_get(root, "model_type")) /* of a GGUF file */
             json_object_set_new(root, "model_type", json_string(m->family->model_type));
         json_object_set_new(root, "vocab_size", json_integer(m->decoder.vocab));
-        rc = write_text(folder, "config.json", root, since);
+        rc = ft_json_write(folder, "config.json", root, JSON_INDENT(2), since);
     }
     json_decref(root);
     ft_free(path);
@@ -246,7 +237,7 @@ static int write_index(const char *folder, json_t *map, int64_t bytes)
     const unsigned since = ft_alloc_failures();
     json_t *root =
         json_pack("{s{sI} sO}", "metadata", "total_size", (json_int_t)bytes, "weight_map", map);
-    int rc = write_text(folder, "model.safetensors.index.json", root, since);
+    int rc = ft_json_write(folder, "model.safetensors.index.json", root, JSON_INDENT(2), since);
     json_decref(root);
     return rc;
 }

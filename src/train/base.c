@@ -54,16 +54,6 @@ static int own_folder(char **out, const char *real, const struct stat *st)
     return *out ? FT_OK : FT_ERESOURCE;
 }
 
-static int write_json(const char *folder, const char *name, const json_t *root)
-{
-    const unsigned since = ft_alloc_failures();
-    char *path = ft_path_join(folder, name), *text = ft_json_dumps(root, JSON_COMPACT, since);
-    int rc = path && text ? ft_file_write(path, text, strlen(text)) : FT_ERESOURCE;
-    ft_json_free(text);
-    ft_free(path);
-    return rc;
-}
-
 static int link_part(const char *folder, int number, const char *to)
 {
     char *path = ft_format("%s/model-%05d.gguf", folder, number);
@@ -103,12 +93,13 @@ static int link_parts(const char *folder, const char *real, const json_t *metada
 
 static int write_tokenizer(const struct ft_gguf *g, const char *real, const char *folder)
 {
+    const unsigned since = ft_alloc_failures();
     json_t *tokenizer = NULL, *said = NULL;
     int rc = ft_gguf_tokenizer(g->metadata, real, &tokenizer, &said);
     if (!rc)
-        rc = write_json(folder, "tokenizer.json", tokenizer);
+        rc = ft_json_write(folder, "tokenizer.json", tokenizer, JSON_COMPACT, since);
     if (!rc)
-        rc = write_json(folder, "tokenizer_config.json", said);
+        rc = ft_json_write(folder, "tokenizer_config.json", said, JSON_COMPACT, since);
     json_decref(tokenizer);
     json_decref(said);
     return rc;
@@ -136,6 +127,7 @@ static int write_card(const struct ft_gguf *g, const char *folder)
 /* The tokenizer, which takes a second for the largest, is made once; the rest each time. */
 static int fill(const struct ft_gguf *g, const char *real, const char *folder)
 {
+    const unsigned since = ft_alloc_failures();
     json_t *config = NULL;
     char *made = ft_path_join(folder, "tokenizer_config.json");
     int rc = made ? ft_gguf_config(g, real, &config) : FT_ERESOURCE;
@@ -146,7 +138,7 @@ static int fill(const struct ft_gguf *g, const char *real, const char *folder)
     if (!rc)
         rc = link_parts(folder, real, g->metadata);
     if (!rc)
-        rc = write_json(folder, "config.json", config);
+        rc = ft_json_write(folder, "config.json", config, JSON_COMPACT, since);
     if (!rc)
         rc = write_card(g, folder);
     json_decref(config);

@@ -22,12 +22,6 @@ static const json_t *in(const json_t *o, const char *part, const char *key)
     return json_object_get(json_object_get(o, part), key);
 }
 
-static const char *last_name(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash && slash[1] ? slash + 1 : path;
-}
-
 /* A text of YAML's head: in quotes where it is more than a name or a path. */
 static void put_yaml(FILE *o, const char *key, const char *text)
 {
@@ -54,7 +48,7 @@ static void put_head(const struct card *c, const struct ft_licence *l)
             licence ? licence : "");
     fprintf(c->o, "tags:\n%s- ft\n---\n\n", whole ? "" : "- lora\n");
     ft_free(licence);
-    fprintf(c->o, "# %s\n\n", last_name(c->folder));
+    fprintf(c->o, "# %s\n\n", ft_path_name(c->folder));
     if (whole)
         fprintf(c->o, "`%s`, trained further with ft " FT_VERSION ": all of its weights.\n",
                 c->j->base_name);
@@ -123,7 +117,7 @@ static void put_data(const struct card *c)
     json_object_foreach((json_t *)(uintptr_t)in(c->run, "sha256", "dataset"), path, hash)
     {
         const json_t *audit = audit_of(c, path);
-        fprintf(c->o, "| `%s` |", last_name(path));
+        fprintf(c->o, "| `%s` |", ft_path_name(path));
         put_count(c->o, audit, "records");
         put_count(c->o, audit, "tokens");
         put_count(c->o, audit, "trained");

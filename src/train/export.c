@@ -222,15 +222,11 @@ static int write_items(const struct uniform *u, const char *folder, const char *
     return rc;
 }
 
-/* adapter_config.json; takes o. */
+/* Takes o. */
 static int write_json(json_t *o, const char *folder, unsigned since)
 {
-    char *path = ft_path_join(folder, "adapter_config.json");
-    char *text = ft_json_dumps(o, JSON_INDENT(2), since);
-    int rc = path && text ? ft_file_write(path, text, strlen(text)) : FT_ERESOURCE;
-    ft_json_free(text);
+    int rc = ft_json_write(folder, "adapter_config.json", o, JSON_INDENT(2), since);
     json_decref(o);
-    ft_free(path);
     return rc;
 }
 

@@ -16,12 +16,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *last_name(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash && slash[1] ? slash + 1 : path;
-}
-
 static json_t *hashes(const char *hex)
 {
     return json_pack("[{ss ss}]", "alg", "SHA-256", "content", hex);
@@ -71,9 +65,9 @@ static void add_data(json_t *components, json_t *refs, json_t *needs, const json
         snprintf(ref, sizeof ref, "data-%d", ++n);
         json_array_append_new(components,
                               json_pack("{ss ss ss so s[{ss ss}]}", "type", "data", "bom-ref", ref,
-                                        "name", last_name(path), "hashes",
+                                        "name", ft_path_name(path), "hashes",
                                         hashes(json_string_value(hash)), "data", "type", "dataset",
-                                        "name", last_name(path)));
+                                        "name", ft_path_name(path)));
         json_array_append_new(refs, json_pack("{ss}", "ref", ref));
         json_array_append_new(needs, json_string(ref));
     }
@@ -172,7 +166,7 @@ static json_t *model_component(const json_t *run, const char *folder, json_t *fi
     char *trimmed = ft_format("%.*s", (int)n, folder);
     json_t *o = json_pack(
         "{ss ss ss so so s{s{s{ss} ss ss ss* so s[{ss}] s[{ss}]} s{so}}}", "type",
-        "machine-learning-model", "bom-ref", "model", "name", trimmed ? last_name(trimmed) : "",
+        "machine-learning-model", "bom-ref", "model", "name", trimmed ? ft_path_name(trimmed) : "",
         "components", files, "properties", properties(run), "modelCard", "modelParameters",
         "approach", "type", "supervised", "task", "text-generation", "architectureFamily",
         "transformer", "modelArchitecture",
