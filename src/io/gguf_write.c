@@ -76,6 +76,18 @@ static int put_numbers(struct ft_gguf_out *o, const char *key, const json_t *lis
     return FT_OK;
 }
 
+static int put_reals(struct ft_gguf_out *o, const char *key, const json_t *list)
+{
+    FT_TRY(begin_list(o, key, F32, list));
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const float v = (float)json_real_value(json_array_get(list, i));
+        uint32_t bits;
+        memcpy(&bits, &v, sizeof bits);
+        FT_TRY(put(&o->pairs, bits, 4));
+    }
+    return FT_OK;
+}
+
 int ft_gguf_put_all(struct ft_gguf_out *o, const json_t *members)
 {
     const char *key;
@@ -86,6 +98,7 @@ int ft_gguf_put_all(struct ft_gguf_out *o, const json_t *members)
                : json_is_boolean(v) ? put_flag(o, key, json_is_true(v))
                : json_is_integer(v) ? ft_gguf_put_count(o, key, (uint32_t)json_integer_value(v))
                : json_is_string(json_array_get(v, 0)) ? put_texts(o, key, v)
+               : json_is_real(json_array_get(v, 0))   ? put_reals(o, key, v)
                                                       : put_numbers(o, key, v));
     }
     return FT_OK;

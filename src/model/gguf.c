@@ -8,6 +8,7 @@
 
 #include "core/text.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,9 +26,9 @@ static const struct kind {
     {"mistral3", "Ministral3ForCausalLM", true, NULL, false},
     {"qwen2", "Qwen2ForCausalLM", false, NULL, true},
     {"qwen3", "Qwen3ForCausalLM", false, NULL, true},
-    {"gemma", "GemmaForCausalLM", false, NULL, false},
-    {"gemma2", "Gemma2ForCausalLM", false, NULL, false},
-    {"gemma3", "Gemma3ForCausalLM", false, NULL, false},
+    {"gemma", "GemmaForCausalLM", false, NULL, true},
+    {"gemma2", "Gemma2ForCausalLM", false, NULL, true},
+    {"gemma3", "Gemma3ForCausalLM", false, NULL, true},
     {"phi3", "Phi3ForCausalLM", false, NULL, false},
     {"smollm3", "SmolLM3ForCausalLM", true, NULL, true},
     {"granite", "GraniteForCausalLM", true, NULL, true},
@@ -221,8 +222,10 @@ static void put_rest(const struct ft_gguf *g, const struct kind *k, json_t *conf
         json_object_set_new(config, "head_dim", json_integer((json_int_t)head));
     if (turned > 0 && head > 0)
         json_object_set_new(config, "partial_rotary_factor", json_real(turned / head));
-    if ((gemma2 && layers == 46) || (gemma3 && layers == 62)) /* the 27 billions */
-        json_object_set_new(config, "query_pre_attn_scalar", json_real(hidden / heads));
+    const bool large = (gemma2 && layers == 46) || (gemma3 && layers == 62); /* the 27 billions */
+    if (gemma2 || gemma3)
+        json_object_set_new(config, "query_pre_attn_scalar",
+                            json_real(large ? hidden / heads : head));
     if (json_is_integer(pattern))
         json_object_set_new(config, "sliding_window_pattern", shared(pattern));
     if (!json_is_array(pattern))
@@ -502,28 +505,63 @@ const struct ft_way ft_gguf_way = {.method = "gguf", .open = open_blocks, .load 
 
 /* --- writing --- */
 
+/* Of the layers without a window, if there are such: the one that the file speaks of. */
+static const struct ft_rope_spec *main_rope(const struct ft_decoder *d)
+{
+    int rope = 0;
+    for (int64_t i = 0; i < d->layers; i++)
+        if (!d->layer[i].window && d->layer[i].rope >= 0)
+            rope = d->layer[i].rope;
+    return &d->rope[rope];
+}
+
 static int put_scaling(struct ft_gguf_out *o, const struct ft_decoder *d, const char *arch)
 {
     char key[96];
-    if (d->rope[0].type != FT_ROPE_LINEAR)
+    if (main_rope(d)->type != FT_ROPE_LINEAR)
         return FT_OK;
     snprintf(key, sizeof key, "%s.rope.scaling.type", arch);
     FT_TRY(ft_gguf_put_text(o, key, "linear"));
     snprintf(key, sizeof key, "%s.rope.scaling.factor", arch);
-    return ft_gguf_put_real(o, key, (float)d->rope[0].factor);
+    return ft_gguf_put_real(o, key, (float)main_rope(d)->factor);
+}
+
+/* Whether the windows lie where llama.cpp's code for the architecture has them; others it passes
+ * over (Mistral's). */
+static bool windows_fit(const struct ft_decoder *d, const struct kind *k)
+{
+    const int every = strcmp(k->name, "gemma2") == 0 ? 2 : strcmp(k->name, "gemma3") == 0 ? 6 : 0;
+    if (!d->use_window)
+        return true;
+    for (int64_t i = 0; every && i < d->layers; i++)
+        if ((d->layer[i].window != 0) != ((i + 1) % every != 0))
+            return false;
+    return every > 0;
+}
+
+/* The 27 billions have a scale of their own, which llama.cpp knows by their layers. */
+static bool scale_fits(const struct ft_decoder *d, const struct kind *k)
+{
+    if (!ft_starts_with(k->name, "gemma") || !(d->attention_scale > 0))
+        return true;
+    return fabs(d->attention_scale * sqrt((double)d->head_dim) - 1) < 1e-6 || d->layers == 46 ||
+           d->layers == 62;
 }
 
 static int check_written(const struct ft_model *m, const struct kind *k)
 {
     const struct ft_decoder *d = &m->decoder;
-    const enum ft_rope_type rope = d->n_ropes ? d->rope[0].type : FT_ROPE_DEFAULT;
-    const char *why = !k || !k->written ? "of its architecture"
-                      : d->use_window   ? "with a window of attention"
-                      : d->n_ropes != 1 || (rope != FT_ROPE_DEFAULT && rope != FT_ROPE_LINEAR &&
-                                            rope != FT_ROPE_LLAMA3)
-                          ? "with such rotary positions"
-                      : d->nope_every && d->nope_every != 4 ? "with such layers unrotated"
-                                                            : NULL;
+    const enum ft_rope_type rope = d->n_ropes ? main_rope(d)->type : FT_ROPE_DEFAULT;
+    const bool two = k && strcmp(k->name, "gemma3") == 0; /* rotations: one beside the windows */
+    const char *why =
+        !k || !k->written    ? "of its architecture"
+        : !windows_fit(d, k) ? "with such windows of attention"
+        : !scale_fits(d, k)  ? "with such a scale of attention"
+        : d->n_ropes < 1 || d->n_ropes > 1 + two ||
+                (rope != FT_ROPE_DEFAULT && rope != FT_ROPE_LINEAR && rope != FT_ROPE_LLAMA3)
+            ? "with such rotary positions"
+        : d->nope_every && d->nope_every != 4 ? "with such layers unrotated"
+                                              : NULL;
     if (!why)
         return FT_OK;
     ft_fail_at((struct ft_where){.file = m->folder}, FT_EDATA,
@@ -552,12 +590,15 @@ int ft_gguf_put_model(struct ft_gguf_out *o, const struct ft_model *m)
                   {"attention.key_length", d->head_dim},
                   {"attention.value_length", d->head_dim},
                   {"vocab_size", d->vocab},
+                  {"attention.sliding_window", d->use_window ? d->window : 0},
                   {"rope.dimension_count", d->rope[0].dim}};
     const struct {
         const char *key;
         double v;
         bool there;
-    } reals[] = {{"rope.freq_base", d->rope[0].theta, true},
+    } reals[] = {{"rope.freq_base", main_rope(d)->theta, true},
+                 {"attn_logit_softcapping", d->attention_softcap, d->attention_softcap > 0},
+                 {"final_logit_softcapping", d->logit_softcap, d->logit_softcap > 0},
                  {"attention.layer_norm_rms_epsilon", d->norm_eps, true},
                  {"attention.scale", d->attention_scale, granite},
                  {"embedding_scale", d->embed_scale, granite},
@@ -568,7 +609,8 @@ int ft_gguf_put_model(struct ft_gguf_out *o, const struct ft_model *m)
     FT_TRY(ft_gguf_put_count(o, "general.quantization_version", 2));
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
         snprintf(key, sizeof key, "%s.%s", k->name, counts[i].key);
-        FT_TRY(ft_gguf_put_count(o, key, (uint32_t)counts[i].v));
+        if (counts[i].v)
+            FT_TRY(ft_gguf_put_count(o, key, (uint32_t)counts[i].v));
     }
     for (size_t i = 0; i < sizeof reals / sizeof *reals; i++) {
         snprintf(key, sizeof key, "%s.%s", k->name, reals[i].key);
@@ -580,7 +622,7 @@ int ft_gguf_put_model(struct ft_gguf_out *o, const struct ft_model *m)
 
 int ft_gguf_factors(const struct ft_model *m, float out[FT_ROPE_MAX_HALF])
 {
-    struct ft_rope_spec plain = m->decoder.rope[0];
+    struct ft_rope_spec plain = *main_rope(&m->decoder);
     float scaled[FT_ROPE_MAX_HALF];
     if (plain.type != FT_ROPE_LLAMA3)
         return 0;

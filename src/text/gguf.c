@@ -392,6 +392,111 @@ static const struct pre *find_like(const json_t *tokenizer)
     return NULL;
 }
 
+/* "a b" for each, whether they are lists or texts. */
+static json_t *list_merges(const json_t *tokenizer)
+{
+    const json_t *merges = json_object_get(json_object_get(tokenizer, "model"), "merges");
+    json_t *out = json_array(), *m;
+    size_t i;
+    json_array_foreach((json_t *)(uintptr_t)merges, i, m)
+    {
+        if (json_is_string(m))
+            json_array_append(out, m);
+        else
+            json_array_append_new(out,
+                                  json_sprintf("%s %s", json_string_value(json_array_get(m, 0)),
+                                               json_string_value(json_array_get(m, 1))));
+    }
+    return out;
+}
+
+/* --- SentencePiece --- */
+
+static bool is_step(const json_t *step, const char *type, const char *member, const char *value)
+{
+    const char *is = json_string_value(json_object_get(step, "type"));
+    const json_t *v = json_object_get(step, member);
+    const json_t *text = json_is_object(v) ? json_object_get(v, "String") : v;
+    return is && strcmp(is, type) == 0 &&
+           (!value || (json_is_string(text) && strcmp(json_string_value(text), value) == 0));
+}
+
+/* Spaces become U+2581, *prefix: one is put before the text, and nothing else is done to it: in the
+ * normalizer, or by Metaspace. false: it is another tokenizer. */
+static bool is_sentencepiece(const json_t *tokenizer, bool *prefix)
+{
+    static const char space[] = "\xe2\x96\x81";
+    const json_t *model = json_object_get(tokenizer, "model"),
+                 *normalizer = json_object_get(tokenizer, "normalizer"),
+                 *cut = json_object_get(tokenizer, "pre_tokenizer"),
+                 *steps = json_object_get(normalizer, "normalizers");
+    const char *scheme = json_string_value(json_object_get(cut, "prepend_scheme"));
+    size_t at = 0;
+    *prefix = false;
+    if (!is_step(model, "BPE", "type", NULL) ||
+        !json_is_true(json_object_get(model, "byte_fallback")))
+        return false;
+    if (is_step(cut, "Metaspace", "replacement", space) && json_is_null(normalizer)) {
+        *prefix = scheme ? strcmp(scheme, "never") != 0
+                         : !json_is_false(json_object_get(cut, "add_prefix_space"));
+        return true;
+    }
+    if (!json_is_null(cut) && !is_step(cut, "Split", "pattern", " "))
+        return false; /* Gemma's cuts at spaces, of which none are left */
+    if (!steps)
+        return is_step(normalizer, "Replace", "pattern", " ") &&
+               is_step(normalizer, "Replace", "content", space);
+    *prefix = is_step(json_array_get(steps, at), "Prepend", "prepend", space);
+    at += *prefix;
+    return json_array_size(steps) == at + 1 &&
+           is_step(json_array_get(steps, at), "Replace", "pattern", " ") &&
+           is_step(json_array_get(steps, at), "Replace", "content", space);
+}
+
+/* A token's score is the place of the first merge that makes it, from the best on; those that no
+ * merge makes are never looked for. */
+static json_t *list_scores(const json_t *tokenizer, int64_t vocab)
+{
+    const json_t *model = json_object_get(tokenizer, "model"),
+                 *ids = json_object_get(model, "vocab");
+    json_t *merges = list_merges(tokenizer), *scores = json_array(), *m;
+    char whole[512];
+    size_t i;
+    const double last = -(double)json_array_size(merges) - 1;
+    for (int64_t k = 0; k < vocab; k++)
+        json_array_append_new(scores, json_real(last));
+    json_array_foreach(merges, i, m)
+    {
+        const char *pair = json_string_value(m), *gap = pair ? strchr(pair, ' ') : NULL;
+        if (!gap || strlen(pair) >= sizeof whole)
+            continue;
+        snprintf(whole, sizeof whole, "%.*s%s", (int)(gap - pair), pair, gap + 1);
+        const json_t *id = json_object_get(ids, whole);
+        const size_t at = (size_t)json_integer_value(id);
+        if (id && json_real_value(json_array_get(scores, at)) == last)
+            json_array_set_new(scores, at, json_real(-(double)i));
+    }
+    json_decref(merges);
+    return scores;
+}
+
+/* What SentencePiece knows besides: bytes, and the unknown one. */
+static void mark_types(const json_t *tokenizer, const json_t *tokens, json_t *types)
+{
+    enum { UNKNOWN = 2, BYTE = 6 };
+    const char *unknown =
+        json_string_value(json_object_get(json_object_get(tokenizer, "model"), "unk_token"));
+    for (size_t i = 0; i < json_array_size(tokens); i++) {
+        const char *text = json_string_value(json_array_get(tokens, i));
+        unsigned byte;
+        char end;
+        if (text && strlen(text) == 6 && sscanf(text, "<0x%2X%c", &byte, &end) == 2 && end == '>')
+            json_array_set_new(types, i, json_integer(BYTE));
+        else if (text && unknown && strcmp(text, unknown) == 0)
+            json_array_set_new(types, i, json_integer(UNKNOWN));
+    }
+}
+
 /* Tokens by their ids, and what each is; gaps are filled up. false: one is beyond the model's. */
 static bool list_tokens(const json_t *tokenizer, int64_t vocab, json_t *tokens, json_t *types)
 {
@@ -424,24 +529,6 @@ static bool list_tokens(const json_t *tokenizer, int64_t vocab, json_t *tokens, 
     return fit;
 }
 
-/* "a b" for each, whether they are lists or texts. */
-static json_t *list_merges(const json_t *tokenizer)
-{
-    const json_t *merges = json_object_get(json_object_get(tokenizer, "model"), "merges");
-    json_t *out = json_array(), *m;
-    size_t i;
-    json_array_foreach((json_t *)(uintptr_t)merges, i, m)
-    {
-        if (json_is_string(m))
-            json_array_append(out, m);
-        else
-            json_array_append_new(out,
-                                  json_sprintf("%s %s", json_string_value(json_array_get(m, 0)),
-                                               json_string_value(json_array_get(m, 1))));
-    }
-    return out;
-}
-
 /* The id of a special token; NULL: it is none of the tokenizer's. */
 static const json_t *id_of(const json_t *tokenizer, const char *token)
 {
@@ -465,22 +552,31 @@ int ft_gguf_from_tokenizer(json_t **out, const char *path, const json_t *tokeniz
                                            {"unk_token", "tokenizer.ggml.unknown_token_id"},
                                            {"pad_token", "tokenizer.ggml.padding_token_id"}};
     const unsigned since = ft_alloc_failures();
-    const struct pre *pre = find_like(tokenizer);
-    char name[32] = "";
-    if (!pre) {
+    bool prefix;
+    const bool spm = is_sentencepiece(tokenizer, &prefix);
+    const struct pre *pre = spm ? NULL : find_like(tokenizer);
+    char name[32] = "default";
+    if (!spm && !pre) {
         ft_fail_at(at(path), FT_EDATA,
                    "cuts text in a way that ft knows no name of llama.cpp's for");
         ft_hint("llama.cpp's convert_hf_to_gguf.py reads what 'ft merge' writes");
         return FT_EDATA;
     }
-    sscanf(pre->names, " %31s", name);
+    if (pre)
+        sscanf(pre->names, " %31s", name);
     json_t *o = json_object(), *tokens = json_array(), *types = json_array();
     const bool fit = list_tokens(tokenizer, vocab, tokens, types);
-    json_object_set_new(o, "tokenizer.ggml.model", json_string("gpt2"));
+    json_object_set_new(o, "tokenizer.ggml.model", json_string(spm ? "llama" : "gpt2"));
     json_object_set_new(o, "tokenizer.ggml.pre", json_string(name));
     json_object_set_new(o, "tokenizer.ggml.tokens", tokens);
     json_object_set_new(o, "tokenizer.ggml.token_type", types);
-    json_object_set_new(o, "tokenizer.ggml.merges", list_merges(tokenizer));
+    if (spm) {
+        mark_types(tokenizer, tokens, types);
+        json_object_set_new(o, "tokenizer.ggml.scores", list_scores(tokenizer, vocab));
+        json_object_set_new(o, "tokenizer.ggml.add_space_prefix", json_boolean(prefix));
+    } else {
+        json_object_set_new(o, "tokenizer.ggml.merges", list_merges(tokenizer));
+    }
     for (size_t i = 0; i < sizeof named / sizeof *named; i++) {
         const json_t *id =
             id_of(tokenizer, json_string_value(json_object_get(special, named[i][0])));

@@ -424,11 +424,15 @@ static int put_weight(void *ctx, int64_t i, struct ft_writer *w)
     const enum ft_dtype type = type_of(&is, s->type);
     const int64_t cols = is.cols ? is.cols : 1;
     const size_t bytes = row_bytes(cols, type);
+    /* Gemma's norms have there what is added to them */
+    const float more = is.kind == FT_W_NORM ? (float)ft_model_decoder(model)->norm_offset : 0;
     FT_TRY(ft_merge_values(s->m, (int)i, &values));
     FT_TRY(ft_alloc(&out, (size_t)is.rows, bytes));
-    for (int64_t row = 0; row < is.rows; row++)
-        put_row(values + row * cols, cols, type,
+    for (int64_t row = 0; row < is.rows; row++) {
+        const float raised = is.kind == FT_W_NORM ? values[row] + more : 0;
+        put_row(is.kind == FT_W_NORM ? &raised : values + row * cols, cols, type,
                 out + (size_t)ft_gguf_weight_row(model, (int)i, row) * bytes);
+    }
     int rc = ft_writer_put(w, out, (size_t)is.rows * bytes);
     ft_free(out);
     return rc;

@@ -342,7 +342,7 @@ CASE(export_for_other_programs)
     EXPECT(2, "f32, f16, bf16, q8_0 or q4_0", "@FT export @D/run -o @D/x --to gguf --type q4 2>&1");
     EXPECT(2, "'--type' is for '--to gguf'",
            "@FT export @D/run -o @D/x --to portable --type f16 2>&1");
-    EXPECT(3, "with a window of attention",
+    EXPECT(3, "with such windows of attention",
            "@FT export tests/golden/mistral -m tests/golden/mistral -o @D/x --to gguf 2>&1");
     EXPECT(2, "'--to' is gguf-adapter, gguf, portable, mlx or sbom",
            "@FT export @D/run -o @D/x --to onnx 2>&1");
@@ -350,6 +350,44 @@ CASE(export_for_other_programs)
            "@FT export tests/golden/dora -m tests/golden/dora -o @D/x --to portable 2>&1");
     EXPECT(3, "the embedding has an adapter",
            "@FT export tests/golden/ends -m tests/golden/ends -o @D/x --to gguf-adapter 2>&1");
+}
+
+/* Gemma's norms, windows and rotations, and SentencePiece: the file read back is the model. */
+CASE(export_of_gemma_and_sentencepiece)
+{
+    static const char *const cases[] = {"gemma", "gemma2"};
+    const char *folder = fresh_folder();
+    put(folder, "t.jsonl", "{\"text\": \"a ab\"}\n{\"text\": \"ba\\nab c\"}\n");
+    put(folder, "tokenizer.json",
+        "{\"version\": \"1.0\", \"added_tokens\": [{\"id\": 0, \"content\": \"<unk>\", "
+        "\"special\": "
+        "true, \"single_word\": false, \"lstrip\": false, \"rstrip\": false, \"normalized\": "
+        "false}], \"normalizer\": {\"type\": \"Replace\", \"pattern\": {\"String\": \" \"}, "
+        "\"content\": \"\u2581\"}, \"pre_tokenizer\": {\"type\": \"Split\", \"pattern\": "
+        "{\"String\": \" \"}, \"behavior\": \"MergedWithPrevious\", \"invert\": false}, "
+        "\"post_processor\": null, \"decoder\": null, \"model\": {\"type\": \"BPE\", "
+        "\"unk_token\": "
+        "\"<unk>\", \"fuse_unk\": true, \"byte_fallback\": true, \"vocab\": {\"<unk>\": 0, \"a\": "
+        "1, "
+        "\"b\": 2, \"\u2581\": 3, \"ab\": 4, \"\u2581ab\": 5, \"<0x0A>\": 6, \"<0x63>\": 7}, "
+        "\"merges\": [[\"a\", \"b\"], [\"\u2581\", \"ab\"]]}}");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        shell(
+            "rm -rf @D/g; cp -r tests/golden/%s @D/g && chmod -R u+w @D/g && cp @D/tokenizer.json "
+            "@D/g && echo '{}' > @D/g/tokenizer_config.json; sed -i 's/\\(query_pre_attn_scalar.*: "
+            "\\)[0-9]*/\\112/' @D/g/config.json",
+            cases[i]);
+        EXPECT(0, "llama.cpp",
+               "@FT export @D/g -m @D/g -o @D/g.gguf --to gguf --type f32 --force 2>&1");
+        EXPECT(0, "", "@FT eval @D/g -a @D/g @D/t.jsonl --json 2>/dev/null");
+        json_t *with = line_of(0);
+        EXPECT(0, "", "@FT eval @D/g.gguf @D/t.jsonl --json 2>/dev/null");
+        json_t *file = line_of(0);
+        CHECK_INT((long long)number_in(file, "tokens"), (long long)number_in(with, "tokens"));
+        CHECK_NEAR(number_in(file, "loss"), number_in(with, "loss"), 2e-5);
+        json_decref(with);
+        json_decref(file);
+    }
 }
 
 CASE(tensorboard_files_follow_the_log)
