@@ -67,21 +67,22 @@ static int write_adapter(const struct form *form, const struct ft_config *c, con
     return rc;
 }
 
-static int write_model(const struct form *form, const struct ft_config *c, enum ft_dtype type,
-                       bool force, const char *out)
+/* Quantised weights are written too where the type was asked for. */
+static int write_model(const struct form *form, const struct ft_config *c,
+                       const enum ft_dtype *type, bool force, const char *out)
 {
-    struct ft_merge m = {0};
+    struct ft_merge m = {.whole = type != NULL};
     int rc = ft_merge_add(&m, c, 1, force);
     ft_print_notices();
     if (!rc)
-        rc = form->of_model(&m, type, out);
+        rc = form->of_model(&m, type ? *type : FT_F16, out);
     ft_merge_close(&m);
     return rc;
 }
 
-/* model NULL: the one that the adapter names. */
+/* model NULL: the one that the adapter names; type NULL: none was asked for. */
 static int write(const struct form *form, const char *adapter, const char *model,
-                 enum ft_dtype type, bool force, const char *out)
+                 const enum ft_dtype *type, bool force, const char *out)
 {
     static char cpu[] = "device=cpu";
     char *base = NULL, *more[] = {cpu};
@@ -127,7 +128,7 @@ int ft_cmd_export(const struct ft_command *self, int n, char **words)
     if (form->of_run && model)
         return ft_fail(FT_ECONFIG, "'-m' is not for '--to %s', which speaks of a run", form->name);
     int rc = form->of_run ? form->of_run(words[0], out)
-                          : write(form, words[0], model, dtype, force, out);
+                          : write(form, words[0], model, type ? &dtype : NULL, force, out);
     if (!rc)
         printf("%s: for %s\n", out, form->what);
     return rc;

@@ -85,9 +85,8 @@ static int check_kind(const struct ft_merge *m, const struct ft_job *j, const ch
     if (!m->whole && (ft_model_is_quantised(j->model) || ft_model_is_gguf(j->model))) {
         ft_fail_at(in(j->base_name), FT_EDATA,
                    "the weights are quantised: what is merged into them would be rounded away");
-        ft_hint(
-            "'-m MODEL' names the original, with weights of 16 or 32 bits; '--dtype bf16' writes "
-            "what these stand for, and what is merged into that, in 16 bits");
+        ft_hint("'-m MODEL' names the original, with weights of 16 or 32 bits; '--dtype bf16' ('ft "
+                "export': '--type f16') writes what these stand for, with the adapter, in 16 bits");
         return FT_EDATA;
     }
     if (d->tied && (ft_adapter_has(j->adapter, FT_SITE_EMBEDDING) ||

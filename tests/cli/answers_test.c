@@ -249,7 +249,7 @@ CASE(merge_writes_what_quantised_weights_stand_for)
            "output_dir=@D/run val_set_size=0 dataset_prepared_path=@D/prepared save_strategy=no "
            "2>&1");
     put(folder, "t.jsonl", "{\"text\": \"Of Man's first disobedience, and the fruit\"}\n");
-    EXPECT(3, "'--dtype bf16' writes", "@FT merge @D/run -o @D/x load_in_4bit=true 2>&1");
+    EXPECT(3, "'--dtype bf16' ('ft export'", "@FT merge @D/run -o @D/x load_in_4bit=true 2>&1");
     EXPECT(2, "'--dtype q4': f32, f16 or bf16", "@FT merge @D/run -o @D/x --dtype q4 2>&1");
     EXPECT(0, "beside the weights",
            "@FT merge @D/run -o @D/merged --dtype f32 load_in_4bit=true --eval @D/t.jsonl 2>&1");
