@@ -166,7 +166,8 @@ static int add_merges(struct merges *m, const json_t *vocab, const char *token, 
                                       .left_length = count_characters(token, i),
                                       .right_length = count_characters(token + i, n - i)};
     }
-    qsort(m->v + first, m->n - first, sizeof *m->v, by_ids);
+    if (m->n > first)
+        qsort(m->v + first, m->n - first, sizeof *m->v, by_ids);
     for (size_t i = first; i < m->n; i++)
         m->v[i].order = i;
     return FT_OK;
