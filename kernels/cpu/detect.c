@@ -3,8 +3,10 @@
 
 #include "core/status.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 extern const struct ft_backend ft_cpu_generic_backend;
 #ifdef FT_HAVE_X86
@@ -57,19 +59,19 @@ int ft_cpu_backend(const struct ft_backend **out, const char *isa)
     return FT_ERESOURCE;
 }
 
+/* Without stdio, whose buffer could not be had. */
 const char *ft_cpu_model(void)
 {
     static _Thread_local char name[128];
-    FILE *f = fopen("/proc/cpuinfo", "re");
-    char line[256];
+    char text[4096];
+    const int fd = open("/proc/cpuinfo", O_RDONLY | O_CLOEXEC);
+    const ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
+    text[n > 0 ? n : 0] = 0;
+    const char *line = strstr(text, "model name"), *value = line ? strchr(line, ':') : NULL;
     name[0] = 0;
-    while (f && fgets(line, sizeof line, f))
-        if (strncmp(line, "model name", 10) == 0 && strchr(line, ':')) {
-            snprintf(name, sizeof name, "%s", strchr(line, ':') + 2);
-            name[strcspn(name, "\n")] = 0;
-            break;
-        }
-    if (f)
-        fclose(f);
-    return name;
+    if (value)
+        snprintf(name, sizeof name, "%.*s", (int)strcspn(value + 1, "\n"), value + 1);
+    if (fd >= 0)
+        close(fd);
+    return name[0] == ' ' ? name + 1 : name;
 }
