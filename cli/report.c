@@ -308,6 +308,17 @@ static void put_problems(FILE *o, const json_t *audit)
         fputs("none", o);
 }
 
+/* Of run i, where there are others. */
+static void put_heading(const struct report *p, int i, const char *title)
+{
+    fprintf(p->o, "<h2>%s", title);
+    if (p->n > 1) {
+        fputs(" of ", p->o);
+        escape(p->o, p->names[i]);
+    }
+    fputs("</h2>\n", p->o);
+}
+
 static void put_data(const struct report *p)
 {
     for (int i = 0; i < p->n; i++) {
@@ -316,12 +327,8 @@ static void put_data(const struct report *p)
         json_t *d;
         if (!json_array_size(list))
             continue;
-        fputs("<h2>Data", p->o);
-        if (p->n > 1) {
-            fputs(" of ", p->o);
-            escape(p->o, p->names[i]);
-        }
-        fputs("</h2>\n<div class=scroll><table><tr><th>file</th><th>documents</th><th>tokens</th>"
+        put_heading(p, i, "Data");
+        fputs("<div class=scroll><table><tr><th>file</th><th>documents</th><th>tokens</th>"
               "<th>trained</th><th>longest</th><th>problems of the labels</th></tr>\n",
               p->o);
         json_array_foreach((json_t *)(uintptr_t)list, k, d)
@@ -380,12 +387,8 @@ static int put_samples(struct report *p)
     for (int i = 0; i < p->n && !rc; i++) {
         char *path = ft_is_folder(p->names[i]) ? ft_path_join(p->names[i], "samples.jsonl") : NULL;
         if (path && ft_file_exists(path)) {
-            fputs("<h2>Samples", p->o);
-            if (p->n > 1) {
-                fputs(" of ", p->o);
-                escape(p->o, p->names[i]);
-            }
-            fputs("</h2>\n<div class=scroll><table><tr><th>prompt</th><th>before</th><th>after</th>"
+            put_heading(p, i, "Samples");
+            fputs("<div class=scroll><table><tr><th>prompt</th><th>before</th><th>after</th>"
                   "</tr>\n",
                   p->o);
             rc = ft_read_records(path, put_sample, p);

@@ -288,6 +288,26 @@ CASE(merge_refuses_what_would_be_wrong)
     EXPECT(2, "not one number for each adapter", "@FT merge @D/run -o @D/y --weights 1,2 2>&1");
 }
 
+/* The model with the adapter: in f32 to rounding, in 8 bits nearly, in 4 roughly. */
+static void export_whole_models(void)
+{
+    EXPECT(0, "", "@FT eval " MODEL " -a @D/run @D/t.jsonl --json 2>/dev/null");
+    json_t *with = line_of(0);
+    static const struct {
+        const char *type;
+        double near;
+    } types[] = {{"f32", 1e-5}, {"q8_0", 0.05}, {"q4_0", 0.5}};
+    for (int i = 0; i < 3; i++) {
+        EXPECT(0, "llama.cpp", "@FT export @D/run -o @D/m%d.gguf --to gguf --type %s 2>&1", i,
+               types[i].type);
+        EXPECT(0, "", "@FT eval @D/m%d.gguf @D/t.jsonl --json 2>/dev/null", i);
+        json_t *whole = line_of(0);
+        CHECK_NEAR(number_in(whole, "loss"), number_in(with, "loss"), types[i].near);
+        json_decref(whole);
+    }
+    json_decref(with);
+}
+
 CASE(export_for_other_programs)
 {
     const char *folder = fresh_folder();
@@ -323,22 +343,7 @@ CASE(export_for_other_programs)
     CHECK_HAS(shell_output, "\"scale\": 1.0");
     EXPECT(0, "model.layers.0.mlp.up_proj.lora_a\":{\"dtype\":\"F32\",\"shape\":[192,16]",
            "head -c 4096 @D/mlx/adapters.safetensors | strings");
-    /* the whole model: in f32 to rounding, in 8 bits nearly, in 4 roughly */
-    EXPECT(0, "", "@FT eval " MODEL " -a @D/run @D/t.jsonl --json 2>/dev/null");
-    with = line_of(0);
-    static const struct {
-        const char *type;
-        double near;
-    } types[] = {{"f32", 1e-5}, {"q8_0", 0.05}, {"q4_0", 0.5}};
-    for (int i = 0; i < 3; i++) {
-        EXPECT(0, "llama.cpp", "@FT export @D/run -o @D/m%d.gguf --to gguf --type %s 2>&1", i,
-               types[i].type);
-        EXPECT(0, "", "@FT eval @D/m%d.gguf @D/t.jsonl --json 2>/dev/null", i);
-        json_t *whole = line_of(0);
-        CHECK_NEAR(number_in(whole, "loss"), number_in(with, "loss"), types[i].near);
-        json_decref(whole);
-    }
-    json_decref(with);
+    export_whole_models();
     EXPECT(2, "f32, f16, bf16, q8_0 or q4_0", "@FT export @D/run -o @D/x --to gguf --type q4 2>&1");
     EXPECT(2, "'--type' is for '--to gguf'",
            "@FT export @D/run -o @D/x --to portable --type f16 2>&1");
