@@ -47,9 +47,10 @@ struct ft_device_fns {
 enum { FT_DEVICE_MARKS = 8 };
 
 struct ft_backend {
-    const char *device; /* "cpu", "cuda" */
-    const char *isa;    /* what its kernels were compiled for: "avx512", "sm_90", "emulated" */
-    enum ft_dtype act;  /* of activations */
+    const char *device;     /* "cpu", "cuda" */
+    const char *isa;        /* what its kernels were compiled for: "avx512", "sm_90", "emulated" */
+    enum ft_dtype act;      /* of activations */
+    enum ft_dtype products; /* what products take; their sums are f32 */
     ft_op_fn *ops[FT_OP_COUNT];
     /* bytes of scratch an op needs; NULL: none */
     size_t (*scratch[FT_OP_COUNT])(const union ft_op_args *);
@@ -62,9 +63,10 @@ struct ft_backend {
 };
 
 /* The CPU backend for an instruction set: "auto" (the best this machine has), "avx512", "avx2" or
- * "generic". FT_ERESOURCE if this machine or this build lacks it. avx2 and avx512 give the same
- * bits. */
-int ft_cpu_backend(const struct ft_backend **out, const char *isa);
+ * "generic"; with bf16, one whose products take bf16, where this machine has units for it that are
+ * faster than fp32's (its `products` tells). FT_ERESOURCE if this machine or this build lacks it.
+ * avx2 and avx512 give the same bits in fp32. */
+int ft_cpu_backend(const struct ft_backend **out, const char *isa, bool bf16);
 
 /* The processor's own name, "" if unknown. */
 const char *ft_cpu_model(void);

@@ -17,6 +17,14 @@
 /* The name of a kernel in this instruction set's object: ft_cpu_avx2_norm */
 #define K(name)             FT_CAT(ft_cpu_, FT_ISA, _, name)
 
+/* The same of the set whose kernels this one shares, all but its products: of a set of its own, K
+ */
+#ifdef FT_BASE
+#define BASE(name) FT_CAT(ft_cpu_, FT_BASE, _, name)
+#else
+#define BASE(name) K(name)
+#endif
+
 #define FT_INLINE static inline __attribute__((always_inline))
 
 /* 16 lanes: the unit of elementwise work and of sums. */
@@ -228,19 +236,22 @@ void K(gemm)(struct ft_pool *pool, void *scratch, const struct ft_gemm *g);
 
 /* few.c: the same for few rows of A, read by rows, without masks: each element sums by 32 lanes. */
 enum { FT_FEW = 4 };
-void K(few)(struct ft_pool *pool, const struct ft_gemm *g);
+void BASE(few)(struct ft_pool *pool, const struct ft_gemm *g);
 
 /* The serial pieces, for kernels that keep their operands in cache (attention).
- * pack: B into panels, floats needed = k * padded(n); mul: C (+)= A * packed. */
-int64_t K(gemm_padded)(int64_t n);
+ * pack: B into panels of at most k (n + 16) floats, k up to the next 32; mul: C (+)= A * packed. */
+/* Products k0..k1-1 (k0 at a word's start) of columns j..end-1, into panels of `depth` rows of
+ * words, from row `at` on; out is the panel of column j. */
+void K(gemm_pack_part)(float *out, int64_t depth, int64_t at, const struct ft_operand *b,
+                       int64_t k0, int64_t k1, int64_t j, int64_t end);
 void K(gemm_pack)(float *packed, const struct ft_operand *b, int64_t k, int64_t n);
 void K(gemm_mul)(int64_t m, int64_t n, int64_t k, const float *a, int64_t rs, int64_t cs,
                  const float *packed, float *c, int64_t ldc, bool accumulate);
 
 /* Row i of a stored matrix (ld elements a row), widened. */
-void K(widen_row)(float *out, const struct ft_tensor *w, int64_t row);
+void BASE(widen_row)(float *out, const struct ft_tensor *w, int64_t row);
 /* Columns col to col+n-1 of a row of a quantised matrix. */
-void K(widen)(float *out, const struct ft_planes *q, int64_t row, int64_t col, int64_t n);
+void BASE(widen)(float *out, const struct ft_planes *q, int64_t row, int64_t col, int64_t n);
 
 /* scratch.c: compiled once */
 size_t ft_cpu_scratch_product(const union ft_op_args *a);
@@ -255,9 +266,16 @@ size_t ft_cpu_scratch_adafactor(const union ft_op_args *a);
 size_t ft_cpu_scratch_grad_norm(const union ft_op_args *a);
 int64_t ft_cpu_head_rows(const struct ft_head_loss_args *h);
 
-#define X(name, ins, outs) ft_op_fn K(name);
+#define X(name, ins, outs) ft_op_fn BASE(name);
 FT_OPS(X)
 #undef X
+/* The ops that are products, which each set has of its own. */
+#define FT_PRODUCTS(X) X(linear) X(linear_dx) X(linear_dw) X(attention) X(attention_dx) X(head_loss)
+#ifdef FT_BASE
+#define X(name) ft_op_fn K(name);
+FT_PRODUCTS(X)
+#undef X
+#endif
 
 /* Rows that an elementwise piece handles: by shape, about 16 thousand elements. */
 FT_INLINE int64_t ft_piece_rows(int64_t cols)

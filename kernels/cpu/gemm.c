@@ -4,24 +4,17 @@
  * Layout and loop order after Goto & van de Geijn, "Anatomy of high-performance matrix
  * multiplication" (2008), less the packing of A: with few columns a tile and A read by broadcast,
  * reading it in place costs nothing. */
-#include "kernels/cpu/vectors.h"
+#include "kernels/cpu/unit.h"
 
-#if defined(__AVX512F__)
-enum { MR = 8, NV = 3 };
-#elif defined(__AVX2__)
-enum { MR = 6, NV = 2 };
-#else
-enum { MR = 4, NV = 2 };
-#endif
 enum {
-    NR = VW * NV,
-    KC = 384, /* products summed in registers before they are added to memory */
-    TILE_ROWS =
-        64, /* rows and panels of one piece: A and B blocks stay in the second-level cache */
-    TILE_PANELS = 192 / NR,
+    TILE_PANELS = 192 / NR, /* panels of one piece */
     MIN_DEPTH = 4 * KC,
     MIN_PIECES = 16, /* fewer would leave threads waiting for one another */
 };
+
+#if defined(FT_AMX)
+#include "kernels/cpu/amx.h"
+#else
 
 /* --- the register tile --- */
 
@@ -46,7 +39,7 @@ FT_INLINE void tile(const int mr, const int nv, int64_t k, const float *a, int64
             const vf av = SPLAT(one); /* a broadcast from memory */
 #pragma GCC unroll 3
             for (int j = 0; j < nv; j++)
-                acc[i][j] += av * bv[j];
+                acc[i][j] = mul_add(acc[i][j], av, bv[j]);
         }
     }
 #pragma GCC unroll 8
@@ -109,148 +102,86 @@ static void panel_mul(int64_t m, int64_t w, int64_t k, const float *a, int64_t r
     }
 }
 
-/* --- packing: widen, scale, and lay out panels of NR columns, row by row, zero-padded to VW --- */
+#if defined(FT_PAIRS)
 
-/* Transposes VW vectors in place: log2(VW) rounds of exchanging off-diagonal blocks. */
-FT_INLINE void transpose(vf r[VW])
+/* At most TILE_ROWS columns of a times factor, k products that lie cs apart, as columns of words.
+ */
+static struct side words_of_columns(float *room, const float *a, int64_t cs, int64_t columns,
+                                    int64_t k, float factor)
 {
-#pragma GCC unroll 4
-    for (int s = VW / 2; s; s /= 2) {
-        vi lo, hi;
-        for (int l = 0; l < VW; l++) {
-            lo[l] = (l & s) ? VW + l - s : l;
-            hi[l] = (l & s) ? VW + l : l + s;
-        }
-#pragma GCC unroll 16
-        for (int i = 0; i < VW; i++)
-            if (!(i & s)) {
-                vf x = r[i], y = r[i + s];
-                r[i] = __builtin_shuffle(x, y, lo);
-                r[i + s] = __builtin_shuffle(x, y, hi);
-            }
+    for (int64_t l = 0; l < k; l += 2, a += 2 * cs) {
+        float *to = room + l / 2 * TILE_ROWS;
+        int64_t i = 0;
+        for (; l + 1 < k && i + VW <= columns; i += VW)
+            *(vfu *)(to + i) =
+                (vfu)pair(*(const vfu *)(a + i) * factor, *(const vfu *)(a + cs + i) * factor);
+        for (; i < columns; i++)
+            to[i] = word_of(a[i] * factor, l + 1 < k ? a[cs + i] * factor : 0);
     }
+    return (struct side){room, 1, TILE_ROWS};
 }
 
-/* Weights come from memory in strides that the processor does not foresee. */
-FT_INLINE void fetch_ahead(const struct ft_operand *b, int64_t at)
+#endif
+#endif
+
+/* --- the left side as words --- */
+
+#if defined(FT_PAIRS)
+
+/* The words of a row times factor, with zeros behind. */
+static void pair_along(float *to, const float *from, int64_t k, float factor)
 {
-    __builtin_prefetch((const char *)b->data + at * (b->dtype == FT_F32 ? 4 : 2));
+    int64_t l = 0;
+    for (; l + 2 * VW <= k; l += 2 * VW)
+        *(vfu *)(to + l / 2) =
+            (vfu)pairs(*(const vfu *)(from + l) * factor, *(const vfu *)(from + l + VW) * factor);
+    for (; l < k; l += 2)
+        to[l / 2] = word_of(from[l] * factor, l + 1 < k ? from[l + 1] * factor : 0);
+    for (l = (k + 1) / 2; l < words_of(k); l++)
+        to[l] = 0;
 }
 
-/* Rows k0..k1-1 of one panel: columns j0..j0+w-1 of B. */
-FT_INLINE void pack_trans(float *out, const struct ft_operand *b, enum ft_dtype dtype, int64_t k0,
-                          int64_t k1, int64_t j0, int64_t w)
+/* At most TILE_ROWS rows of k numbers times factor, at most KC words, in room for as many. */
+static struct side words_of_side(float *room, const float *a, int64_t rs, int64_t cs, int64_t rows,
+                                 int64_t k, float factor)
 {
-    const int64_t width = (w + VW - 1) / VW * VW;
-    for (int64_t j = 0; j < width; j += VW) {
-        int64_t k = k0;
-        if (j + VW <= w)
-            for (; k + VW <= k1; k += VW) {
-                vf r[VW];
-#pragma GCC unroll 16
-                for (int i = 0; i < VW; i++) {
-                    fetch_ahead(b, (j0 + j + VW + i) * b->ld + k);
-                    r[i] = widen_vec(b->data, dtype, (j0 + j + i) * b->ld + k) * b->alpha;
-                }
-                transpose(r);
-#pragma GCC unroll 16
-                for (int i = 0; i < VW; i++)
-                    *(vfu *)(out + (k - k0 + i) * width + j) = (vfu)r[i];
-            }
-        for (; k < k1; k++)
-            for (int i = 0; i < VW; i++)
-                out[(k - k0) * width + j + i] =
-                    j + i < w ? widen_one(b->data, dtype, (j0 + j + i) * b->ld + k) * b->alpha : 0;
+    if (cs == 1) {
+        for (int64_t i = 0; i < rows; i++)
+            pair_along(room + i * KC, a + i * rs, k, factor);
+        return (struct side){room, KC, 1};
     }
+    return words_of_columns(room, a, cs, rows, k, factor);
 }
 
-FT_INLINE void pack_plain(float *out, const struct ft_operand *b, enum ft_dtype dtype, int64_t k0,
-                          int64_t k1, int64_t j0, int64_t w)
+#else
+
+/* As it lies: the factor falls on the other side. */
+static struct side words_of_side(float *room, const float *a, int64_t rs, int64_t cs, int64_t rows,
+                                 int64_t k, float factor)
 {
-    const int64_t width = (w + VW - 1) / VW * VW;
-    for (int64_t k = k0; k < k1; k++, out += width) {
-        int64_t at = k * b->ld + j0, j = 0;
-        fetch_ahead(b, at + 12 * b->ld);
-        fetch_ahead(b, at + 12 * b->ld + 32);
-        for (; j + VW <= w; j += VW)
-            *(vfu *)(out + j) = (vfu)(widen_vec(b->data, dtype, at + j) * b->alpha);
-        for (; j < width; j++)
-            out[j] = j < w ? widen_one(b->data, dtype, at + j) * b->alpha : 0;
-    }
+    (void)room, (void)rows, (void)k, (void)factor;
+    return (struct side){a, rs, cs};
 }
 
-/* Quantised rows pass through a buffer, some of their columns at a time. */
-enum { SEGMENT = 128, PLAIN_PANELS = (64 + NR - 1) / NR };
-
-static void pack_quant_trans(float *out, const struct ft_operand *b, int64_t k0, int64_t k1,
-                             int64_t j0, int64_t w)
-{
-    const struct ft_planes q = ft_planes_of(b->quant);
-    const int64_t width = (w + VW - 1) / VW * VW;
-    float rows[NR * SEGMENT];
-    const struct ft_operand widened = {
-        .data = rows, .dtype = FT_F32, .ld = SEGMENT, .trans = true, .alpha = b->alpha};
-    for (int64_t k = k0; k < k1; k += SEGMENT) {
-        const int64_t n = k1 - k < SEGMENT ? k1 - k : SEGMENT;
-        for (int64_t j = 0; j < w; j++)
-            K(widen)(rows + j * SEGMENT, &q, b->first + j0 + j, k, n);
-        pack_trans(out + (k - k0) * width, &widened, FT_F32, 0, n, 0, w);
-    }
-}
-
-/* Several panels, `panel` floats from one to the next. */
-static void pack_quant_plain(float *out, int64_t panel, const struct ft_operand *b, int64_t k0,
-                             int64_t k1, int64_t j0, int64_t w)
-{
-    const struct ft_planes q = ft_planes_of(b->quant);
-    float row[PLAIN_PANELS * NR];
-    for (int64_t k = k0; k < k1; k++) {
-        K(widen)(row, &q, b->first + k, j0, w);
-        for (int64_t j = 0; j < w; j += NR) {
-            const int64_t n = w - j < NR ? w - j : NR, width = (n + VW - 1) / VW * VW;
-            float *to = out + j / NR * panel + (k - k0) * width;
-            for (int64_t i = 0; i < width; i++)
-                to[i] = i < n ? row[j + i] * b->alpha : 0;
-        }
-    }
-}
-
-static void pack_panel(float *out, const struct ft_operand *b, int64_t k0, int64_t k1, int64_t j0,
-                       int64_t w)
-{
-#define EACH(dtype)                                                                                \
-    case dtype:                                                                                    \
-        if (b->trans)                                                                              \
-            pack_trans(out, b, dtype, k0, k1, j0, w);                                              \
-        else                                                                                       \
-            pack_plain(out, b, dtype, k0, k1, j0, w);                                              \
-        return;
-    switch (b->dtype) {
-        EACH(FT_F32)
-        EACH(FT_BF16)
-        EACH(FT_F16)
-    default:
-        return; /* ft_op_check admits no other */
-    }
-#undef EACH
-}
-
-int64_t K(gemm_padded)(int64_t n)
-{
-    return (n + VW - 1) / VW * VW;
-}
-
-void K(gemm_pack)(float *packed, const struct ft_operand *b, int64_t k, int64_t n)
-{
-    for (int64_t j = 0; j < n; j += NR)
-        pack_panel(packed + j * k, b, 0, k, j, n - j < NR ? n - j : NR);
-}
+#endif
 
 void K(gemm_mul)(int64_t m, int64_t n, int64_t k, const float *a, int64_t rs, int64_t cs,
                  const float *packed, float *c, int64_t ldc, bool accumulate)
 {
-    for (int64_t j = 0; j < n; j += NR)
-        panel_mul(m, n - j < NR ? n - j : NR, k, a, rs, cs, packed + j * k, c + j, ldc, accumulate);
+    float room[WORD > 1 ? TILE_ROWS * KC : 1];
+    const int64_t depth = words_of(k), rows = WORD > 1 ? TILE_ROWS : m;
+    const int64_t most = WORD > 1 ? KC * WORD : k;
+    for (int64_t i = 0; i < m; i += rows)
+        for (int64_t l = 0; l < k; l += most) {
+            const int64_t take = k - l < most ? k - l : most, some = m - i < rows ? m - i : rows;
+            const struct side s = words_of_side(room, a + i * rs + l * cs, rs, cs, some, take, 1);
+            for (int64_t j = 0; j < n; j += NR) {
+                const int64_t w = n - j < NR ? n - j : NR;
+                panel_mul(some, w, words_of(take), s.words, s.rs, s.cs,
+                          packed + j * depth + l / WORD * padded(w), c + i * ldc + j, ldc,
+                          accumulate || l > 0);
+            }
+        }
 }
 
 /* --- the parallel product: blocks of B that fit the shared scratch, packed then multiplied --- */
@@ -259,35 +190,16 @@ struct block {
     const struct ft_gemm *g;
     float *packed;
     int64_t j0, j1; /* columns */
-    int64_t k0, k1; /* of the k[0] + k[1] products */
+    int64_t k0, k1; /* of the words of both sums */
+    int64_t split;  /* words of the first one */
     int64_t row_pieces;
     int64_t group; /* panels of a piece */
     int64_t pack;  /* panels that are packed together */
 };
 
-/* Rows k0.. of an operand, from `at` rows into the panels of columns j.. */
-static void pack_panels(const struct block *b, const struct ft_operand *from, int64_t at,
-                        int64_t k0, int64_t k1, int64_t j, int64_t end)
+static int64_t least(int64_t x, int64_t y)
 {
-    const int64_t depth = b->k1 - b->k0;
-    if (from->quant && !from->trans) { /* all are full, or there is one */
-        float *out = b->packed + (j - b->j0) * depth;
-        const int64_t last = (end - j) / NR * NR;
-        if (last)
-            pack_quant_plain(out + at * NR, NR * depth, from, k0, k1, j, last);
-        if (last < end - j)
-            pack_quant_plain(out + last * depth + at * K(gemm_padded)(end - j - last), 0, from, k0,
-                             k1, j + last, end - j - last);
-        return;
-    }
-    for (; j < end; j += NR) {
-        const int64_t w = end - j < NR ? end - j : NR;
-        float *out = b->packed + (j - b->j0) * depth + at * K(gemm_padded)(w);
-        if (from->quant)
-            pack_quant_trans(out, from, k0, k1, j, w);
-        else
-            pack_panel(out, from, k0, k1, j, w);
-    }
+    return x < y ? x : y;
 }
 
 static void pack_piece(void *arg, int64_t piece, void *scratch)
@@ -295,14 +207,16 @@ static void pack_piece(void *arg, int64_t piece, void *scratch)
     (void)scratch;
     const struct block *b = arg;
     const struct ft_gemm *g = b->g;
-    const int64_t j = b->j0 + piece * b->pack * NR, split = g->k[0];
-    const int64_t j_end = b->j1 - j < b->pack * NR ? b->j1 : j + b->pack * NR;
-    const int64_t end = b->k1 < split ? b->k1 : split;
-    if (b->k0 < end)
-        pack_panels(b, &g->b[0], 0, b->k0, end, j, j_end);
-    if (b->k1 > split) {
-        const int64_t from = b->k0 > split ? b->k0 : split;
-        pack_panels(b, &g->b[1], from - b->k0, from - split, b->k1 - split, j, j_end);
+    const int64_t j = b->j0 + piece * b->pack * NR, j_end = least(b->j1, j + b->pack * NR);
+    const int64_t depth = b->k1 - b->k0;
+    float *out = b->packed + (j - b->j0) * depth;
+    for (int part = 0; part < 2; part++) {
+        const int64_t first = part ? b->split : 0; /* its first word */
+        const int64_t k0 = (b->k0 > first ? b->k0 - first : 0) * WORD;
+        const int64_t k1 = least(g->k[part], (b->k1 - first) * WORD);
+        if (k0 < k1)
+            K(gemm_pack_part)
+        (out, depth, first + k0 / WORD - b->k0, &g->b[part], k0, k1, j, j_end);
     }
 }
 
@@ -353,8 +267,8 @@ static void mask_block(const struct ft_gemm *g, float *to, int64_t i0, int64_t r
         const int64_t row = (by_col ? k0 : i0) + i, first = by_col ? i0 : k0;
         const float *from =
             g->a[0] + (by_col ? row * g->a_cs[0] + first : row * g->a_rs[0] + first);
-        copy_kept(to + i * (by_col ? TILE_ROWS : KC), from, g->a_mask + row * g->mask_ld, first,
-                  by_col ? rows : depth, false);
+        copy_kept(to + i * (by_col ? TILE_ROWS : KC * WORD), from, g->a_mask + row * g->mask_ld,
+                  first, by_col ? rows : depth, false);
     }
 }
 
@@ -367,51 +281,63 @@ static void add_kept(const struct ft_gemm *g, const float *tile, int64_t i0, int
                   true);
 }
 
+/* What mul_piece keeps in a thread's scratch. */
+struct room {
+    float kept[TILE_ROWS * KC * WORD], words[TILE_ROWS * KC], tile[TILE_ROWS * NR];
+};
+_Static_assert(sizeof(struct room) <= FT_THREAD_SCRATCH, "a piece's memory must fit");
+
+/* Rows i0.. of the left side of a part, n products from its k-th on. */
+static struct side side_of(const struct ft_gemm *g, struct room *r, int part, int64_t i0,
+                           int64_t rows, int64_t k, int64_t n)
+{
+    int64_t rs = g->a_rs[part], cs = g->a_cs[part];
+    const float *a = g->a[part] + i0 * rs + k * cs;
+    if (!part && g->a_mask) {
+        mask_block(g, r->kept, i0, rows, k, n);
+        a = r->kept;
+        rs = cs == 1 ? KC * WORD : 1;
+        cs = cs == 1 ? 1 : TILE_ROWS;
+    }
+    return words_of_side(r->words, a, rs, cs, rows, n, g->b[part].alpha);
+}
+
 static void mul_piece(void *arg, int64_t piece, void *scratch)
 {
     const struct block *b = arg;
     const struct ft_gemm *g = b->g;
-    const int64_t i0 = piece % b->row_pieces * TILE_ROWS;
-    const int64_t rows = g->m - i0 < TILE_ROWS ? g->m - i0 : TILE_ROWS;
+    struct room *r = scratch;
+    const int64_t i0 = piece % b->row_pieces * TILE_ROWS, rows = least(g->m - i0, TILE_ROWS);
     const int64_t p0 = piece / b->row_pieces * b->group, depth = b->k1 - b->k0;
     bool started = b->k0 > 0 || g->add || g->bias || (g->c_mask && g->k[0] == 0);
-    float *block = scratch, *tile = block + TILE_ROWS * KC;
     if (b->k0 == 0 && started) {
-        int64_t j = b->j0 + p0 * NR, w = b->group * NR;
-        begin_rows(g, i0, rows, j, b->j1 - j < w ? b->j1 - j : w);
+        const int64_t j = b->j0 + p0 * NR;
+        begin_rows(g, i0, rows, j, least(b->j1 - j, b->group * NR));
     }
-    for (int64_t k = b->k0, next; k < b->k1; k = next, started = true) {
-        int part = k >= g->k[0];
-        int64_t end = part ? g->k[0] + g->k[1] : g->k[0];
-        next = k + KC < end ? k + KC : end;
-        if (next > b->k1)
-            next = b->k1;
-        int64_t rs = g->a_rs[part], cs = g->a_cs[part];
-        const float *a = g->a[part] + i0 * rs + (k - (part ? g->k[0] : 0)) * cs;
-        if (!part && g->a_mask) {
-            mask_block(g, block, i0, rows, k, next - k);
-            a = block;
-            rs = cs == 1 ? KC : 1;
-            cs = cs == 1 ? 1 : TILE_ROWS;
-        }
+    for (int64_t l = b->k0, next; l < b->k1; l = next, started = true) {
+        const int part = l >= b->split;
+        next = least(least(l + KC, b->k1), part ? b->k1 : b->split);
+        const int64_t k = (l - (part ? b->split : 0)) * WORD;
+        const struct side s =
+            side_of(g, r, part, i0, rows, k, least((next - l) * WORD, g->k[part] - k));
         for (int64_t p = p0; p < p0 + b->group && b->j0 + p * NR < b->j1; p++) {
-            int64_t j = b->j0 + p * NR, w = b->j1 - j < NR ? b->j1 - j : NR;
-            const float *packed = b->packed + p * NR * depth + (k - b->k0) * K(gemm_padded)(w);
-            if (part && g->c_mask) {
-                panel_mul(rows, w, next - k, a, rs, cs, packed, tile, NR, false);
-                add_kept(g, tile, i0, rows, j, w);
-                continue;
-            }
-            panel_mul(rows, w, next - k, a, rs, cs, packed, g->c + i0 * g->ldc + j, g->ldc,
-                      started);
+            const int64_t j = b->j0 + p * NR, w = least(b->j1 - j, NR);
+            const float *packed = b->packed + p * NR * depth + (l - b->k0) * padded(w);
+            const bool aside = part && g->c_mask;
+            panel_mul(rows, w, next - l, s.words, s.rs, s.cs, packed,
+                      aside ? r->tile : g->c + i0 * g->ldc + j, aside ? NR : g->ldc,
+                      started && !aside);
+            if (aside)
+                add_kept(g, r->tile, i0, rows, j, w);
         }
     }
 }
 
 void K(gemm)(struct ft_pool *pool, void *scratch, const struct ft_gemm *g)
 {
-    const int64_t room = (int64_t)(FT_GEMM_SCRATCH / sizeof(float)), k_all = g->k[0] + g->k[1];
-    struct block b = {.g = g, .packed = scratch};
+    const int64_t room = (int64_t)(FT_GEMM_SCRATCH / sizeof(float));
+    struct block b = {.g = g, .packed = scratch, .split = words_of(g->k[0])};
+    const int64_t k_all = b.split + words_of(g->k[1]);
     b.row_pieces = (g->m + TILE_ROWS - 1) / TILE_ROWS;
     b.pack = 1;
     for (int i = 0; i < 2; i++)
@@ -423,10 +349,10 @@ void K(gemm)(struct ft_pool *pool, void *scratch, const struct ft_gemm *g)
      * multiple of KC, so that the sums are the same in every instruction set */
     int64_t depth = room / ((g->n + NR - 1) / NR * NR) / KC * KC; /* at least one panel's width */
     depth = depth < MIN_DEPTH ? MIN_DEPTH : depth;
-    depth = depth < k_all ? depth : k_all;
+    depth = least(depth, k_all);
     int64_t width = depth > 0 ? room / depth / NR * NR : g->n;
     for (b.j0 = 0; b.j0 < g->n; b.j0 = b.j1) {
-        b.j1 = b.j0 + width < g->n ? b.j0 + width : g->n;
+        b.j1 = least(b.j0 + width, g->n);
         int64_t panels = (b.j1 - b.j0 + NR - 1) / NR;
         b.group = TILE_PANELS;
         while (b.group > 1 && (panels + b.group - 1) / b.group * b.row_pieces < MIN_PIECES)
@@ -434,22 +360,10 @@ void K(gemm)(struct ft_pool *pool, void *scratch, const struct ft_gemm *g)
         int64_t pieces = (panels + b.group - 1) / b.group * b.row_pieces;
         b.k0 = 0;
         do {
-            b.k1 = b.k0 + depth < k_all ? b.k0 + depth : k_all;
+            b.k1 = least(b.k0 + depth, k_all);
             ft_pool_run(pool, (panels + b.pack - 1) / b.pack, pack_piece, &b);
             ft_pool_run(pool, pieces, mul_piece, &b);
             b.k0 = b.k1;
         } while (b.k0 < k_all);
     }
-}
-
-void K(widen_row)(float *out, const struct ft_tensor *w, int64_t row)
-{
-    const int64_t at = row * ft_tensor_ld(w);
-    if (ft_is_quant(w->dtype)) {
-        const struct ft_planes q = ft_planes_of(w);
-        K(widen)(out, &q, row, 0, w->cols);
-        return;
-    }
-    for (int64_t c = 0; c < w->cols; c++)
-        out[c] = widen_one(w->data, w->dtype, at + c);
 }

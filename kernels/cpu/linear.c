@@ -6,7 +6,7 @@ static const float *bias_f32(const struct ft_tensor *bias, float *room)
 {
     if (!bias || bias->dtype == FT_F32)
         return bias ? bias->data : NULL;
-    K(widen_row)(room, bias, 0);
+    BASE(widen_row)(room, bias, 0);
     return room;
 }
 
@@ -49,7 +49,7 @@ void K(linear)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
     if (l->mask)
         masked_linear(ctx, l, g);
     else if (ctx->counts[FT_KEYS] > 0 && g.m > 0 && g.m <= FT_FEW)
-        K(few)(ctx->pool, &g);
+        BASE(few)(ctx->pool, &g);
     else
         K(gemm)(ctx->pool, ctx->scratch, &g);
 }

@@ -19,16 +19,27 @@ static void give(const struct ft_backend *b, void *ptr, size_t bytes)
     ft_pages_free(ptr, bytes);
 }
 
+#pragma GCC diagnostic ignored "-Woverride-init" /* a set's own products, over its base's */
 extern const struct ft_backend FT_CAT(ft_cpu_, FT_ISA, _, backend);
 const struct ft_backend FT_CAT(ft_cpu_, FT_ISA, _, backend) = {
     .device = "cpu",
     .isa = STR(FT_ISA),
     .act = FT_F32,
+#ifdef FT_PAIRS
+    .products = FT_BF16,
+#else
+    .products = FT_F32,
+#endif
     .ops =
         {
-#define X(name, ins, outs) [FT_OP_##name] = K(name),
+#define X(name, ins, outs) [FT_OP_##name] = BASE(name),
             FT_OPS(X)
 #undef X
+#ifdef FT_BASE
+#define X(name) [FT_OP_##name] = K(name),
+                FT_PRODUCTS(X)
+#undef X
+#endif
         },
     .scratch =
         {
@@ -45,5 +56,5 @@ const struct ft_backend FT_CAT(ft_cpu_, FT_ISA, _, backend) = {
         },
     .alloc = take,
     .free = give,
-    .widen_row = K(widen_row),
+    .widen_row = BASE(widen_row),
 };

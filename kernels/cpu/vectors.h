@@ -54,4 +54,24 @@ FT_INLINE float widen_one(const void *data, enum ft_dtype dtype, int64_t at)
     return dtype == FT_BF16 ? ft_bf16_to_f32(h) : ft_f16_to_f32(h);
 }
 
+/* Transposes VW vectors in place: log2(VW) rounds of exchanging off-diagonal blocks. */
+FT_INLINE void transpose(vf r[VW])
+{
+#pragma GCC unroll 4
+    for (int s = VW / 2; s; s /= 2) {
+        vi lo, hi;
+        for (int l = 0; l < VW; l++) {
+            lo[l] = (l & s) ? VW + l - s : l;
+            hi[l] = (l & s) ? VW + l : l + s;
+        }
+#pragma GCC unroll 16
+        for (int i = 0; i < VW; i++)
+            if (!(i & s)) {
+                vf x = r[i], y = r[i + s];
+                r[i] = __builtin_shuffle(x, y, lo);
+                r[i + s] = __builtin_shuffle(x, y, hi);
+            }
+    }
+}
+
 #endif

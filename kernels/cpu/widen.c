@@ -1,6 +1,6 @@
 /* What quantised matrices stand for, in f32: bit for bit what the format's own library gives. */
 #include "kernels/blocks.h"
-#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/vectors.h"
 
 typedef float v8 __attribute__((vector_size(32)));
 typedef float v8u __attribute__((vector_size(32), aligned(4)));
@@ -145,4 +145,16 @@ void K(widen)(float *out, const struct ft_planes *q, int64_t row, int64_t col, i
         blocks(out, q, at, n);
         return;
     }
+}
+
+void K(widen_row)(float *out, const struct ft_tensor *w, int64_t row)
+{
+    const int64_t at = row * ft_tensor_ld(w);
+    if (ft_is_quant(w->dtype)) {
+        const struct ft_planes q = ft_planes_of(w);
+        K(widen)(out, &q, row, 0, w->cols);
+        return;
+    }
+    for (int64_t c = 0; c < w->cols; c++)
+        out[c] = widen_one(w->data, w->dtype, at + c);
 }

@@ -288,7 +288,7 @@ ft_cuda_open(const struct ft_interface *caller, int device, char *why, size_t wh
     }
     c->base.device = "cuda";
     c->base.isa = c->isa;
-    c->base.act = FT_BF16;
+    c->base.act = c->base.products = FT_BF16;
     c->base.alloc = take;
     c->base.free = give;
     c->base.dev = &c->fns;

@@ -570,11 +570,11 @@ static int check_together(struct ft_config *c)
                       "arithmetic is bf16 with fp32 sums");
         ft_hint("remove 'bf16', or train in fp32 with 'device: cpu'");
     }
-    if (strcmp(c->cpu_isa, "amx") == 0)
-        rc = conflict(c, "cpu_isa", "'cpu_isa: amx' is not supported yet");
-    if (c->bf16 == FT_TRUE && c->device == FT_DEVICE_CPU)
-        ft_notice(ft_config_where(c, "bf16"),
-                  "'bf16: true' is not there yet on the CPU: products are computed in fp32");
+    if (strcmp(c->cpu_isa, "amx") == 0 && c->bf16 != FT_TRUE && c->bf16 != FT_AUTO) {
+        rc = conflict(c, "cpu_isa",
+                      "'cpu_isa: amx' has bf16 products alone, which 'bf16' is not for");
+        ft_hint("add 'bf16: true', or remove 'cpu_isa'");
+    }
     if (c->lora_target_regex && c->peft_layers_to_transform)
         rc = conflict(c, "peft_layers_to_transform",
                       "'peft_layers_to_transform' needs 'lora_target_modules' as a list, not as a "

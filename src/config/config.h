@@ -12,7 +12,7 @@
 #include <jansson.h>
 #include <stdio.h>
 
-enum ft_auto { FT_FALSE, FT_TRUE, FT_AUTO };
+enum ft_auto { FT_FALSE, FT_TRUE, FT_AUTO, FT_UNSET };
 enum ft_device { FT_DEVICE_AUTO, FT_DEVICE_CPU, FT_DEVICE_CUDA };
 enum ft_optimizer { FT_ADAMW, FT_SGD, FT_LION, FT_ADAFACTOR, FT_MUON };
 enum ft_eval_strategy { FT_EVAL_UNSET, FT_EVAL_NO, FT_EVAL_STEPS, FT_EVAL_EPOCH };

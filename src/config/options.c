@@ -17,6 +17,7 @@ static const struct ft_choice recomputes[] = {
 static const struct ft_choice bf16s[] = {{"false", FT_FALSE, NULL},
                                          {"true", FT_TRUE, NULL},
                                          {"auto", FT_AUTO, NULL},
+                                         {"unset", FT_UNSET, NULL},
                                          {"full", FT_TRUE, "adapters and sums stay fp32"},
                                          {NULL, 0, NULL}};
 /* "false" is YAML's reading of a bare no */
@@ -313,16 +314,18 @@ const struct ft_option ft_options[] = {
         device, devices, "auto", "machine",
         "Where to train. cuda: the first visible NVIDIA GPU, bf16 with fp32 sums. auto: the GPU if "
         "there is one that works, else the CPU."),
-    CHOICE(bf16, bf16s, "auto", "machine",
-           "bf16 arithmetic with fp32 sums. auto: on a GPU. true: not there yet on the CPU, which "
-           "computes in fp32, with weights in their stored type."),
+    CHOICE(
+        bf16, bf16s, "unset", "machine",
+        "Products of bf16 numbers with fp32 sums. unset: on a GPU. auto, true: on a CPU too, where "
+        "it has units for them that are faster than fp32's (AMX, AMD's AVX-512-BF16); true says "
+        "so if not. Everything else is fp32 on a CPU."),
     INT(threads, 0, 4096, "0", "machine",
         "Threads; 0: what affinity, the cgroup's quota and SLURM_CPUS_PER_TASK allow. The results "
         "do "
         "not depend on it."),
     {"cpu_isa", FT_T_WORD, AT(cpu_isa), 0, 0, false, false, "auto", isas, "machine",
-     "The instruction set of the CPU kernels. avx2 and avx512 give the same bits. amx is not there "
-     "yet."},
+     "The instruction set of the CPU kernels. avx2 and avx512 give the same bits in fp32. amx has "
+     "bf16 products alone."},
 
     PATH(output_dir, "output", "Folder for the adapter, metrics.jsonl and run.json."),
     BOOL(overwrite_output_dir, "false", "output",

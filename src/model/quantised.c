@@ -368,7 +368,7 @@ int ft_quantised_read(const struct ft_model *m, const struct ft_weight *w, bool 
     struct ft_tensor t = ft_weight_tensor(w);
     struct ft_pool *pool = NULL;
     char *planes = NULL;
-    int rc = ft_cpu_backend(&cpu, "auto");
+    int rc = ft_cpu_backend(&cpu, "auto", false);
     if (!rc)
         rc = ft_pool_new(&pool, 1);
     if (!rc)

@@ -18,18 +18,31 @@ static bool has_gpu(void)
            access("/dev/dxg", F_OK) == 0; /* of WSL */
 }
 
+/* The CPU, with bf16 products where the config wants them and they are faster. */
+static int open_cpu(struct ft_job *j)
+{
+    const struct ft_config *c = j->config;
+    FT_TRY(ft_cpu_backend(&j->backend, c->cpu_isa, c->bf16 == FT_TRUE || c->bf16 == FT_AUTO));
+    if (c->bf16 == FT_TRUE && j->backend->products != FT_BF16)
+        ft_notice(ft_config_where(c, "bf16"),
+                  "'bf16: true': %s has no units for bf16 products that are faster than fp32's "
+                  "(AMX, AMD's AVX-512-BF16): products are computed in fp32",
+                  strcmp(c->cpu_isa, "auto") == 0 ? "this processor" : "what 'cpu_isa' names");
+    return FT_OK;
+}
+
 /* The device that the config asks for. "auto" takes the GPU if one can be opened. */
 static int open_backend(struct ft_job *j)
 {
     const struct ft_config *c = j->config;
     if (c->device == FT_DEVICE_CPU)
-        return ft_cpu_backend(&j->backend, c->cpu_isa);
+        return open_cpu(j);
     if (c->device == FT_DEVICE_AUTO && c->bf16 == FT_FALSE) {
         if (has_gpu())
             ft_notice((struct ft_where){0},
                       "'device: auto' took the CPU: 'bf16' is false, and a GPU "
                       "computes in bf16");
-        return ft_cpu_backend(&j->backend, c->cpu_isa);
+        return open_cpu(j);
     }
     if (ft_cuda_backend(&j->backend, j->world ? ft_world_place(j->world) : -1) == FT_OK) {
         j->backend->dev->products_load(j->backend, ft_cuda_products_file(), &j->tuned_products);
@@ -45,10 +58,7 @@ static int open_backend(struct ft_job *j)
         ft_notice((struct ft_where){0}, "'device: auto' took the CPU: %.*s",
                   (int)(strcspn(why, "\n") - skip), why + skip);
     ft_status_clear_errors();
-    if (c->bf16 == FT_TRUE)
-        ft_notice((struct ft_where){0},
-                  "'bf16: true' is not there yet on the CPU: products are computed in fp32");
-    return ft_cpu_backend(&j->backend, c->cpu_isa);
+    return open_cpu(j);
 }
 
 static int open_pool(struct ft_job *j)

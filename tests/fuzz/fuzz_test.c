@@ -258,7 +258,7 @@ static void try_model(const char *folder)
     struct ft_model *m;
     struct ft_graph *g = NULL;
     struct ft_pool *pool;
-    FT_ASSERT(ft_cpu_backend(&b, "auto") == FT_OK && ft_pool_new(&pool, 1) == FT_OK);
+    FT_ASSERT(ft_cpu_backend(&b, "auto", false) == FT_OK && ft_pool_new(&pool, 1) == FT_OK);
     if (ft_model_open(&m, folder) == FT_OK) {
         if (ft_graph_new(&g, b) == FT_OK &&
             ft_model_declare(m, g, NULL, NULL, NULL, NULL) == FT_OK &&

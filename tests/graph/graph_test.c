@@ -65,7 +65,7 @@ static void forward(struct tiny *t, int layers)
 static void build(struct tiny *t, enum ft_recompute policy, bool fuse)
 {
     const struct ft_backend *b;
-    FT_ASSERT(ft_cpu_backend(&b, "auto") == FT_OK);
+    FT_ASSERT(ft_cpu_backend(&b, "auto", false) == FT_OK);
     FT_ASSERT(ft_graph_new(&t->g, b) == FT_OK);
     declare(t);
     ft_graph_begin(t->g, FT_PASS);
@@ -181,7 +181,7 @@ CASE(a_hundred_thousand_values_are_placed)
     enum { LAYERS = 3600 };
     const struct ft_backend *b;
     struct tiny t = {0};
-    FT_ASSERT(ft_cpu_backend(&b, "auto") == FT_OK);
+    FT_ASSERT(ft_cpu_backend(&b, "auto", false) == FT_OK);
     FT_ASSERT(ft_graph_new(&t.g, b) == FT_OK);
     declare(&t);
     ft_graph_begin(t.g, FT_PASS);

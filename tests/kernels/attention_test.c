@@ -90,8 +90,9 @@ static void compare(const char *what, const struct bench *b, const struct ft_ten
     for (int64_t i = 0; i < b->live * got->cols; i++)
         size = fmax(size, fabs(want[i]));
     for (int64_t i = 0; i < b->live * got->cols; i++)
-        check_element(what, b, i / got->cols, i % got->cols, at(got, i / got->cols, i % got->cols),
-                      want[i], 4 * tol_f32(size, n) + (b->backend->dev ? tol_bf16(size) : 0));
+        check_element(
+            what, b, i / got->cols, i % got->cols, at(got, i / got->cols, i % got->cols), want[i],
+            4 * tol_f32(size, n) + (b->backend->products == FT_BF16 ? tol_bf16(size) : 0));
     check_poison(b, got);
 }
 

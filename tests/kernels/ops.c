@@ -4,11 +4,15 @@
 #include "core/quant.h"
 #include "core/status.h"
 
+/* of this test alone */
+extern const struct ft_backend ft_cpu_bf16_emulated_backend, ft_cpu_amx_emulated_backend;
+
 enum { SPARE = 3 }; /* rows behind the live ones; on a device as many again behind the bucket */
 
 static struct ft_tensor *all[512];
 static int count;
 static bool on_device; /* the backend at work is one */
+static bool in_bf16;   /* its products take bf16: so that they are exact, all numbers are such */
 
 static struct ft_tensor *make(int64_t rows, int64_t cols, enum ft_dtype dtype,
                               enum ft_extent extent, bool gaps)
@@ -65,8 +69,10 @@ static void randomise(struct ft_tensor *t, int64_t rows, uint32_t seed)
 {
     struct ft_rng rng = ft_rng_init(7, FT_RNG_TEST, seed, (uint32_t)t->rows);
     for (int64_t r = 0; r < rows; r++)
-        for (int64_t c = 0; c < t->cols; c++)
-            put(t, r, c, (double)(2 * ft_rng_f32(&rng) - 1));
+        for (int64_t c = 0; c < t->cols; c++) {
+            const float v = 2 * ft_rng_f32(&rng) - 1;
+            put(t, r, c, (double)(in_bf16 ? ft_bf16_to_f32(ft_f32_to_bf16(v)) : v));
+        }
 }
 
 struct ft_tensor *random_weight(int64_t rows, int64_t cols, enum ft_dtype dtype, uint32_t seed)
@@ -107,7 +113,7 @@ struct ft_tensor *widened(const struct ft_tensor *w)
     struct ft_tensor *y = make(w->rows, w->cols, on_device ? FT_BF16 : FT_F32, FT_FIXED, true);
     const struct ft_backend *b;
     float *row;
-    FT_ASSERT(ft_cpu_backend(&b, "generic") == FT_OK);
+    FT_ASSERT(ft_cpu_backend(&b, "generic", false) == FT_OK);
     FT_ASSERT(ft_alloc(&row, (size_t)w->cols, sizeof *row) == FT_OK);
     struct ft_pool *pool;
     FT_ASSERT(ft_pool_new(&pool, 1) == FT_OK);
@@ -299,7 +305,7 @@ void run_op(const struct bench *b, enum ft_op op, const union ft_op_args *args)
 
 double tol(const struct bench *b, double magnitude, double n)
 {
-    return tol_f32(magnitude, n) + (b->backend->dev ? tol_bf16(magnitude) : 0);
+    return tol_f32(magnitude, n) + (b->backend->products == FT_BF16 ? tol_bf16(magnitude) : 0);
 }
 
 void check_element(const char *what, const struct bench *b, int64_t row, int64_t col, double got,
@@ -332,23 +338,34 @@ bool same_bits(const struct bench *b, const struct ft_tensor *x, const struct ft
     return true;
 }
 
+static void on_host(const struct ft_backend *backend, void (*body)(struct bench *b))
+{
+    in_bf16 = backend->products == FT_BF16;
+    for (int threads = 1; threads <= 3; threads += 2) {
+        struct bench b = {.backend = backend, .docs = 1};
+        FT_ASSERT(ft_pool_new(&b.pool, threads) == FT_OK);
+        body(&b);
+        drop_tensors();
+        ft_pool_free(b.pool);
+    }
+    in_bf16 = false;
+}
+
 void each_host_backend(void (*body)(struct bench *b))
 {
-    static const char *const isas[] = {"generic", "avx2", "avx512"};
+    static const char *const isas[] = {"generic", "avx2", "avx512", "amx"};
+    const struct ft_backend *plain, *bf16;
     if (getenv("FT_TEST_DEVICE"))
         return;
-    for (int i = 0; i < 3; i++)
-        for (int threads = 1; threads <= 3; threads += 2) {
-            struct bench b = {.docs = 1};
-            if (ft_cpu_backend(&b.backend, isas[i])) {
-                ft_status_clear();
-                continue;
-            }
-            FT_ASSERT(ft_pool_new(&b.pool, threads) == FT_OK);
-            body(&b);
-            drop_tensors();
-            ft_pool_free(b.pool);
-        }
+    for (int i = 0; i < 4; i++) {
+        if (ft_cpu_backend(&plain, isas[i], false) == FT_OK)
+            on_host(plain, body);
+        if (ft_cpu_backend(&bf16, isas[i], true) == FT_OK && bf16 != plain)
+            on_host(bf16, body);
+        ft_status_clear();
+    }
+    on_host(&ft_cpu_bf16_emulated_backend, body);
+    on_host(&ft_cpu_amx_emulated_backend, body);
 }
 
 void each_backend(void (*body)(struct bench *b))

@@ -49,7 +49,7 @@ static void check_value(const struct ft_st *f, const char *kind, struct ft_tenso
     CHECK(n > 0 || w->rows > 100);
     for (int k = 0; k < 3 && n; k++) {
         const struct ft_backend *b;
-        if (ft_cpu_backend(&b, isas[k])) {
+        if (ft_cpu_backend(&b, isas[k], false)) {
             ft_status_clear();
             continue;
         }

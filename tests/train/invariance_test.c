@@ -58,7 +58,7 @@ CASE(same_bits_with_recompute)
 CASE(same_bits_on_avx2_and_avx512)
 {
     const struct ft_backend *b;
-    if (ft_cpu_backend(&b, "avx512"))
+    if (ft_cpu_backend(&b, "avx512", false))
         check_skip("this machine has no AVX-512");
     expect_same_bits("long", LIST("cpu_isa=avx2"), LIST("cpu_isa=avx512"));
     expect_same_bits("patterns", LIST("cpu_isa=avx2"), LIST("cpu_isa=avx512"));

@@ -1,0 +1,158 @@
+/* Packing: stored numbers become words in panels of NR columns, row of words after row, with zeros
+ * behind the last column (to ALIGN) and the last word (to DEPTH). */
+#include "kernels/cpu/unit.h"
+
+/* Weights come from memory in strides that the processor does not foresee. */
+FT_INLINE void fetch_ahead(const struct ft_operand *b, int64_t at)
+{
+    __builtin_prefetch((const char *)b->data + at * (b->dtype == FT_F32 ? 4 : 2));
+}
+
+/* The word of element `at` and, if the sum goes on, of the one that is `step` further. */
+FT_INLINE float word_at(const struct ft_operand *b, enum ft_dtype dtype, int64_t at, int64_t step,
+                        bool goes_on)
+{
+    const float factor = WORD > 1 ? 1 : b->alpha, first = widen_one(b->data, dtype, at) * factor;
+    return word_of(first, goes_on ? widen_one(b->data, dtype, at + step) : 0);
+}
+
+static void clear_words(float *out, int64_t k, int64_t width)
+{
+    const int64_t used = (k + WORD - 1) / WORD;
+    memset(out + used * width, 0, (size_t)((words_of(k) - used) * width) * sizeof *out);
+}
+
+/* Products k0..k1-1 of one panel: columns j0..j0+w-1 of B. */
+FT_INLINE void pack_trans(float *out, const struct ft_operand *b, enum ft_dtype dtype, int64_t k0,
+                          int64_t k1, int64_t j0, int64_t w)
+{
+    const int64_t width = padded(w);
+    for (int64_t j = 0; j < width; j += VW) {
+        int64_t k = k0;
+        float *to = out + j;
+        if (j + VW <= w)
+            for (; k + VW * WORD <= k1; k += VW * WORD) {
+                vf r[VW];
+#pragma GCC unroll 16
+                for (int i = 0; i < VW; i++) {
+                    fetch_ahead(b, (j0 + j + VW + i) * b->ld + k);
+                    r[i] = words_along(b->data, dtype, (j0 + j + i) * b->ld + k, b->alpha);
+                }
+                transpose(r);
+#pragma GCC unroll 16
+                for (int i = 0; i < VW; i++, to += width)
+                    *(vfu *)to = (vfu)r[i];
+            }
+        for (; k < k1; k += WORD, to += width)
+            for (int i = 0; i < VW; i++)
+                to[i] = j + i < w ? word_at(b, dtype, (j0 + j + i) * b->ld + k, 1, k + 1 < k1) : 0;
+    }
+    clear_words(out, k1 - k0, width);
+}
+
+FT_INLINE void pack_plain(float *out, const struct ft_operand *b, enum ft_dtype dtype, int64_t k0,
+                          int64_t k1, int64_t j0, int64_t w)
+{
+    const int64_t width = padded(w);
+    float *to = out;
+    for (int64_t k = k0; k < k1; k += WORD, to += width) {
+        const bool whole = k + WORD <= k1;
+        int64_t at = k * b->ld + j0, j = 0;
+        for (int i = 0; i < WORD; i++) {
+            fetch_ahead(b, at + (12 + i) * b->ld);
+            fetch_ahead(b, at + (12 + i) * b->ld + 32);
+        }
+        for (; whole && j + VW <= w; j += VW)
+            *(vfu *)(to + j) = (vfu)words_across(b->data, dtype, at + j, b->ld, b->alpha);
+        for (; j < width; j++)
+            to[j] = j < w ? word_at(b, dtype, at + j, b->ld, k + 1 < k1) : 0;
+    }
+    clear_words(out, k1 - k0, width);
+}
+
+/* Quantised rows pass through a buffer, some of their columns at a time. */
+enum { SEGMENT = 128 };
+
+static void pack_quant_trans(float *out, const struct ft_operand *b, int64_t k0, int64_t k1,
+                             int64_t j0, int64_t w)
+{
+    const struct ft_planes q = ft_planes_of(b->quant);
+    const int64_t width = padded(w);
+    float rows[NR * SEGMENT];
+    const struct ft_operand widened = {
+        .data = rows, .dtype = FT_F32, .ld = SEGMENT, .trans = true, .alpha = b->alpha};
+    for (int64_t k = k0; k < k1; k += SEGMENT) {
+        const int64_t n = k1 - k < SEGMENT ? k1 - k : SEGMENT;
+        for (int64_t j = 0; j < w; j++)
+            BASE(widen)(rows + j * SEGMENT, &q, b->first + j0 + j, k, n);
+        pack_trans(out + (k - k0) / WORD * width, &widened, FT_F32, 0, n, 0, w);
+    }
+}
+
+/* Several panels, `panel` words from one to the next. */
+static void pack_quant_plain(float *out, int64_t panel, const struct ft_operand *b, int64_t k0,
+                             int64_t k1, int64_t j0, int64_t w)
+{
+    const struct ft_planes q = ft_planes_of(b->quant);
+    float rows[WORD * DEPTH * PLAIN_PANELS * NR];
+    const struct ft_operand widened = {
+        .data = rows, .dtype = FT_F32, .ld = PLAIN_PANELS * NR, .alpha = b->alpha};
+    for (int64_t k = k0; k < k1; k += WORD * DEPTH) {
+        const int64_t n = k1 - k < WORD * DEPTH ? k1 - k : WORD * DEPTH;
+        for (int64_t i = 0; i < n; i++)
+            BASE(widen)(rows + i * PLAIN_PANELS * NR, &q, b->first + k + i, j0, w);
+        for (int64_t j = 0; j < w; j += NR) {
+            const int64_t part = w - j < NR ? w - j : NR;
+            float *to = out + j / NR * panel + (k - k0) / WORD * padded(part);
+            pack_plain(to, &widened, FT_F32, 0, n, j, part);
+        }
+    }
+}
+
+static void pack_panel(float *out, const struct ft_operand *b, int64_t k0, int64_t k1, int64_t j0,
+                       int64_t w)
+{
+#define EACH(dtype)                                                                                \
+    case dtype:                                                                                    \
+        if (b->trans)                                                                              \
+            pack_trans(out, b, dtype, k0, k1, j0, w);                                              \
+        else                                                                                       \
+            pack_plain(out, b, dtype, k0, k1, j0, w);                                              \
+        return;
+    switch (b->dtype) {
+        EACH(FT_F32)
+        EACH(FT_BF16)
+        EACH(FT_F16)
+    default:
+        return; /* ft_op_check admits no other */
+    }
+#undef EACH
+}
+
+
+void K(gemm_pack_part)(float *out, int64_t depth, int64_t at, const struct ft_operand *b,
+                       int64_t k0, int64_t k1, int64_t j, int64_t end)
+{
+    if (b->quant && !b->trans) { /* all are full, or there is one */
+        const int64_t last = (end - j) / NR * NR;
+        if (last)
+            pack_quant_plain(out + at * NR, NR * depth, b, k0, k1, j, last);
+        if (last < end - j)
+            pack_quant_plain(out + last * depth + at * padded(end - j - last), 0, b, k0, k1,
+                             j + last, end - j - last);
+        return;
+    }
+    for (; j < end; j += NR, out += NR * depth) {
+        const int64_t w = end - j < NR ? end - j : NR;
+        float *to = out + at * padded(w);
+        if (b->quant)
+            pack_quant_trans(to, b, k0, k1, j, w);
+        else
+            pack_panel(to, b, k0, k1, j, w);
+    }
+}
+
+void K(gemm_pack)(float *packed, const struct ft_operand *b, int64_t k, int64_t n)
+{
+    K(gemm_pack_part)(packed, words_of(k), 0, b, 0, k, 0, n);
+}

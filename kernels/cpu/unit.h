@@ -1,0 +1,170 @@
+/* The unit that multiplies: what it takes as one word of 32 bits, the shape of its register tile,
+ * and how stored numbers become words.
+ *
+ * A word is an f32; of a set with bf16 products (FT_PAIRS) it is two bf16 that follow each other
+ * along the sum, the first in the low half, as vdpbf16ps and AMX's tdpbf16ps take them. Numbers are
+ * rounded to the nearest, ties to even, where they become words; sums are f32. A factor of the right
+ * side falls on the left side then, so that stored weights of bf16 stay what they are. */
+#ifndef FT_KERNELS_CPU_UNIT_H
+#define FT_KERNELS_CPU_UNIT_H
+
+#include "kernels/cpu/vectors.h"
+
+#if defined(__AVX512BF16__)
+#include <immintrin.h>
+#endif
+
+#if defined(FT_AMX)
+enum { MR = 32 };
+#elif defined(__AVX512F__)
+enum { MR = 8, NV = 3 };
+#elif defined(__AVX2__)
+enum { MR = 6, NV = 2 };
+#else
+enum { MR = 4, NV = 2 };
+#endif
+
+#if defined(FT_PAIRS)
+enum { WORD = 2 }; /* products of a word */
+#else
+enum { WORD = 1 };
+#endif
+#if defined(FT_AMX)
+enum { NR = 32, DEPTH = 16, ALIGN = 16 }; /* columns of a panel; words and columns come in these */
+#else
+enum { NR = VW * NV, DEPTH = 1, ALIGN = VW };
+#endif
+
+enum {
+    KC = 384 / WORD, /* words summed in registers before they are added to memory */
+    TILE_ROWS = 64,  /* rows of one piece: blocks of both operands stay in the second-level cache */
+    PLAIN_PANELS = (64 + NR - 1) / NR, /* of a quantised matrix that are packed at a time */
+};
+
+/* A block of the left side as words; rs or cs is 1. */
+struct side {
+    const float *words;
+    int64_t rs, cs;
+};
+
+/* Words that k products take; those behind the last are zeros. */
+FT_INLINE int64_t words_of(int64_t k)
+{
+    return (k + WORD * DEPTH - 1) / (WORD * DEPTH) * DEPTH;
+}
+
+/* Columns of a panel of w. */
+FT_INLINE int64_t padded(int64_t w)
+{
+    return (w + ALIGN - 1) / ALIGN * ALIGN;
+}
+
+#if defined(FT_PAIRS)
+
+/* Of vectors of f32, their bf16 in the high halves. */
+FT_INLINE vu rounded(vf v)
+{
+    const vu bits = (vu)v, magnitude = bits & 0x7fffffff;
+    const vu nan = (vu)(magnitude > 0x7f800000);
+    const vu near = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000;
+    return (near & ~nan) | ((bits | 0x400000) & 0xffff0000 & nan);
+}
+
+/* Words of the products of two rows that follow each other. */
+FT_INLINE vf pair(vf first, vf second)
+{
+#if defined(__AVX512BF16__)
+    const __m512i both = (__m512i)_mm512_cvtne2ps_pbh((__m512)second, (__m512)first);
+    const __m512i low = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(both));
+    const __m512i high = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(both, 1));
+    return (vf)_mm512_or_si512(low, _mm512_slli_epi32(high, 16));
+#else
+    return (vf)(rounded(first) >> 16 | rounded(second));
+#endif
+}
+
+/* Words of 2 VW numbers that follow each other. */
+FT_INLINE vf pairs(vf low, vf high)
+{
+#if defined(__AVX512BF16__)
+    return (vf)_mm512_cvtne2ps_pbh((__m512)high, (__m512)low);
+#else
+    vi even, odd;
+    for (int i = 0; i < VW; i++) {
+        even[i] = 2 * i;
+        odd[i] = 2 * i + 1;
+    }
+    const vf first = __builtin_shuffle(low, high, even);
+    return pair(first, __builtin_shuffle(low, high, odd));
+#endif
+}
+
+FT_INLINE float word_of(float first, float second)
+{
+    uint32_t bits = ft_f32_to_bf16(first) | (uint32_t)ft_f32_to_bf16(second) << 16;
+    float word;
+    memcpy(&word, &bits, sizeof word);
+    return word;
+}
+
+/* VW words of a row, from element `at`. */
+FT_INLINE vf words_along(const void *data, enum ft_dtype dtype, int64_t at, float factor)
+{
+    (void)factor;
+    if (dtype == FT_BF16)
+        return *(const vfu *)((const uint16_t *)data + at);
+    return pairs(widen_vec(data, dtype, at), widen_vec(data, dtype, at + VW));
+}
+
+/* The words of VW columns of two rows, ld elements from one to the other. */
+FT_INLINE vf words_across(const void *data, enum ft_dtype dtype, int64_t at, int64_t ld,
+                          float factor)
+{
+    (void)factor;
+    if (dtype == FT_BF16) {
+        const uint16_t *first = (const uint16_t *)data + at;
+        const vu low = __builtin_convertvector(*(const vh *)first, vu);
+        return (vf)(low | __builtin_convertvector(*(const vh *)(first + ld), vu) << 16);
+    }
+    return pair(widen_vec(data, dtype, at), widen_vec(data, dtype, at + ld));
+}
+
+/* acc + the products of words. */
+FT_INLINE vf mul_add(vf acc, vf a, vf b)
+{
+#if defined(__AVX512BF16__)
+    return (vf)_mm512_dpbf16_ps((__m512)acc, (__m512bh)a, (__m512bh)b);
+#else
+    acc += (vf)((vu)a & 0xffff0000) * (vf)((vu)b & 0xffff0000);
+    return acc + (vf)((vu)a << 16) * (vf)((vu)b << 16);
+#endif
+}
+
+#else
+
+FT_INLINE float word_of(float first, float second)
+{
+    (void)second;
+    return first;
+}
+
+FT_INLINE vf words_along(const void *data, enum ft_dtype dtype, int64_t at, float factor)
+{
+    return widen_vec(data, dtype, at) * factor;
+}
+
+FT_INLINE vf words_across(const void *data, enum ft_dtype dtype, int64_t at, int64_t ld,
+                          float factor)
+{
+    (void)ld;
+    return widen_vec(data, dtype, at) * factor;
+}
+
+FT_INLINE vf mul_add(vf acc, vf a, vf b)
+{
+    return acc + a * b;
+}
+
+#endif
+
+#endif
