@@ -16,13 +16,13 @@ struct tile_config {
     uint8_t rows[16];
 };
 
-#define S(n)                     [n] = 4 * SIDE
-#define R(n)                     [n] = SIDE
+#define S(n) [n] = 4 * SIDE
+#define R(n) [n] = SIDE
 #define tiles_begin()                                                                              \
-    _tile_loadconfig(&(const struct tile_config){                                                  \
-        .palette = 1,                                                                              \
-        .row_bytes = {S(0), S(1), S(2), S(3), S(4), S(5), S(6), S(7)},                             \
-        .rows = {R(0), R(1), R(2), R(3), R(4), R(5), R(6), R(7)}})
+    _tile_loadconfig(                                                                              \
+        &(const struct tile_config){.palette = 1,                                                  \
+                                    .row_bytes = {S(0), S(1), S(2), S(3), S(4), S(5), S(6), S(7)}, \
+                                    .rows = {R(0), R(1), R(2), R(3), R(4), R(5), R(6), R(7)}})
 #define tiles_end()              _tile_release()
 #define tile_zero(t)             _tile_zero(t)
 #define tile_load(t, from, ld)   _tile_loadd(t, from, (size_t)(ld) * sizeof(float))
@@ -77,13 +77,17 @@ FT_INLINE void tiles_mul(const bool tall, const bool wide, int64_t k, const floa
                          const float *b, int64_t ldb, float *c, int64_t ldc, bool accumulate)
 {
 #define EACH_SUM(do)                                                                               \
-    do(0, c);                                                                                      \
+    do                                                                                             \
+        (0, c);                                                                                    \
     if (wide)                                                                                      \
-        do(1, c + SIDE);                                                                           \
+        do                                                                                         \
+            (1, c + SIDE);                                                                         \
     if (tall)                                                                                      \
-        do(2, c + SIDE * ldc);                                                                     \
+        do                                                                                         \
+            (2, c + SIDE * ldc);                                                                   \
     if (tall && wide)                                                                              \
-        do(3, c + SIDE * ldc + SIDE)
+        do                                                                                         \
+        (3, c + SIDE * ldc + SIDE)
 #define LOAD(t, at)  tile_load(t, at, ldc)
 #define STORE(t, at) tile_store(t, at, ldc)
 #define ZERO(t, at)  tile_zero(t)
@@ -144,8 +148,8 @@ static void panel_mul(int64_t m, int64_t w, int64_t k, const float *a, int64_t r
 }
 
 /* The words of VW columns of a, which lie cs apart along the sum, at `to`: a row of it each. */
-static void pair_columns(float *to, const float *a, int64_t cs, int64_t columns, int64_t k,
-                         float factor)
+static void pair_square(float *to, int64_t rs, const float *a, int64_t cs, int64_t columns,
+                        int64_t k, float factor)
 {
     vf r[VW];
     if (columns >= VW && k >= 2 * VW) {
@@ -153,23 +157,23 @@ static void pair_columns(float *to, const float *a, int64_t cs, int64_t columns,
             r[l] = pair(*(const vfu *)a * factor, *(const vfu *)(a + cs) * factor);
         transpose(r);
         for (int64_t i = 0; i < VW; i++)
-            *(vfu *)(to + i * KC) = (vfu)r[i];
+            *(vfu *)(to + i * rs) = (vfu)r[i];
         return;
     }
     for (int64_t i = 0; i < VW && i < columns; i++)
         for (int64_t l = 0; l < VW; l++)
-            to[i * KC + l] = word_of(2 * l < k ? a[i + 2 * l * cs] * factor : 0,
+            to[i * rs + l] = word_of(2 * l < k ? a[i + 2 * l * cs] * factor : 0,
                                      2 * l + 1 < k ? a[i + (2 * l + 1) * cs] * factor : 0);
 }
 
-/* At most TILE_ROWS columns of a times factor, k products that lie cs apart, as rows of words. */
-static struct side words_of_columns(float *room, const float *a, int64_t cs, int64_t columns,
-                                    int64_t k, float factor)
+/* Columns of a times factor, k products that lie cs apart, as rows of words. */
+static void pair_columns(float *to, const struct side *s, const float *a, int64_t cs,
+                         int64_t columns, int64_t k, float factor)
 {
     for (int64_t l = 0; l < words_of(k); l += VW)
         for (int64_t i = 0; i < columns; i += VW)
-            pair_columns(room + i * KC + l, a + i + 2 * l * cs, cs, columns - i, k - 2 * l, factor);
-    return (struct side){room, KC, 1};
+            pair_square(to + i * s->rs + l, s->rs, a + i + 2 * l * cs, cs, columns - i, k - 2 * l,
+                        factor);
 }
 
 #endif

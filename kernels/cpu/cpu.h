@@ -228,7 +228,7 @@ struct ft_gemm {
     int64_t mask_ld;
 };
 
-/* Bytes of shared scratch that a product needs for its packed weight panel. */
+/* Bytes of shared scratch that a product needs for the words of its left side. */
 #define FT_GEMM_SCRATCH ((size_t)8 << 20)
 
 /* In parallel; scratch is FT_GEMM_SCRATCH bytes. */
@@ -240,10 +240,9 @@ void BASE(few)(struct ft_pool *pool, const struct ft_gemm *g);
 
 /* The serial pieces, for kernels that keep their operands in cache (attention).
  * pack: B into panels of at most k (n + 16) floats, k up to the next 32; mul: C (+)= A * packed. */
-/* Products k0..k1-1 (k0 at a word's start) of columns j..end-1, into panels of `depth` rows of
- * words, from row `at` on; out is the panel of column j. */
-void K(gemm_pack_part)(float *out, int64_t depth, int64_t at, const struct ft_operand *b,
-                       int64_t k0, int64_t k1, int64_t j, int64_t end);
+/* Products k0..k1-1 (k0 at a word's start) of columns j..end-1. */
+void K(gemm_pack_part)(float *out, const struct ft_operand *b, int64_t k0, int64_t k1, int64_t j,
+                       int64_t end);
 void K(gemm_pack)(float *packed, const struct ft_operand *b, int64_t k, int64_t n);
 void K(gemm_mul)(int64_t m, int64_t n, int64_t k, const float *a, int64_t rs, int64_t cs,
                  const float *packed, float *c, int64_t ldc, bool accumulate);

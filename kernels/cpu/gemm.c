@@ -7,9 +7,10 @@
 #include "kernels/cpu/unit.h"
 
 enum {
-    TILE_PANELS = 192 / NR, /* panels of one piece */
-    MIN_DEPTH = 4 * KC,
-    MIN_PIECES = 16, /* fewer would leave threads waiting for one another */
+    MOST_PANELS = 192 / NR, /* of one piece */
+    PACKED = 1 << 17, /* words of the right side that a thread packs: in its second-level cache */
+    EACH = 8,         /* pieces a thread: fewer would leave threads waiting for one another */
+    MOST_ROWS = 1024, /* for which a piece packs the right side once */
 };
 
 #if defined(FT_AMX)
@@ -104,13 +105,11 @@ static void panel_mul(int64_t m, int64_t w, int64_t k, const float *a, int64_t r
 
 #if defined(FT_PAIRS)
 
-/* At most TILE_ROWS columns of a times factor, k products that lie cs apart, as columns of words.
- */
-static struct side words_of_columns(float *room, const float *a, int64_t cs, int64_t columns,
-                                    int64_t k, float factor)
+/* Columns of a times factor, k products that lie cs apart, as columns of words. */
+static void pair_columns(float *to, const struct side *s, const float *a, int64_t cs,
+                         int64_t columns, int64_t k, float factor)
 {
-    for (int64_t l = 0; l < k; l += 2, a += 2 * cs) {
-        float *to = room + l / 2 * TILE_ROWS;
+    for (int64_t l = 0; l < k; l += 2, a += 2 * cs, to += s->cs) {
         int64_t i = 0;
         for (; l + 1 < k && i + VW <= columns; i += VW)
             *(vfu *)(to + i) =
@@ -118,13 +117,36 @@ static struct side words_of_columns(float *room, const float *a, int64_t cs, int
         for (; i < columns; i++)
             to[i] = word_of(a[i] * factor, l + 1 < k ? a[cs + i] * factor : 0);
     }
-    return (struct side){room, 1, TILE_ROWS};
 }
 
 #endif
 #endif
 
 /* --- the left side as words --- */
+
+/* Room as a side: rows of words, or columns of them where A has its columns together. AMX takes
+ * rows alone. */
+static struct side side_in(const float *room, bool by_col, int64_t rows, int64_t words)
+{
+#if defined(FT_AMX)
+    by_col = false;
+#endif
+    return by_col ? (struct side){room, 1, rows} : (struct side){room, words, 1};
+}
+
+/* At least n, in whole tiles, and not at the same place of each page. */
+static int64_t spread(int64_t n)
+{
+    n = (n + 31) / 32 * 32;
+    return n % 256 ? n : n + 32;
+}
+
+/* Words of a row that both parts of so many rows may have in the shared scratch. */
+static int64_t words_in_room(int64_t rows)
+{
+    const int64_t most = (int64_t)(FT_GEMM_SCRATCH / sizeof(float)) / spread(rows) - 2 * 64;
+    return most / KC * KC;
+}
 
 #if defined(FT_PAIRS)
 
@@ -141,29 +163,34 @@ static void pair_along(float *to, const float *from, int64_t k, float factor)
         to[l] = 0;
 }
 
-/* At most TILE_ROWS rows of k numbers times factor, at most KC words, in room for as many. */
-static struct side words_of_side(float *room, const float *a, int64_t rs, int64_t cs, int64_t rows,
-                                 int64_t k, float factor)
+/* Rows of k numbers, times factor: into `to`, whose strides are the side's. */
+static void make_words(float *to, const struct side *s, const float *a, int64_t rs, int64_t cs,
+                       int64_t rows, int64_t k, float factor)
 {
-    if (cs == 1) {
-        for (int64_t i = 0; i < rows; i++)
-            pair_along(room + i * KC, a + i * rs, k, factor);
-        return (struct side){room, KC, 1};
-    }
-    return words_of_columns(room, a, cs, rows, k, factor);
+    for (int64_t i = 0; cs == 1 && i < rows; i++)
+        pair_along(to + i * s->rs, a + i * rs, k, factor);
+    if (cs != 1)
+        pair_columns(to, s, a, cs, rows, k, factor);
 }
 
 #else
 
-/* As it lies: the factor falls on the other side. */
-static struct side words_of_side(float *room, const float *a, int64_t rs, int64_t cs, int64_t rows,
-                                 int64_t k, float factor)
+/* The factor falls on the other side. */
+static void make_words(float *to, const struct side *s, const float *a, int64_t rs, int64_t cs,
+                       int64_t rows, int64_t k, float factor)
 {
-    (void)room, (void)rows, (void)k, (void)factor;
-    return (struct side){a, rs, cs};
+    (void)factor;
+    for (int64_t i = 0; i < (cs == 1 ? rows : k); i++)
+        memcpy(to + i * (cs == 1 ? s->rs : s->cs), a + i * (cs == 1 ? rs : cs),
+               (size_t)(cs == 1 ? k : rows) * sizeof *to);
 }
 
 #endif
+
+static int64_t least(int64_t x, int64_t y)
+{
+    return x < y ? x : y;
+}
 
 void K(gemm_mul)(int64_t m, int64_t n, int64_t k, const float *a, int64_t rs, int64_t cs,
                  const float *packed, float *c, int64_t ldc, bool accumulate)
@@ -171,12 +198,16 @@ void K(gemm_mul)(int64_t m, int64_t n, int64_t k, const float *a, int64_t rs, in
     float room[WORD > 1 ? TILE_ROWS * KC : 1];
     const int64_t depth = words_of(k), rows = WORD > 1 ? TILE_ROWS : m;
     const int64_t most = WORD > 1 ? KC * WORD : k;
+    struct side s = side_in(room, cs != 1, TILE_ROWS, KC);
     for (int64_t i = 0; i < m; i += rows)
         for (int64_t l = 0; l < k; l += most) {
-            const int64_t take = k - l < most ? k - l : most, some = m - i < rows ? m - i : rows;
-            const struct side s = words_of_side(room, a + i * rs + l * cs, rs, cs, some, take, 1);
+            const int64_t take = least(k - l, most), some = least(m - i, rows);
+            if (WORD > 1)
+                make_words(room, &s, a + i * rs + l * cs, rs, cs, some, take, 1);
+            else
+                s = (struct side){a, rs, cs};
             for (int64_t j = 0; j < n; j += NR) {
-                const int64_t w = n - j < NR ? n - j : NR;
+                const int64_t w = least(n - j, NR);
                 panel_mul(some, w, words_of(take), s.words, s.rs, s.cs,
                           packed + j * depth + l / WORD * padded(w), c + i * ldc + j, ldc,
                           accumulate || l > 0);
@@ -184,40 +215,29 @@ void K(gemm_mul)(int64_t m, int64_t n, int64_t k, const float *a, int64_t rs, in
         }
 }
 
-/* --- the parallel product: blocks of B that fit the shared scratch, packed then multiplied --- */
+/* --- the parallel product: the left side once, as words; each piece packs what it multiplies ---
+ */
 
 struct block {
     const struct ft_gemm *g;
-    float *packed;
-    int64_t j0, j1; /* columns */
-    int64_t k0, k1; /* of the words of both sums */
+    int64_t i0, i1; /* rows */
+    int64_t l0, l1; /* of the words of both sums */
     int64_t split;  /* words of the first one */
-    int64_t row_pieces;
-    int64_t group; /* panels of a piece */
-    int64_t pack;  /* panels that are packed together */
+    struct side side[2];
+    int64_t row_pieces, piece_rows, piece_panels,
+        depth; /* depth: words that are packed at a time */
 };
 
-static int64_t least(int64_t x, int64_t y)
+/* First word of a part among those of now, counted from its own first. */
+static int64_t first_word(const struct block *b, int part)
 {
-    return x < y ? x : y;
+    const int64_t begin = part ? b->split : 0;
+    return b->l0 > begin ? b->l0 - begin : 0;
 }
 
-static void pack_piece(void *arg, int64_t piece, void *scratch)
+static int64_t last_word(const struct block *b, int part)
 {
-    (void)scratch;
-    const struct block *b = arg;
-    const struct ft_gemm *g = b->g;
-    const int64_t j = b->j0 + piece * b->pack * NR, j_end = least(b->j1, j + b->pack * NR);
-    const int64_t depth = b->k1 - b->k0;
-    float *out = b->packed + (j - b->j0) * depth;
-    for (int part = 0; part < 2; part++) {
-        const int64_t first = part ? b->split : 0; /* its first word */
-        const int64_t k0 = (b->k0 > first ? b->k0 - first : 0) * WORD;
-        const int64_t k1 = least(g->k[part], (b->k1 - first) * WORD);
-        if (k0 < k1)
-            K(gemm_pack_part)
-        (out, depth, first + k0 / WORD - b->k0, &g->b[part], k0, k1, j, j_end);
-    }
+    return part ? b->l1 - b->split : least(b->l1, b->split);
 }
 
 static void begin_rows(const struct ft_gemm *g, int64_t i0, int64_t rows, int64_t j, int64_t w)
@@ -257,19 +277,60 @@ FT_INLINE void copy_kept(float *to, const float *from, const uint8_t *mask, int6
     }
 }
 
-/* A block of A, rows i0.. and products k0.., through its mask into `to`, laid out alike with the
- * smallest strides. */
-static void mask_block(const struct ft_gemm *g, float *to, int64_t i0, int64_t rows, int64_t k0,
-                       int64_t depth)
+/* Columns first.. of rows of `from`, through their mask. */
+static void keep_rows(const struct ft_gemm *g, float *to, int64_t ld, int64_t row, int64_t rows,
+                      int64_t first, int64_t n, const float *from, int64_t ldfrom)
 {
-    const bool by_col = g->a_cs[0] != 1;
-    for (int64_t i = 0; i < (by_col ? depth : rows); i++) {
-        const int64_t row = (by_col ? k0 : i0) + i, first = by_col ? i0 : k0;
-        const float *from =
-            g->a[0] + (by_col ? row * g->a_cs[0] + first : row * g->a_rs[0] + first);
-        copy_kept(to + i * (by_col ? TILE_ROWS : KC * WORD), from, g->a_mask + row * g->mask_ld,
-                  first, by_col ? rows : depth, false);
+    for (int64_t i = 0; i < rows; i++)
+        copy_kept(to + i * ld, from + i * ldfrom, g->a_mask + (row + i) * g->mask_ld, first, n,
+                  false);
+}
+
+/* What a piece keeps in a thread's scratch. */
+union room {
+    float kept[TILE_ROWS * KC * WORD];
+    struct {
+        float packed[PACKED], tile[TILE_ROWS * NR];
+    };
+};
+_Static_assert(sizeof(union room) <= FT_THREAD_SCRATCH, "a piece's memory must fit");
+
+/* Some rows of a part of the left side. */
+static void make_part(const struct block *b, union room *r, int part, int64_t i, int64_t rows)
+{
+    const struct ft_gemm *g = b->g;
+    const struct side *s = &b->side[part];
+    const int64_t rs = g->a_rs[part], cs = g->a_cs[part], l0 = first_word(b, part);
+    for (int64_t l = l0, next; l < last_word(b, part); l = next) {
+        next = least(l + KC, last_word(b, part));
+        const int64_t k = l * WORD, n = least(next * WORD, g->k[part]) - k;
+        const float *a = g->a[part] + i * rs + k * cs;
+        float *to = (float *)(uintptr_t)s->words + (i - b->i0) * s->rs + (l - l0) * s->cs;
+        const float factor = g->b[part].alpha;
+        if (part || !g->a_mask) {
+            make_words(to, s, a, rs, cs, rows, n, factor);
+        } else if (cs == 1) {
+            keep_rows(g, r->kept, KC * WORD, i, rows, k, n, a, rs);
+            make_words(to, s, r->kept, KC * WORD, 1, rows, n, factor);
+        } else {
+            keep_rows(g, r->kept, TILE_ROWS, k, n, i, rows, a, cs);
+            make_words(to, s, r->kept, 1, TILE_ROWS, rows, n, factor);
+        }
     }
+}
+
+static bool is_made(const struct ft_gemm *g, int part)
+{
+    return g->k[part] && (WORD > 1 || (!part && g->a_mask));
+}
+
+static void make_piece(void *arg, int64_t piece, void *scratch)
+{
+    const struct block *b = arg;
+    const int64_t i = b->i0 + piece * TILE_ROWS;
+    for (int part = 0; part < 2; part++)
+        if (is_made(b->g, part))
+            make_part(b, scratch, part, i, least(b->i1 - i, TILE_ROWS));
 }
 
 /* C += what is kept of a tile. */
@@ -281,89 +342,99 @@ static void add_kept(const struct ft_gemm *g, const float *tile, int64_t i0, int
                   true);
 }
 
-/* What mul_piece keeps in a thread's scratch. */
-struct room {
-    float kept[TILE_ROWS * KC * WORD], words[TILE_ROWS * KC], tile[TILE_ROWS * NR];
-};
-_Static_assert(sizeof(struct room) <= FT_THREAD_SCRATCH, "a piece's memory must fit");
-
-/* Rows i0.. of the left side of a part, n products from its k-th on. */
-static struct side side_of(const struct ft_gemm *g, struct room *r, int part, int64_t i0,
-                           int64_t rows, int64_t k, int64_t n)
+/* A block of rows times columns j.. of what is packed, words l.. to next of a part. */
+static void mul_block(const struct block *b, union room *r, int part, int64_t i, int64_t rows,
+                      int64_t j, int64_t j_end, int64_t l, int64_t next, int64_t packed,
+                      int64_t depth)
 {
-    int64_t rs = g->a_rs[part], cs = g->a_cs[part];
-    const float *a = g->a[part] + i0 * rs + k * cs;
-    if (!part && g->a_mask) {
-        mask_block(g, r->kept, i0, rows, k, n);
-        a = r->kept;
-        rs = cs == 1 ? KC * WORD : 1;
-        cs = cs == 1 ? 1 : TILE_ROWS;
+    const struct ft_gemm *g = b->g;
+    const struct side *s = &b->side[part];
+    const float *a = s->words + (i - b->i0) * s->rs + (l - first_word(b, part)) * s->cs;
+    const bool aside = part && g->c_mask;
+    const bool started = l || (part && g->k[0]) || g->add || g->bias || (g->c_mask && !g->k[0]);
+    for (int64_t w, at = 0; j < j_end; j += w, at += NR * depth) {
+        w = least(j_end - j, NR);
+        panel_mul(rows, w, next - l, a, s->rs, s->cs, r->packed + at + (l - packed) * padded(w),
+                  aside ? r->tile : g->c + i * g->ldc + j, aside ? NR : g->ldc, started && !aside);
+        if (aside)
+            add_kept(g, r->tile, i, rows, j, w);
     }
-    return words_of_side(r->words, a, rs, cs, rows, n, g->b[part].alpha);
 }
 
 static void mul_piece(void *arg, int64_t piece, void *scratch)
 {
     const struct block *b = arg;
     const struct ft_gemm *g = b->g;
-    struct room *r = scratch;
-    const int64_t i0 = piece % b->row_pieces * TILE_ROWS, rows = least(g->m - i0, TILE_ROWS);
-    const int64_t p0 = piece / b->row_pieces * b->group, depth = b->k1 - b->k0;
-    bool started = b->k0 > 0 || g->add || g->bias || (g->c_mask && g->k[0] == 0);
-    if (b->k0 == 0 && started) {
-        const int64_t j = b->j0 + p0 * NR;
-        begin_rows(g, i0, rows, j, least(b->j1 - j, b->group * NR));
-    }
-    for (int64_t l = b->k0, next; l < b->k1; l = next, started = true) {
-        const int part = l >= b->split;
-        next = least(least(l + KC, b->k1), part ? b->k1 : b->split);
-        const int64_t k = (l - (part ? b->split : 0)) * WORD;
-        const struct side s =
-            side_of(g, r, part, i0, rows, k, least((next - l) * WORD, g->k[part] - k));
-        for (int64_t p = p0; p < p0 + b->group && b->j0 + p * NR < b->j1; p++) {
-            const int64_t j = b->j0 + p * NR, w = least(b->j1 - j, NR);
-            const float *packed = b->packed + p * NR * depth + (l - b->k0) * padded(w);
-            const bool aside = part && g->c_mask;
-            panel_mul(rows, w, next - l, s.words, s.rs, s.cs, packed,
-                      aside ? r->tile : g->c + i0 * g->ldc + j, aside ? NR : g->ldc,
-                      started && !aside);
-            if (aside)
-                add_kept(g, r->tile, i0, rows, j, w);
+    union room *r = scratch;
+    const int64_t j = piece / b->row_pieces * b->piece_panels * NR;
+    const int64_t j_end = least(g->n, j + b->piece_panels * NR);
+    const int64_t i0 = b->i0 + piece % b->row_pieces * b->piece_rows;
+    const int64_t i1 = least(b->i1, i0 + b->piece_rows);
+    if (b->l0 == 0 && (g->add || g->bias || (g->c_mask && !g->k[0])))
+        begin_rows(g, i0, i1 - i0, j, j_end - j);
+    for (int part = 0; part < 2; part++)
+        for (int64_t p = first_word(b, part), end; p < last_word(b, part); p = end) {
+            end = least(p + b->depth, last_word(b, part));
+            K(gemm_pack_part)
+            (r->packed, &g->b[part], p * WORD, least(end * WORD, g->k[part]), j, j_end);
+            for (int64_t l = p; l < end; l += KC)
+                for (int64_t i = i0; i < i1; i += TILE_ROWS)
+                    mul_block(b, r, part, i, least(i1 - i, TILE_ROWS), j, j_end, l,
+                              least(l + KC, end), p, end - p);
         }
+}
+
+/* Pieces of whole panels and, where these are few for the threads, of some of the rows. */
+static int64_t cut(struct block *b, int64_t threads)
+{
+    const int64_t panels = (b->g->n + NR - 1) / NR, wanted = threads > 1 ? EACH * threads : 1;
+    const int64_t blocks = (b->i1 - b->i0 + TILE_ROWS - 1) / TILE_ROWS;
+    b->piece_panels = panels / wanted < 1 ? 1 : least(panels / wanted, MOST_PANELS);
+    const int64_t columns = (panels + b->piece_panels - 1) / b->piece_panels;
+    const int64_t parts = least(blocks, (wanted + columns - 1) / columns);
+    b->piece_rows = (blocks + parts - 1) / parts * TILE_ROWS;
+    b->row_pieces = (b->i1 - b->i0 + b->piece_rows - 1) / b->piece_rows;
+    b->depth = PACKED / (b->piece_panels * NR) / KC * KC;
+    return columns * b->row_pieces;
+}
+
+/* Where the words of now lie: in the shared scratch, or as A does. */
+static void find_sides(struct block *b, float *scratch)
+{
+    const struct ft_gemm *g = b->g;
+    for (int part = 0; part < 2; part++) {
+        const int64_t words = last_word(b, part) - first_word(b, part), rows = b->i1 - b->i0;
+        const int64_t rs = g->a_rs[part], cs = g->a_cs[part];
+        if (words <= 0)
+            continue;
+        if (!is_made(g, part)) {
+            b->side[part] =
+                (struct side){g->a[part] + b->i0 * rs + first_word(b, part) * cs, rs, cs};
+            continue;
+        }
+        b->side[part] = side_in(scratch, cs != 1, spread(rows), spread(words));
+        scratch += spread(rows) * spread(words);
     }
 }
 
 void K(gemm)(struct ft_pool *pool, void *scratch, const struct ft_gemm *g)
 {
-    const int64_t room = (int64_t)(FT_GEMM_SCRATCH / sizeof(float));
-    struct block b = {.g = g, .packed = scratch, .split = words_of(g->k[0])};
-    const int64_t k_all = b.split + words_of(g->k[1]);
-    b.row_pieces = (g->m + TILE_ROWS - 1) / TILE_ROWS;
-    b.pack = 1;
-    for (int i = 0; i < 2; i++)
-        if (g->b[i].quant && !g->b[i].trans)
-            b.pack = PLAIN_PANELS;
-    if (g->m <= 0)
-        return;
-    /* all columns at a time where a good depth of them fits, so that A is read once; the depth is a
-     * multiple of KC, so that the sums are the same in every instruction set */
-    int64_t depth = room / ((g->n + NR - 1) / NR * NR) / KC * KC; /* at least one panel's width */
-    depth = depth < MIN_DEPTH ? MIN_DEPTH : depth;
-    depth = least(depth, k_all);
-    int64_t width = depth > 0 ? room / depth / NR * NR : g->n;
-    for (b.j0 = 0; b.j0 < g->n; b.j0 = b.j1) {
-        b.j1 = least(b.j0 + width, g->n);
-        int64_t panels = (b.j1 - b.j0 + NR - 1) / NR;
-        b.group = TILE_PANELS;
-        while (b.group > 1 && (panels + b.group - 1) / b.group * b.row_pieces < MIN_PIECES)
-            b.group /= 2;
-        int64_t pieces = (panels + b.group - 1) / b.group * b.row_pieces;
-        b.k0 = 0;
+    struct block b = {.g = g, .split = words_of(g->k[0])};
+    const int64_t all = b.split + words_of(g->k[1]);
+    const bool made = is_made(g, 0) || is_made(g, 1);
+    /* as many rows as keep what a piece packs worth it, and as many words as there is room for */
+    const int64_t slab = made ? least(g->m, MOST_ROWS) : g->m;
+    const int64_t depth = made ? least(all, words_in_room(slab)) : all;
+    for (b.i0 = 0; b.i0 < g->m; b.i0 = b.i1) {
+        b.i1 = least(b.i0 + slab, g->m);
+        b.l0 = 0;
         do {
-            b.k1 = least(b.k0 + depth, k_all);
-            ft_pool_run(pool, (panels + b.pack - 1) / b.pack, pack_piece, &b);
-            ft_pool_run(pool, pieces, mul_piece, &b);
-            b.k0 = b.k1;
-        } while (b.k0 < k_all);
+            b.l1 = least(b.l0 + depth, all);
+            find_sides(&b, scratch);
+            if (made)
+                ft_pool_run(pool, (b.i1 - b.i0 + TILE_ROWS - 1) / TILE_ROWS, make_piece, &b);
+            ft_pool_run(pool, cut(&b, ft_pool_size(pool)), mul_piece, &b);
+            b.l0 = b.l1;
+        } while (b.l0 < all);
     }
 }

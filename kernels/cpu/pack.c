@@ -129,30 +129,24 @@ static void pack_panel(float *out, const struct ft_operand *b, int64_t k0, int64
 #undef EACH
 }
 
-
-void K(gemm_pack_part)(float *out, int64_t depth, int64_t at, const struct ft_operand *b,
-                       int64_t k0, int64_t k1, int64_t j, int64_t end)
+void K(gemm_pack_part)(float *out, const struct ft_operand *b, int64_t k0, int64_t k1, int64_t j,
+                       int64_t end)
 {
-    if (b->quant && !b->trans) { /* all are full, or there is one */
-        const int64_t last = (end - j) / NR * NR;
-        if (last)
-            pack_quant_plain(out + at * NR, NR * depth, b, k0, k1, j, last);
-        if (last < end - j)
-            pack_quant_plain(out + last * depth + at * padded(end - j - last), 0, b, k0, k1,
-                             j + last, end - j - last);
-        return;
-    }
-    for (; j < end; j += NR, out += NR * depth) {
-        const int64_t w = end - j < NR ? end - j : NR;
-        float *to = out + at * padded(w);
-        if (b->quant)
-            pack_quant_trans(to, b, k0, k1, j, w);
+    const int64_t depth = words_of(k1 - k0), step = b->quant && !b->trans ? PLAIN_PANELS * NR : NR;
+    for (int64_t w; j < end; j += w, out += w * depth) {
+        w = end - j < step ? end - j : step;
+        if (w > NR)
+            w = w / NR * NR;
+        if (!b->quant)
+            pack_panel(out, b, k0, k1, j, w);
+        else if (b->trans)
+            pack_quant_trans(out, b, k0, k1, j, w);
         else
-            pack_panel(to, b, k0, k1, j, w);
+            pack_quant_plain(out, NR * depth, b, k0, k1, j, w);
     }
 }
 
 void K(gemm_pack)(float *packed, const struct ft_operand *b, int64_t k, int64_t n)
 {
-    K(gemm_pack_part)(packed, words_of(k), 0, b, 0, k, 0, n);
+    K(gemm_pack_part)(packed, b, 0, k, 0, n);
 }

@@ -3,8 +3,8 @@
  *
  * A word is an f32; of a set with bf16 products (FT_PAIRS) it is two bf16 that follow each other
  * along the sum, the first in the low half, as vdpbf16ps and AMX's tdpbf16ps take them. Numbers are
- * rounded to the nearest, ties to even, where they become words; sums are f32. A factor of the right
- * side falls on the left side then, so that stored weights of bf16 stay what they are. */
+ * rounded to the nearest, ties to even, where they become words; sums are f32. A factor of the
+ * right side falls on the left side then, so that stored weights of bf16 stay what they are. */
 #ifndef FT_KERNELS_CPU_UNIT_H
 #define FT_KERNELS_CPU_UNIT_H
 
