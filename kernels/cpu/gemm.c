@@ -26,8 +26,10 @@ FT_INLINE void tile(const int mr, const int nv, int64_t k, const float *a, int64
 #pragma GCC unroll 8
     for (int i = 0; i < mr; i++)
 #pragma GCC unroll 3
-        for (int j = 0; j < nv; j++)
+        for (int j = 0; j < nv; j++) {
             acc[i][j] = (vf){0};
+            __builtin_prefetch(c + i * ldc + j * VW, 1); /* by the time it is written */
+        }
     for (int64_t l = 0; l < k; l++) {
         vf bv[NV];
 #pragma GCC unroll 3
