@@ -1,7 +1,9 @@
 /* Causal attention within documents, forward and backward, without the (T,T) matrix.
  *
- * Work is cut by document, key head and (forward) block of queries. Backward keeps one document's
- * key head in one piece, so that dq, dk and dv each have one writer and one order of sums. */
+ * Forward is cut by document, key head and block of queries. Backward is cut by document and head,
+ * whose keys' gradients are added up afterwards, or, where these are few for the threads, by blocks
+ * of keys and then by blocks of queries, for which the scores are computed twice. Every sum has one
+ * writer and the same order in both ways. */
 #include "kernels/cpu/cpu.h"
 
 enum {
@@ -28,7 +30,8 @@ struct job {
     int64_t rows;
     int heads, kv_heads, d, window, group;
     float scale, softcap;
-    float *delta; /* backward: sum_c dout*o, (T, heads) */
+    float *delta;       /* backward: sum_c dout*o, (T, heads) */
+    float *dk_h, *dv_h; /* of each head, (T, heads, d); NULL: every head has keys of its own */
 };
 
 /* The row behind the document that starts at row t. */
@@ -37,26 +40,26 @@ static int64_t end_of(const struct job *j, int64_t t)
     return j->spans[2 * t + 1];
 }
 
-static int64_t blocks_of(const struct job *j, int64_t t)
+static int64_t blocks_of(const struct job *j, int64_t t, int64_t size)
 {
-    return (end_of(j, t) - t + QB - 1) / QB;
+    return (end_of(j, t) - t + size - 1) / size;
 }
 
-/* Block n of all documents' blocks: its document's first row, its place in the document. */
-static void find_block(const struct job *j, int64_t n, int64_t *base, int64_t *block)
+/* Block n of all documents' blocks of `size` rows: its document's first row, its own in that. */
+static void find_block(const struct job *j, int64_t n, int64_t size, int64_t *base, int64_t *row)
 {
     int64_t t = 0;
-    for (; n >= blocks_of(j, t); t = end_of(j, t))
-        n -= blocks_of(j, t);
+    for (; n >= blocks_of(j, t, size); t = end_of(j, t))
+        n -= blocks_of(j, t, size);
     *base = t;
-    *block = n;
+    *row = n * size;
 }
 
-static int64_t count_blocks(const struct job *j)
+static int64_t count_blocks(const struct job *j, int64_t size)
 {
     int64_t n = 0;
     for (int64_t t = 0; t < j->rows; t = end_of(j, t))
-        n += blocks_of(j, t);
+        n += blocks_of(j, t, size);
     return n;
 }
 
@@ -82,10 +85,14 @@ static int64_t first_key(const struct job *j, int64_t i)
     return j->window > 0 && i - j->window + 1 > 0 ? i - j->window + 1 : 0;
 }
 
-/* Whether query i sees key t, both counted from their document's start. */
-static bool sees(const struct job *j, int64_t i, int64_t t)
+/* -inf but for keys first to end-1 of a block. */
+static void hide(float *row, int64_t first, int64_t end)
 {
-    return t <= i && t >= first_key(j, i);
+    const v16 unseen = v16_set(-__builtin_inff());
+    for (int64_t t = 0; t < KB; t += 16)
+        if (t < first || t + 16 > end)
+            v16_store(row + t, v16_select(v16_behind(end - t) | ~v16_behind(first - t), unseen,
+                                          v16_load(row + t)));
 }
 
 /* s = scale q k^T, capped, with -inf where unseen; q rows are nq from position i0, keys nk from t0.
@@ -100,12 +107,8 @@ static void scores(const struct job *j, float *s, const float *q, int64_t ldq,
             row[t] *= j->scale;
         for (int64_t t = 0; j->softcap > 0 && t < KB; t += 16)
             v16_store(row + t, v16_tanh(v16_load(row + t) / j->softcap) * j->softcap);
-        if (t0 + nk - 1 > i0 + i || t0 < first_key(j, i0 + i))
-            for (int64_t t = 0; t < nk; t++)
-                if (!sees(j, i0 + i, t0 + t))
-                    row[t] = -__builtin_inff();
-        for (int64_t t = nk; t < KB; t++)
-            row[t] = -__builtin_inff();
+        const int64_t first = first_key(j, i0 + i) - t0, behind = i0 + i - t0 + 1;
+        hide(row, first, behind < nk ? behind : nk);
     }
 }
 
@@ -155,9 +158,9 @@ static void forward(void *arg, int64_t piece, void *scratch)
     struct room *r = scratch;
     const int64_t d = j->d, ldq = ft_tensor_ld(a->q), ldo = ft_tensor_ld(a->o);
     const int kv = (int)(piece % j->kv_heads);
-    int64_t base, block;
-    find_block(j, piece / j->kv_heads, &base, &block);
-    const int64_t len = end_of(j, base) - base, i0 = block * QB;
+    int64_t base, i0;
+    find_block(j, piece / j->kv_heads, QB, &base, &i0);
+    const int64_t len = end_of(j, base) - base;
     const int64_t nq = len - i0 < QB ? len - i0 : QB;
     const int32_t *cached = a->cached ? (const int32_t *)a->cached->data + 2 * base : NULL;
     const int64_t key0 = cached ? cached[0] : base, at = cached ? cached[1] + i0 : i0;
@@ -219,9 +222,11 @@ static void block_gradients(const struct job *j, float *s, float *ds, const floa
     }
 }
 
+enum { KEYS = 1, QUERIES = 2 }; /* whose gradients are wanted */
+
 /* Adds to dk, dv (scratch) and dq (memory) what one head's block of queries contributes. */
-static void backward_block(const struct job *j, struct room *r, int64_t base, int head, int64_t i0,
-                           int64_t nq, int64_t t0, int64_t nk)
+static void backward_block(const struct job *j, struct room *r, int what, int64_t base, int head,
+                           int64_t i0, int64_t nq, int64_t t0, int64_t nk)
 {
     const struct ft_attention_dx_args *a = j->b;
     const int64_t d = j->d, row = base + i0, col = head * d, ldq = ft_tensor_ld(a->q);
@@ -234,51 +239,130 @@ static void backward_block(const struct job *j, struct room *r, int64_t base, in
         memset(r->ds + i * KB + nk, 0, (size_t)(KB - nk) * sizeof(float));
     block_gradients(j, r->s, r->ds, (const float *)a->lse->data + row * j->heads + head,
                     j->delta + row * j->heads + head, nq);
-    struct ft_operand o = rows_of(a->dout, row, col, false), qo = rows_of(a->q, row, col, false);
-    K(gemm_pack)(r->q, &o, nq, d);
-    K(gemm_mul)(nk, d, nq, r->s, 1, KB, r->q, r->dv, d, true);
-    K(gemm_pack)(r->q, &qo, nq, d);
-    K(gemm_mul)(nk, d, nq, r->ds, 1, KB, r->q, r->dk, d, true);
-    K(gemm_mul)
+    if (what & KEYS) {
+        struct ft_operand o = rows_of(a->dout, row, col, false),
+                          qo = rows_of(a->q, row, col, false);
+        K(gemm_pack)(r->q, &o, nq, d);
+        K(gemm_mul)(nk, d, nq, r->s, 1, KB, r->q, r->dv, d, true);
+        K(gemm_pack)(r->q, &qo, nq, d);
+        K(gemm_mul)(nk, d, nq, r->ds, 1, KB, r->q, r->dk, d, true);
+    }
+    if (what & QUERIES)
+        K(gemm_mul)
     (nq, d, nk, r->ds, KB, 1, r->keys, (float *)a->dq->data + row * lddq + col, lddq, true);
 }
 
+static void pack_keys(const struct job *j, struct room *r, int64_t base, int head, int64_t t0,
+                      int64_t nk)
+{
+    const int64_t col = head / j->group * j->d;
+    struct ft_operand k = rows_of(j->b->k, base + t0, col, false), kt = k;
+    struct ft_operand vt = rows_of(j->b->v, base + t0, col, true);
+    kt.trans = true;
+    K(gemm_pack)(r->keys, &k, nk, j->d);
+    K(gemm_pack)(r->keys_t, &kt, j->d, nk);
+    K(gemm_pack)(r->values, &vt, j->d, nk);
+}
+
+/* What is in scratch of one head's block of keys, to where it is added up or belongs. */
+static void store_keys(const struct job *j, const struct room *r, int64_t row, int head, int64_t nk)
+{
+    const struct ft_attention_dx_args *a = j->b;
+    const int64_t ldk = j->dk_h ? j->heads * j->d : ft_tensor_ld(a->dk);
+    const int64_t ldv = j->dv_h ? j->heads * j->d : ft_tensor_ld(a->dv);
+    float *dk = (j->dk_h ? j->dk_h : a->dk->data), *dv = (j->dv_h ? j->dv_h : a->dv->data);
+    for (int64_t t = 0; t < nk; t++) {
+        memcpy(dk + (row + t) * ldk + head * j->d, r->dk + t * j->d, (size_t)j->d * sizeof *dk);
+        memcpy(dv + (row + t) * ldv + head * j->d, r->dv + t * j->d, (size_t)j->d * sizeof *dv);
+    }
+}
+
+/* A block of keys of one head with all queries that see it. */
+static void backward_block_of_keys(const struct job *j, struct room *r, int what, int64_t base,
+                                   int head, int64_t t0)
+{
+    const int64_t len = end_of(j, base) - base, nk = len - t0 < KB ? len - t0 : KB;
+    pack_keys(j, r, base, head, t0, nk);
+    memset(r->dk, 0, sizeof r->dk);
+    memset(r->dv, 0, sizeof r->dv);
+    for (int64_t i0 = t0 / QB * QB; i0 < len; i0 += QB) {
+        if (first_key(j, i0) >= t0 + nk)
+            break; /* the window has moved past these keys */
+        backward_block(j, r, what, base, head, i0, len - i0 < QB ? len - i0 : QB, t0, nk);
+    }
+    store_keys(j, r, base + t0, head, nk);
+}
+
+static void clear_queries(const struct job *j, int64_t row, int64_t n, int head)
+{
+    const struct ft_tensor *dq = j->b->dq;
+    for (int64_t i = row; i < row + n; i++)
+        memset((float *)dq->data + i * ft_tensor_ld(dq) + head * j->d, 0,
+               (size_t)j->d * sizeof(float));
+}
+
+/* All of one document's head. */
 static void backward(void *arg, int64_t piece, void *scratch)
 {
     const struct job *j = arg;
-    const struct ft_attention_dx_args *a = j->b;
-    struct room *r = scratch;
-    const int64_t d = j->d, ldq = ft_tensor_ld(a->dq);
-    const int64_t base = find_document(j, piece / j->kv_heads), len = end_of(j, base) - base;
-    const int kv = (int)(piece % j->kv_heads);
-    for (int64_t i = 0; i < len; i++)
-        memset((float *)a->dq->data + (base + i) * ldq + kv * j->group * d, 0,
-               (size_t)(j->group * d) * sizeof(float));
-    for (int64_t t0 = 0; t0 < len; t0 += KB) {
+    const int head = (int)(piece % j->heads);
+    const int64_t base = find_document(j, piece / j->heads), len = end_of(j, base) - base;
+    clear_queries(j, base, len, head);
+    for (int64_t t0 = 0; t0 < len; t0 += KB)
+        backward_block_of_keys(j, scratch, KEYS | QUERIES, base, head, t0);
+}
+
+static void backward_keys(void *arg, int64_t piece, void *scratch)
+{
+    const struct job *j = arg;
+    int64_t base, t0;
+    find_block(j, piece / j->heads, KB, &base, &t0);
+    backward_block_of_keys(j, scratch, KEYS, base, (int)(piece % j->heads), t0);
+}
+
+static void backward_queries(void *arg, int64_t piece, void *scratch)
+{
+    const struct job *j = arg;
+    const int head = (int)(piece % j->heads);
+    int64_t base, i0;
+    find_block(j, piece / j->heads, QB, &base, &i0);
+    const int64_t len = end_of(j, base) - base, nq = len - i0 < QB ? len - i0 : QB;
+    clear_queries(j, base + i0, nq, head);
+    for (int64_t t0 = first_key(j, i0) / KB * KB; t0 < i0 + nq; t0 += KB) {
         const int64_t nk = len - t0 < KB ? len - t0 : KB;
-        struct ft_operand k = rows_of(a->k, base + t0, kv * d, false), kt = k;
-        struct ft_operand vt = rows_of(a->v, base + t0, kv * d, true);
-        kt.trans = true;
-        K(gemm_pack)(r->keys, &k, nk, d);
-        K(gemm_pack)(r->keys_t, &kt, d, nk);
-        K(gemm_pack)(r->values, &vt, d, nk);
-        memset(r->dk, 0, sizeof r->dk);
-        memset(r->dv, 0, sizeof r->dv);
-        for (int h = 0; h < j->group; h++)
-            for (int64_t i0 = t0 / QB * QB; i0 < len; i0 += QB) {
-                int64_t nq = len - i0 < QB ? len - i0 : QB;
-                if (first_key(j, i0) >= t0 + nk)
-                    break; /* the window has moved past these keys */
-                backward_block(j, r, base, kv * j->group + h, i0, nq, t0, nk);
-            }
-        for (int64_t t = 0; t < nk; t++) {
-            const int64_t row = base + t0 + t, col = kv * d;
-            memcpy((float *)a->dk->data + row * ft_tensor_ld(a->dk) + col, r->dk + t * d,
-                   (size_t)d * sizeof(float));
-            memcpy((float *)a->dv->data + row * ft_tensor_ld(a->dv) + col, r->dv + t * d,
-                   (size_t)d * sizeof(float));
-        }
+        pack_keys(j, scratch, base, head, t0, nk);
+        backward_block(j, scratch, QUERIES, base, head, i0, nq, t0, nk);
     }
+}
+
+/* The gradients of the keys that heads share: in the heads' order. */
+static void add_heads(void *arg, int64_t row, void *scratch)
+{
+    (void)scratch;
+    const struct job *j = arg;
+    const struct ft_tensor *out[2] = {j->b->dk, j->b->dv};
+    const float *parts[2] = {j->dk_h, j->dv_h};
+    for (int k = 0; k < 2; k++)
+        for (int kv = 0; kv < j->kv_heads; kv++) {
+            float *to = (float *)out[k]->data + row * ft_tensor_ld(out[k]) + kv * j->d;
+            const float *from = parts[k] + (row * j->heads + kv * j->group) * j->d;
+            memcpy(to, from, (size_t)j->d * sizeof *to);
+            for (int h = 1; h < j->group; h++)
+                for (int c = 0; c < j->d; c++)
+                    to[c] += from[h * j->d + c];
+        }
+}
+
+/* Whether blocks are done sooner than heads, though that takes seven products instead of five. */
+static bool by_blocks(const struct job *j, int threads)
+{
+    double all = 0, most = 0;
+    for (int64_t t = 0; t < j->rows; t = end_of(j, t)) {
+        const double len = (double)(end_of(j, t) - t);
+        all += len * len * j->heads;
+        most = len * len > most ? len * len : most;
+    }
+    return 1.4 * all / threads < __builtin_ceil(all / (threads * most)) * most;
 }
 
 static void delta_piece(void *arg, int64_t t, void *scratch)
@@ -312,7 +396,7 @@ void K(attention)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
                     .group = a->heads / a->kv_heads,
                     .scale = a->scale,
                     .softcap = a->softcap};
-    ft_pool_run(ctx->pool, count_blocks(&j) * j.kv_heads, forward, &j);
+    ft_pool_run(ctx->pool, count_blocks(&j, QB) * j.kv_heads, forward, &j);
 }
 
 void K(attention_dx)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
@@ -329,6 +413,18 @@ void K(attention_dx)(const struct ft_kernel_ctx *ctx, const union ft_op_args *ar
                     .scale = a->scale,
                     .softcap = a->softcap,
                     .delta = ctx->scratch};
+    if (j.group > 1) {
+        const int64_t size = a->q->rows * j.heads * j.d;
+        j.dk_h = j.delta + (a->q->rows * j.heads + 15) / 16 * 16;
+        j.dv_h = j.dk_h + size;
+    }
     ft_pool_run(ctx->pool, j.rows, delta_piece, &j);
-    ft_pool_run(ctx->pool, count_documents(&j) * j.kv_heads, backward, &j);
+    if (by_blocks(&j, ft_pool_size(ctx->pool))) {
+        ft_pool_run(ctx->pool, count_blocks(&j, KB) * j.heads, backward_keys, &j);
+        ft_pool_run(ctx->pool, count_blocks(&j, QB) * j.heads, backward_queries, &j);
+    } else {
+        ft_pool_run(ctx->pool, count_documents(&j) * j.heads, backward, &j);
+    }
+    if (j.group > 1)
+        ft_pool_run(ctx->pool, j.rows, add_heads, &j);
 }

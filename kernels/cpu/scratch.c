@@ -24,7 +24,9 @@ size_t ft_cpu_scratch_linear_dw(const union ft_op_args *a)
 size_t ft_cpu_scratch_attention_dx(const union ft_op_args *a)
 {
     const struct ft_attention_dx_args *t = &a->attention_dx;
-    return (size_t)t->q->rows * (size_t)t->heads * sizeof(float);
+    const size_t rows = (size_t)t->q->rows, heads = (size_t)t->heads;
+    const size_t parts = t->heads > t->kv_heads ? 2 * rows * heads * (size_t)t->head_dim : 0;
+    return ((rows * heads + 15) / 16 * 16 + parts) * sizeof(float);
 }
 
 int64_t ft_cpu_head_rows(const struct ft_head_loss_args *h)

@@ -133,6 +133,9 @@ static void one_shape(struct bench *b, const struct shape *s)
         &(union ft_op_args){.attention = {a.q, a.k, a.v, spans, NULL, a.o, a.lse, a.heads,
                                           a.kv_heads, a.head_dim, a.window, a.scale, a.softcap}});
     run_op(b, FT_OP_attention_dx, &(union ft_op_args){.attention_dx = a});
+    if (!b->backend->dev && b->docs == 1) /* cut by heads or by blocks */
+        check_threads(b, FT_OP_attention_dx, &(union ft_op_args){.attention_dx = a},
+                      (struct ft_tensor *const[]){a.dq, a.dk, a.dv}, 3);
     size_t n = (size_t)b->live * (size_t)(3 * q + 2 * kv);
     double *o = calloc(n, sizeof *o), *lse = o + b->live * q, *dq = lse + b->live * q;
     double *dk = dq + b->live * q, *dv = dk + b->live * kv;

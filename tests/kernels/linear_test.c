@@ -166,6 +166,36 @@ CASE(linear_sums_across_blocks)
     each_backend(long_case);
 }
 
+static void threads_case(struct bench *b)
+{
+    static const int64_t sizes[][4] = {
+        {1, 40, 700, 8}, {130, 400, 333, 16}, {70, 5000, 48, 5}, {1200, 64, 200, 32}};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        const int64_t *n = sizes[i];
+        b->live = n[0];
+        struct ft_tensor *x = random_tensor(b, n[1], 1), *w = random_weight(n[2], n[1], FT_BF16, 2);
+        struct ft_tensor *u = random_tensor(b, n[3], 5), *lb = random_weight(n[2], n[3], FT_F32, 6);
+        struct ft_tensor *y = empty_tensor(b, n[2]), *dx = empty_tensor(b, n[1]);
+        struct ft_tensor *dw = random_master(n[3], n[1], 7);
+        check_threads(b, FT_OP_linear,
+                      &(union ft_op_args){.linear = {x, w, NULL, NULL, u, lb, NULL, y, 1, 0.5f}},
+                      &y, 1);
+        check_threads(b, FT_OP_linear_dx,
+                      &(union ft_op_args){.linear_dx = {.dy = y, .w = w, .dx = dx, .alpha = 1}},
+                      &dx, 1);
+        check_threads(b, FT_OP_linear_dw,
+                      &(union ft_op_args){.linear_dw = {u, x, NULL, dw, 1, true}}, &dw, 1);
+        check_poison(b, y);
+        check_poison(b, dx);
+        drop_tensors();
+    }
+}
+
+CASE(threads_change_no_bit)
+{
+    each_host_backend(threads_case);
+}
+
 /* n random masks side by side, and whether one keeps column c of row t. */
 static struct ft_tensor *random_mask(const struct bench *b, int64_t cols, int64_t n)
 {

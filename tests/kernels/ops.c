@@ -303,6 +303,27 @@ void run_op(const struct bench *b, enum ft_op op, const union ft_op_args *args)
     ft_pages_free(scratch, bytes);
 }
 
+void check_threads(const struct bench *b, enum ft_op op, const union ft_op_args *args,
+                   struct ft_tensor *const *out, int n)
+{
+    static const int counts[] = {1, 2, 24};
+    struct ft_tensor *was[8];
+    FT_ASSERT(n <= 8);
+    for (int t = 0; t < 3; t++) {
+        struct bench other = *b;
+        FT_ASSERT(ft_pool_new(&other.pool, counts[t]) == FT_OK);
+        run_op(&other, op, args);
+        ft_pool_free(other.pool);
+        for (int i = 0; i < n; i++) {
+            if (t == 0)
+                was[i] = copy_tensor(out[i]);
+            else if (!same_bits(b, out[i], was[i]))
+                check_fail(ft_op_rows[op].name, i, "%s: %d threads give other bits than one",
+                           b->backend->isa, counts[t]);
+        }
+    }
+}
+
 double tol(const struct bench *b, double magnitude, double n)
 {
     return tol_f32(magnitude, n) + (b->backend->products == FT_BF16 ? tol_bf16(magnitude) : 0);
@@ -338,10 +359,10 @@ bool same_bits(const struct bench *b, const struct ft_tensor *x, const struct ft
     return true;
 }
 
-static void on_host(const struct ft_backend *backend, void (*body)(struct bench *b))
+static void on_host(const struct ft_backend *backend, int least, void (*body)(struct bench *b))
 {
     in_bf16 = backend->products == FT_BF16;
-    for (int threads = 1; threads <= 3; threads += 2) {
+    for (int threads = least; threads <= 3; threads += 2) {
         struct bench b = {.backend = backend, .docs = 1};
         FT_ASSERT(ft_pool_new(&b.pool, threads) == FT_OK);
         body(&b);
@@ -359,13 +380,13 @@ void each_host_backend(void (*body)(struct bench *b))
         return;
     for (int i = 0; i < 4; i++) {
         if (ft_cpu_backend(&plain, isas[i], false) == FT_OK)
-            on_host(plain, body);
+            on_host(plain, 1, body);
         if (ft_cpu_backend(&bf16, isas[i], true) == FT_OK && bf16 != plain)
-            on_host(bf16, body);
+            on_host(bf16, 1, body);
         ft_status_clear();
     }
-    on_host(&ft_cpu_bf16_emulated_backend, body);
-    on_host(&ft_cpu_amx_emulated_backend, body);
+    on_host(&ft_cpu_bf16_emulated_backend, 3, body);
+    on_host(&ft_cpu_amx_emulated_backend, 3, body);
 }
 
 void each_backend(void (*body)(struct bench *b))

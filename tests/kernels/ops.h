@@ -56,6 +56,10 @@ void run_op(const struct bench *b, enum ft_op op, const union ft_op_args *args);
  * the backend's rounding of activations. */
 double tol(const struct bench *b, double magnitude, double n);
 
+/* The same op with other numbers of threads writes the same bits: `out` of it, and its poison. */
+void check_threads(const struct bench *b, enum ft_op op, const union ft_op_args *args,
+                   struct ft_tensor *const *out, int n);
+
 /* Compares one element. */
 void check_element(const char *what, const struct bench *b, int64_t row, int64_t col, double got,
                    double want, double allowed);

@@ -43,6 +43,7 @@ CASE(same_bits_twice_and_with_any_thread_count)
     expect_same_bits("long", LIST("threads=1"), LIST("threads=2"));
     expect_same_bits("long", LIST("threads=2"), LIST("threads=5"));
     expect_same_bits("odd", LIST("threads=1"), LIST("threads=3"));
+    expect_same_bits("long", LIST("bf16=auto", "threads=1"), LIST("bf16=auto", "threads=5"));
 }
 
 CASE(same_bits_with_recompute)
@@ -130,6 +131,29 @@ CASE(split_and_packing_give_the_same_gradient)
         CHECK_NEAR(loss[0], loss[1], 1e-6 * loss[0]);
         ft_free(one);
         ft_free(all);
+    }
+}
+
+CASE(bf16_products_give_nearly_the_same_gradient)
+{
+    static const char *const cases[] = {"base", "long", "wide-group"};
+    const struct ft_backend *b;
+    if (ft_cpu_backend(&b, "auto", true) || b->products != FT_BF16)
+        check_skip("this machine has no fast bf16 products");
+    for (int i = 0; i < 3; i++) {
+        int64_t n = 0, m = 0;
+        double loss[2], off = 0, size = 0;
+        double *exact = gradient(cases[i], LIST("bf16=false"), &n, &loss[0]);
+        double *near = gradient(cases[i], LIST("bf16=auto"), &m, &loss[1]);
+        CHECK_INT(n, m);
+        for (int64_t k = 0; exact && near && k < n; k++) {
+            off += (exact[k] - near[k]) * (exact[k] - near[k]);
+            size += exact[k] * exact[k];
+        }
+        CHECK(off > 0 && sqrt(off) <= 0.03 * sqrt(size));
+        CHECK_NEAR(loss[1], loss[0], 5e-3 * loss[0]);
+        ft_free(exact);
+        ft_free(near);
     }
 }
 
