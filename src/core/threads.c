@@ -23,6 +23,15 @@
  * tens of microseconds, and waking a sleeping thread costs more than that. */
 enum { SPINS = 4000 };
 
+/* Pieces of the job that nobody has taken, of those that are a thread's own: the first of them
+ * below 32 bits, the one behind the last above. Its owner takes from the front, others from the
+ * back once their own are done, so that a thread's pieces are the same from job to job and what it
+ * has in its cache serves again. A state is taken by exchanging it: what a thread takes is of the
+ * job of now, however late it comes. */
+struct share {
+    _Alignas(64) _Atomic uint64_t pieces;
+};
+
 struct ft_pool {
     int n_threads, started;
     bool pinned;
@@ -34,15 +43,12 @@ struct ft_pool {
     _Atomic int sleepers, ids;
     _Atomic bool stop, waits; /* waits: who hands out work, asleep */
     /* The job: written only while no piece of one is at work. */
-    int64_t n_pieces;
     ft_piece_fn *fn;
     void *arg;
-    /* The number of the job above the pieces of it that nobody has taken: a thread that comes late
-     * takes one of the job of now, or none. */
-    _Alignas(64) _Atomic uint64_t open;
-    _Alignas(64) _Atomic int64_t left; /* pieces that are not done */
+    _Alignas(64) _Atomic uint64_t jobs; /* handed out so far */
+    _Alignas(64) _Atomic int64_t left;  /* pieces that are not done */
+    struct share shares[];
 };
-static const uint64_t job_step = (uint64_t)1 << 32, open_mask = ((uint64_t)1 << 32) - 1;
 
 static int read_quota(void)
 {
@@ -83,21 +89,27 @@ int ft_cpu_allowance(int sharers)
     return n > 0 ? n : 1;
 }
 
-/* The next piece; -1: there is none. Once it is taken the job stays as it is until it is done. */
-static int64_t take(struct ft_pool *p)
+/* A piece of a thread's share; -1: there is none. Once it is taken the job stays as it is until it
+ * is done. */
+static int64_t take(struct share *s, bool own)
 {
-    uint64_t open = atomic_load(&p->open);
-    while (open & open_mask)
-        if (atomic_compare_exchange_weak(&p->open, &open, open - 1))
-            return p->n_pieces - (int64_t)(open & open_mask);
+    uint64_t pieces = atomic_load(&s->pieces);
+    while ((uint32_t)pieces < pieces >> 32) {
+        const uint64_t less = own ? pieces + 1 : pieces - ((uint64_t)1 << 32);
+        if (atomic_compare_exchange_weak(&s->pieces, &pieces, less))
+            return own ? (int64_t)(uint32_t)pieces : (int64_t)(less >> 32);
+    }
     return -1;
 }
 
-static void work(struct ft_pool *p, void *scratch)
+static void work(struct ft_pool *p, int thread)
 {
+    char *scratch = p->scratch + (size_t)thread * FT_THREAD_SCRATCH;
     int64_t done = 0;
-    for (int64_t i; (i = take(p)) >= 0; done++)
-        p->fn(p->arg, i, scratch);
+    for (int i = 0; i < p->n_threads; i++)
+        for (int64_t piece; (piece = take(&p->shares[(thread + i) % p->n_threads], i == 0)) >= 0;
+             done++)
+            p->fn(p->arg, piece, scratch);
     if (!done || atomic_fetch_sub(&p->left, done) != done || !atomic_load(&p->waits))
         return;
     pthread_mutex_lock(&p->lock);
@@ -122,21 +134,17 @@ static void wait_for_pieces(struct ft_pool *p)
     pthread_mutex_unlock(&p->lock);
 }
 
-static bool is_idle(struct ft_pool *p)
-{
-    return !(atomic_load(&p->open) & open_mask) && !atomic_load(&p->stop);
-}
-
-static void wait_for_job(struct ft_pool *p)
+/* Until there is another job than the ones `seen`. */
+static void wait_for_job(struct ft_pool *p, uint64_t seen)
 {
     for (int i = 0; i < SPINS; i++) {
-        if (!is_idle(p))
+        if (atomic_load(&p->jobs) != seen || atomic_load(&p->stop))
             return;
         cpu_relax();
     }
     pthread_mutex_lock(&p->lock);
     atomic_fetch_add(&p->sleepers, 1);
-    while (is_idle(p))
+    while (atomic_load(&p->jobs) == seen && !atomic_load(&p->stop))
         pthread_cond_wait(&p->wake, &p->lock);
     atomic_fetch_sub(&p->sleepers, 1);
     pthread_mutex_unlock(&p->lock);
@@ -145,13 +153,19 @@ static void wait_for_job(struct ft_pool *p)
 static void *worker(void *arg)
 {
     struct ft_pool *p = arg;
-    void *scratch = p->scratch + (size_t)(1 + atomic_fetch_add(&p->ids, 1)) * FT_THREAD_SCRATCH;
-    for (;;) {
-        wait_for_job(p);
+    const int thread = 1 + atomic_fetch_add(&p->ids, 1);
+    for (uint64_t seen = 0;;) {
+        wait_for_job(p, seen);
         if (atomic_load(&p->stop))
             return NULL;
-        work(p, scratch);
+        seen = atomic_load(&p->jobs);
+        work(p, thread);
     }
+}
+
+static size_t pool_bytes(int threads)
+{
+    return sizeof(struct ft_pool) + (size_t)threads * sizeof(struct share);
 }
 
 int ft_pool_new(struct ft_pool **out, int n)
@@ -159,7 +173,7 @@ int ft_pool_new(struct ft_pool **out, int n)
     void *pages, *scratch = NULL;
     FT_ASSERT(n >= 1);
     *out = NULL;
-    FT_TRY(ft_pages_alloc(&pages, sizeof(struct ft_pool)));
+    FT_TRY(ft_pages_alloc(&pages, pool_bytes(n)));
     struct ft_pool *p = pages;
     p->n_threads = n;
     pthread_mutex_init(&p->lock, NULL);
@@ -218,7 +232,7 @@ void ft_pool_free(struct ft_pool *p)
     pthread_cond_destroy(&p->done);
     ft_pages_free(p->scratch, (size_t)p->n_threads * FT_THREAD_SCRATCH);
     ft_free(p->threads);
-    ft_pages_free(p, sizeof *p);
+    ft_pages_free(p, pool_bytes(p->n_threads));
 }
 
 int ft_pool_size(const struct ft_pool *p)
@@ -235,17 +249,20 @@ void ft_pool_run(struct ft_pool *p, int64_t n, ft_piece_fn *fn, void *arg)
             fn(arg, i, p->scratch);
         return;
     }
-    FT_ASSERT((uint64_t)n <= open_mask);
+    FT_ASSERT(n <= UINT32_MAX);
     p->fn = fn;
     p->arg = arg;
-    p->n_pieces = n;
     atomic_store(&p->left, n);
-    atomic_store(&p->open, (atomic_load(&p->open) & ~open_mask) + job_step + (uint64_t)n);
+    for (uint64_t t = 0, threads = (uint64_t)p->n_threads; t < threads; t++) {
+        const uint64_t first = (uint64_t)n * t / threads, end = (uint64_t)n * (t + 1) / threads;
+        atomic_store(&p->shares[t].pieces, end << 32 | first);
+    }
+    atomic_fetch_add(&p->jobs, 1);
     if (atomic_load(&p->sleepers)) {
         pthread_mutex_lock(&p->lock);
         pthread_cond_broadcast(&p->wake);
         pthread_mutex_unlock(&p->lock);
     }
-    work(p, p->scratch);
+    work(p, 0);
     wait_for_pieces(p);
 }
