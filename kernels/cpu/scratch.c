@@ -31,7 +31,9 @@ size_t ft_cpu_scratch_attention_dx(const union ft_op_args *a)
 
 int64_t ft_cpu_head_rows(const struct ft_head_loss_args *h)
 {
-    const int64_t bytes = h->logit_bytes ? h->logit_bytes : (int64_t)128 << 20;
+    /* as many rows as keep packing the head worth it, where they take no more than that */
+    const int64_t enough = 256 * 4 * h->w->rows, most = (int64_t)128 << 20;
+    const int64_t bytes = h->logit_bytes ? h->logit_bytes : enough < most ? enough : most;
     return ft_head_chunk_rows(h->h->rows, h->w->rows, bytes);
 }
 
