@@ -9,6 +9,9 @@
 #include "core/quant.h"
 #include "kernels/backend.h"
 
+#if defined(__FMA__) || defined(__AVX512F__)
+#include <immintrin.h>
+#endif
 #include <stdint.h>
 #include <string.h>
 
@@ -76,15 +79,21 @@ FT_INLINE void put_lanes(float *p, v16 v, int64_t c, int64_t cols)
         v16_store_part(p + c, v, cols - c);
 }
 
+/* Halves and quarters of it. */
+typedef float v16_half __attribute__((vector_size(32)));
+typedef int32_t v16i_half __attribute__((vector_size(32)));
+typedef float v16_quarter __attribute__((vector_size(16)));
+#define V16_LOW(v)   __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7)
+#define V16_HIGH(v)  __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15)
+#define HALF_LOW(v)  __builtin_shufflevector(v, v, 0, 1, 2, 3)
+#define HALF_HIGH(v) __builtin_shufflevector(v, v, 4, 5, 6, 7)
+
 /* The sum of the lanes, pairwise. */
 FT_INLINE float v16_sum(v16 v)
 {
-    float t[16];
-    v16_store(t, v);
-    for (int step = 8; step; step /= 2)
-        for (int i = 0; i < step; i++)
-            t[i] += t[i + step];
-    return t[0];
+    const v16_half eight = V16_LOW(v) + V16_HIGH(v);
+    const v16_quarter four = HALF_LOW(eight) + HALF_HIGH(eight);
+    return (four[0] + four[2]) + (four[1] + four[3]);
 }
 
 FT_INLINE v16 v16_max(v16 a, v16 b)
@@ -93,14 +102,40 @@ FT_INLINE v16 v16_max(v16 a, v16 b)
     return (v16)(((v16i)b & less) | ((v16i)a & ~less));
 }
 
+FT_INLINE float larger(float a, float b)
+{
+    return b > a ? b : a;
+}
+
 FT_INLINE float v16_max_lane(v16 v)
 {
-    float t[16], m;
-    v16_store(t, v);
-    m = t[0];
-    for (int i = 1; i < 16; i++)
-        m = t[i] > m ? t[i] : m;
-    return m;
+    const v16_half x = V16_LOW(v), y = V16_HIGH(v);
+    const v16i_half less = x < y;
+    const v16_half eight = (v16_half)(((v16i_half)y & less) | ((v16i_half)x & ~less));
+    const v16_quarter a = HALF_LOW(eight), b = HALF_HIGH(eight);
+    return larger(larger(larger(a[0], b[0]), larger(a[2], b[2])),
+                  larger(larger(a[1], b[1]), larger(a[3], b[3])));
+}
+
+/* a b + c, rounded once where the set can: avx2 and avx512 alike. */
+FT_INLINE v16 v16_fma(v16 a, v16 b, v16 c)
+{
+#if defined(__AVX512F__)
+    return (v16)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__FMA__)
+    const union {
+        v16 v;
+        __m256 half[2];
+    } x = {a}, y = {b}, z = {c};
+    union {
+        __m256 half[2];
+        v16 v;
+    } sum = {{_mm256_fmadd_ps(x.half[0], y.half[0], z.half[0]),
+              _mm256_fmadd_ps(x.half[1], y.half[1], z.half[1])}};
+    return sum.v;
+#else
+    return a * b + c;
+#endif
 }
 
 /* exp(x) to about 1 ulp for -87 <= x <= 88; below, 2^-126 or so; above, 2^127 or so. NaN stays NaN.
@@ -112,17 +147,17 @@ FT_INLINE v16 v16_exp(v16 x)
     x = (v16)(((v16i)hi & above) | ((v16i)x & ~above));
     x = (v16)(((v16i)lo & below) | ((v16i)x & ~below));
     const float magic = 12582912.f; /* 1.5 * 2^23: adding it rounds to an integer */
-    v16 shifted = x * 1.44269504088896341f + magic;
+    v16 shifted = v16_fma(x, v16_set(1.44269504088896341f), v16_set(magic));
     v16 n = shifted - magic;
-    v16 r = x - n * 0.693359375f;
-    r = r - n * -2.12194440e-4f;
+    v16 r = v16_fma(n, v16_set(-0.693359375f), x);
+    r = v16_fma(n, v16_set(2.12194440e-4f), r);
     v16 p = v16_set(1.9875691500e-4f);
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * (r * r) + r + 1.0f;
+    p = v16_fma(p, r, v16_set(1.3981999507e-3f));
+    p = v16_fma(p, r, v16_set(8.3334519073e-3f));
+    p = v16_fma(p, r, v16_set(4.1665795894e-2f));
+    p = v16_fma(p, r, v16_set(1.6666665459e-1f));
+    p = v16_fma(p, r, v16_set(5.0000001201e-1f));
+    p = v16_fma(p, r * r, r) + 1.0f;
     v16i scale = ((v16i)shifted - 0x4b400000 + 127) << 23;
     return p * (v16)scale;
 }

@@ -152,17 +152,24 @@ static int64_t words_in_room(int64_t rows)
 
 #if defined(FT_PAIRS)
 
-/* The words of a row times factor, with zeros behind. */
-static void pair_along(float *to, const float *from, int64_t k, float factor)
+/* Words from the l-th number of a row on, which are less than vectors of them; zeros behind. */
+static __attribute__((noinline)) void pair_rest(float *to, const float *from, int64_t l, int64_t k,
+                                                float factor)
+{
+    for (; l < k; l += 2)
+        to[l / 2] = word_of(from[l] * factor, l + 1 < k ? from[l + 1] * factor : 0);
+    for (l = (k + 1) / 2; l < words_of(k); l++)
+        to[l] = 0;
+}
+
+FT_INLINE void pair_along(float *to, const float *from, int64_t k, float factor)
 {
     int64_t l = 0;
     for (; l + 2 * VW <= k; l += 2 * VW)
         *(vfu *)(to + l / 2) =
             (vfu)pairs(*(const vfu *)(from + l) * factor, *(const vfu *)(from + l + VW) * factor);
-    for (; l < k; l += 2)
-        to[l / 2] = word_of(from[l] * factor, l + 1 < k ? from[l + 1] * factor : 0);
-    for (l = (k + 1) / 2; l < words_of(k); l++)
-        to[l] = 0;
+    if (l < 2 * words_of(k))
+        pair_rest(to, from, l, k, factor);
 }
 
 /* Rows of k numbers, times factor: into `to`, whose strides are the side's. */

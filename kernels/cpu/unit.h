@@ -10,10 +10,6 @@
 
 #include "kernels/cpu/vectors.h"
 
-#if defined(__AVX512BF16__)
-#include <immintrin.h>
-#endif
-
 #if defined(FT_AMX)
 enum { MR = 32 };
 #elif defined(__AVX512F__)
