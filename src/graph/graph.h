@@ -179,7 +179,7 @@ int ft_graph_device_failed(const struct ft_graph *g);
 
 /* Seconds and cost by op kind, summed over runs. */
 struct ft_profile {
-    double seconds[FT_OP_COUNT], flops[FT_OP_COUNT];
+    double seconds[FT_OP_COUNT], flops[FT_OP_COUNT], bytes[FT_OP_COUNT];
     int64_t runs[FT_OP_COUNT];
 };
 

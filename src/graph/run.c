@@ -23,7 +23,9 @@ int ft_graph_walk(struct ft_graph *g, enum ft_program p, struct ft_kernel_ctx *c
         if (b->dev && b->dev->sync(b))
             return FT_ERESOURCE;
         profile->seconds[n->op] += ft_now() - start;
-        profile->flops[n->op] += ft_op_cost(n->op, &n->args, ctx->counts).flops;
+        const struct ft_cost cost = ft_op_cost(n->op, &n->args, ctx->counts);
+        profile->flops[n->op] += cost.flops;
+        profile->bytes[n->op] += cost.bytes;
         profile->runs[n->op]++;
     }
     return FT_OK;
