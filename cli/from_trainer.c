@@ -183,6 +183,17 @@ static int best_metric(struct ft_from *f, const struct ft_from_row *r, const str
     return FT_OK;
 }
 
+/* false would be fp32, for which ft has no GPU: there fp16 is meant. */
+static int bf16(struct ft_from *f, const struct ft_from_row *r, const struct ft_yaml *n)
+{
+    bool on;
+    if (!ft_value_bool(n, &on))
+        return ft_value_refuse(r->key, n, "true or false");
+    if (on)
+        ft_from_put(f, r->key, "auto", NULL);
+    return FT_OK;
+}
+
 int ft_from_trainer_finish(struct ft_from *f)
 {
     put_warmup(f);
@@ -229,6 +240,7 @@ const struct ft_from_row ft_from_trainer[] = {
     {"overwrite_output_dir", ft_from_bool, "overwrite_output_dir", NULL, NULL},
     {"resume_from_checkpoint", ft_from_lacks, NULL, NULL,
      "ft's checkpoints are its own; a run goes on from its newest by itself"},
+    {"bf16", bf16, NULL, NULL, NULL},
     {"fp16", ft_from_lacks, NULL, NULL, "ft computes in bf16 on a GPU, in fp32 on a CPU"},
     {"neftune_noise_alpha", ft_from_real, "neftune_noise_alpha", NULL, NULL},
     {"label_smoothing_factor", ft_from_lacks, NULL, NULL, "ft's loss is plain cross-entropy"},
@@ -248,7 +260,7 @@ const struct ft_from_row ft_from_trainer[] = {
 };
 
 const char ft_from_trainer_same[] =
-    "accelerator_config average_tokens_across_devices batch_eval_metrics bf16 bf16_full_eval "
+    "accelerator_config average_tokens_across_devices batch_eval_metrics bf16_full_eval "
     "data_seed dataloader_num_workers dataloader_persistent_workers dataloader_pin_memory "
     "dataloader_prefetch_factor ddp_backend ddp_broadcast_buffers ddp_bucket_cap_mb "
     "ddp_find_unused_parameters ddp_static_graph ddp_timeout debug disable_tqdm do_eval "

@@ -142,6 +142,16 @@ void ft_print_slurm(FILE *out, const char *indent, const struct ft_slurm_needs *
             needs->minutes % 60);
 }
 
+/* Memory is near to the processors of its own node: a rank each reads its own copy of the weights.
+ */
+static void print_nodes(const struct ft_job *j, int nodes)
+{
+    if (j->backend->dev || nodes < 2)
+        return;
+    printf("%d memory nodes here: a rank each is faster than threads over all of them\n", nodes);
+    printf("  mpirun -np %d --map-by numa --bind-to numa ft train ...\n", nodes);
+}
+
 static void print_json(const struct ft_job *j, const struct ft_rates *r, double seconds)
 {
     const struct ft_run_length *l = &j->length;
@@ -192,6 +202,7 @@ int ft_cmd_plan(const struct ft_command *self, int n, char **words)
             const struct ft_slurm_needs needs = ft_slurm_needs(&j, seconds);
             printf("for a Slurm job, at this machine's speed\n");
             ft_print_slurm(stdout, "  ", &needs);
+            print_nodes(&j, ft_numa_nodes(FT_NUMA_ROOT));
         }
     }
     ft_job_close(&j);

@@ -150,10 +150,11 @@ void ft_print_profile(FILE *out, const struct ft_profile *p)
     double total = 0;
     for (int i = 0; i < FT_OP_COUNT; i++)
         total += p->seconds[i];
-    fprintf(out, "\n%-14s %9s %7s %8s %9s %9s\n", "op", "seconds", "share", "runs", "GFLOP/s", "GB/s");
+    fprintf(out, "\n%-14s %9s %7s %8s %9s %9s\n", "op", "seconds", "share", "runs", "GFLOP/s",
+            "GB/s");
     for (int i = 0; i < FT_OP_COUNT; i++)
         if (p->runs[i])
-            fprintf(out, "%-14s %9.3f %6.1f%% %8lld %9.1f %9.1f\n", ft_op_rows[i].name, p->seconds[i],
-                    100 * p->seconds[i] / total, (long long)p->runs[i],
+            fprintf(out, "%-14s %9.3f %6.1f%% %8lld %9.1f %9.1f\n", ft_op_rows[i].name,
+                    p->seconds[i], 100 * p->seconds[i] / total, (long long)p->runs[i],
                     p->flops[i] / p->seconds[i] * 1e-9, p->bytes[i] / p->seconds[i] * 1e-9);
 }

@@ -46,8 +46,7 @@ enum { LOOPS = 4000000 };
     {                                                                                              \
         const double begin = now();                                                                \
         long n = LOOPS;                                                                            \
-        __asm__ volatile(zero TWELVE(X) "1:\n" TWELVE(X) "dec %0\njnz 1b\n"                        \
-                         : "+r"(n)::CLOBBERED);                                                    \
+        __asm__ volatile(zero TWELVE(X) "1:\n" TWELVE(X) "dec %0\njnz 1b\n" : "+r"(n)::CLOBBERED); \
         return 12. * LOOPS * per / (now() - begin) * 1e-9;                                         \
     }
 #define ZERO      "vpxor %%xmm0,%%xmm0,%%xmm0\nvpxor %%xmm1,%%xmm1,%%xmm1\n"
@@ -173,7 +172,7 @@ int main(int argc, char **argv)
         return 2;
     const double products = together(fp32, threads), pairs = together(bf16, threads);
     const double reads = together(memory, threads); /* before this thread stays on one core */
-    printf("{\"fp32\": %.1f, \"bf16\": %.1f, \"memory\": %.1f, \"line_ns\": %.0f}\n", products, pairs,
-           reads, threads > 1 ? nanoseconds() : 0);
+    printf("{\"fp32\": %.1f, \"bf16\": %.1f, \"memory\": %.1f, \"line_ns\": %.0f}\n", products,
+           pairs, reads, threads > 1 ? nanoseconds() : 0);
     return 0;
 }

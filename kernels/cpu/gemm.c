@@ -1,5 +1,6 @@
-/* Matrix products. The weight side is widened and packed into panels of NR columns, once per
- * product; the activation side is read in place. The register tile is MR rows by NV vectors.
+/* Matrix products. The weight side is widened and packed into panels of NR columns by whoever
+ * multiplies them; the activation side is read in place, or becomes words once a product. The
+ * register tile is MR rows by NV vectors.
  *
  * Layout and loop order after Goto & van de Geijn, "Anatomy of high-performance matrix
  * multiplication" (2008), less the packing of A: with few columns a tile and A read by broadcast,
@@ -224,8 +225,7 @@ void K(gemm_mul)(int64_t m, int64_t n, int64_t k, const float *a, int64_t rs, in
         }
 }
 
-/* --- the parallel product: the left side once, as words; each piece packs what it multiplies ---
- */
+/* --- the parallel product: the left side becomes words, a piece packs what it multiplies --- */
 
 struct block {
     const struct ft_gemm *g;
@@ -233,8 +233,8 @@ struct block {
     int64_t l0, l1; /* of the words of both sums */
     int64_t split;  /* words of the first one */
     struct side side[2];
-    int64_t row_pieces, piece_rows, piece_panels,
-        depth; /* depth: words that are packed at a time */
+    int64_t row_pieces, piece_rows, piece_panels;
+    int64_t depth; /* words that are packed at a time */
 };
 
 /* First word of a part among those of now, counted from its own first. */

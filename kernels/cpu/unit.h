@@ -32,8 +32,8 @@ enum { NR = VW * NV, DEPTH = 1, ALIGN = VW };
 #endif
 
 enum {
-    KC = 384, /* words summed in registers before they are added to memory */
-    TILE_ROWS = 64,  /* rows of one piece: blocks of both operands stay in the second-level cache */
+    KC = 384,       /* words summed in registers before they are added to memory */
+    TILE_ROWS = 64, /* rows of one piece: blocks of both operands stay in the second-level cache */
     PLAIN_PANELS = (64 + NR - 1) / NR, /* of a quantised matrix that are packed at a time */
 };
 

@@ -5,6 +5,7 @@
 #include "core/mem.h"
 #include "core/status.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -87,6 +88,42 @@ int ft_cpu_allowance(int sharers)
     if (asked > 0 && asked < n)
         n = asked;
     return n > 0 ? n : 1;
+}
+
+/* Whether a list as "0-3,8" has one of the set. */
+static bool lists_one_of(const char *list, const cpu_set_t *set)
+{
+    char *end;
+    for (long cpu = strtol(list, &end, 10), last; end != list; cpu = strtol(list, &end, 10)) {
+        last = *end == '-' ? strtol(end + 1, &end, 10) : cpu;
+        for (; cpu <= last && cpu < CPU_SETSIZE; cpu++)
+            if (CPU_ISSET(cpu, set))
+                return true;
+        list = end + (*end == ',');
+    }
+    return false;
+}
+
+/* Without stdio, whose buffer could not be had. */
+int ft_numa_nodes(const char *root)
+{
+    enum { MOST = 256 };
+    cpu_set_t set;
+    int nodes = 0;
+    if (sched_getaffinity(0, sizeof set, &set))
+        return 1;
+    for (int i = 0; i < MOST; i++) {
+        char path[4096], list[4096];
+        snprintf(path, sizeof path, "%s/node%d/cpulist", root, i);
+        const int fd = open(path, O_RDONLY | O_CLOEXEC);
+        if (fd < 0)
+            continue; /* their numbers have gaps */
+        const ssize_t n = read(fd, list, sizeof list - 1);
+        list[n > 0 ? n : 0] = 0;
+        nodes += lists_one_of(list, &set);
+        close(fd);
+    }
+    return nodes > 0 ? nodes : 1;
 }
 
 /* A piece of a thread's share; -1: there is none. Once it is taken the job stays as it is until it

@@ -15,6 +15,11 @@ struct ft_pool;
  */
 int ft_cpu_allowance(int sharers);
 
+/* Memory nodes of which this process may use processors; 1 where that is not known. root: where the
+ * kernel lists them, FT_NUMA_ROOT. */
+#define FT_NUMA_ROOT "/sys/devices/system/node"
+int ft_numa_nodes(const char *root);
+
 /* A pool of n threads, the caller's included; FT_ERESOURCE if threads cannot be had. */
 int ft_pool_new(struct ft_pool **out, int n);
 void ft_pool_free(struct ft_pool *p);

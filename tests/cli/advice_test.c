@@ -84,6 +84,18 @@ CASE(configs_mean_what_they_say)
            "@D/data.jsonl @D/d.jsonl && cd @D && @FT data sub/c.yaml datasets.0.path=d.jsonl 2>&1");
 }
 
+CASE(where_bf16_products_are_not_faster_it_is_said)
+{
+    fresh_folder();
+    EXPECT(0, "what 'cpu_isa' names has no units for bf16 products",
+           "@FT train @D/ok.yaml device=cpu bf16=true cpu_isa=generic 2>&1");
+    CHECK_HAS(shell_output, "products are computed in fp32");
+    EXPECT(
+        0, "adapter in",
+        "@FT train @D/ok.yaml device=cpu bf16=auto cpu_isa=generic overwrite_output_dir=true 2>&1");
+    CHECK(!strstr(shell_output, "bf16"));
+}
+
 CASE(runs_that_go_wrong_say_so)
 {
     fresh_text("completion", "{\"text\": \"a b c d e f\"}");

@@ -106,8 +106,9 @@ CASE(llamafactory_with_its_data)
           "lora_r: 8", "lora_alpha: 16", "lora_target_linear: true", "sequence_len: 1024",
           "excess_length_strategy: truncate", "sample_packing: true", "micro_batch_size: 1",
           "gradient_accumulation_steps: 8", "learning_rate: 1.0e-4", "num_epochs: 3",
-          "lr_scheduler: cosine", "warmup_ratio: 0.1", "eval_steps: 500", "logging_steps: 10",
-          "save_steps: 500", "output_dir: saves/x", "overwrite_output_dir: true");
+          "lr_scheduler: cosine", "warmup_ratio: 0.1", "bf16: auto", "eval_steps: 500",
+          "logging_steps: 10", "save_steps: 500", "output_dir: saves/x",
+          "overwrite_output_dir: true");
     LINES("datasets:\n  - path: data/identity.json\n    split: \"train[:1000]\"\n"
           "    type: instruction\n  - path: data/asked.jsonl\n    split: \"train[:1000]\"\n"
           "    type: instruction\n    field_instruction: question\n    field_input: not_read\n"

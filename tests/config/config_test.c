@@ -128,6 +128,8 @@ CASE(options_that_contradict_each_other)
     expect_error(NEEDED "eval_steps: 1\nevals_per_epoch: 2\n", ":6:18", "exclude");
     expect_error(NEEDED "val_set_size: 1.5\n", ":5:15", "share below 1");
     expect_error(NEEDED "device: cuda\nbf16: false\n", ":6:7", "exclude each other");
+    expect_error(NEEDED "cpu_isa: amx\n", ":5:10", "has bf16 products alone");
+    expect_error(NEEDED "bf16: false\ncpu_isa: amx\n", ":6:10", "has bf16 products alone");
     expect_error(NEEDED "adapter: lora\nload_in_4bit: true\n", ":6:15", "contradict each other");
     expect_error(NEEDED "adapter: qlora\nload_in_8bit: true\n", ":6:15", "goes with 4 bits");
     expect_error(NEEDED "load_in_4bit: true\nload_in_8bit: true\n", ":6:15", "exclude");

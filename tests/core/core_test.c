@@ -105,6 +105,22 @@ CASE(every_piece_runs_once_on_any_pool)
     CHECK(ft_cpu_allowance(1) >= 1);
 }
 
+CASE(memory_nodes_are_those_with_processors_of_ours)
+{
+    char root[] = "/tmp/ft-nodes-XXXXXX", command[512];
+    CHECK(mkdtemp(root) != NULL);
+    CHECK_INT(ft_numa_nodes(root), 1);
+    snprintf(command, sizeof command,
+             "cd %s && mkdir node0 node1 node2 node7 && echo 0-1023 > node0/cpulist && "
+             "echo 2000 > node1/cpulist && echo > node2/cpulist && "
+             "echo 1500,1,0-3,9 > node7/cpulist",
+             root);
+    CHECK_INT(system(command), 0);
+    CHECK_INT(ft_numa_nodes(root), 2);
+    snprintf(command, sizeof command, "rm -r %s", root);
+    CHECK_INT(system(command), 0);
+}
+
 CASE(dtypes_widen_exactly)
 {
     CHECK_NEAR((double)ft_bf16_to_f32(0x3f80), 1, 0);
