@@ -18,14 +18,22 @@ struct tile_config {
 
 #define S(n) [n] = 4 * SIDE
 #define R(n) [n] = SIDE
-#define tiles_begin()                                                                              \
-    _tile_loadconfig(                                                                              \
-        &(const struct tile_config){.palette = 1,                                                  \
-                                    .row_bytes = {S(0), S(1), S(2), S(3), S(4), S(5), S(6), S(7)}, \
-                                    .rows = {R(0), R(1), R(2), R(3), R(4), R(5), R(6), R(7)}})
-#define tiles_end()              _tile_release()
-#define tile_zero(t)             _tile_zero(t)
-#define tile_load(t, from, ld)   _tile_loadd(t, from, (size_t)(ld) * sizeof(float))
+static const struct tile_config config = {
+    .palette = 1,
+    .row_bytes = {S(0), S(1), S(2), S(3), S(4), S(5), S(6), S(7)},
+    .rows = {R(0), R(1), R(2), R(3), R(4), R(5), R(6), R(7)}};
+#undef S
+#undef R
+
+#define tiles_begin() _tile_loadconfig(&config)
+#define tiles_end()   _tile_release()
+#define tile_zero(t)  _tile_zero(t)
+/* GCC's intrinsic does not say that it reads memory. */
+#define tile_load(t, from, ld)                                                                     \
+    do {                                                                                           \
+        __asm__ volatile("" ::: "memory");                                                         \
+        _tile_loadd(t, from, (size_t)(ld) * sizeof(float));                                        \
+    } while (0)
 #define tile_store(t, to, ld)    _tile_stored(t, to, (size_t)(ld) * sizeof(float))
 #define tile_mul_add(sums, a, b) _tile_dpbf16ps(sums, a, b)
 
