@@ -57,6 +57,8 @@ FT_INLINE int64_t padded(int64_t w)
 
 #if defined(FT_PAIRS)
 
+typedef float vfh __attribute__((vector_size(VBYTES), aligned(2))); /* words of bf16 as they lie */
+
 /* Of vectors of f32, their bf16 in the high halves. */
 FT_INLINE vu rounded(vf v)
 {
@@ -108,7 +110,7 @@ FT_INLINE vf words_along(const void *data, enum ft_dtype dtype, int64_t at, floa
 {
     (void)factor;
     if (dtype == FT_BF16)
-        return *(const vfu *)((const uint16_t *)data + at);
+        return (vf) * (const vfh *)((const uint16_t *)data + at);
     return pairs(widen_vec(data, dtype, at), widen_vec(data, dtype, at + VW));
 }
 
