@@ -245,7 +245,8 @@ FT_INLINE struct ft_operand ft_operand_below(struct ft_operand w, int64_t first)
 }
 
 /* C (m,n) = [C or add] + bias + A1 B1 + A2 B2.  A[i][l] = a[i*rs + l*cs], with rs or cs 1. Each
- * element sums 384 products at a time, first those of A1 B1, then those of A2 B2, in order. */
+ * element sums 384 words of products at a time (unit.h), first those of A1 B1, then those of A2 B2,
+ * in order. */
 struct ft_gemm {
     int64_t m, n, k[2]; /* k[1] = 0: no second product */
     const float *a[2];

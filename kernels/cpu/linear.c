@@ -1,7 +1,7 @@
 /* linear, linear_dx, linear_dw: the ops that are matrix products. */
 #include "kernels/cpu/cpu.h"
 
-/* Biases are stored weights too; the few that are not f32 are widened behind the panel. */
+/* Biases are stored weights too; the few that are not f32 are widened behind the words. */
 static const float *bias_f32(const struct ft_tensor *bias, float *room)
 {
     if (!bias || bias->dtype == FT_F32)

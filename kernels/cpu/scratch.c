@@ -7,7 +7,7 @@ size_t ft_cpu_scratch_product(const union ft_op_args *a)
     return FT_GEMM_SCRATCH;
 }
 
-/* A bias that is not f32 is widened behind the panel. */
+/* A bias that is not f32 is widened behind the words. */
 size_t ft_cpu_scratch_linear(const union ft_op_args *a)
 {
     const struct ft_tensor *bias = a->linear.bias;
