@@ -99,18 +99,29 @@ static struct ft_cost embed_cost(const union ft_op_args *a, const int64_t *n)
     return (struct ft_cost){0, rows_of(e->y, n) * row + bytes_of(e->y, n) + bytes_of(e->add, n)};
 }
 
+/* Bytes of the weights of experts that have no row. */
+static double idle_bytes(const struct ft_tensor *w, const struct ft_tensor *offsets, double rows)
+{
+    const double experts = (double)ft_experts(offsets);
+    return rows < experts ? (1 - rows / experts) * (double)ft_tensor_bytes(w) : 0;
+}
+
 static struct ft_cost linear_cost(const union ft_op_args *a, const int64_t *n)
 {
     const struct ft_linear_args *l = &a->linear;
     double k = (double)l->x->cols + (l->u ? (double)l->u->cols : 0);
-    return (struct ft_cost){2 * elements(l->y, n) * k, all_bytes(FT_OP_linear, a, n)};
+    return (struct ft_cost){2 * elements(l->y, n) * k,
+                            all_bytes(FT_OP_linear, a, n) -
+                                idle_bytes(l->w, l->offsets, rows_of(l->y, n))};
 }
 
 static struct ft_cost linear_dx_cost(const union ft_op_args *a, const int64_t *n)
 {
     const struct ft_linear_dx_args *l = &a->linear_dx;
     double k = (double)l->dy->cols + (l->du ? (double)l->du->cols : 0);
-    return (struct ft_cost){2 * elements(l->dx, n) * k, all_bytes(FT_OP_linear_dx, a, n)};
+    return (struct ft_cost){2 * elements(l->dx, n) * k,
+                            all_bytes(FT_OP_linear_dx, a, n) -
+                                idle_bytes(l->w, l->offsets, rows_of(l->dx, n))};
 }
 
 static struct ft_cost linear_dw_cost(const union ft_op_args *a, const int64_t *n)
@@ -171,6 +182,12 @@ static struct ft_cost store_cost(const union ft_op_args *a, const int64_t *n)
 static struct ft_cost gather_cost(const union ft_op_args *a, const int64_t *n)
 {
     return (struct ft_cost){0, 2 * bytes_of(a->gather.y, n)};
+}
+
+/* Both tables and what is read or written at the routed rows. */
+static struct ft_cost spread_cost(const union ft_op_args *a, const int64_t *n)
+{
+    return (struct ft_cost){elements(a->spread.y, n), 2 * bytes_of(a->spread.y, n)};
 }
 
 static struct ft_cost row_norms_cost(const union ft_op_args *a, const int64_t *n)
@@ -239,33 +256,43 @@ static void check_mask(const struct ft_tensor *mask, const struct ft_tensor *x, 
     FT_ASSERT(n >= 1 && n <= FT_MASKS && rows % n == 0 && (n == 1 || rows / n % 8 == 0));
 }
 
+/* How many matrices lie below each other in the weights of a product. */
+static int64_t matrices(const struct ft_tensor *offsets)
+{
+    FT_ASSERT(!offsets || (offsets->rows == 1 && offsets->cols > 1 && offsets->dtype == FT_I32));
+    return ft_experts(offsets);
+}
+
 static void linear_check(const union ft_op_args *a)
 {
     const struct ft_linear_args *l = &a->linear;
-    FT_ASSERT(is(l->w, l->y->cols, l->x->cols) && l->x->rows == l->y->rows);
-    FT_ASSERT(!l->bias || is(l->bias, 1, l->y->cols));
+    const int64_t n = matrices(l->offsets), rows = n * l->y->cols;
+    FT_ASSERT(is(l->w, rows, l->x->cols) && l->x->rows == l->y->rows);
+    FT_ASSERT(!l->bias || is(l->bias, n, l->y->cols));
     FT_ASSERT(same_or_none(l->add, l->y) && !l->u == !l->b);
     FT_ASSERT(!l->b || !ft_is_quant(l->b->dtype));
-    FT_ASSERT(!l->u || (is(l->b, l->y->cols, l->u->cols) && l->u->rows == l->y->rows));
+    FT_ASSERT(!l->u || (is(l->b, rows, l->u->cols) && l->u->rows == l->y->rows));
     check_mask(l->mask, l->x, l->w->rows);
-    FT_ASSERT(!l->mask || (!l->bias && !l->add && !l->u));
+    FT_ASSERT(!l->mask || (!l->bias && !l->add && !l->u && !l->offsets));
 }
 
 static void linear_dx_check(const union ft_op_args *a)
 {
     const struct ft_linear_dx_args *l = &a->linear_dx;
-    FT_ASSERT(is(l->w, l->dy->cols, l->dx->cols) && l->dx->rows == l->dy->rows);
+    const int64_t n = matrices(l->offsets);
+    FT_ASSERT(is(l->w, n * l->dy->cols, l->dx->cols) && l->dx->rows == l->dy->rows);
     FT_ASSERT(same_or_none(l->add, l->dx) && !l->du == !l->a);
     FT_ASSERT(!l->a || !ft_is_quant(l->a->dtype));
-    FT_ASSERT(!l->du || (is(l->a, l->du->cols, l->dx->cols) && l->du->rows == l->dx->rows));
+    FT_ASSERT(!l->du || (is(l->a, n * l->du->cols, l->dx->cols) && l->du->rows == l->dx->rows));
     check_mask(l->mask, l->dx, l->du ? l->a->rows : l->w->rows);
+    FT_ASSERT(!l->mask || !l->offsets);
 }
 
 static void linear_dw_check(const union ft_op_args *a)
 {
     const struct ft_linear_dw_args *l = &a->linear_dw;
-    FT_ASSERT(is(l->dw, l->dy->cols, l->x->cols) && l->x->rows == l->dy->rows);
-    FT_ASSERT(l->dw->dtype == FT_F32);
+    FT_ASSERT(is(l->dw, matrices(l->offsets) * l->dy->cols, l->x->cols));
+    FT_ASSERT(l->dw->dtype == FT_F32 && l->x->rows == l->dy->rows && !(l->mask && l->offsets));
     check_mask(l->mask, l->x, 1);
 }
 
@@ -330,6 +357,68 @@ static void gather_check(const union ft_op_args *a)
     const struct ft_gather_args *g = &a->gather;
     FT_ASSERT(is(g->picked, g->y->rows, 1) && g->picked->dtype == FT_I32);
     FT_ASSERT(g->x->cols == g->y->cols && g->x->dtype == g->y->dtype);
+}
+
+static void route_check(const union ft_op_args *a)
+{
+    const struct ft_route_args *r = &a->route;
+    const int64_t experts = r->logits->cols, each = r->weights->cols;
+    FT_ASSERT(r->logits->dtype == FT_F32 && r->weights->dtype == FT_F32);
+    FT_ASSERT(r->weights->rows == r->logits->rows && same(r->chosen, r->weights));
+    FT_ASSERT(same(r->places, r->weights) && is(r->slots, r->logits->rows * each, 1));
+    FT_ASSERT(is(r->offsets, 1, experts + 1) && (!r->bias || is(r->bias, 1, experts)));
+    FT_ASSERT(each <= experts && experts <= FT_EXPERTS_MAX && each <= FT_EXPERTS_EACH_MAX);
+    FT_ASSERT(r->groups <= 1 || (experts % r->groups == 0 && experts / r->groups > 1));
+}
+
+static void route_dx_check(const union ft_op_args *a)
+{
+    const struct ft_route_dx_args *r = &a->route_dx;
+    FT_ASSERT(same(r->dweights, r->weights) && same(r->chosen, r->weights));
+    FT_ASSERT(same(r->dlogits, r->logits) && r->dweights->dtype == FT_F32);
+}
+
+/* The tables of route, between rows of x and their routed rows. */
+static void check_routed(const struct ft_tensor *rows, const struct ft_tensor *routed,
+                         const struct ft_tensor *places, const struct ft_tensor *slots,
+                         const struct ft_tensor *weights)
+{
+    FT_ASSERT(rows->cols == routed->cols && places->rows == rows->rows);
+    FT_ASSERT(routed->rows == rows->rows * places->cols && places->dtype == FT_I32);
+    FT_ASSERT(!slots || (is(slots, routed->rows, 1) && slots->dtype == FT_I32));
+    FT_ASSERT(!weights || (same(weights, places) && weights->dtype == FT_F32));
+}
+
+static void spread_check(const union ft_op_args *a)
+{
+    const struct ft_spread_args *s = &a->spread;
+    check_routed(s->x, s->y, s->places, s->slots, s->weights);
+}
+
+static void collect_check(const union ft_op_args *a)
+{
+    const struct ft_collect_args *c = &a->collect;
+    check_routed(c->y, c->x, c->places, c->slots, c->weights);
+    FT_ASSERT(same_or_none(c->add, c->y));
+}
+
+static void collect_dw_check(const union ft_op_args *a)
+{
+    const struct ft_collect_dw_args *c = &a->collect_dw;
+    check_routed(c->y, c->x, c->places, NULL, c->dw);
+}
+
+static void gate_rows_check(const union ft_op_args *a)
+{
+    const struct ft_gate_rows_args *g = &a->gate_rows;
+    FT_ASSERT(is(g->gate, g->x->rows, 1) && same(g->x, g->y) && same_or_none(g->add, g->x));
+}
+
+static void gate_rows_dx_check(const union ft_op_args *a)
+{
+    const struct ft_gate_rows_dx_args *g = &a->gate_rows_dx;
+    FT_ASSERT(is(g->gate, g->x->rows, 1) && same(g->dgate, g->gate));
+    FT_ASSERT(same(g->x, g->dy) && same(g->x, g->dx));
 }
 
 static void attention_dx_check(const union ft_op_args *a)
@@ -512,6 +601,7 @@ _Static_assert(sizeof((union ft_op_args *)0)->slots == FT_SLOTS * sizeof(void *)
 #define ROW(op, class, again, optional, overwrites, flops, cost)                                   \
     [FT_OP_##op] = {#op,      INS_##op,   OUTS_##op, class, again,                                 \
                     optional, overwrites, flops,     cost,  op##_check}
+#define NEVER FT_AGAIN_NEVER
 #define KEEP  FT_AGAIN_LAYER
 #define AGAIN FT_AGAIN_CHEAP
 
@@ -522,12 +612,14 @@ const struct ft_op_row ft_op_rows[FT_OP_COUNT] = {
         9, NULL),
     ROW(linear, FT_PRODUCT, KEEP,
         SLOT(linear, bias) | SLOT(linear, add) | SLOT(linear, u) | SLOT(linear, b) |
-            SLOT(linear, mask),
+            SLOT(linear, mask) | SLOT(linear, offsets),
         OVER({0, 3}), 0, linear_cost),
     ROW(linear_dx, FT_PRODUCT, KEEP,
-        SLOT(linear_dx, add) | SLOT(linear_dx, du) | SLOT(linear_dx, a) | SLOT(linear_dx, mask),
+        SLOT(linear_dx, add) | SLOT(linear_dx, du) | SLOT(linear_dx, a) | SLOT(linear_dx, mask) |
+            SLOT(linear_dx, offsets),
         OVER({0, 2}), 0, linear_dx_cost),
-    ROW(linear_dw, FT_PRODUCT, KEEP, SLOT(linear_dw, mask), NONE, 0, linear_dw_cost),
+    ROW(linear_dw, FT_PRODUCT, KEEP, SLOT(linear_dw, mask) | SLOT(linear_dw, offsets), NONE, 0,
+        linear_dw_cost),
     ROW(rope, FT_ROWWISE, KEEP, 0, OVER({0, 0}), 3, NULL),
     ROW(attention, FT_PRODUCT, KEEP, SLOT(attention, cached), NONE, 0, attention_cost),
     ROW(attention_dx, FT_PRODUCT, KEEP, 0, NONE, 0, attention_dx_cost),
@@ -540,6 +632,14 @@ const struct ft_op_row ft_op_rows[FT_OP_COUNT] = {
     ROW(add, FT_ROWWISE, KEEP, SLOT(add, a), OVER({0, 0}, {0, 1}), 1, NULL),
     ROW(store, FT_ROWWISE, KEEP, 0, NONE, 0, store_cost),
     ROW(gather, FT_ROWWISE, KEEP, 0, NONE, 0, gather_cost),
+    ROW(route, FT_ROWWISE, NEVER, SLOT(route, bias), NONE, 30, NULL),
+    ROW(route_dx, FT_ROWWISE, KEEP, 0, NONE, 30, NULL),
+    ROW(spread, FT_ROWWISE, AGAIN, SLOT(spread, weights), NONE, 0, spread_cost),
+    ROW(collect, FT_ROWWISE, KEEP, SLOT(collect, weights) | SLOT(collect, add), OVER({0, 4}), 2,
+        NULL),
+    ROW(collect_dw, FT_ROWWISE, KEEP, 0, NONE, 2, NULL),
+    ROW(gate_rows, FT_ROWWISE, AGAIN, SLOT(gate_rows, add), OVER({0, 1}, {0, 2}), 2, NULL),
+    ROW(gate_rows_dx, FT_ROWWISE, KEEP, 0, OVER({1, 2}), 4, NULL),
     ROW(regroup, FT_ROWWISE, KEEP, 0, NONE, 0, NULL),
     ROW(compose, FT_PARAMETERS, KEEP, SLOT(compose, pb) | SLOT(compose, qb), NONE, 0, compose_cost),
     ROW(compose_dx, FT_PARAMETERS, KEEP,

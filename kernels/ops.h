@@ -27,9 +27,9 @@
     X(embed, 3, 1)                                                                                 \
     X(norm, 3, 3)                                                                                  \
     X(norm_dx, 6, 1)                                                                               \
-    X(linear, 7, 1)                                                                                \
-    X(linear_dx, 6, 1)                                                                             \
-    X(linear_dw, 3, 1)                                                                             \
+    X(linear, 8, 1)                                                                                \
+    X(linear_dx, 7, 1)                                                                             \
+    X(linear_dw, 4, 1)                                                                             \
     X(rope, 4, 1)                                                                                  \
     X(attention, 5, 2)                                                                             \
     X(attention_dx, 7, 3)                                                                          \
@@ -41,6 +41,13 @@
     X(add, 2, 1)                                                                                   \
     X(store, 2, 1)                                                                                 \
     X(gather, 2, 1)                                                                                \
+    X(route, 2, 5)                                                                                 \
+    X(route_dx, 4, 1)                                                                              \
+    X(spread, 4, 1)                                                                                \
+    X(collect, 5, 1)                                                                               \
+    X(collect_dw, 3, 1)                                                                            \
+    X(gate_rows, 3, 1)                                                                             \
+    X(gate_rows_dx, 3, 2)                                                                          \
     X(regroup, 1, 1)                                                                               \
     X(compose, 4, 1)                                                                               \
     X(compose_dx, 5, 4)                                                                            \
@@ -101,9 +108,13 @@ struct ft_norm_dx_args {
  * Where keys are cached (FT_KEYS counts some), few rows may be summed in an order of their own.
  * mask U8 (T, n ceil(K/8)): n masks side by side; bit c%8 of byte c/8 is 0 where x counts as 0. Row
  * r of w reads x through mask r / (N/n); where n > 1, N/n is a multiple of 8. There is no bias, add
- * or u then. */
+ * or u then.
+ * offsets I32 (1,E+1), as of route: a product of each expert. w, b and bias are E matrices one
+ * below the other, w (E N,K), b (E N,R), bias (E,N); rows offsets[e] to offsets[e+1]-1 of x, u and y
+ * are multiplied with the e-th. There is no mask then. */
 struct ft_linear_args {
-    struct ft_tensor *x, *w, *bias /*?*/, *add /*?*/, *u /*?*/, *b /*?*/, *mask /*?*/, *y;
+    struct ft_tensor *x, *w, *bias /*?*/, *add /*?*/, *u /*?*/, *b /*?*/, *mask /*?*/,
+        *offsets /*?*/, *y;
     float alpha, beta;
 };
 
@@ -115,16 +126,18 @@ static inline int64_t ft_masks(const struct ft_tensor *mask, int64_t cols)
 
 /* dx = add + alpha dy w + beta du a
  * dy (T,N); w (N,K); add, dx (T,K); du (T,R); a (R,K). dx may overwrite add. mask: as in
- * ft_linear_args, of the rows of a for what is added of du a; of w where there is no du. */
+ * ft_linear_args, of the rows of a for what is added of du a; of w where there is no du. offsets: as
+ * in ft_linear_args; w (E N,K), a (E R,K) then. */
 struct ft_linear_dx_args {
-    struct ft_tensor *dy, *w, *add /*?*/, *du /*?*/, *a /*?*/, *mask /*?*/, *dx;
+    struct ft_tensor *dy, *w, *add /*?*/, *du /*?*/, *a /*?*/, *mask /*?*/, *offsets /*?*/, *dx;
     float alpha, beta;
 };
 
 /* dw += alpha dy^T x, or (fresh) dw = alpha dy^T x.
- * dy (T,N); x (T,K); dw (N,K) f32; mask: as in ft_linear_args, one, of x */
+ * dy (T,N); x (T,K); dw (N,K) f32; mask: as in ft_linear_args, one, of x; offsets: likewise, with dw
+ * (E N,K) */
 struct ft_linear_dw_args {
-    struct ft_tensor *dy, *x, *mask /*?*/, *dw;
+    struct ft_tensor *dy, *x, *mask /*?*/, *offsets /*?*/, *dw;
     float alpha;
     bool fresh;
 };
@@ -240,6 +253,57 @@ struct ft_store_args {
 /* y[s] = x[picked[s]]. x (T,C); picked I32 (S,1); y (S,C). */
 struct ft_gather_args {
     struct ft_tensor *x, *picked, *y;
+};
+
+/* Which experts each row goes to, how much each counts, and where its rows lie among all that are
+ * routed: R = T k rows, sorted by expert, those of an expert in the order of the slots t k + j.
+ * The k experts of row t are those with the largest score + bias, the lower number where these are
+ * equal; score is softmax(logits) or (sigmoid) 1 / (1 + exp(-logits)). With groups > 1 only experts
+ * of the kept_groups groups count whose two largest score + bias have the largest sum. weights =
+ * scale * score, or (normalise) scale * score / (the sum of the k scores).
+ * logits (T,E) f32; bias (1,E). weights (T,k) f32; chosen I32 (T,k): experts; places I32 (T,k): the
+ * routed row of a slot; slots I32 (R,1): the slot of a routed row; offsets I32 (1,E+1): the first
+ * routed row of each expert, and R. FT_ROUTED counts k FT_ROWS. */
+struct ft_route_args {
+    struct ft_tensor *logits, *bias /*?*/, *weights, *chosen, *places, *slots, *offsets;
+    int groups, kept_groups;
+    bool sigmoid, normalise;
+    float scale;
+};
+
+/* dlogits from dweights (T,k) f32; the choice itself has no gradient. dlogits (T,E) act. */
+struct ft_route_dx_args {
+    struct ft_tensor *dweights, *logits, *weights, *chosen, *dlogits;
+    bool sigmoid, normalise;
+    float scale;
+};
+
+/* y[r] = x[slots[r] / k], times weights[slots[r]] if there. x (T,C); y (R,C); the tables as of
+ * route; places is for backward. */
+struct ft_spread_args {
+    struct ft_tensor *x, *slots, *places, *weights /*?*/, *y;
+};
+
+/* y[t] = add[t] + sum_j weights[t][j] x[places[t][j]], summed in the order of the slots; without
+ * weights, undiminished. x (R,C); add, y (T,C); slots is for backward. y may overwrite add. */
+struct ft_collect_args {
+    struct ft_tensor *x, *places, *slots, *weights /*?*/, *add /*?*/, *y;
+};
+
+/* dw[t][j] = the inner product of y[t] and x[places[t][j]]. y (T,C); x (R,C); dw (T,k) f32. */
+struct ft_collect_dw_args {
+    struct ft_tensor *y, *x, *places, *dw;
+};
+
+/* y[t] = x[t] / (1 + exp(-gate[t])) + add[t]. gate (T,1); x, add, y (T,C). y may overwrite x or
+ * add. */
+struct ft_gate_rows_args {
+    struct ft_tensor *gate, *x, *add /*?*/, *y;
+};
+
+/* dgate and dx from dy; dx may overwrite dy. */
+struct ft_gate_rows_dx_args {
+    struct ft_tensor *gate, *x, *dy, *dgate, *dx;
 };
 
 /* Brings columns that lie by key head, `per_group` query heads and then one key and one value head
@@ -432,6 +496,7 @@ enum ft_op_class {
 };
 /* Whether backward computes an output again rather than keeping it. */
 enum ft_again {
+    FT_AGAIN_NEVER,
     FT_AGAIN_LAYER, /* where whole layers are */
     FT_AGAIN_CHEAP, /* also where only what is cheap is */
 };
@@ -470,6 +535,15 @@ static inline int64_t ft_live_rows(const struct ft_kernel_ctx *ctx, const struct
     return t->extent ? ctx->counts[t->extent] : t->rows;
 }
 
+/* How many experts these offsets are of: 1 without. */
+static inline int64_t ft_experts(const struct ft_tensor *offsets)
+{
+    return offsets ? offsets->cols - 1 : 1;
+}
+
+/* Limits of routing. */
+#define FT_EXPERTS_MAX      1024
+#define FT_EXPERTS_EACH_MAX 32
 /* Limits of the attention ops. */
 #define FT_HEAD_DIM_MAX   256
 #define FT_HEAD_GROUP_MAX 64

@@ -319,4 +319,34 @@ FT_INLINE int64_t ft_piece_rows(int64_t cols)
     return r > 0 ? r : 1;
 }
 
+FT_INLINE float *row_of(const struct ft_tensor *t, int64_t row)
+{
+    return (float *)t->data + row * ft_tensor_ld(t);
+}
+
+/* Rows t0 to t1-1 of an op that looks at one at a time. */
+typedef void rows_fn(const union ft_op_args *args, int64_t t0, int64_t t1);
+
+struct rows_job {
+    const union ft_op_args *args;
+    rows_fn *fn;
+    int64_t n, step;
+};
+
+static inline void rows_piece(void *arg, int64_t piece, void *scratch)
+{
+    (void)scratch;
+    const struct rows_job *j = arg;
+    const int64_t t0 = piece * j->step, t1 = t0 + j->step < j->n ? t0 + j->step : j->n;
+    j->fn(j->args, t0, t1);
+}
+
+/* All live rows of `shape`, in pieces; a row takes as long as one of `cols` numbers. */
+static inline void by_rows(const struct ft_kernel_ctx *ctx, const struct ft_tensor *shape,
+                           int64_t cols, const union ft_op_args *args, rows_fn *fn)
+{
+    struct rows_job j = {args, fn, ft_live_rows(ctx, shape), ft_piece_rows(cols)};
+    ft_pool_run(ctx->pool, (j.n + j.step - 1) / j.step, rows_piece, &j);
+}
+
 #endif

@@ -4,35 +4,6 @@
 
 #include "core/rng.h"
 
-/* Runs body(args, first row, end row) over pieces of rows. */
-typedef void rows_fn(const union ft_op_args *args, int64_t t0, int64_t t1);
-
-struct job {
-    const union ft_op_args *args;
-    rows_fn *fn;
-    int64_t n, step;
-};
-
-static void run_piece(void *arg, int64_t piece, void *scratch)
-{
-    (void)scratch;
-    const struct job *j = arg;
-    int64_t t0 = piece * j->step, t1 = t0 + j->step < j->n ? t0 + j->step : j->n;
-    j->fn(j->args, t0, t1);
-}
-
-static void by_rows(const struct ft_kernel_ctx *ctx, const struct ft_tensor *shape,
-                    const union ft_op_args *args, rows_fn *fn)
-{
-    struct job j = {args, fn, ft_live_rows(ctx, shape), ft_piece_rows(shape->cols)};
-    ft_pool_run(ctx->pool, (j.n + j.step - 1) / j.step, run_piece, &j);
-}
-
-FT_INLINE float *row_of(const struct ft_tensor *t, int64_t row)
-{
-    return (float *)t->data + row * ft_tensor_ld(t);
-}
-
 static void embed_rows(const union ft_op_args *args, int64_t t0, int64_t t1)
 {
     const struct ft_embed_args *a = &args->embed;
@@ -344,7 +315,7 @@ static void regroup_rows(const union ft_op_args *args, int64_t t0, int64_t t1)
 #define BY_ROWS(name, shape)                                                                       \
     void K(name)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)                    \
     {                                                                                              \
-        by_rows(ctx, args->name.shape, args, name##_rows);                                         \
+        by_rows(ctx, args->name.shape, args->name.shape->cols, args, name##_rows);                                         \
     }
 BY_ROWS(embed, y)
 BY_ROWS(rope, y)

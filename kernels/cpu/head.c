@@ -10,11 +10,6 @@ struct job {
     double *loss;        /* (chunk) */
 };
 
-static float *row_of(const struct ft_tensor *t, int64_t row)
-{
-    return (float *)t->data + row * ft_tensor_ld(t);
-}
-
 static void gather(void *arg, int64_t i, void *scratch)
 {
     (void)scratch;

@@ -10,6 +10,26 @@ static const float *bias_f32(const struct ft_tensor *bias, float *room)
     return room;
 }
 
+/* Of a product of experts: an activation's rows from `first` on, and the e-th of the matrices that
+ * lie below each other in a weight. NULL stays NULL. */
+static struct ft_tensor *rows_from(struct ft_tensor *room, const struct ft_tensor *t, int64_t first)
+{
+    if (!t)
+        return NULL;
+    *room = *t;
+    room->data = (float *)t->data + first * ft_tensor_ld(t);
+    return room;
+}
+
+static struct ft_tensor *matrix(struct ft_tensor *room, const struct ft_tensor *t, int64_t experts,
+                                int64_t e)
+{
+    if (!t)
+        return NULL;
+    *room = ft_tensor_part(t, experts, e);
+    return room;
+}
+
 /* The rows of w that read through one mask at a time. */
 static void masked_linear(const struct ft_kernel_ctx *ctx, const struct ft_linear_args *l,
                           struct ft_gemm g)
@@ -25,13 +45,12 @@ static void masked_linear(const struct ft_kernel_ctx *ctx, const struct ft_linea
     }
 }
 
-void K(linear)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
+static void product(const struct ft_kernel_ctx *ctx, const struct ft_linear_args *l, int64_t rows)
 {
-    const struct ft_linear_args *l = &args->linear;
     int64_t low = l->u ? l->u->cols : 0;
     float *room = (float *)((char *)ctx->scratch + FT_GEMM_SCRATCH);
     struct ft_gemm g = {
-        .m = ft_live_rows(ctx, l->y),
+        .m = rows,
         .n = l->y->cols,
         .k = {l->x->cols, low},
         .a = {l->x->data, low ? l->u->data : NULL},
@@ -54,6 +73,29 @@ void K(linear)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
         K(gemm)(ctx->pool, ctx->scratch, &g);
 }
 
+void K(linear)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
+{
+    const struct ft_linear_args *l = &args->linear;
+    const int64_t experts = ft_experts(l->offsets);
+    const int32_t *at = l->offsets ? l->offsets->data : NULL;
+    if (!at)
+        product(ctx, l, ft_live_rows(ctx, l->y));
+    for (int64_t e = 0; at && e < experts; e++) {
+        struct ft_tensor t[7];
+        struct ft_linear_args own = {.x = rows_from(&t[0], l->x, at[e]),
+                                     .w = matrix(&t[1], l->w, experts, e),
+                                     .bias = matrix(&t[2], l->bias, experts, e),
+                                     .add = rows_from(&t[3], l->add, at[e]),
+                                     .u = rows_from(&t[4], l->u, at[e]),
+                                     .b = matrix(&t[5], l->b, experts, e),
+                                     .y = rows_from(&t[6], l->y, at[e]),
+                                     .alpha = l->alpha,
+                                     .beta = l->beta};
+        if (at[e + 1] > at[e])
+            product(ctx, &own, at[e + 1] - at[e]);
+    }
+}
+
 /* The first part of the second product with the first product, the others added to that. */
 static void masked_linear_dx(const struct ft_kernel_ctx *ctx, const struct ft_linear_dx_args *l,
                              struct ft_gemm g)
@@ -74,12 +116,12 @@ static void masked_linear_dx(const struct ft_kernel_ctx *ctx, const struct ft_li
     }
 }
 
-void K(linear_dx)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
+static void product_dx(const struct ft_kernel_ctx *ctx, const struct ft_linear_dx_args *l,
+                       int64_t rows)
 {
-    const struct ft_linear_dx_args *l = &args->linear_dx;
     int64_t low = l->du ? l->du->cols : 0;
     struct ft_gemm g = {
-        .m = ft_live_rows(ctx, l->dx),
+        .m = rows,
         .n = l->dx->cols,
         .k = {l->dy->cols, low},
         .a = {l->dy->data, low ? l->du->data : NULL},
@@ -106,10 +148,32 @@ void K(linear_dx)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
         K(gemm)(ctx->pool, ctx->scratch, &g);
 }
 
-/* The larger side of dw is taken as the rows, read in place; the smaller one is packed. */
-void K(linear_dw)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
+void K(linear_dx)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
 {
-    const struct ft_linear_dw_args *l = &args->linear_dw;
+    const struct ft_linear_dx_args *l = &args->linear_dx;
+    const int64_t experts = ft_experts(l->offsets);
+    const int32_t *at = l->offsets ? l->offsets->data : NULL;
+    if (!at)
+        product_dx(ctx, l, ft_live_rows(ctx, l->dx));
+    for (int64_t e = 0; at && e < experts; e++) {
+        struct ft_tensor t[6];
+        struct ft_linear_dx_args own = {.dy = rows_from(&t[0], l->dy, at[e]),
+                                        .w = matrix(&t[1], l->w, experts, e),
+                                        .add = rows_from(&t[2], l->add, at[e]),
+                                        .du = rows_from(&t[3], l->du, at[e]),
+                                        .a = matrix(&t[4], l->a, experts, e),
+                                        .dx = rows_from(&t[5], l->dx, at[e]),
+                                        .alpha = l->alpha,
+                                        .beta = l->beta};
+        if (at[e + 1] > at[e])
+            product_dx(ctx, &own, at[e + 1] - at[e]);
+    }
+}
+
+/* The larger side of dw is taken as the rows, read in place; the smaller one is packed. */
+static void product_dw(const struct ft_kernel_ctx *ctx, const struct ft_linear_dw_args *l,
+                       int64_t depth)
+{
     const bool flip = l->mask || l->dw->cols > l->dw->rows;
     const struct ft_tensor *rows = flip ? l->x : l->dy, *cols = flip ? l->dy : l->x;
     const int64_t ld = ft_tensor_ld(l->dw);
@@ -117,7 +181,7 @@ void K(linear_dw)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
     struct ft_gemm g = {
         .m = rows->cols,
         .n = cols->cols,
-        .k = {ft_live_rows(ctx, l->x)},
+        .k = {depth},
         .a = {rows->data},
         .a_rs = {1},
         .a_cs = {ft_tensor_ld(rows)},
@@ -135,4 +199,23 @@ void K(linear_dw)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
     for (int64_t n = 0; flip && (g.k[0] > 0 || l->fresh) && n < l->dw->rows; n++)
         for (int64_t k = 0; k < l->dw->cols; k++)
             dw[n * ld + k] = (l->fresh ? 0 : dw[n * ld + k]) + aside[k * l->dw->rows + n];
+}
+
+void K(linear_dw)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
+{
+    const struct ft_linear_dw_args *l = &args->linear_dw;
+    const int64_t experts = ft_experts(l->offsets);
+    const int32_t *at = l->offsets ? l->offsets->data : NULL;
+    if (!at)
+        product_dw(ctx, l, ft_live_rows(ctx, l->x));
+    for (int64_t e = 0; at && e < experts; e++) {
+        struct ft_tensor t[3];
+        struct ft_linear_dw_args own = {.dy = rows_from(&t[0], l->dy, at[e]),
+                                        .x = rows_from(&t[1], l->x, at[e]),
+                                        .dw = matrix(&t[2], l->dw, experts, e),
+                                        .alpha = l->alpha,
+                                        .fresh = l->fresh};
+        if (at[e + 1] > at[e] || l->fresh)
+            product_dw(ctx, &own, at[e + 1] - at[e]);
+    }
 }

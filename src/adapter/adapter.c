@@ -381,7 +381,7 @@ void ft_adapter_linears(struct ft_adapter *a, struct ft_graph *g, struct ft_line
     FT_ASSERT(l->n <= FT_LINEARS && (!l->add || l->n == 1));
     /* on the host, dropout gives each module an input of its own */
     const bool host = ft_graph_backend(g)->act == FT_F32;
-    if (can_stack(a) && (l->matrix || (host && a->dropout == 0))) {
+    if (can_stack(a) && !l->offsets && (l->matrix || (host && a->dropout == 0))) {
         a->method->stacked(a, g, l);
         return;
     }
@@ -389,8 +389,13 @@ void ft_adapter_linears(struct ft_adapter *a, struct ft_graph *g, struct ft_line
         struct ft_slot *s = ft_adapter_slot(a, l->first + i);
         if (s)
             s->w = l->of[i].w;
-        l->of[i].y = s ? a->method->linear(a, g, s, l, i)
-                       : ft_linear(g, l->x, l->of[i].w, l->of[i].bias, l->add, 1.f);
+        const struct ft_linear_args plain = {.x = l->x,
+                                             .w = l->of[i].w,
+                                             .bias = l->of[i].bias,
+                                             .add = l->add,
+                                             .offsets = l->offsets,
+                                             .alpha = 1};
+        l->of[i].y = s ? a->method->linear(a, g, s, l, i) : ft_linear_low_rank(g, plain);
     }
 }
 

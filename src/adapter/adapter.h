@@ -16,9 +16,12 @@ struct ft_site {
         FT_SITE_LINEAR,
         FT_SITE_EMBEDDING, /* in: the vocabulary */
         FT_SITE_HEAD,      /* out: the vocabulary */
+        FT_SITE_EXPERTS,   /* a parameter of so many matrices (out, in): PEFT's target_parameters */
     } kind;
-    int64_t in, out;
+    int64_t in, out, experts; /* experts: of others 1 */
     int layer;        /* -1: of none */
+    const char *const *once; /* of experts: names of modules that they were before they were one
+                                parameter, NULL ends; PEFT takes these as the parameter's */
     bool feedforward; /* the last of an MLP: IA3 scales what it reads */
     bool usual_ia3;   /* IA3 adapts it if it is not told what */
     int group;        /* the first of the sites that read the same input and follow each other */
@@ -64,6 +67,7 @@ struct ft_adapter_options {
     double loraplus_embedding;  /* with it: the embedding's over A's */
     const char *const *targets; /* names, or ".suffix" matches; NULL ends; NULL: none */
     const char *target_regex;   /* instead of targets: matched as a whole */
+    const char *const *parameters; /* names of experts' parameters, as targets; may be NULL */
     bool target_linear;         /* every linear module of the layers */
     bool target_usual;          /* instead: those that the method is used for */
     const struct ft_pattern *rank_pattern, *alpha_pattern; /* key NULL ends; may be NULL */
@@ -155,6 +159,7 @@ void ft_adapter_copy(struct ft_adapter *a, int i, struct ft_tensor *weight);
 struct ft_linears {
     int first, n;              /* sites first..first+n-1 */
     struct ft_tensor *x, *add; /* add: NULL, or the residual stream, for n = 1 */
+    struct ft_tensor *offsets; /* of a module of all experts, n = 1, see struct ft_linear_args; NULL */
     struct ft_tensor *keys;    /* the dropout keys of the batch; NULL: no dropout */
     struct {
         struct ft_tensor *w, *bias; /* bias may be NULL */

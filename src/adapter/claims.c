@@ -53,7 +53,8 @@ static int open_claims(struct claims *c)
     c->layers = ft_json_get(c->root, "layers_to_transform");
     if (json_is_array(c->layers) && json_array_size(c->layers) == 0)
         c->layers = NULL;
-    if (!c->targets.list && !c->targets.regex && !c->targets.all)
+    if (!c->targets.list && !c->targets.regex && !c->targets.all &&
+        !ft_json_get(c->root, "target_parameters"))
         return ft_fail_at(in(c), FT_EDATA, "'target_modules' is missing: which modules it has");
     if (c->layers && name && *name && strcmp(name, "layers") != 0)
         return ft_fail_at(in(c), FT_EDATA,
@@ -125,6 +126,8 @@ int ft_adapter_check_claims(const struct ft_adapter *a, const char *file,
     int rc = open_claims(&c);
     for (int i = 0; i < n && !rc; i++) {
         const bool linear = sites[i].kind == FT_SITE_LINEAR;
+        if (sites[i].kind == FT_SITE_EXPERTS) /* were found by the config */
+            continue;
         rc = claims_it(&c, sites[i].name, sites[i].layer, linear, &is);
         if (!rc && is != (a->slot_of_site[i] >= 0))
             rc = contradiction(&c, a, sites[i].name, is);

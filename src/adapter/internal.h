@@ -38,6 +38,8 @@ struct ft_parameter {
     bool vector; /* a row for ops, however it lies in the file */
     bool end;    /* see struct ft_trained_parameter */
     bool turned; /* the file has (cols, rows) */
+    int64_t experts; /* above 1: matrices of so many experts, below each other; the file has them side
+                        by side, column by column by turns */
     int64_t at;  /* its first element in the block */
     /* once declared: what products read, the master or a bf16 copy of it; NULL where several
      * modules are stacked */
@@ -57,8 +59,9 @@ struct ft_slot {
     int site;
     enum ft_site_kind kind;
     bool feedforward, apart;
+    const char *const *once; /* see struct ft_site */
     char *name;
-    int64_t in, out, r;
+    int64_t in, out, experts, r;
     int64_t in_factor[2], out_factor[2]; /* LoKr's, the smaller first */
     double alpha;
     float scale;
@@ -120,6 +123,8 @@ struct ft_parameter_row {
         FT_SIZE_R,
         FT_SIZE_IN,
         FT_SIZE_OUT,
+        FT_SIZE_RANKS, /* of all experts */
+        FT_SIZE_OUTS,
         FT_SIZE_OUT_SMALL, /* the factors of both */
         FT_SIZE_OUT_LARGE,
         FT_SIZE_IN_SMALL,
@@ -160,6 +165,7 @@ struct ft_adapter_method {
     struct ft_parameter_row feedforward[FT_PARAMETER_ROWS];
     struct ft_parameter_row embedding[FT_PARAMETER_ROWS]; /* those of an embedding's; none: it can
                                                              have no adapter */
+    struct ft_parameter_row experts[FT_PARAMETER_ROWS]; /* those of experts'; none: likewise */
     /* module i of the group, which has slot s */
     struct ft_tensor *(*linear)(const struct ft_adapter *a, struct ft_graph *g,
                                 const struct ft_slot *s, const struct ft_linears *l, int i);
@@ -210,6 +216,7 @@ static inline const struct ft_parameter_row *
 ft_method_rows(const struct ft_adapter_method *m, enum ft_site_kind kind, bool feedforward)
 {
     return kind == FT_SITE_EMBEDDING                 ? m->embedding
+           : kind == FT_SITE_EXPERTS                 ? m->experts
            : feedforward && m->feedforward[0].suffix ? m->feedforward
                                                      : m->parameters;
 }
@@ -217,7 +224,16 @@ ft_method_rows(const struct ft_adapter_method *m, enum ft_site_kind kind, bool f
 static inline bool ft_method_covers(const struct ft_adapter_method *m, enum ft_site_kind kind)
 {
     return kind == FT_SITE_LINEAR || (kind == FT_SITE_EMBEDDING && m->embed) ||
-           (kind == FT_SITE_HEAD && m->head);
+           (kind == FT_SITE_HEAD && m->head) ||
+           (kind == FT_SITE_EXPERTS && m->experts[0].suffix);
+}
+
+static inline int ft_adapter_slots_of(const struct ft_adapter *a, enum ft_site_kind kind)
+{
+    int n = 0;
+    for (int i = 0; i < a->n_slots; i++)
+        n += a->slots[i].kind == kind;
+    return n;
 }
 
 static inline struct ft_slot *ft_adapter_slot(const struct ft_adapter *a, int site)
@@ -235,6 +251,8 @@ struct ft_tensor *ft_parameter_gradient(const struct ft_adapter *a, struct ft_gr
 /* Chooses modules: appends to a->slots (name, in, out, site). */
 int ft_adapter_match(struct ft_adapter *a, const struct ft_site *sites, int n,
                      const struct ft_adapter_options *o);
+/* Whether the name is one that adapted experts had when they were modules. */
+bool ft_adapter_means_experts(const struct ft_adapter *a, const char *target);
 /* PEFT: the name itself, or a whole-component suffix of it. */
 bool ft_adapter_name_matches(const char *module, const char *target);
 int ft_adapter_add_slot(struct ft_adapter *a, const struct ft_site *sites, int site);
@@ -242,10 +260,10 @@ int ft_adapter_add_slot(struct ft_adapter *a, const struct ft_site *sites, int s
 int ft_adapter_resolve(struct ft_adapter *a, const struct ft_pattern *ranks,
                        const struct ft_pattern *alphas, const struct ft_whole *wholes,
                        int n_wholes);
-/* What a low-rank part reads of x: drop(x) w^T. */
+/* What a low-rank part reads of x: drop(x) w^T; of experts, each its rows. */
 struct ft_tensor *ft_adapter_down(const struct ft_adapter *a, struct ft_graph *g,
                                   const struct ft_slot *s, struct ft_tensor *w, struct ft_tensor *x,
-                                  struct ft_tensor *keys);
+                                  struct ft_tensor *keys, struct ft_tensor *offsets);
 
 /* vera.c, ia3.c: the functions of their rows */
 int ft_vera_share(const struct ft_adapter *a, struct ft_frozen_matrix out[FT_FROZEN]);

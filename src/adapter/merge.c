@@ -45,6 +45,8 @@ void ft_lora_merge(const struct ft_adapter *a, const float *values, const struct
 {
     const float *up = of(values, s, FT_LORA_B) + row * s->r;
     const float scale = s->scale * share;
+    const int64_t expert = row / s->out; /* of others 0 */
+    const float *down = of(values, s, FT_LORA_A) + expert * s->r * s->in;
     float change[CHUNK];
     (void)a;
     if (s->kind == FT_SITE_EMBEDDING) {
@@ -53,7 +55,7 @@ void ft_lora_merge(const struct ft_adapter *a, const float *values, const struct
     }
     for (int64_t c = 0; c < s->in; c += CHUNK) {
         const int64_t n = chunk(s->in, c);
-        product(change, up, of(values, s, FT_LORA_A), s->r, s->in, c, n);
+        product(change, up, down, s->r, s->in, c, n);
         for (int64_t i = 0; i < n; i++)
             w[c + i] += scale * change[i];
     }

@@ -14,9 +14,9 @@ static void drop(const struct ft_adapter *a, struct ft_graph *g, struct ft_linea
 
 struct ft_tensor *ft_adapter_down(const struct ft_adapter *a, struct ft_graph *g,
                                   const struct ft_slot *s, struct ft_tensor *w, struct ft_tensor *x,
-                                  struct ft_tensor *keys)
+                                  struct ft_tensor *keys, struct ft_tensor *offsets)
 {
-    struct ft_linear_args down = {.x = x, .w = w, .alpha = 1};
+    struct ft_linear_args down = {.x = x, .w = w, .offsets = offsets, .alpha = 1};
     if (a->dropout > 0 && keys)
         drop(a, g, &down, keys, &s, 1);
     return ft_graph_name(g, ft_linear_low_rank(g, down), "low rank");
@@ -28,7 +28,8 @@ static struct ft_linear_args lora_base(struct ft_graph *g, const struct ft_slot 
 {
     const struct ft_parameter *a = s->p[FT_LORA_A], *b = s->p[FT_LORA_B];
     struct ft_linear_args y = {
-        .x = l->x, .w = l->of[i].w, .bias = l->of[i].bias, .add = l->add, .alpha = 1};
+        .x = l->x, .w = l->of[i].w, .bias = l->of[i].bias, .add = l->add, .offsets = l->offsets,
+        .alpha = 1};
     if (!a->frozen)
         return y;
     y.u = ft_graph_name(g, ft_linear(g, l->x, a->frozen, NULL, NULL, 1), "low rank");
@@ -42,7 +43,7 @@ static struct ft_tensor *lora_linear(const struct ft_adapter *a, struct ft_graph
                                      const struct ft_slot *s, const struct ft_linears *l, int i)
 {
     struct ft_linear_args y = lora_base(g, s, l, i);
-    struct ft_tensor *u = ft_adapter_down(a, g, s, s->p[FT_LORA_A]->value, l->x, l->keys),
+    struct ft_tensor *u = ft_adapter_down(a, g, s, s->p[FT_LORA_A]->value, l->x, l->keys, l->offsets),
                      *b = s->p[FT_LORA_B]->value;
     if (y.u)
         return ft_linear(g, u, b, NULL, ft_linear_low_rank(g, y), s->scale);
@@ -66,7 +67,7 @@ static struct ft_tensor *lora_embed(struct ft_graph *g, const struct ft_slot *s,
 static void lora_head(const struct ft_adapter *a, struct ft_graph *g, const struct ft_slot *s,
                       struct ft_tensor *keys, struct ft_head_loss_args *head)
 {
-    head->u = ft_adapter_down(a, g, s, s->p[FT_LORA_A]->value, head->h, keys);
+    head->u = ft_adapter_down(a, g, s, s->p[FT_LORA_A]->value, head->h, keys, NULL);
     head->b = s->p[FT_LORA_B]->value;
     head->beta = s->scale * head->scale;
 }
@@ -238,6 +239,10 @@ const struct ft_adapter_method ft_adapter_methods[] = {
                        false, true, NULL},
                       {"lora_embedding_B", FT_LORA_B, FT_SIZE_OUT, FT_SIZE_R, FT_RATE_EMBEDDING,
                        false, false, NULL}},
+        .experts = {{"lora_A.weight", FT_LORA_A, FT_SIZE_RANKS, FT_SIZE_IN, FT_RATE_FIRST, false,
+                     false, NULL},
+                    {"lora_B.weight", FT_LORA_B, FT_SIZE_OUTS, FT_SIZE_R, FT_RATE_SECOND, false,
+                     false, NULL}},
         .merge = ft_lora_merge,
         .adds = true,
         .linear = lora_linear,

@@ -19,8 +19,11 @@ static json_t *target_names(const struct ft_adapter *a, const struct ft_adapter_
 {
     json_t *list = json_array();
     for (const char *const *t = o->targets; t && *t; t++)
-        json_array_append_new(list, json_string(*t));
+        if (!ft_adapter_means_experts(a, *t))
+            json_array_append_new(list, json_string(*t));
     for (int i = 0; o->target_linear && i < a->n_slots; i++) {
+        if (a->slots[i].kind == FT_SITE_EXPERTS)
+            continue;
         const char *part = strrchr(a->slots[i].name, '.') + 1;
         bool seen = false;
         for (size_t k = 0; k < json_array_size(list) && !seen; k++)
@@ -51,6 +54,21 @@ static bool seen_before(const struct ft_adapter *a, int i)
     return false;
 }
 
+/* The experts' parameters that are adapted, by the ends of their names behind the layer. */
+static json_t *target_parameters(const struct ft_adapter *a)
+{
+    long layer;
+    json_t *list = json_null();
+    for (int i = 0; i < a->n_slots; i++) {
+        const char *tail = behind_layer(a->slots[i].name, &layer);
+        if (a->slots[i].kind != FT_SITE_EXPERTS || seen_before(a, i))
+            continue;
+        list = json_is_array(list) ? list : json_array();
+        json_array_append_new(list, json_string(tail));
+    }
+    return list;
+}
+
 static void append_escaped(struct ft_bytes *b, const char *text)
 {
     for (; *text; text++) {
@@ -70,6 +88,8 @@ static json_t *scoped_targets(const struct ft_adapter *a, const struct ft_adapte
     int tails = 0;
     long layer, last = -1, layers = 0;
     for (int i = 0; i < a->n_slots; i++) {
+        if (a->slots[i].kind == FT_SITE_EXPERTS)
+            continue;
         json_array_append_new(list, json_string(a->slots[i].name));
         if (!behind_layer(a->slots[i].name, &layer))
             return list;
@@ -78,12 +98,13 @@ static json_t *scoped_targets(const struct ft_adapter *a, const struct ft_adapte
         if (!seen_before(a, i))
             tails++;
     }
-    if (o->layers || layers != a->n_layers || layers * tails != a->n_slots)
+    const int experts = ft_adapter_slots_of(a, FT_SITE_EXPERTS);
+    if (!tails || o->layers || layers != a->n_layers || layers * tails != a->n_slots - experts)
         return list;
     append_escaped(&b, a->scope);
     ft_bytes_add(&b, any_layer, sizeof any_layer - 1);
     for (int i = 0; i < a->n_slots; i++) {
-        if (seen_before(a, i))
+        if (seen_before(a, i) || a->slots[i].kind == FT_SITE_EXPERTS)
             continue;
         if (b.n && b.p[b.n - 1] != '(')
             ft_bytes_add(&b, "|", 1);
@@ -154,13 +175,14 @@ json_t *ft_lora_config(const struct ft_adapter *a, const struct ft_adapter_optio
 {
     json_t *tokens = o->token_rows ? json_deep_copy(o->token_rows) : json_null();
     return json_pack(
-        "{s:n, s:s, s:o, s:b, s:b, s:o, s:o, s:f, s:n, s:I, s:o, s:o, s:b, s:b}", "exclude_modules",
+        "{s:n, s:s, s:o, s:b, s:b, s:o, s:o, s:f, s:n, s:I, s:o, s:o, s:o, s:b, s:b}",
+        "exclude_modules",
         "bias", o->bias, "alpha_pattern", ft_pattern_config(a, o->alpha_pattern, false),
         "fan_in_fan_out", a->conv1d, "init_lora_weights", 1, "layers_to_transform",
         ft_layers_config(a, o), "lora_alpha", number(a->alpha * alpha_times(a)), "lora_dropout",
         a->dropout, "layers_pattern", "r", (json_int_t)((double)a->r * rank_times(a)),
-        "rank_pattern", ft_pattern_config(a, o->rank_pattern, true), "trainable_token_indices",
-        tokens, "use_dora", is_dora(a), "use_rslora", a->rslora);
+        "rank_pattern", ft_pattern_config(a, o->rank_pattern, true), "target_parameters",
+        target_parameters(a), "trainable_token_indices", tokens, "use_dora", is_dora(a), "use_rslora", a->rslora);
 }
 
 int ft_adapter_describe(struct ft_adapter *a, const struct ft_adapter_options *o)
@@ -267,6 +289,19 @@ static void turn(float *out, const float *in, int64_t rows, int64_t cols)
             out[r * cols + c] = in[c * rows + r];
 }
 
+/* Matrices of experts below each other to, or from, side by side with their columns by turns. */
+static void mix(float *out, const float *in, const struct ft_parameter *p, bool to)
+{
+    const int64_t rows = p->rows / p->experts;
+    for (int64_t e = 0; e < p->experts; e++)
+        for (int64_t r = 0; r < rows; r++)
+            for (int64_t c = 0; c < p->cols; c++) {
+                const int64_t below = (e * rows + r) * p->cols + c;
+                const int64_t beside = r * p->cols * p->experts + c * p->experts + e;
+                out[to ? beside : below] = in[to ? below : beside];
+            }
+}
+
 /* A and A0 one above the other; B and -B0 beside each other. */
 static int joined_item(const struct ft_parameter *p, const float *values, const float *frozen,
                        struct ft_arena *arena, struct ft_st_item *out)
@@ -298,6 +333,16 @@ static int item_of(const struct ft_adapter *a, const struct ft_parameter *p, con
                                .data = values + p->at};
     if (a->start->residual && p->at < a->slot_size)
         return joined_item(p, values, a->frozen_values, arena, out);
+    if (p->experts > 1) {
+        float *mixed = ft_arena_alloc(arena, (size_t)(p->rows * p->cols), sizeof *mixed);
+        if (!mixed)
+            return FT_ERESOURCE;
+        mix(mixed, values + p->at, p, true);
+        out->dims[0] = p->rows / p->experts;
+        out->dims[1] = p->cols * p->experts;
+        out->data = mixed;
+        return FT_OK;
+    }
     if (!p->turned)
         return FT_OK;
     float *data = ft_arena_alloc(arena, (size_t)(p->rows * p->cols), sizeof *data);
@@ -371,7 +416,7 @@ static int check_features(const struct import *m)
     static const char *const numbers[] = {"rank_dropout", "module_dropout"};
     bool fan_in = m->a->conv1d;
     static const char *const objects[] = {
-        "target_parameters", "layer_replication", "arrow_config",  "alora_invocation_tokens",
+        "layer_replication", "arrow_config",  "alora_invocation_tokens",
         "kasa_config",       "monteclora_config", "velora_config", "megatron_config"};
     const char *key;
     json_t *value;
@@ -441,6 +486,18 @@ static void see_feedforward(struct ft_slot *s, const struct ft_st *f)
     s->feedforward = e && e->n_dims == 2 && e->dims[0] == 1;
 }
 
+/* Whether it is one of the parameters that the config names. */
+static bool is_named(const json_t *root, const char *name)
+{
+    const json_t *list = ft_json_get(root, "target_parameters");
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const char *one = json_string_value(json_array_get(list, i));
+        if (one && ft_adapter_name_matches(name, one))
+            return true;
+    }
+    return false;
+}
+
 /* The modules of which the tensor file has any parameter. */
 static int find_slots(struct import *m, const struct ft_site *sites, int n, const struct ft_st *f)
 {
@@ -449,8 +506,8 @@ static int find_slots(struct import *m, const struct ft_site *sites, int n, cons
         const bool embedding = sites[i].kind == FT_SITE_EMBEDDING;
         const struct ft_parameter_row *row = ft_method_rows(
             embedding ? ft_adapter_method("lora") : a->method, sites[i].kind, sites[i].feedforward);
-        bool has = false;
-        for (; row->suffix; row++) {
+        bool has = sites[i].kind == FT_SITE_EXPERTS && is_named(m->root, sites[i].name);
+        for (; row->suffix && sites[i].kind != FT_SITE_EXPERTS; row++) {
             char name[512];
             snprintf(name, sizeof name, "%s%s.%s", prefix, sites[i].name, row->suffix);
             has = has || ft_st_find(f, name);
@@ -477,7 +534,9 @@ static int check_tensor(const struct ft_st *f, const struct ft_parameter *p)
 {
     const struct ft_where at = {.file = ft_st_path(f)};
     const struct ft_st_entry *e = ft_st_find(f, p->name);
-    const int64_t rows = p->turned ? p->cols : p->rows, cols = p->turned ? p->rows : p->cols;
+    const int64_t wide = p->experts > 1 ? p->experts : 1;
+    const int64_t rows = p->turned ? p->cols : p->rows / wide;
+    const int64_t cols = p->turned ? p->rows : p->cols * wide;
     if (!e)
         return ft_fail_at(at, FT_EDATA, "tensor '%s' is missing", p->name);
     if (e->dtype != FT_F32 && e->dtype != FT_BF16 && e->dtype != FT_F16)
@@ -635,11 +694,13 @@ static int read_tensor(const struct ft_st *f, const struct ft_parameter *p, floa
     float *aside = NULL;
     if (!e)
         return ft_fail_at(at, FT_EDATA, "tensor '%s' is missing", p->name);
-    if (p->turned)
+    if (p->turned || p->experts > 1)
         FT_TRY(ft_alloc(&aside, (size_t)n, sizeof *aside));
     int rc = read_f32(f, e, n, aside ? aside : out);
-    if (aside && !rc)
+    if (aside && !rc && p->turned)
         turn(out, aside, p->rows, p->cols);
+    else if (aside && !rc)
+        mix(out, aside, p, false);
     ft_free(aside);
     for (int64_t i = 0; i < n && !rc; i++)
         if (!isfinite(out[i]))

@@ -41,6 +41,8 @@ int ft_adapter_add_slot(struct ft_adapter *a, const struct ft_site *sites, int s
     struct ft_slot *s = &a->slots[a->n_slots];
     *s = (struct ft_slot){
         .site = site, .kind = sites[site].kind, .in = sites[site].in, .out = sites[site].out};
+    s->experts = sites[site].experts;
+    s->once = sites[site].once;
     s->group = sites[site].group;
     s->feedforward = sites[site].feedforward;
     s->apart = sites[site].apart;
@@ -49,6 +51,15 @@ int ft_adapter_add_slot(struct ft_adapter *a, const struct ft_site *sites, int s
         return FT_ERESOURCE;
     a->slot_of_site[site] = a->n_slots++;
     return FT_OK;
+}
+
+bool ft_adapter_means_experts(const struct ft_adapter *a, const char *target)
+{
+    for (int i = 0; i < a->n_slots; i++)
+        for (const char *const *name = a->slots[i].once; name && *name; name++)
+            if (strcmp(last_part(target), *name) == 0)
+                return true;
+    return false;
 }
 
 static bool layer_chosen(const int64_t *layers, int layer)
@@ -71,13 +82,87 @@ static bool in_list(const struct ft_site *site, const char *const *targets, cons
     return false;
 }
 
+/* Whether the end of a name is one that experts had when they were modules. */
+static bool was_called(const struct ft_site *site, const char *target)
+{
+    for (const char *const *name = site->once; name && *name; name++)
+        if (strcmp(last_part(target), *name) == 0)
+            return true;
+    return false;
+}
+
+/* Whether some of the model's experts were called so: then PEFT takes the name for them alone. */
+static bool means_experts(const struct ft_site *sites, int n, const char *target)
+{
+    for (int i = 0; i < n; i++)
+        if (was_called(&sites[i], target))
+            return true;
+    return false;
+}
+
+/* Of experts' gates and ups, which are one parameter, both or none are adapted. */
+static int check_once(const struct ft_site *sites, int n, const char *const *targets)
+{
+    for (int i = 0; i < n; i++) {
+        const char *lacks = NULL, *has = NULL;
+        for (const char *const *name = sites[i].once; name && *name; name++) {
+            bool hit = false;
+            for (const char *const *t = targets; t && *t && !hit; t++)
+                hit = strcmp(last_part(*t), *name) == 0;
+            *(hit ? &has : &lacks) = *name;
+        }
+        if (has && lacks)
+            return ft_fail(FT_ECONFIG,
+                           "'lora_target_modules' has '%s' without '%s': in the experts of this "
+                           "model both are one parameter, '%s'",
+                           has, lacks, last_part(sites[i].name));
+    }
+    return FT_OK;
+}
+
+static int check_parameters(const struct ft_adapter *a, const struct ft_site *sites, int n,
+                            const struct ft_adapter_options *o)
+{
+    for (const char *const *p = o->parameters; p && *p; p++) {
+        bool hit = false;
+        for (int i = 0; i < n && !hit; i++)
+            hit = sites[i].kind == FT_SITE_EXPERTS && ft_adapter_name_matches(sites[i].name, *p);
+        if (hit)
+            continue;
+        ft_fail(FT_ECONFIG, "'lora_target_parameters': '%s' matches no parameter of experts", *p);
+        for (int i = 0; i < n; i++)
+            if (sites[i].kind == FT_SITE_EXPERTS) {
+                ft_hint("this model's are called, for example, '%s'", sites[i].name);
+                return FT_ECONFIG;
+            }
+        ft_hint("this model has no experts");
+        return FT_ECONFIG;
+    }
+    if (!ft_adapter_slots_of(a, FT_SITE_EXPERTS))
+        return FT_OK;
+    const struct {
+        bool is;
+        const char *what;
+    } excluded[] = {{a->dropout > 0, "lora_dropout"},
+                    {o->bias && strcmp(o->bias, "none") != 0, "bias"},
+                    {!a->method->experts[0].suffix, a->method->title},
+                    {a->start->residual, "a LoRA that begins with a part of the weights"}};
+    for (size_t i = 0; i < sizeof excluded / sizeof *excluded; i++)
+        if (excluded[i].is)
+            return ft_fail(FT_ECONFIG, "adapters on experts' parameters exclude %s, as in PEFT",
+                           excluded[i].what);
+    return FT_OK;
+}
+
 static int check_targets(const struct ft_site *sites, int n, const char *const *targets)
 {
     int rc = FT_OK;
     for (; targets && *targets; targets++) {
         bool hit = false;
         for (int i = 0; i < n && !hit; i++)
-            hit = ft_adapter_name_matches(sites[i].name, *targets);
+            hit = was_called(&sites[i], *targets) ||
+                  (sites[i].kind != FT_SITE_EXPERTS &&
+                   ft_adapter_name_matches(sites[i].name, *targets));
         if (!hit)
             rc = ft_fail(FT_ECONFIG, "'lora_target_modules': '%s' matches no module", *targets);
     }
@@ -108,28 +193,63 @@ static int check_kind(const struct ft_adapter *a, const struct ft_site *site)
                    site->name, a->start->residual ? a->start->name : a->method->name);
 }
 
+/* Experts: by their parameters' names, or by those of the modules that they were. Then PEFT gives the
+ * gates and ups the rank of both. */
+static int match_experts(struct ft_adapter *a, const struct ft_site *sites, int site,
+                         const struct ft_adapter_options *o)
+{
+    const struct ft_site *s = &sites[site];
+    bool named = in_list(s, o->parameters, NULL), old = false;
+    for (const char *const *t = o->targets; t && *t; t++)
+        old = old || was_called(s, *t);
+    if (!named && !old)
+        return FT_OK;
+    FT_TRY(ft_adapter_add_slot(a, sites, site));
+    if (old && s->once[1]) {
+        a->slots[a->n_slots - 1].r = 2 * a->r;
+        a->slots[a->n_slots - 1].alpha = 2 * a->alpha;
+        a->overlap = true;
+    }
+    return FT_OK;
+}
+
+/* Whether a linear module is one of those that were asked for. */
+static bool is_target(const struct ft_site *sites, int n, int i, const struct ft_adapter_options *o)
+{
+    if (means_experts(sites, n, sites[i].name))
+        return false;
+    return in_list(&sites[i], o->targets, o->layers) ||
+           (o->target_linear && sites[i].kind == FT_SITE_LINEAR &&
+            (sites[i].usual_ia3 || !o->target_usual) && layer_chosen(o->layers, sites[i].layer));
+}
+
 int ft_adapter_match(struct ft_adapter *a, const struct ft_site *sites, int n,
                      const struct ft_adapter_options *o)
 {
     struct ft_regex *re = NULL;
     FT_TRY(check_targets(sites, n, o->targets));
+    FT_TRY(check_once(sites, n, o->targets));
     FT_TRY(check_layers(a, o->layers));
     if (o->target_regex)
         FT_TRY(ft_regex_new(&re, FT_ECONFIG, "", o->target_regex, ""));
     int rc = FT_OK;
     for (int i = 0; i < n && !rc; i++) {
         bool hit = false;
+        if (sites[i].kind == FT_SITE_EXPERTS) {
+            rc = match_experts(a, sites, i, o);
+            continue;
+        }
         if (re)
             rc = ft_regex_matches_all(re, sites[i].name, &hit);
-        hit = hit || in_list(&sites[i], o->targets, o->layers) ||
-              (o->target_linear && sites[i].kind == FT_SITE_LINEAR &&
-               (sites[i].usual_ia3 || !o->target_usual) && layer_chosen(o->layers, sites[i].layer));
+        hit = hit || is_target(sites, n, i, o);
         if (!rc && hit)
             rc = check_kind(a, &sites[i]);
         if (!rc && hit)
             rc = ft_adapter_add_slot(a, sites, i);
     }
     ft_regex_free(re);
+    if (!rc)
+        rc = check_parameters(a, sites, n, o);
     if (rc || a->n_slots)
         return rc;
     if (o->target_regex)
@@ -178,6 +298,8 @@ static int64_t size_of(const struct ft_slot *s, enum ft_size size)
     const int64_t sizes[] = {[FT_SIZE_R] = s->r,
                              [FT_SIZE_IN] = s->in,
                              [FT_SIZE_OUT] = s->out,
+                             [FT_SIZE_RANKS] = s->experts * s->r,
+                             [FT_SIZE_OUTS] = s->experts * s->out,
                              [FT_SIZE_OUT_SMALL] = s->out_factor[0],
                              [FT_SIZE_OUT_LARGE] = s->out_factor[1],
                              [FT_SIZE_IN_SMALL] = s->in_factor[0],
@@ -185,6 +307,18 @@ static int64_t size_of(const struct ft_slot *s, enum ft_size size)
                              [FT_SIZE_ONE] = 1,
                              [FT_SIZE_NONE] = 1};
     return sizes[size];
+}
+
+/* PEFT wraps the module that has the parameters, once for each that is adapted: what is wrapped
+ * first lies deepest. */
+static const char *experts_name(struct ft_adapter *a, const struct ft_slot *s, const char *suffix)
+{
+    const int n = (int)(strrchr(s->name, '.') - s->name);
+    bool inner = false;
+    for (const struct ft_slot *t = s + 1; t < a->slots + a->n_slots && !inner; t++)
+        inner = t->kind == FT_SITE_EXPERTS && strncmp(t->name, s->name, (size_t)n + 1) == 0;
+    return ft_arena_format(&a->arena, "base_model.model.%.*s.%s%s", n, s->name,
+                           inner ? "base_layer." : "", suffix);
 }
 
 static int add_parameter(struct ft_adapter *a, struct ft_slot *s,
@@ -196,9 +330,12 @@ static int add_parameter(struct ft_adapter *a, struct ft_slot *s,
                                .n_dims = row->cols == FT_SIZE_NONE ? 1 : 2,
                                .vector = row->cols >= FT_SIZE_ONE || row->rows == FT_SIZE_ONE,
                                .turned = row->turned,
-                               .end = s->kind != FT_SITE_LINEAR,
+                               .experts = row->rows == FT_SIZE_OUTS ? s->experts : 1,
+                               .end = s->kind == FT_SITE_EMBEDDING || s->kind == FT_SITE_HEAD,
                                .at = a->size};
-    p->name = ft_arena_format(&a->arena, "base_model.model.%s.%s", s->name, row->suffix);
+    p->name = s->kind == FT_SITE_EXPERTS
+                  ? experts_name(a, s, row->suffix)
+                  : ft_arena_format(&a->arena, "base_model.model.%s.%s", s->name, row->suffix);
     s->p[row->role] = p;
     a->size += p->rows * p->cols;
     return p->name ? FT_OK : FT_ERESOURCE;

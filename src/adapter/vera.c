@@ -30,7 +30,7 @@ struct ft_tensor *ft_vera_linear(const struct ft_adapter *a, struct ft_graph *g,
         ft_graph_part(g, a->frozen, all[0].name, s->r, s->in, all[0].at, all[0].cols);
     struct ft_tensor *up = ft_graph_part(g, a->frozen, all[1].name, s->out, s->r, all[1].at, s->r);
     struct ft_tensor *base = ft_linear(g, l->x, l->of[i].w, l->of[i].bias, l->add, 1);
-    struct ft_tensor *u = ft_adapter_down(a, g, s, down, l->x, l->keys);
+    struct ft_tensor *u = ft_adapter_down(a, g, s, down, l->x, l->keys, NULL);
     u = ft_scale_columns(g, (struct ft_scale_columns_args){.x = u, .m = s->p[FT_VERA_D]->value});
     u = ft_linear(g, u, up, NULL, NULL, 1);
     u = ft_scale_columns(

@@ -617,6 +617,7 @@ static int check_together(struct ft_config *c)
 static void resolve(struct ft_config *c)
 {
     if (!c->lora_target_modules && !c->lora_target_regex && !c->lora_model_dir &&
+        !c->lora_target_parameters &&
         !ft_config_is_set(c, "lora_target_linear"))
         c->lora_target_linear = true;
     if (c->batch_size > 0 && !ft_config_is_set(c, "gradient_accumulation_steps"))

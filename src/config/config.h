@@ -63,7 +63,7 @@ struct ft_config {
     /* model */
     const char *base_model, *base_model_name, *revision_of_model;
     bool allow_nonfinite_weights;
-    bool load_in_4bit, load_in_8bit;
+    bool quantize_moe_experts, load_in_4bit, load_in_8bit;
     const struct ft_yaml *bnb_config_kwargs; /* or NULL; read: bnb */
     struct ft_bnb_config {
         bool fp4, nested;
@@ -75,6 +75,7 @@ struct ft_config {
     double lora_alpha;
     double lora_dropout;
     const char **lora_target_modules; /* NULL-terminated, or NULL */
+    const char **lora_target_parameters; /* likewise */
     const char *lora_target_regex;    /* lora_target_modules given as one text */
     bool lora_target_linear, peft_use_rslora, peft_use_dora;
     const char *peft_init_lora_weights;

@@ -115,6 +115,9 @@ const struct ft_option ft_options[] = {
     BOOL(allow_nonfinite_weights, "false", "model",
          "Load weights that hold NaN or infinite values instead of refusing them."),
 
+    BOOL(quantize_moe_experts, "false", "model",
+         "With load_in_4bit or load_in_8bit: the weights of experts are quantised too, each "
+         "expert's matrix for itself."),
     BOOL(load_in_4bit, "false", "model",
          "Quantise the weights of the linear modules to 4 bits while they are loaded (NF4 with "
          "double quantisation, as bitsandbytes), for 'adapter: qlora'. Embedding, head and norms "
@@ -143,6 +146,10 @@ const struct ft_option ft_options[] = {
     BOOL(lora_target_linear, "false", "adapter",
          "Adapt every linear module but the output head, together with lora_target_modules if both "
          "are given. True when neither is given."),
+    OTHER(lora_target_parameters, FT_T_TEXTS, "adapter",
+          "Parameters of experts that get an adapter (mlp.experts.gate_up_proj, "
+          "mlp.experts.down_proj), matched as PEFT's target_parameters; each expert has one of "
+          "rank lora_r. They have no dropout."),
     OTHER(
         lora_rank_pattern, FT_T_PATTERNS, "adapter",
         "Ranks that differ: a map from regular expressions (matched against the end of a module's "

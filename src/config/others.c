@@ -58,7 +58,6 @@ static int check_model_type(const struct ft_yaml *n)
 
 const struct ft_other ft_others[] = {
     /* known to ft's plans, not there yet, and a run without it is another one */
-    {FT_LATER, "lora_target_parameters", "Adapters on expert parameters. Not there yet.", NULL},
     {FT_LATER, "fp8 fp8_config",
      "Products in FP8, which need a card of compute capability 8.9 or later (Ada, Hopper). Not "
      "there "
@@ -68,7 +67,6 @@ const struct ft_other ft_others[] = {
      "model_quantization_config model_quantization_config_kwargs nonexpert_quantization "
      "gemma4_fp8_nonexpert gemma4_nf4_nonexpert",
      "Quantised bases. Not there yet.", NULL},
-    {FT_LATER, "quantize_moe_experts", "Quantised experts. Not there yet.", NULL},
     {FT_LATER, "peft", "LoftQ's initialisation. Not there yet.", NULL},
     {FT_LATER, "peft_layers_pattern", "Layers of another name than the model's. Not there yet.",
      NULL},

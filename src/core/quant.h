@@ -154,4 +154,13 @@ static inline struct ft_planes ft_planes_of(const struct ft_tensor *t)
     return q;
 }
 
+/* Bytes of one of a quantised tensor's parts. */
+static inline size_t ft_part_bytes(const struct ft_tensor *t)
+{
+    struct ft_tensor part = *t;
+    part.rows /= t->parts > 1 ? t->parts : 1;
+    part.parts = 0;
+    return ft_planes_of(&part).bytes;
+}
+
 #endif

@@ -45,8 +45,19 @@ bool ft_dtype_parse(const char *name, enum ft_dtype *out)
 size_t ft_tensor_bytes(const struct ft_tensor *t)
 {
     if (ft_is_quant(t->dtype))
-        return ft_planes_of(t).bytes;
+        return t->parts > 1 ? (size_t)t->parts * ft_part_bytes(t) : ft_planes_of(t).bytes;
     return (size_t)t->rows * (size_t)ft_tensor_ld(t) * ft_dtype_size(t->dtype);
+}
+
+struct ft_tensor ft_tensor_part(const struct ft_tensor *t, int64_t n, int64_t i)
+{
+    struct ft_tensor part = *t;
+    FT_ASSERT(t->parts <= 1 || t->parts == n);
+    part.rows /= n;
+    part.parts = 0;
+    if (n > 1)
+        part.data = (char *)t->data + (size_t)i * (ft_is_quant(t->dtype) ? ft_part_bytes(t) : ft_tensor_bytes(&part));
+    return part;
 }
 
 float ft_bf16_to_f32(uint16_t h)

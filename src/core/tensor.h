@@ -78,6 +78,8 @@ struct ft_tensor {
     const char *name; /* for the memory table and messages */
     int64_t ld;       /* elements from one row to the next; 0: cols */
     int block;        /* of a quantised matrix: elements that share a scale, where that varies */
+    int parts;        /* above 1: so many matrices of equal size, each quantised for itself, one
+                         behind the other; rows are those of all */
 };
 
 static inline int64_t ft_tensor_ld(const struct ft_tensor *t)
@@ -87,6 +89,9 @@ static inline int64_t ft_tensor_ld(const struct ft_tensor *t)
 
 /* From the first element to the end of the last row's stride. */
 size_t ft_tensor_bytes(const struct ft_tensor *t);
+/* The i-th of n matrices of equal size, one below the other; where t has parts, n is their number.
+ */
+struct ft_tensor ft_tensor_part(const struct ft_tensor *t, int64_t n, int64_t i);
 
 /* Widening is exact; narrowing rounds to nearest even. */
 float ft_bf16_to_f32(uint16_t h);

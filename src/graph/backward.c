@@ -15,6 +15,8 @@ static bool is_dropped(const struct backward *b, const struct ft_value *v)
     if (v->use != FT_M_PASS || v->producer < 0 || v->keep || v->layer < 0)
         return false;
     const struct ft_node *n = &b->g->programs[FT_PASS].v[v->producer];
+    if (ft_op_rows[n->op].again == FT_AGAIN_NEVER)
+        return false;
     if (b->policy == FT_RECOMPUTE_LAYER)
         return true;
     /* the sums of a norm are small, and are kept with its input */
@@ -127,13 +129,14 @@ static void emit(struct backward *b, enum ft_op op, union ft_op_args args)
 /* grad(x) += alpha dy w, in dx */
 static void product_dx(struct backward *b, struct ft_tensor *x, struct ft_tensor *dx,
                        struct ft_tensor *dy, struct ft_tensor *w, struct ft_tensor *mask,
-                       float alpha)
+                       struct ft_tensor *offsets, float alpha)
 {
     emit(b, FT_OP_linear_dx,
          (union ft_op_args){.linear_dx = {.dy = dy,
                                           .w = saved(b, w),
                                           .add = so_far(x),
                                           .mask = saved(b, mask),
+                                          .offsets = offsets,
                                           .dx = dx,
                                           .alpha = alpha}});
     set_grad(x, dx);
@@ -155,19 +158,25 @@ static struct ft_tensor *mask_of(struct backward *b, struct ft_tensor *mask,
     return columns(b, mask, row / (w->rows / n) * bytes, bytes);
 }
 
-/* grad(w) += alpha dy^T x, block by block; a block has one mask. */
+/* grad(w) += alpha dy^T x, block by block; a block has one mask. Of experts' weights there is one
+ * block, which is all of them. */
 static void product_dw(struct backward *b, struct ft_tensor *w, struct ft_tensor *dy,
-                       struct ft_tensor *x, struct ft_tensor *mask, float alpha)
+                       struct ft_tensor *x, struct ft_tensor *mask, struct ft_tensor *offsets,
+                       float alpha)
 {
     x = saved(b, x);
     mask = saved(b, mask);
-    for (const struct ft_trained *t = ft_value_of(w)->trained; t && !b->g->rc; t = t->next)
+    for (const struct ft_trained *t = ft_value_of(w)->trained; t && !b->g->rc; t = t->next) {
+        const int64_t rows = t->grad->rows / ft_experts(offsets);
+        FT_ASSERT(!offsets || (t->grad->rows == w->rows && t->grad->cols == w->cols));
         emit(b, FT_OP_linear_dw,
-             (union ft_op_args){.linear_dw = {.dy = columns(b, dy, t->row, t->grad->rows),
+             (union ft_op_args){.linear_dw = {.dy = columns(b, dy, t->row, rows),
                                               .x = columns(b, x, t->col, t->grad->cols),
                                               .mask = mask_of(b, mask, w, x, t->row),
+                                              .offsets = offsets,
                                               .dw = t->grad,
                                               .alpha = alpha * t->scale}});
+    }
 }
 
 /* --- one function an op kind; dy is the gradient of the node's first output --- */
@@ -195,7 +204,7 @@ static void produced_dw(struct backward *b, const struct ft_linear_args *l, stru
 {
     struct ft_tensor *dw =
         ft_graph_value(b->g, FT_M_PASS, "gradient", FT_F32, l->w->rows, l->w->cols);
-    FT_ASSERT(!so_far(l->w) && !l->mask);
+    FT_ASSERT(!so_far(l->w) && !l->mask && !l->offsets);
     emit(b, FT_OP_linear_dw,
          (union ft_op_args){
              .linear_dw = {
@@ -208,17 +217,18 @@ static void linear_backward(struct backward *b, const struct ft_node *n, struct 
     const struct ft_linear_args *l = &n->args.linear;
     if (l->u) {
         if (wants(l->b))
-            product_dw(b, l->b, dy, l->u, NULL, l->beta);
+            product_dw(b, l->b, dy, l->u, NULL, l->offsets, l->beta);
         if (wants(l->u)) /* behind dy, so that both are one input of what follows */
-            product_dx(b, l->u, gradient_beside(b, l->u, dy), dy, l->b, NULL, l->beta);
+            product_dx(b, l->u, gradient_beside(b, l->u, dy), dy, l->b, NULL, l->offsets, l->beta);
     }
     if (wants(l->w) && ft_value_of(l->w)->producer >= 0)
         produced_dw(b, l, dy);
     else if (wants(l->w))
-        product_dw(b, l->w, dy, l->x, l->mask, l->alpha);
+        product_dw(b, l->w, dy, l->x, l->mask, l->offsets, l->alpha);
+    FT_ASSERT(!l->offsets || !l->bias || !wants(l->bias));
     columns_gradient(b, l->bias, dy);
     if (wants(l->x))
-        product_dx(b, l->x, grad_like(b, l->x), dy, l->w, l->mask, l->alpha);
+        product_dx(b, l->x, grad_like(b, l->x), dy, l->w, l->mask, l->offsets, l->alpha);
     if (wants(l->add))
         contribute(b, l->add, dy);
 }
@@ -295,6 +305,71 @@ static void glu_backward(struct backward *b, const struct ft_node *n, struct ft_
         contribute(b, s->gate, dgate);
     if (wants(s->up))
         contribute(b, s->up, dup);
+}
+
+/* Of the weights, which nothing else reads but one more op at most. */
+static void weights_gradient(struct backward *b, struct ft_tensor *weights, struct ft_tensor *y,
+                             struct ft_tensor *x, struct ft_tensor *places)
+{
+    struct ft_tensor *dw = ft_graph_plain(b->g, "routing gradient", weights);
+    FT_ASSERT(!so_far(weights));
+    emit(b, FT_OP_collect_dw, (union ft_op_args){.collect_dw = {y, x, places, dw}});
+    set_grad(weights, dw);
+}
+
+static void route_backward(struct backward *b, const struct ft_node *n, struct ft_tensor *dy)
+{
+    const struct ft_route_args *r = &n->args.route;
+    struct ft_tensor *dlogits =
+        ft_graph_temp(b->g, "routing gradient", r->logits->rows, r->logits->cols);
+    dlogits->extent = r->logits->extent;
+    emit(b, FT_OP_route_dx,
+         (union ft_op_args){.route_dx = {dy, saved(b, r->logits), r->weights, r->chosen, dlogits,
+                                         r->sigmoid, r->normalise, r->scale}});
+    contribute(b, r->logits, dlogits);
+}
+
+static void spread_backward(struct backward *b, const struct ft_node *n, struct ft_tensor *dy)
+{
+    const struct ft_spread_args *s = &n->args.spread;
+    if (s->weights && wants(s->weights))
+        weights_gradient(b, s->weights, saved(b, s->x), dy, s->places);
+    if (!wants(s->x))
+        return;
+    struct ft_tensor *dx = grad_like(b, s->x);
+    emit(b, FT_OP_collect,
+         (union ft_op_args){
+             .collect = {dy, s->places, s->slots, s->weights, so_far(s->x), dx}});
+    set_grad(s->x, dx);
+}
+
+static void collect_backward(struct backward *b, const struct ft_node *n, struct ft_tensor *dy)
+{
+    const struct ft_collect_args *c = &n->args.collect;
+    if (c->weights && wants(c->weights))
+        weights_gradient(b, c->weights, dy, saved(b, c->x), c->places);
+    if (wants(c->x)) {
+        struct ft_tensor *dx = grad_like(b, c->x);
+        FT_ASSERT(!so_far(c->x));
+        emit(b, FT_OP_spread,
+             (union ft_op_args){.spread = {dy, c->slots, c->places, c->weights, dx}});
+        set_grad(c->x, dx);
+    }
+    if (wants(c->add))
+        contribute(b, c->add, dy);
+}
+
+static void gate_rows_backward(struct backward *b, const struct ft_node *n, struct ft_tensor *dy)
+{
+    const struct ft_gate_rows_args *r = &n->args.gate_rows;
+    struct ft_tensor *dgate = grad_like(b, r->gate), *dx = grad_like(b, r->x);
+    emit(b, FT_OP_gate_rows_dx,
+         (union ft_op_args){
+             .gate_rows_dx = {saved(b, r->gate), saved(b, r->x), dy, dgate, dx}});
+    contribute(b, r->gate, dgate);
+    contribute(b, r->x, dx);
+    if (wants(r->add))
+        contribute(b, r->add, dy);
 }
 
 static void regroup_backward(struct backward *b, const struct ft_node *n, struct ft_tensor *dy)
@@ -402,6 +477,13 @@ static backward_fn *const table[FT_OP_COUNT] = {
     [FT_OP_add] = add_backward,
     [FT_OP_store] = no_backward,
     [FT_OP_gather] = no_backward,
+    [FT_OP_route] = route_backward,
+    [FT_OP_route_dx] = no_backward,
+    [FT_OP_spread] = spread_backward,
+    [FT_OP_collect] = collect_backward,
+    [FT_OP_collect_dw] = no_backward,
+    [FT_OP_gate_rows] = gate_rows_backward,
+    [FT_OP_gate_rows_dx] = no_backward,
     [FT_OP_regroup] = regroup_backward,
     [FT_OP_compose] = compose_backward,
     [FT_OP_compose_dx] = no_backward,

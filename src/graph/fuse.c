@@ -30,10 +30,11 @@ static bool fuse_linear(struct ft_nodes *list, struct ft_node *n, const int *use
 {
     struct ft_linear_args *low = &n->args.linear;
     if (low->u || low->bias || low->mask || ft_is_quant(low->w->dtype) ||
-        low->x->cols > low->w->rows || ft_value_of(low->w)->producer >= 0)
+        low->x->cols > low->y->cols || ft_value_of(low->w)->producer >= 0)
         return false;
     struct ft_node *first = only_writer(list, low->add, uses, FT_OP_linear);
     if (!first || first->args.linear.u || first->args.linear.mask ||
+        first->args.linear.offsets != low->offsets ||
         low->x->cols > first->args.linear.x->cols)
         return false;
     struct ft_linear_args base = first->args.linear;
@@ -54,6 +55,7 @@ static bool fuse_linear_dx(struct ft_nodes *list, struct ft_node *n, const int *
         return false;
     struct ft_node *first = only_writer(list, low->add, uses, FT_OP_linear_dx);
     if (!first || first->args.linear_dx.du || first->args.linear_dx.mask ||
+        first->args.linear_dx.offsets != low->offsets ||
         low->dy->cols > first->args.linear_dx.dy->cols)
         return false;
     struct ft_linear_dx_args base = first->args.linear_dx;

@@ -295,12 +295,22 @@ struct ft_tensor *ft_linear(struct ft_graph *g, struct ft_tensor *x, struct ft_t
 struct ft_tensor *ft_linear_low_rank(struct ft_graph *g, struct ft_linear_args l)
 {
     if (!l.y) {
-        l.y = ft_graph_temp(g, l.w->name, l.x->rows, l.w->rows);
+        l.y = ft_graph_temp(g, l.w->name, l.x->rows, l.w->rows / ft_experts(l.offsets));
         l.y->extent = l.x->extent;
     }
     if (l.u) /* as its gradient will need it, to share its place */
         ft_graph_reserve(g, l.y, l.y->cols + l.u->cols);
     return emit(g, FT_OP_linear, &(union ft_op_args){.linear = l});
+}
+
+struct ft_tensor *ft_logits(struct ft_graph *g, struct ft_tensor *x, struct ft_tensor *w,
+                            struct ft_tensor *bias)
+{
+    return ft_linear_low_rank(g, (struct ft_linear_args){.x = x,
+                                                         .w = w,
+                                                         .bias = bias,
+                                                         .y = sums_like(g, w->name, x, w->rows),
+                                                         .alpha = 1});
 }
 
 struct ft_tensor *ft_rope(struct ft_graph *g, struct ft_rope_args a)
@@ -358,6 +368,55 @@ struct ft_tensor *ft_gather(struct ft_graph *g, struct ft_tensor *x, struct ft_t
     struct ft_tensor *y = ft_graph_temp(g, x->name, picked->rows, x->cols);
     y->extent = picked->extent;
     return emit(g, FT_OP_gather, &(union ft_op_args){.gather = {x, picked, y}});
+}
+
+/* A table of whole numbers that the pass makes. */
+static struct ft_tensor *numbers(struct ft_graph *g, const char *name, int64_t rows, int64_t cols,
+                                 enum ft_extent extent)
+{
+    struct ft_tensor *t = ft_graph_value(g, FT_M_PASS, name, FT_I32, rows, cols);
+    t->extent = extent;
+    return t;
+}
+
+struct ft_route_args ft_route(struct ft_graph *g, struct ft_route_args a, int64_t k)
+{
+    const int64_t rows = a.logits->rows;
+    const enum ft_extent extent = a.logits->extent;
+    a.weights = sums_like(g, "routing", a.logits, k);
+    a.chosen = numbers(g, "routing", rows, k, extent);
+    a.places = numbers(g, "routing", rows, k, extent);
+    a.slots = numbers(g, "routing", rows * k, 1, FT_ROUTED);
+    a.offsets = numbers(g, "routing", 1, a.logits->cols + 1, FT_FIXED);
+    ft_graph_emit(g, FT_OP_route, &(union ft_op_args){.route = a});
+    return a;
+}
+
+struct ft_tensor *ft_spread(struct ft_graph *g, struct ft_tensor *x, const struct ft_route_args *r,
+                            bool weighted)
+{
+    struct ft_tensor *y = ft_graph_temp(g, "routed rows", r->slots->rows, x->cols);
+    y->extent = FT_ROUTED;
+    return emit(g, FT_OP_spread,
+                &(union ft_op_args){
+                    .spread = {x, r->slots, r->places, weighted ? r->weights : NULL, y}});
+}
+
+struct ft_tensor *ft_collect(struct ft_graph *g, struct ft_tensor *x, const struct ft_route_args *r,
+                             bool weighted, struct ft_tensor *add)
+{
+    struct ft_tensor *y = ft_graph_temp(g, "experts", r->places->rows, x->cols);
+    y->extent = r->places->extent;
+    return emit(g, FT_OP_collect,
+                &(union ft_op_args){
+                    .collect = {x, r->places, r->slots, weighted ? r->weights : NULL, add, y}});
+}
+
+struct ft_tensor *ft_gate_rows(struct ft_graph *g, struct ft_tensor *gate, struct ft_tensor *x,
+                               struct ft_tensor *add)
+{
+    struct ft_tensor *y = ft_graph_plain(g, "gated", x);
+    return emit(g, FT_OP_gate_rows, &(union ft_op_args){.gate_rows = {gate, x, add, y}});
 }
 
 struct ft_tensor *ft_glu(struct ft_graph *g, struct ft_tensor *gate, struct ft_tensor *up,

@@ -97,8 +97,11 @@ struct ft_tensor *ft_norm(struct ft_graph *g, struct ft_norm_args args, int64_t 
 /* alpha x w^T + bias + add; bias and add may be NULL */
 struct ft_tensor *ft_linear(struct ft_graph *g, struct ft_tensor *x, struct ft_tensor *w,
                             struct ft_tensor *bias, struct ft_tensor *add, float alpha);
-/* alpha x w^T + bias + add + beta u b^T */
+/* alpha x w^T + bias + add + beta u b^T; y is made here unless it is given */
 struct ft_tensor *ft_linear_low_rank(struct ft_graph *g, struct ft_linear_args args);
+/* x w^T, in f32 on every backend. */
+struct ft_tensor *ft_logits(struct ft_graph *g, struct ft_tensor *x, struct ft_tensor *w,
+                            struct ft_tensor *bias);
 /* Rotates q and k, the first two of qkv, and replaces them there; in one op if the three are slices
  * of one value, end to end. Give cos, sin, angles, head_dim and interleaved. */
 void ft_rope_qkv(struct ft_graph *g, struct ft_tensor *qkv[3], struct ft_rope_args args);
@@ -114,6 +117,18 @@ void ft_store(struct ft_graph *g, struct ft_tensor *x, struct ft_tensor *places,
               struct ft_tensor *y);
 /* The rows of x that are picked, as many as picked has. */
 struct ft_tensor *ft_gather(struct ft_graph *g, struct ft_tensor *x, struct ft_tensor *picked);
+/* Where rows go: outputs are made here; give logits, bias (NULL: none) and the scalars; k experts a
+ * row. */
+struct ft_route_args ft_route(struct ft_graph *g, struct ft_route_args args, int64_t k);
+/* The rows of x, sorted by expert; weighted: times their weights. */
+struct ft_tensor *ft_spread(struct ft_graph *g, struct ft_tensor *x, const struct ft_route_args *r,
+                            bool weighted);
+/* add (NULL: none) and what the experts gave for each row of x's. */
+struct ft_tensor *ft_collect(struct ft_graph *g, struct ft_tensor *x, const struct ft_route_args *r,
+                             bool weighted, struct ft_tensor *add);
+/* sigmoid(gate) x + add; add may be NULL */
+struct ft_tensor *ft_gate_rows(struct ft_graph *g, struct ft_tensor *gate, struct ft_tensor *x,
+                               struct ft_tensor *add);
 /* act(gate) * up; up NULL: act(gate) */
 struct ft_tensor *ft_glu(struct ft_graph *g, struct ft_tensor *gate, struct ft_tensor *up,
                          enum ft_activation act);

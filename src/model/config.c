@@ -147,10 +147,36 @@ static int check_heads(const struct ft_where at, struct ft_decoder *d)
     return FT_OK;
 }
 
+/* The rows' defaults, and what routing can do. */
+static int check_mixture(const struct ft_where at, struct ft_decoder *d)
+{
+    struct ft_mixture *m = &d->mixture;
+    m->ffn = m->ffn ? m->ffn : d->ffn;
+    m->every = m->every ? m->every : 1;
+    m->scale = m->scale != 0 ? m->scale : 1;
+    if (m->count > FT_EXPERTS_MAX)
+        return ft_fail_at(at, FT_EDATA, "there are %lld experts, ft supports up to %d",
+                          (long long)m->count, FT_EXPERTS_MAX);
+    if (m->each > m->count || m->each > FT_EXPERTS_EACH_MAX)
+        return ft_fail_at(at, FT_EDATA,
+                          "'num_experts_per_tok' is %lld; there are %lld experts, and ft supports "
+                          "up to %d for a token",
+                          (long long)m->each, (long long)m->count, FT_EXPERTS_EACH_MAX);
+    if (m->groups > 1 && (m->count % m->groups || m->count / m->groups < 2))
+        return ft_fail_at(at, FT_EDATA, "%lld experts are not %lld equal groups of two or more",
+                          (long long)m->count, (long long)m->groups);
+    if (m->groups > 1 && (m->kept_groups > m->groups ||
+                          m->kept_groups * (m->count / m->groups) < m->each))
+        return ft_fail_at(at, FT_EDATA, "'topk_group' is %lld of %lld groups",
+                          (long long)m->kept_groups, (long long)m->groups);
+    return FT_OK;
+}
+
 static int check_shape(const char *file, struct ft_decoder *d)
 {
     const struct ft_where at = {.file = file};
     FT_TRY(check_heads(at, d));
+    FT_TRY(check_mixture(at, d));
     const int64_t whole = d->qk_norm == FT_QK_WHOLE ? d->heads * d->head_dim : 0;
     if (d->hidden > FT_NORM_COLS_MAX || whole > FT_NORM_COLS_MAX)
         return ft_fail_at(at, FT_EDATA, "'hidden_size' is %lld, ft supports up to %d",
@@ -170,6 +196,8 @@ static int check_shape(const char *file, struct ft_decoder *d)
 /* Whether layer i is of the sliding kind, where config.json does not list its layers. */
 static bool is_sliding(const struct ft_decoder *d, int64_t i)
 {
+    if (d->sliding_before > 0 && i >= d->sliding_before)
+        return false;
     if (d->sliding_every > 0)
         return (i + 1) % d->sliding_every != 0;
     return i >= d->sliding_from;
@@ -209,6 +237,23 @@ static void choose_rope(const struct ft_decoder *d, bool sliding, bool rotated,
     l->rope_q = l->rope >= 0 && grown ? 1 : l->rope;
 }
 
+/* Whether config.json counts layer i among those that have an MLP of their own. */
+static bool is_plain(const json_t *list, int64_t i)
+{
+    for (size_t k = 0; k < json_array_size(list); k++)
+        if (json_integer_value(json_array_get(list, k)) == i)
+            return true;
+    return false;
+}
+
+static void choose_mixtures(const json_t *root, struct ft_decoder *d)
+{
+    const struct ft_mixture *m = &d->mixture;
+    const json_t *plain = ft_json_get(root, "mlp_only_layers");
+    for (int64_t i = 0; i < d->layers && m->count; i++)
+        d->layer[i].experts = i >= m->first && (i + 1) % m->every == 0 && !is_plain(plain, i);
+}
+
 static int read_layers(const json_t *root, const char *file, const struct ft_family *f,
                        struct ft_model *m)
 {
@@ -233,6 +278,7 @@ static int read_layers(const json_t *root, const char *file, const struct ft_fam
             rotated = d->layer[i].window > 0;
         choose_rope(d, sliding, rotated, &d->layer[i]);
     }
+    choose_mixtures(root, d);
     return FT_OK;
 }
 

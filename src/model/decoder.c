@@ -58,15 +58,78 @@ static void module_shape(const struct ft_decoder *d, enum ft_kind kind, int64_t 
     const int64_t outs[FT_KINDS] = {
         [FT_Q] = q,           [FT_K] = kv,        [FT_V] = kv,      [FT_QKV] = q + 2 * kv,
         [FT_O] = d->hidden,   [FT_GATE] = d->ffn, [FT_UP] = d->ffn, [FT_GATE_UP] = 2 * d->ffn,
-        [FT_DOWN] = d->hidden};
+        [FT_DOWN] = d->hidden, [FT_SHARED_GATE] = d->mixture.shared_ffn,
+        [FT_SHARED_UP] = d->mixture.shared_ffn, [FT_SHARED_DOWN] = d->hidden, [FT_SHARED_SCALE] = 1,
+        [FT_EXPERTS_IN] = 2 * d->mixture.ffn, [FT_EXPERTS_OUT] = d->hidden};
     *out = outs[kind];
-    *in = kind == FT_O ? q : kind == FT_DOWN ? d->ffn : d->hidden;
+    *in = kind == FT_O             ? q
+          : kind == FT_DOWN        ? d->ffn
+          : kind == FT_SHARED_DOWN ? d->mixture.shared_ffn
+          : kind == FT_EXPERTS_OUT ? d->mixture.ffn
+                                   : d->hidden;
 }
 
 /* The first kind of those that read the same input and follow each other. */
 static enum ft_kind group_of(enum ft_kind kind)
 {
-    return kind == FT_K || kind == FT_V ? FT_Q : kind == FT_UP ? FT_GATE : kind;
+    return kind == FT_K || kind == FT_V ? FT_Q
+           : kind == FT_UP              ? FT_GATE
+           : kind == FT_SHARED_UP       ? FT_SHARED_GATE
+                                        : kind;
+}
+
+/* A weight of all experts: one tensor, or in the files one for each expert, and for its gate and up
+ * too. */
+static int want_experts(struct ft_model *m, struct ft_module *p)
+{
+    const struct ft_names *n = &m->decoder.names;
+    const bool in = p->kind == FT_EXPERTS_IN;
+    const char *all = n->all_in_file[!in];
+    const int each = in ? 2 : 1;
+    struct ft_st *file;
+    const struct ft_st_entry *e;
+    char name[256];
+    p->experts = m->decoder.mixture.count;
+    snprintf(name, sizeof name, "%s%s.%d.%s", m->in_file, n->layers, p->layer,
+             all ? all : n->module[p->kind]);
+    if (!ft_model_entry(m, name, &file))
+        snprintf(name, sizeof name, "%s%s.%d.%s", m->in_file, n->layers, p->layer,
+                 n->module[p->kind]);
+    FT_TRY(want(m, FT_W_EXPERTS, &p->w, p->experts * p->out, p->in, "%s", name));
+    struct ft_weight *w = &m->weights[m->n_weights - 1];
+    w->path = p->name;
+    w->parts = (int)p->experts;
+    e = ft_model_entry(m, name, &file);
+    w->transposed = n->turned && e && e->n_dims == 3 && p->in != p->out && e->dims[1] == p->in;
+    if (!n->expert[0] || e || !m->n_files)
+        return FT_OK;
+    w->n_pieces = w->parts * each;
+    w->piece_rows = w->rows / w->n_pieces;
+    w->pieces = ft_arena_alloc(&m->arena, (size_t)w->n_pieces, sizeof *w->pieces);
+    for (int i = 0; w->pieces && i < w->n_pieces; i++) {
+        w->pieces[i].name =
+            ft_arena_format(&m->arena, "%s%s.%d.%s.%d.%s.weight", m->in_file, n->layers, p->layer,
+                            n->experts, i / each, n->expert[in ? i % each : 3]);
+        if (!w->pieces[i].name)
+            return FT_ERESOURCE;
+    }
+    return w->pieces ? FT_OK : FT_ERESOURCE;
+}
+
+static int want_router(struct ft_model *m, int layer)
+{
+    const struct ft_names *n = &m->decoder.names;
+    struct ft_layer *l = &m->layers[layer];
+    FT_TRY(want(m, FT_W_ROUTER, &l->router, m->decoder.mixture.count, m->decoder.hidden,
+                "%s%s.%d.%s.weight", m->in_file, n->layers, layer,
+                n->router_in_file ? n->router_in_file : n->router));
+    struct ft_weight *w = &m->weights[m->n_weights - 1];
+    if (!(w->path = ft_arena_format(&m->arena, "%s%s.%d.%s.weight", n->prefix, n->layers, layer,
+                                    n->router)))
+        return FT_ERESOURCE;
+    return n->correction ? want(m, FT_W_BUFFER, &l->correction, m->decoder.mixture.count, 0,
+                                "%s%s.%d.%s", m->in_file, n->layers, layer, n->correction)
+                         : FT_OK;
 }
 
 static int add_module(struct ft_model *m, int layer, enum ft_kind kind)
@@ -77,7 +140,7 @@ static int add_module(struct ft_model *m, int layer, enum ft_kind kind)
     struct ft_layer *l = &m->layers[layer];
     const int first = l->module[group_of(kind)];
     l->module[kind] = m->n_modules;
-    *p = (struct ft_module){.kind = kind, .layer = layer, .expert = -1};
+    *p = (struct ft_module){.kind = kind, .layer = layer, .experts = 1};
     p->group = first >= 0 ? first : m->n_modules;
     m->n_modules++;
     module_shape(d, kind, &p->in, &p->out);
@@ -85,6 +148,8 @@ static int add_module(struct ft_model *m, int layer, enum ft_kind kind)
         ft_arena_format(&m->arena, "%s%s.%d.%s", n->prefix, n->layers, layer, n->module[kind]);
     if (!p->name)
         return FT_ERESOURCE;
+    if (ft_is_experts(kind))
+        return want_experts(m, p);
     FT_TRY(want(m, FT_W_LINEAR, &p->w, p->out, p->in, "%s%s.%d.%s.weight", m->in_file, n->layers,
                 layer, n->module[kind]));
     m->weights[m->n_weights - 1].transposed = d->conv1d && !m->gguf;
@@ -119,14 +184,22 @@ static int add_norm(struct ft_model *m, int layer, enum ft_norm_site site)
     return want_norm(m, &m->layers[layer].norm[site], rows, cols, name);
 }
 
+/* An MLP of its own, or a mixture's. */
+static bool has_module(const struct ft_decoder *d, int layer, enum ft_kind kind)
+{
+    return kind < FT_GATE || (kind >= FT_SHARED_GATE) == d->layer[layer].experts;
+}
+
 static int add_layer(struct ft_model *m, int layer)
 {
     const struct ft_names *n = &m->decoder.names;
     for (int k = 0; k < FT_KINDS; k++)
         m->layers[layer].module[k] = -1;
     for (int k = 0; k < FT_KINDS; k++)
-        if (n->module[k])
+        if (n->module[k] && has_module(&m->decoder, layer, (enum ft_kind)k))
             FT_TRY(add_module(m, layer, (enum ft_kind)k));
+    if (m->decoder.layer[layer].experts)
+        FT_TRY(want_router(m, layer));
     for (int s = 0; s < FT_NORM_SITES; s++)
         if (n->layer_norm[s])
             FT_TRY(add_norm(m, layer, (enum ft_norm_site)s));
@@ -300,6 +373,58 @@ static struct ft_tensor *activate(const struct step *s, struct ft_tensor *x)
     return ft_glu(s->g, gate_up[0], gate_up[1], d->act);
 }
 
+static struct ft_tensor *project_experts(const struct step *s, enum ft_kind kind,
+                                         struct ft_tensor *x, struct ft_tensor *offsets)
+{
+    const int module = s->layer->module[kind];
+    const struct ft_linear_args a = {
+        .x = x, .w = s->m->modules[module].w, .offsets = offsets, .alpha = 1};
+    return s->in->experts ? s->in->experts(s->in->ctx, s->g, module, x, offsets)
+                          : ft_linear_low_rank(s->g, a);
+}
+
+/* add (NULL: none) and what the expert gives that all rows go to. */
+static struct ft_tensor *shared_expert(const struct step *s, struct ft_tensor *x,
+                                       struct ft_tensor *add)
+{
+    struct ft_tensor *gate_up[2], *y, *scale;
+    const bool scaled = ft_decoder_has(s->d, FT_SHARED_SCALE);
+    if (!s->d->mixture.shared_ffn)
+        return add;
+    project(s, FT_SHARED_GATE, 2, x, NULL, gate_up);
+    struct ft_tensor *z = ft_glu(s->g, gate_up[0], gate_up[1], s->d->act);
+    project(s, FT_SHARED_DOWN, 1, z, scaled ? NULL : add, &y);
+    if (!scaled)
+        return y;
+    project(s, FT_SHARED_SCALE, 1, x, NULL, &scale);
+    return ft_gate_rows(s->g, scale, y, add);
+}
+
+/* h + residual_scale * what the experts that x is sent to give for it. */
+static struct ft_tensor *mixture(const struct step *s, struct ft_tensor *x, struct ft_tensor *h)
+{
+    const struct ft_mixture *e = &s->d->mixture;
+    const bool direct = s->d->residual_scale == 1;
+    const struct ft_route_args r =
+        ft_route(s->g,
+                 (struct ft_route_args){.logits = ft_logits(s->g, x, s->layer->router, NULL),
+                                        .bias = s->layer->correction,
+                                        .groups = (int)e->groups,
+                                        .kept_groups = (int)e->kept_groups,
+                                        .sigmoid = e->sigmoid,
+                                        .normalise = e->normalise,
+                                        .scale = (float)e->scale},
+                 e->each);
+    struct ft_tensor *rows = ft_spread(s->g, x, &r, false);
+    struct ft_tensor *whole = project_experts(s, FT_EXPERTS_IN, rows, r.offsets);
+    struct ft_tensor *gate = ft_graph_columns(s->g, whole, whole->name, e->ffn, 0),
+                     *up = ft_graph_columns(s->g, whole, whole->name, e->ffn, e->ffn);
+    rows = project_experts(s, FT_EXPERTS_OUT, ft_glu(s->g, gate, up, s->d->act), r.offsets);
+    struct ft_tensor *y =
+        ft_collect(s->g, rows, &r, true, shared_expert(s, x, direct ? h : NULL));
+    return direct ? y : ft_add(s->g, h, y, (float)s->d->residual_scale);
+}
+
 static struct ft_tensor *layer(const struct step *s, struct ft_tensor *h)
 {
     struct ft_tensor *x = norm_at(s, FT_NORM_ATTENTION, h), *y = x;
@@ -308,6 +433,8 @@ static struct ft_tensor *layer(const struct step *s, struct ft_tensor *h)
     h = residual(s, FT_O, FT_NORM_ATTENTION_OUT, attend(s, x), h);
     if (!s->d->parallel)
         y = norm_at(s, FT_NORM_MLP, h);
+    if (s->how->experts)
+        return mixture(s, y, h);
     return residual(s, FT_DOWN, FT_NORM_MLP_OUT, activate(s, y), h);
 }
 

@@ -23,8 +23,21 @@ enum ft_kind {
     FT_UP, /* also the first of an MLP that has no gate */
     FT_GATE_UP,
     FT_DOWN,
+    /* of a layer with experts: those of the one that all rows go to, and its gate (a number a row);
+     * all experts' gates and ups, each one's below each other, and their downs */
+    FT_SHARED_GATE,
+    FT_SHARED_UP,
+    FT_SHARED_DOWN,
+    FT_SHARED_SCALE,
+    FT_EXPERTS_IN,
+    FT_EXPERTS_OUT,
     FT_KINDS
 };
+
+static inline bool ft_is_experts(enum ft_kind kind)
+{
+    return kind == FT_EXPERTS_IN || kind == FT_EXPERTS_OUT;
+}
 
 enum ft_norm_site {
     FT_NORM_ATTENTION,     /* of what attention reads */
@@ -45,6 +58,13 @@ struct ft_names {
     const char *head;            /* without the prefix */
     const char *head_in_file[3]; /* NULL ends */
     const char *module[FT_KINDS], *layer_norm[FT_NORM_SITES];
+    const char *router, *correction; /* of a layer with experts; what is added for the choice */
+    const char *router_in_file;      /* NULL: as it is called */
+    /* experts in files: all in one tensor, where that is not called as the module is; or one by
+     * one, behind this and a number: the gate, up and down */
+    const char *all_in_file[2], *experts, *expert[5]; /* NULL behind the up and the down */
+    bool turned;            /* those of one tensor may be stored as (experts, in, out) */
+    bool more_layers;       /* files may have layers behind the last, which nothing reads */
     const char *others[6];  /* beginnings of tensors that are not the decoder's; NULL ends */
     const char *buffers[4]; /* ends of tensors that old files have and nothing reads; NULL ends */
 };
@@ -54,6 +74,17 @@ enum { FT_ROPES = 3 }; /* tables of rotary positions at most */
 struct ft_decoder_layer {
     int window;       /* keys that a query sees; 0: all before it */
     int rope, rope_q; /* tables for keys and for queries; -1: not rotated */
+    bool experts;     /* its MLP is a mixture */
+};
+
+/* A mixture of experts: see struct ft_route_args. */
+struct ft_mixture {
+    int64_t count, each, ffn; /* experts, those of a row, and the width of one; count 0: none */
+    int64_t shared_ffn;       /* of the expert that all rows go to; 0: none */
+    int64_t first, every;     /* layer i has experts if i >= first and (i + 1) % every is 0 */
+    int64_t groups, kept_groups;
+    bool sigmoid, normalise;
+    double scale;
 };
 
 struct ft_decoder {
@@ -89,8 +120,10 @@ struct ft_decoder {
     bool use_window;
     int64_t sliding_every; /* layer i is sliding if (i + 1) % this is not 0; 0: by sliding_from */
     int64_t sliding_from;
+    int64_t sliding_before; /* and i is less than this; 0: any */
     bool rope_sliding_only;
     int64_t nope_every; /* layer i is not rotated if (i + 1) % this is 0; 0: all are */
+    struct ft_mixture mixture;
     struct ft_decoder_layer *layer;
 };
 

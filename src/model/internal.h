@@ -84,6 +84,9 @@ extern const int ft_family_count;
 
 /* family/llama.c: what most families' config.json has, and the names of most families' tensors. */
 extern const struct ft_field ft_size_fields[], ft_common_fields[], ft_bias_fields[];
+int ft_granite_settle(const json_t *root, const char *file, struct ft_decoder *d);
+/* family/mixture.c: how many experts there are, and of a row. */
+extern const struct ft_field ft_mixture_fields[];
 #define FT_LLAMA_LAYER                                                                             \
     .layers = "layers", .embed = "embed_tokens", .norm = "norm", .head = "lm_head"
 #define FT_LLAMA_ATTENTION                                                                         \
@@ -104,6 +107,13 @@ extern const struct ft_field ft_size_fields[], ft_common_fields[], ft_bias_field
  * those of q, k and v, which lie by group, all queries first, then keys, then values. */
 enum ft_row_order { FT_IN_ORDER, FT_PAIRED, FT_GROUPED };
 
+/* A tensor of one expert, which is part of a weight. */
+struct ft_piece {
+    const char *name;
+    struct ft_st *file;
+    const struct ft_st_entry *entry;
+};
+
 /* A tensor of the folder and where it goes. */
 struct ft_weight {
     const char *name; /* in the files */
@@ -113,6 +123,12 @@ struct ft_weight {
     int64_t stored;     /* rows that the file has; the others begin as their mean */
     bool elsewhere;     /* its value is not the model's: nothing is loaded into it */
     bool transposed;    /* the file has (cols, rows) */
+    /* of experts: matrices below each other; where the files have them one by one, n_pieces tensors
+     * of as many rows; and its first row in all that the files have, where it is one of them */
+    int parts;
+    struct ft_piece *pieces;
+    int n_pieces;
+    int64_t piece_rows, first;
     enum ft_row_order order;
     struct ft_tensor **slot;
     enum ft_dtype dtype; /* as stored */
@@ -133,6 +149,7 @@ struct ft_norm_weights {
 
 struct ft_layer {
     struct ft_norm_weights norm[FT_NORM_SITES];
+    struct ft_tensor *router, *correction; /* NULL: none */
     int module[FT_KINDS]; /* indices of its modules; -1: none */
 };
 

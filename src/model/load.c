@@ -46,12 +46,18 @@ static size_t chunk_bytes(const struct ft_model *m)
     return most;
 }
 
+/* Matrices that are turned each for itself. */
+static int count_parts(const struct ft_weight *w)
+{
+    return w->parts ? w->parts : 1;
+}
+
 /* A weight that the file holds transposed is turned in memory of its own, as it lies and as it
  * will.
  */
 static size_t turning_bytes(const struct ft_weight *w)
 {
-    return (size_t)(w->rows * w->cols) * ft_dtype_size(w->dtype);
+    return (size_t)(w->rows * w->cols) / (size_t)count_parts(w) * ft_dtype_size(w->dtype);
 }
 
 size_t ft_model_loading(const struct ft_model *m, bool device)
@@ -157,6 +163,22 @@ static int read_blocks(const struct ft_model *m, const struct ft_weight *w, int6
     return rc;
 }
 
+/* Rows of a weight of experts, which may lie in tensors of their own. */
+static int read_experts(const struct ft_weight *w, int64_t first, int64_t count, char *to)
+{
+    const size_t row = (size_t)w->cols * ft_dtype_size(w->dtype);
+    const int64_t begin = w->first + first, end = begin + count;
+    const int64_t step = w->n_pieces ? w->piece_rows : end;
+    for (int64_t at = begin, next; at < end; at = next) {
+        const struct ft_piece *p = w->n_pieces ? &w->pieces[at / step] : NULL;
+        next = (at / step + 1) * step < end ? (at / step + 1) * step : end;
+        FT_TRY(ft_st_read(p ? p->file : w->file, p ? p->entry : w->entry,
+                          at % step * (int64_t)row, (size_t)(next - at) * row,
+                          to + (size_t)(at - begin) * row));
+    }
+    return FT_OK;
+}
+
 /* Rows of a weight's file as they belong. */
 static int read_file(const struct ft_model *m, const struct ft_weight *w, int64_t first,
                      int64_t count, char *to)
@@ -165,6 +187,8 @@ static int read_file(const struct ft_model *m, const struct ft_weight *w, int64_
         (size_t)(w->entry->end - w->entry->begin) / (size_t)(w->cols ? w->stored : w->rows);
     const size_t row = w->cols ? size : size * (size_t)w->rows;
     int rc = FT_OK;
+    if (w->parts)
+        return read_experts(w, first, count, to);
     if (ft_is_quant(w->entry->dtype))
         return read_blocks(m, w, first, count, (float *)to);
     if (w->order == FT_IN_ORDER)
@@ -264,30 +288,30 @@ void ft_model_turn(char *to, const char *from, int64_t rows, int64_t cols, size_
                        size);
 }
 
-/* A weight whose file has (cols, rows). */
-static int load_turned(const struct ft_weight *w, struct ft_graph *g, bool scan)
+/* A weight whose file has (cols, rows), or one of its parts. */
+static int load_turned(const struct ft_weight *w, int part, struct ft_graph *g, bool scan)
 {
     const struct ft_backend *b = ft_graph_backend(g);
-    const struct ft_tensor *t = *w->slot;
-    const size_t bytes = turning_bytes(w), n = (size_t)(w->rows * w->cols);
+    const struct ft_tensor one = ft_tensor_part(*w->slot, count_parts(w), part), *t = &one;
+    const size_t bytes = turning_bytes(w), n = (size_t)(one.rows * one.cols);
     char *from;
     FT_TRY(ft_alloc(&from, 2 * bytes, 1));
     char *to = from + bytes;
     int rc = FT_OK;
-    if (ft_st_read(w->file, w->entry, 0, bytes, from))
+    if (ft_st_read(w->file, w->entry, part * (int64_t)bytes, bytes, from))
         rc = load_failed(w, true);
     else if (scan && !all_finite(from, n, w->dtype))
         rc = load_failed(w, false);
     if (!rc) {
-        ft_model_turn(to, from, w->rows, w->cols, ft_dtype_size(w->dtype));
+        ft_model_turn(to, from, one.rows, one.cols, ft_dtype_size(w->dtype));
         if (t->dtype != w->dtype)
             to_bf16(to, n, w->dtype);
         const size_t row = (size_t)w->cols * ft_dtype_size(t->dtype);
         const size_t pitch = (size_t)ft_tensor_ld(t) * ft_dtype_size(t->dtype);
-        for (int64_t r = 0; r < w->rows && !b->dev; r++)
+        for (int64_t r = 0; r < one.rows && !b->dev; r++)
             memcpy((char *)t->data + (size_t)r * pitch, to + (size_t)r * row, row);
         if (b->dev &&
-            (b->dev->copy_in(b, t->data, pitch, to, row, row, (size_t)w->rows) || b->dev->sync(b)))
+            (b->dev->copy_in(b, t->data, pitch, to, row, row, (size_t)one.rows) || b->dev->sync(b)))
             rc = ft_graph_device_failed(g);
     }
     ft_free(from);
@@ -302,8 +326,9 @@ static bool is_turned(const struct ft_weight *w)
 static int load_all_turned(const struct ft_model *m, struct ft_graph *g, bool scan)
 {
     for (int i = 0; i < m->n_weights; i++)
-        if (is_turned(&m->weights[i]) && !m->weights[i].elsewhere)
-            FT_TRY(load_turned(&m->weights[i], g, scan));
+        for (int part = 0; part < count_parts(&m->weights[i]); part++)
+            if (is_turned(&m->weights[i]) && !m->weights[i].elsewhere)
+                FT_TRY(load_turned(&m->weights[i], part, g, scan));
     return FT_OK;
 }
 
@@ -402,8 +427,10 @@ int ft_model_weight_read(const struct ft_model *m, int i, bool allow_nonfinite, 
         return ft_model_weight_rows(m, i, 0, row_count(w), allow_nonfinite, out);
     FT_TRY(ft_alloc(&data, n, ft_dtype_size(w->dtype)));
     int rc = ft_model_read_rows(m, w, 0, row_count(w), allow_nonfinite, data);
+    const size_t one = rows / (size_t)count_parts(w), part = one * cols;
     for (size_t k = 0; k < n && !rc; k++)
-        out[k % rows * cols + k / rows] = ft_element_get(data, k, w->dtype);
+        out[k / part * part + k % part % one * cols + k % part / one] =
+            ft_element_get(data, k, w->dtype);
     ft_free(data);
     return rc;
 }

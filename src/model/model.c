@@ -246,6 +246,8 @@ static int group_size(const struct ft_model *m, int first)
 bool ft_model_is_apart(const struct ft_model *m, int first)
 {
     const int n = group_size(m, first);
+    if (m->modules[first].experts > 1)
+        return true;
     for (int i = 0; i < m->n_weights; i++)
         for (int k = first; k < first + n && m->weights[i].way; k++)
             if (m->weights[i].slot == &m->modules[k].w)
@@ -260,7 +262,7 @@ int ft_model_declare(struct ft_model *m, struct ft_graph *g, ft_model_rank_fn *r
     const bool stacked = ft_graph_backend(g)->act == FT_BF16;
     for (int i = 0; i < m->n_weights; i++) {
         *m->weights[i].slot = &wanted;
-        if (stacked && m->weights[i].kind != FT_W_LINEAR)
+        if (stacked && m->weights[i].kind != FT_W_LINEAR && m->weights[i].kind != FT_W_EXPERTS)
             m->weights[i].way = NULL; /* a device widens those of modules only */
     }
     for (int i = 0, n; stacked && i < m->n_modules; i += n) {
@@ -277,11 +279,12 @@ int ft_model_declare(struct ft_model *m, struct ft_graph *g, ft_model_rank_fn *r
             *w->slot = own;
         if (*w->slot == &wanted) {
             *w->slot = ft_graph_value(g, FT_M_WEIGHTS, w->name,
-                                      w->way    ? w->as
-                                      : stacked ? FT_BF16
-                                                : w->dtype,
+                                      w->way                                ? w->as
+                                      : stacked && w->kind != FT_W_BUFFER ? FT_BF16
+                                                                            : w->dtype,
                                       w->cols ? w->rows : 1, w->cols ? w->cols : w->rows);
             (*w->slot)->block = w->way ? w->block : 0;
+            (*w->slot)->parts = w->way ? w->parts : 0;
         }
     }
     return FT_OK;

@@ -11,7 +11,7 @@ struct ft_module {
     enum ft_kind kind;
     int64_t in, out;
     int layer;
-    int expert;                 /* -1: of no expert */
+    int64_t experts;            /* matrices of all experts below each other, each (out, in); 1 */
     int group;                  /* modules of one group follow each other and read the same input */
     struct ft_tensor *w, *bias; /* bias NULL: none; both NULL until declared */
 };
@@ -69,7 +69,16 @@ typedef int64_t ft_model_rank_fn(void *ctx, int first, int n);
 /* The folder's weights, as far as they are the decoder's. */
 struct ft_model_weight {
     const char *path; /* in transformers: "model.norm.weight" */
-    enum ft_weight_kind { FT_W_LINEAR, FT_W_BIAS, FT_W_NORM, FT_W_EMBED, FT_W_HEAD } kind;
+    enum ft_weight_kind {
+        FT_W_LINEAR,
+        FT_W_BIAS,
+        FT_W_NORM,
+        FT_W_EMBED,
+        FT_W_HEAD,
+        FT_W_ROUTER,
+        FT_W_BUFFER,  /* is never trained */
+        FT_W_EXPERTS, /* of all experts, below each other */
+    } kind;
     int64_t rows, cols; /* cols 0: a vector of `rows` */
 };
 int ft_model_weights(const struct ft_model *m);
@@ -83,7 +92,7 @@ int ft_model_untie(struct ft_model *m);
 /* How linear modules are to be quantised while they are loaded. */
 struct ft_quantisation {
     int bits; /* 4, 8, or 0: not */
-    bool fp4, nested;
+    bool fp4, nested, experts; /* the weights of experts too */
     const char *const *skip; /* beginnings or ends of modules' names; NULL ends; may be NULL */
 };
 /* Before ft_model_declare. FT_ECONFIG if the folder's weights are quantised otherwise. */
@@ -133,6 +142,9 @@ const struct ft_stack *ft_model_stack(const struct ft_model *m, int first);
  * one. add, if any, goes to the only module of its group. */
 typedef void ft_model_linear_fn(void *ctx, struct ft_graph *g, int first, int n,
                                 struct ft_tensor *x, struct ft_tensor *add, struct ft_tensor **out);
+/* The same for a module of all experts: x are routed rows, offsets as of route. */
+typedef struct ft_tensor *ft_model_experts_fn(void *ctx, struct ft_graph *g, int module,
+                                              struct ft_tensor *x, struct ft_tensor *offsets);
 
 /* What h, the embedding as base computed it, becomes. */
 typedef struct ft_tensor *ft_model_embed_fn(void *ctx, struct ft_graph *g,
@@ -146,6 +158,7 @@ struct ft_model_inputs {
     struct ft_tensor *ids, *angles, *spans;          /* I32 (T,1), (T,1), (T,2): kernels/ops.h */
     struct ft_tensor *cos[FT_ROPES], *sin[FT_ROPES]; /* (P, dim/2) */
     ft_model_linear_fn *linear;                      /* NULL: base products only */
+    ft_model_experts_fn *experts;                    /* NULL: likewise */
     ft_model_embed_fn *embed;                        /* NULL: the embedding only */
     ft_model_attend_fn *attend;                      /* NULL: over the pass's own keys */
     void *ctx;                                       /* of these */

@@ -3,6 +3,7 @@
 #include "model/quantised.h"
 
 #include "core/quant.h"
+#include "core/text.h"
 #include "kernels/backend.h"
 
 #include <stdio.h>
@@ -203,7 +204,7 @@ int ft_quantised_config(struct ft_model *m, const json_t *root, const char *file
 int ft_quantised_open(const struct ft_model *m, struct ft_weight *w)
 {
     struct ft_st *file = NULL;
-    for (int i = 0; i < WAYS && m->quantised && w->cols; i++) {
+    for (int i = 0; i < WAYS && m->quantised && w->cols && !w->parts; i++) {
         const struct ft_way *way = ways[i];
         if (strcmp(way->method, m->quantised) != 0 || !ft_plane_find(m, w, way->mark, &file))
             continue;
@@ -234,13 +235,21 @@ bool ft_quantised_plane(const struct ft_model *m, const char *name)
 /* As transformers: the beginning of a module's name, or its end. */
 static bool is_skipped(const struct ft_weight *w, const char *const *skip)
 {
-    const size_t n = strlen(w->path) - strlen(".weight");
+    const size_t end = ft_ends_with(w->path, ".weight") ? strlen(".weight") : 0;
+    const size_t n = strlen(w->path) - end;
     for (; skip && *skip; skip++) {
         const size_t k = strlen(*skip);
         if (k <= n && (strncmp(w->path, *skip, k) == 0 || strncmp(w->path + n - k, *skip, k) == 0))
             return true;
     }
     return false;
+}
+
+/* Whether it is one of those that become so. */
+static bool is_meant(const struct ft_weight *w, const struct ft_quantisation *o)
+{
+    return (w->kind == FT_W_LINEAR || (w->kind == FT_W_EXPERTS && o->experts)) &&
+           !is_skipped(w, o->skip);
 }
 
 /* What it becomes. */
@@ -277,9 +286,8 @@ int ft_model_quantise(struct ft_model *m, const struct ft_quantisation *o)
     }
     for (int i = 0; i < m->n_weights; i++) {
         struct ft_weight *w = &m->weights[i];
-        if (w->kind != FT_W_LINEAR || is_skipped(w, o->skip))
-            continue;
-        quantise_weight(w, o);
+        if (is_meant(w, o))
+            quantise_weight(w, o);
     }
     return FT_OK;
 }
@@ -292,14 +300,14 @@ size_t ft_model_bytes_as(const struct ft_model *m, const struct ft_quantisation 
         const size_t n = (size_t)(w.rows * (w.cols ? w.cols : 1));
         if (w.way && w.way->method)
             return 0;
-        if (!o->bits || w.kind != FT_W_LINEAR || is_skipped(&w, o->skip)) {
+        if (!o->bits || !is_meant(&w, o)) {
             sum += n * (device ? 2 : ft_dtype_size(w.dtype));
             continue;
         }
         quantise_weight(&w, o);
         const struct ft_tensor t = ft_weight_tensor(&w);
-        sum += ft_planes_of(&t).bytes;
-        widest = 2 * n > widest ? 2 * n : widest;
+        sum += ft_tensor_bytes(&t);
+        widest = 2 * n > widest && !w.parts ? 2 * n : widest;
     }
     return sum + (device ? widest : 0);
 }
@@ -312,26 +320,45 @@ bool ft_model_is_quantised(const struct ft_model *m)
     return false;
 }
 
+/* One of the matrices that are quantised each for itself. */
+static struct ft_weight part_of(const struct ft_weight *w, int i)
+{
+    struct ft_weight one = *w;
+    if (!w->parts)
+        return one;
+    one.rows = one.stored = w->rows / w->parts;
+    one.first = i * one.rows;
+    one.parts = 1;
+    return one;
+}
+
+static int count_parts(const struct ft_weight *w)
+{
+    return w->parts ? w->parts : 1;
+}
+
 size_t ft_quantised_room(const struct ft_model *m, bool device)
 {
     size_t most = 0;
     for (int i = 0; i < m->n_weights; i++) {
         const struct ft_weight *w = &m->weights[i];
-        const struct ft_tensor t = ft_weight_tensor(w);
         if (!w->way)
             continue;
+        const struct ft_weight one = part_of(w, 0);
+        const struct ft_tensor t = ft_weight_tensor(&one);
         const size_t need =
-            (w->way->room ? w->way->room(w) : 0) + (device ? ft_planes_of(&t).bytes : 0);
+            (w->way->room ? w->way->room(&one) : 0) + (device ? ft_planes_of(&t).bytes : 0);
         most = need > most ? need : most;
     }
     return most;
 }
 
 /* On a device the planes are made here, and sent. */
-static int load_one(const struct ft_model *m, const struct ft_weight *w, struct ft_graph *g,
-                    struct ft_pool *pool, bool scan)
+static int load_part(const struct ft_model *m, const struct ft_weight *whole, int part,
+                     struct ft_graph *g, struct ft_pool *pool, bool scan)
 {
-    struct ft_tensor t = **w->slot;
+    const struct ft_weight one = part_of(whole, part), *w = &one;
+    struct ft_tensor t = ft_tensor_part(*w->slot, count_parts(whole), part);
     if (!ft_graph_backend(g)->dev) {
         const struct ft_planes q = ft_planes_of(&t);
         return w->way->load(m, w, pool, scan, &q);
@@ -342,7 +369,8 @@ static int load_one(const struct ft_model *m, const struct ft_weight *w, struct 
     const struct ft_planes q = ft_planes_of(&t);
     int rc = w->way->load(m, w, pool, scan, &q);
     if (!rc)
-        rc = ft_graph_write(g, *w->slot, host);
+        rc = ft_graph_write_part(g, *w->slot, (size_t)part * ft_tensor_bytes(&t), host,
+                                 ft_tensor_bytes(&t));
     ft_free(host);
     return rc;
 }
@@ -354,7 +382,8 @@ int ft_quantised_load(const struct ft_model *m, struct ft_graph *g, struct ft_po
         const struct ft_weight *w = &m->weights[i];
         if (!w->way)
             continue;
-        FT_TRY(load_one(m, w, g, pool, scan));
+        for (int part = 0; part < count_parts(w); part++)
+            FT_TRY(load_part(m, w, part, g, pool, scan));
         done += ft_quantised_bytes(w);
         if (progress)
             progress(ctx, done, total);
@@ -362,7 +391,8 @@ int ft_quantised_load(const struct ft_model *m, struct ft_graph *g, struct ft_po
     return FT_OK;
 }
 
-int ft_quantised_read(const struct ft_model *m, const struct ft_weight *w, bool scan, float *out)
+/* One part. */
+static int read_part(const struct ft_model *m, const struct ft_weight *w, bool scan, float *out)
 {
     const struct ft_backend *cpu; /* every instruction set gives the same bits */
     struct ft_tensor t = ft_weight_tensor(w);
@@ -384,7 +414,18 @@ int ft_quantised_read(const struct ft_model *m, const struct ft_weight *w, bool 
     return rc;
 }
 
+int ft_quantised_read(const struct ft_model *m, const struct ft_weight *w, bool scan, float *out)
+{
+    for (int part = 0; part < count_parts(w); part++) {
+        const struct ft_weight one = part_of(w, part);
+        FT_TRY(read_part(m, &one, scan, out + one.first * w->cols));
+    }
+    return FT_OK;
+}
+
 uint64_t ft_quantised_bytes(const struct ft_weight *w)
 {
+    if (w->parts)
+        return (uint64_t)(w->rows * w->cols) * ft_dtype_size(w->dtype);
     return w->entry ? ft_plane_size(w->entry) : (size_t)(w->rows * w->cols) * 2;
 }

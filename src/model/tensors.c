@@ -25,13 +25,17 @@ static int check_shape(const struct ft_weight *w)
 {
     const struct ft_st_entry *e = w->entry;
     const struct ft_where at = {.file = ft_st_path(w->file)};
-    int64_t dims[2] = {w->transposed ? w->cols : w->rows, w->transposed ? w->rows : w->cols};
-    int n = w->cols ? 2 : 1;
-    if (e->n_dims != n || e->dims[0] != dims[0] || (n == 2 && e->dims[1] != dims[1])) {
+    const bool one_by_one = w->n_pieces > 0;
+    const int64_t rows = one_by_one ? w->piece_rows : w->parts ? w->rows / w->parts : w->rows;
+    const int64_t all[3] = {w->parts, w->transposed ? w->cols : rows,
+                            w->transposed ? rows : w->cols};
+    const int64_t *dims = w->parts && !one_by_one ? all : all + 1;
+    const int n = w->parts && !one_by_one ? 3 : w->cols ? 2 : 1;
+    if (e->n_dims != n || memcmp(e->dims, dims, (size_t)n * sizeof *dims) != 0) {
         char got[128], want[64];
         shape_text(got, sizeof got, e->n_dims, e->dims);
         shape_text(want, sizeof want, n, dims);
-        return ft_fail_at(at, FT_EDATA, "tensor '%s' has shape %s, config.json implies %s", w->name,
+        return ft_fail_at(at, FT_EDATA, "tensor '%s' has shape %s, config.json implies %s", e->name,
                           got, want);
     }
     return FT_OK;
@@ -44,8 +48,55 @@ static int check_weight(const struct ft_weight *w)
     FT_TRY(check_shape(w));
     if (e->dtype != FT_F32 && e->dtype != FT_BF16 && e->dtype != FT_F16)
         return ft_fail_at(at, FT_EDATA, "tensor '%s' is %s; ft reads F32, F16 and BF16 weights",
-                          w->name, e->dtype_name);
+                          e->name, e->dtype_name);
     return FT_OK;
+}
+
+/* A tensor of the files by its name; entry NULL: none has it. */
+static int find_one(const struct ft_model *m, const char *name, struct ft_st **file,
+                    const struct ft_st_entry **entry)
+{
+    for (int f = 0; f < m->n_files; f++) {
+        const struct ft_st_entry *e = ft_st_find(m->files[f], name);
+        if (e && *entry)
+            return ft_fail_at(in_folder(m), FT_EDATA, "tensor '%s' is in two files", name);
+        if (!e)
+            continue;
+        *entry = e;
+        *file = m->files[f];
+    }
+    return FT_OK;
+}
+
+static int missing(const struct ft_model *m, const char *name)
+{
+    return ft_fail_at(in_folder(m), FT_EDATA, "tensor '%s' is missing", name);
+}
+
+/* The tensors of a weight that the files have one expert after the other; it is left with the
+ * first one's place. */
+static int find_pieces(const struct ft_model *m, struct ft_weight *w)
+{
+    int rc = FT_OK;
+    for (int i = 0; i < w->n_pieces; i++) {
+        struct ft_piece *p = &w->pieces[i];
+        struct ft_weight one = *w;
+        if (find_one(m, p->name, &p->file, &p->entry))
+            rc = FT_EDATA;
+        one.entry = p->entry;
+        one.file = p->file;
+        if (!p->entry)
+            rc = missing(m, p->name);
+        else if (check_weight(&one))
+            rc = FT_EDATA;
+        else if (w->pieces[0].entry && p->entry->dtype != w->pieces[0].entry->dtype)
+            rc = ft_fail_at((struct ft_where){.file = ft_st_path(p->file)}, FT_EDATA,
+                            "tensor '%s' is %s, that of the first expert %s", p->name,
+                            p->entry->dtype_name, w->pieces[0].entry->dtype_name);
+    }
+    w->file = w->pieces[0].file;
+    w->entry = w->pieces[0].entry;
+    return rc;
 }
 
 /* A weight in GGUF's blocks. */
@@ -80,15 +131,25 @@ static bool starts_with_any(const char *name, const char *const *list, size_t n)
     return false;
 }
 
-/* What is no weight of the decoder: buffers that old conversions stored, a tied head's copy, and
- * the tower of a model that also sees. */
+/* Whether it is of a layer behind the last one. */
+static bool is_behind(const struct ft_model *m, const char *name)
+{
+    char prefix[128];
+    snprintf(prefix, sizeof prefix, "%s%s.", m->in_file, m->decoder.names.layers);
+    return ft_starts_with(name, prefix) &&
+           strtoll(name + strlen(prefix), NULL, 10) >= m->decoder.layers;
+}
+
+/* What is no weight of the decoder: buffers that old conversions stored, a tied head's copy, the
+ * tower of a model that also sees, and layers that only guess further tokens. */
 static bool is_harmless(const struct ft_model *m, const char *name)
 {
     const struct ft_names *n = &m->decoder.names;
     bool buffer = ft_ends_with(name, ".rotary_emb.inv_freq");
     for (size_t i = 0; i < sizeof n->buffers / sizeof *n->buffers && n->buffers[i]; i++)
         buffer = buffer || ft_ends_with(name, n->buffers[i]);
-    return buffer || (m->decoder.tied && strcmp(name, m->head_name) == 0) ||
+    return buffer || (n->more_layers && is_behind(m, name)) ||
+           (m->decoder.tied && strcmp(name, m->head_name) == 0) ||
            starts_with_any(name, n->others, sizeof n->others / sizeof *n->others);
 }
 
@@ -122,25 +183,65 @@ int ft_model_settle_prefix(struct ft_model *m)
     return FT_OK;
 }
 
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* The names of all tensors that the weights lie in, sorted. Caller frees. */
+static int list_names(const struct ft_model *m, const char ***out, size_t *n)
+{
+    size_t most = 0;
+    for (int i = 0; i < m->n_weights; i++)
+        most += 1 + (size_t)m->weights[i].n_pieces;
+    FT_TRY(ft_alloc(out, most, sizeof **out));
+    *n = 0;
+    for (int i = 0; i < m->n_weights; i++) {
+        const struct ft_weight *w = &m->weights[i];
+        for (int k = 0; k < w->n_pieces; k++)
+            (*out)[(*n)++] = w->pieces[k].name;
+        if (!w->n_pieces)
+            (*out)[(*n)++] = w->name;
+    }
+    qsort(*out, *n, sizeof **out, by_text);
+    return FT_OK;
+}
+
+/* No tensor of the files is left that nothing knows. */
+static int check_others(const struct ft_model *m)
+{
+    const char **names;
+    size_t n;
+    FT_TRY(list_names(m, &names, &n));
+    int rc = FT_OK;
+    for (int f = 0; f < m->n_files; f++)
+        for (int i = 0; i < ft_st_count(m->files[f]); i++) {
+            const char *name = ft_st_at(m->files[f], i)->name;
+            if (!bsearch(&name, names, n, sizeof *names, by_text) && !is_harmless(m, name) &&
+                !ft_quantised_plane(m, name))
+                rc = ft_fail_at((struct ft_where){.file = ft_st_path(m->files[f])}, FT_EDATA,
+                                "tensor '%s' is not part of a '%s'", name,
+                                m->family->architecture);
+        }
+    ft_free(names);
+    return rc;
+}
+
 int ft_model_find_tensors(struct ft_model *m)
 {
     int rc = FT_OK;
     for (int i = 0; i < m->n_weights; i++) {
         struct ft_weight *w = &m->weights[i];
-        for (int f = 0; f < m->n_files; f++) {
-            const struct ft_st_entry *e = ft_st_find(m->files[f], w->name);
-            if (e && w->entry)
-                rc = ft_fail_at(in_folder(m), FT_EDATA, "tensor '%s' is in two files", w->name);
-            else if (e) {
-                w->entry = e;
-                w->file = m->files[f];
-            }
-        }
+        if (w->n_pieces ? find_pieces(m, w) : find_one(m, w->name, &w->file, &w->entry))
+            rc = FT_EDATA;
+        if (w->n_pieces && rc)
+            continue;
         if (ft_quantised_open(m, w))
             rc = FT_EDATA;
         else if (!w->entry)
-            rc = ft_fail_at(in_folder(m), FT_EDATA, "tensor '%s' is missing", w->name);
-        else if (ft_is_quant(w->entry->dtype) ? check_blocks(m, w) : !w->way && check_weight(w))
+            rc = missing(m, w->name);
+        else if (ft_is_quant(w->entry->dtype) ? check_blocks(m, w)
+                                              : !w->way && !w->n_pieces && check_weight(w))
             rc = FT_EDATA;
         else /* of its rows, as they are read; codes may be called anything */
             w->dtype = ft_is_quant(w->entry->dtype)        ? FT_F32
@@ -154,14 +255,5 @@ int ft_model_find_tensors(struct ft_model *m)
                   "them is",
                   m->quantised);
     qsort(m->weights, (size_t)m->n_weights, sizeof *m->weights, weight_by_name);
-    for (int f = 0; f < m->n_files; f++)
-        for (int i = 0; i < ft_st_count(m->files[f]); i++) {
-            struct ft_weight key = {.name = ft_st_at(m->files[f], i)->name};
-            if (!is_harmless(m, key.name) && !ft_quantised_plane(m, key.name) &&
-                !bsearch(&key, m->weights, (size_t)m->n_weights, sizeof key, weight_by_name))
-                rc = ft_fail_at((struct ft_where){.file = ft_st_path(m->files[f])}, FT_EDATA,
-                                "tensor '%s' is not part of a '%s'", key.name,
-                                m->family->architecture);
-        }
-    return rc;
+    return check_others(m) ? FT_EDATA : rc;
 }

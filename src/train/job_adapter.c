@@ -25,6 +25,7 @@ static void adapter_options(const struct ft_job *j, struct ft_adapter_options *o
             c->learning_rate > 0 ? c->loraplus_lr_embedding / c->learning_rate : 1,
         .targets = c->lora_target_modules,
         .target_regex = c->lora_target_regex,
+        .parameters = c->lora_target_parameters,
         .target_linear = c->lora_target_linear,
         .target_usual =
             strcmp(c->adapter, "ia3") == 0 && !ft_config_is_set(c, "lora_target_linear"),
@@ -74,6 +75,7 @@ static int check_modules(const struct ft_job *j, const struct ft_site *sites, in
 {
     const struct ft_config *c = j->config;
     bool targets = ft_config_is_set(c, "lora_target_modules") ||
+                   ft_config_is_set(c, "lora_target_parameters") ||
                    (ft_config_is_set(c, "lora_target_linear") && c->lora_target_linear);
     bool patterns =
         ft_config_is_set(c, "lora_rank_pattern") || ft_config_is_set(c, "lora_alpha_pattern");
@@ -195,6 +197,15 @@ static int continue_adapter(struct ft_job *j, const struct ft_site *sites, int n
     return check_modules(j, sites, n, &is);
 }
 
+/* Names of the modules that experts were, where transformers has put them into one parameter. */
+static const char *const *once(const struct ft_decoder *d, enum ft_kind kind)
+{
+    return !d->names.expert[0]       ? NULL
+           : kind == FT_EXPERTS_IN   ? d->names.expert
+           : kind == FT_EXPERTS_OUT  ? d->names.expert + 3
+                                     : NULL;
+}
+
 /* The linear modules of the layers, then the embedding, whose name goes to `embedding`, and the
  * head. */
 static int list_sites(const struct ft_job *j, char *embedding, size_t room, struct ft_site **out,
@@ -208,12 +219,16 @@ static int list_sites(const struct ft_job *j, char *embedding, size_t room, stru
     for (int i = 0; i < n; i++)
         sites[i] =
             (struct ft_site){.name = modules[i].name,
+                             .kind = ft_is_experts(modules[i].kind) ? FT_SITE_EXPERTS : FT_SITE_LINEAR,
+                             .experts = modules[i].experts,
+                             .once = once(d, modules[i].kind),
                              .in = modules[i].in,
                              .out = modules[i].out,
                              .layer = modules[i].layer,
                              .group = modules[i].group,
                              .apart = ft_model_is_apart(j->model, modules[i].group),
-                             .feedforward = modules[i].kind == FT_DOWN,
+                             .feedforward = modules[i].kind == FT_DOWN ||
+                                            modules[i].kind == FT_SHARED_DOWN,
                              .usual_ia3 = modules[i].kind == FT_K || modules[i].kind == FT_V ||
                                           modules[i].kind == FT_QKV || modules[i].kind == FT_DOWN,
                              .conv1d = d->conv1d};
@@ -252,6 +267,7 @@ static int check_method(const struct ft_job *j)
                 {"peft_use_dora", FT_HAS_LORA},
                 {"peft_init_lora_weights", FT_HAS_LORA},
                 {"bias", FT_HAS_LORA},
+                {"lora_target_parameters", FT_HAS_LORA},
                 {"peft_trainable_token_indices", FT_HAS_LORA}};
     const struct ft_config *c = j->config;
     if (ft_job_trains_model(j))

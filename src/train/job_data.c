@@ -190,10 +190,13 @@ static int check_enough(const struct ft_job *j)
  * device wants a whole micro-batch at once: its user chooses it by what fits. */
 static int64_t pass_rows(const struct ft_job *j)
 {
-    enum { HOST_ROWS = 512, DEVICE_ROWS = 2048 };
+    enum { HOST_ROWS = 512, DEVICE_ROWS = 2048, EXPERT_ROWS = 64 };
     const struct ft_batching *b = &j->batching;
-    if (!j->backend->dev)
-        return HOST_ROWS;
+    if (!j->backend->dev) {
+        const struct ft_mixture *m = &ft_model_decoder(j->model)->mixture;
+        const int64_t wanted = m->count ? EXPERT_ROWS * m->count / m->each : HOST_ROWS;
+        return wanted < HOST_ROWS ? HOST_ROWS : wanted > DEVICE_ROWS ? DEVICE_ROWS : wanted;
+    }
     int64_t micro = b->micro_batch_size * (b->packing ? b->sequence_len : j->train.longest);
     return micro > DEVICE_ROWS ? micro : DEVICE_ROWS;
 }

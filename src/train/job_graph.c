@@ -38,6 +38,18 @@ static void adapted_linear(void *ctx, struct ft_graph *g, int first, int n, stru
         out[i] = l.of[i].y;
 }
 
+static struct ft_tensor *adapted_experts(void *ctx, struct ft_graph *g, int module,
+                                         struct ft_tensor *x, struct ft_tensor *offsets)
+{
+    const struct linear_ctx *c = ctx;
+    const struct ft_module *modules;
+    struct ft_linears l = {.first = module, .n = 1, .x = x, .offsets = offsets};
+    ft_model_modules(c->job->model, &modules);
+    l.of[0].w = modules[module].w;
+    ft_adapter_linears(c->job->adapter, g, &l);
+    return l.of[0].y;
+}
+
 static struct ft_tensor *adapted_embedding(void *ctx, struct ft_graph *g,
                                            const struct ft_embed_args *base, struct ft_tensor *h)
 {
@@ -109,7 +121,10 @@ int ft_job_fill(struct ft_job *j, const struct ft_dataset *d, const int32_t *doc
     struct ft_pass_counts c;
     FT_TRY(ft_pass_fill(&a, d, docs, take, epoch, &c));
     *run = (struct ft_run){
-        .counts = {[FT_ROWS] = c.rows, [FT_DOCUMENTS] = take, [FT_TRAINED] = c.trained}};
+        .counts = {[FT_ROWS] = c.rows,
+                   [FT_DOCUMENTS] = take,
+                   [FT_TRAINED] = c.trained,
+                   [FT_ROUTED] = c.rows * ft_model_decoder(j->model)->mixture.each}};
     if (b->tokens)
         ft_token_rows_fill(j, a.ids, ft_graph_host(g, b->tokens), c.rows);
     if (!j->rope_by_length)
@@ -196,6 +211,7 @@ static struct ft_model_inputs inputs_of(const struct ft_job *j, struct linear_ct
                                  .angles = j->batch.positions,
                                  .spans = j->batch.spans,
                                  .linear = adapted_linear,
+                                 .experts = adapted_experts,
                                  .embed = adapted_embedding,
                                  .ctx = ctx};
     memcpy(in.cos, j->batch.cos, sizeof in.cos);

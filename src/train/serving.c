@@ -126,6 +126,8 @@ static void put_rows(struct ft_server *s, struct filling *f, const struct ft_rea
         if (i >= r->n - r->scored)
             f->picked[f->run.counts[FT_TRAINED]++] = (int32_t)row;
     }
+    f->run.counts[FT_ROUTED] =
+        f->run.counts[FT_ROWS] * ft_model_decoder(s->job.model)->mixture.each;
     f->run.counts[FT_DOCUMENTS]++;
     f->run.counts[FT_KEYS] += s->length[r->slot];
 }

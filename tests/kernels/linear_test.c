@@ -23,7 +23,7 @@ static void linear_case(struct bench *b)
         struct ft_tensor *u = random_tensor(b, n[3], 5), *lb = random_weight(n[2], n[3], FT_F32, 6);
         struct ft_tensor *y = empty_tensor(b, n[2]);
         run_op(b, FT_OP_linear,
-               &(union ft_op_args){.linear = {x, w, bias, add, u, lb, NULL, y, 0.75f, -2.f}});
+               &(union ft_op_args){.linear = {x, w, bias, add, u, lb, NULL, NULL, y, 0.75f, -2.f}});
         for (int64_t t = 0; t < n[0]; t++)
             for (int64_t o = 0; o < n[2]; o++) {
                 double sum = at(bias, 0, o) + at(add, t, o), size = fabs(sum);
@@ -59,7 +59,7 @@ static void linear_dx_case(struct bench *b)
         struct ft_tensor *add = random_tensor(b, n[1], 3), *du = random_tensor(b, n[3], 4);
         struct ft_tensor *a = random_weight(n[3], n[1], FT_F32, 5), *dx = empty_tensor(b, n[1]);
         run_op(b, FT_OP_linear_dx,
-               &(union ft_op_args){.linear_dx = {dy, w, add, du, a, NULL, dx, 1.f, 0.5f}});
+               &(union ft_op_args){.linear_dx = {dy, w, add, du, a, NULL, NULL, dx, 1.f, 0.5f}});
         for (int64_t t = 0; t < n[0]; t++)
             for (int64_t i = 0; i < n[1]; i++) {
                 double sum = at(add, t, i), size = fabs(sum);
@@ -92,10 +92,10 @@ static void linear_dw_case(struct bench *b)
         b->live = n[0];
         struct ft_tensor *dy = random_tensor(b, n[2], 1), *x = random_tensor(b, n[1], 2);
         struct ft_tensor *dw = random_master(n[2], n[1], 3), *was = copy_tensor(dw);
-        run_op(b, FT_OP_linear_dw, &(union ft_op_args){.linear_dw = {dy, x, NULL, dw, 2.f}});
+        run_op(b, FT_OP_linear_dw, &(union ft_op_args){.linear_dw = {dy, x, NULL, NULL, dw, 2.f}});
         struct ft_tensor *fresh = copy_tensor(was);
         run_op(b, FT_OP_linear_dw,
-               &(union ft_op_args){.linear_dw = {dy, x, NULL, fresh, 2.f, true}});
+               &(union ft_op_args){.linear_dw = {dy, x, NULL, NULL, fresh, 2.f, true}});
         for (int64_t o = 0; o < n[2]; o++)
             for (int64_t i = 0; i < n[1]; i++) {
                 double sum = at(was, o, i), size = fabs(sum);
@@ -126,11 +126,11 @@ static void fused_case(struct bench *b)
         struct ft_tensor *u = random_tensor(b, n[3], 5), *lb = random_weight(n[2], n[3], FT_F32, 6);
         struct ft_tensor *y = empty_tensor(b, n[2]), *z = empty_tensor(b, n[2]);
         run_op(b, FT_OP_linear,
-               &(union ft_op_args){.linear = {x, w, NULL, NULL, u, lb, NULL, y, 1.f, 0.3f}});
+               &(union ft_op_args){.linear = {x, w, NULL, NULL, u, lb, NULL, NULL, y, 1.f, 0.3f}});
         run_op(b, FT_OP_linear,
-               &(union ft_op_args){.linear = {x, w, NULL, NULL, NULL, NULL, NULL, z, 1.f, 0}});
+               &(union ft_op_args){.linear = {x, w, NULL, NULL, NULL, NULL, NULL, NULL, z, 1.f, 0}});
         run_op(b, FT_OP_linear, /* in place: y may overwrite add */
-               &(union ft_op_args){.linear = {u, lb, NULL, z, NULL, NULL, NULL, z, 0.3f, 0}});
+               &(union ft_op_args){.linear = {u, lb, NULL, z, NULL, NULL, NULL, NULL, z, 0.3f, 0}});
         CHECK(same_bits(b, y, z));
         drop_tensors();
     }
@@ -149,7 +149,7 @@ static void long_case(struct bench *b)
     struct ft_tensor *x = random_tensor(b, k, 1), *w = random_weight(n, k, FT_BF16, 2);
     struct ft_tensor *y = empty_tensor(b, n);
     run_op(b, FT_OP_linear,
-           &(union ft_op_args){.linear = {x, w, NULL, NULL, NULL, NULL, NULL, y, 1.f, 0}});
+           &(union ft_op_args){.linear = {x, w, NULL, NULL, NULL, NULL, NULL, NULL, y, 1.f, 0}});
     for (int64_t t = 0; t < b->live; t++)
         for (int64_t o = 0; o < n; o++) {
             double sum = 0, size = 0;
@@ -178,13 +178,13 @@ static void threads_case(struct bench *b)
         struct ft_tensor *y = empty_tensor(b, n[2]), *dx = empty_tensor(b, n[1]);
         struct ft_tensor *dw = random_master(n[3], n[1], 7);
         check_threads(b, FT_OP_linear,
-                      &(union ft_op_args){.linear = {x, w, NULL, NULL, u, lb, NULL, y, 1, 0.5f}},
+                      &(union ft_op_args){.linear = {x, w, NULL, NULL, u, lb, NULL, NULL, y, 1, 0.5f}},
                       &y, 1);
         check_threads(b, FT_OP_linear_dx,
                       &(union ft_op_args){.linear_dx = {.dy = y, .w = w, .dx = dx, .alpha = 1}},
                       &dx, 1);
         check_threads(b, FT_OP_linear_dw,
-                      &(union ft_op_args){.linear_dw = {u, x, NULL, dw, 1, true}}, &dw, 1);
+                      &(union ft_op_args){.linear_dw = {u, x, NULL, NULL, dw, 1, true}}, &dw, 1);
         check_poison(b, y);
         check_poison(b, dx);
         drop_tensors();
@@ -232,8 +232,8 @@ static void masked_inputs(struct bench *b, int64_t k, int64_t r, int64_t n)
     check_poison(b, u);
     struct ft_tensor *du = random_tensor(b, r, 5), *one = random_mask(b, k, 1);
     struct ft_tensor *dw = random_master(r, k, 6), *was = copy_tensor(dw), *new = copy_tensor(dw);
-    run_op(b, FT_OP_linear_dw, &(union ft_op_args){.linear_dw = {du, x, one, dw, 2}});
-    run_op(b, FT_OP_linear_dw, &(union ft_op_args){.linear_dw = {du, x, one, new, 2, true}});
+    run_op(b, FT_OP_linear_dw, &(union ft_op_args){.linear_dw = {du, x, one, NULL, dw, 2}});
+    run_op(b, FT_OP_linear_dw, &(union ft_op_args){.linear_dw = {du, x, one, NULL, new, 2, true}});
     for (int64_t o = 0; o < r; o++)
         for (int64_t i = 0; i < k; i++) {
             double sum = 0, size = 1;

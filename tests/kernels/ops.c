@@ -208,7 +208,8 @@ struct ft_tensor *byte_rows(const struct bench *b, int64_t cols)
 struct ft_tensor *scalars_tensor(double *values)
 {
     static struct ft_tensor t;
-    t = (struct ft_tensor){values, 1, FT_SCALARS, FT_F64, FT_FIXED, -1, "scalars", 0, 0};
+    t = (struct ft_tensor){
+        .data = values, .rows = 1, .cols = FT_SCALARS, .dtype = FT_F64, .id = -1, .name = "scalars"};
     return &t;
 }
 

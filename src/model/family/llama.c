@@ -122,7 +122,7 @@ static const struct ft_field granite_fields[] = {
 };
 
 /* Logits are divided. */
-static int granite_settle(const json_t *root, const char *file, struct ft_decoder *d)
+int ft_granite_settle(const json_t *root, const char *file, struct ft_decoder *d)
 {
     (void)root;
     if (d->logit_scale == 0)
@@ -137,7 +137,7 @@ const struct ft_family ft_family_granite = {
     .model_type = "granite",
     .fields = {ft_common_fields, ft_bias_fields, granite_fields},
     .rope = {.theta = 1e4},
-    .settle = granite_settle,
+    .settle = ft_granite_settle,
     .decoder = {.vocab = 32000,
                 .hidden = 4096,
                 .ffn = 11008,

@@ -1,0 +1,311 @@
+/* Mixtures of experts: Mixtral, Qwen 2 and 3 MoE and the text of Qwen 3 VL MoE, OLMoE, Granite MoE,
+ * GLM 4.5. */
+#include "model/family/family.h"
+
+/* What is balanced while all is trained has no effect on an adapter unless it is asked for. */
+const struct ft_field ft_mixture_fields[] = {
+    FT_FIELD("num_local_experts", FT_COUNT, mixture.count),
+    FT_FIELD("num_experts", FT_COUNT, mixture.count),
+    FT_FIELD("num_experts_per_tok", FT_COUNT, mixture.each),
+    FT_FIELD("moe_intermediate_size", FT_COUNT, mixture.ffn),
+    FT_MUST_BE("output_router_logits", false),
+    FT_NO_MORE,
+};
+
+#define EXPERTS(layer)                                                                             \
+    [FT_EXPERTS_IN] = layer "experts.gate_up_proj", [FT_EXPERTS_OUT] = layer "experts.down_proj"
+#define ONE_BY_ONE(in_file) .experts = in_file "experts"
+#define LLAMA_EXPERT        .expert = {"gate_proj", "up_proj", NULL, "down_proj", NULL}
+#define QK_NORMS                                                                                   \
+    [FT_NORM_Q] = "self_attn.q_norm", [FT_NORM_K] = "self_attn.k_norm"
+
+static const struct ft_field mixtral_fields[] = {
+    FT_FIELD("sliding_window", FT_COUNT_OR_NONE, window),
+    FT_NO_MORE,
+};
+
+const struct ft_family ft_family_mixtral = {
+    .architecture = "MixtralForCausalLM",
+    .model_type = "mixtral",
+    .fields = {ft_common_fields, ft_mixture_fields, mixtral_fields},
+    .rope = {.theta = 1e6},
+    .decoder = {.vocab = 32000,
+                .hidden = 4096,
+                .ffn = 14336,
+                .layers = 32,
+                .heads = 32,
+                .kv_heads = 8,
+                .max_positions = 131072,
+                .norm_eps = 1e-5,
+                .use_window = true,
+                .mixture = {.count = 8, .each = 2, .normalise = true},
+                .names = {.prefix = "model.",
+                          FT_LLAMA_LAYER,
+                          .module = {FT_LLAMA_ATTENTION, EXPERTS("mlp.")},
+                          .layer_norm = {FT_LLAMA_NORMS},
+                          .router = "mlp.gate",
+                          .router_in_file = "block_sparse_moe.gate",
+                          ONE_BY_ONE("block_sparse_moe."),
+                          .expert = {"w1", "w3", NULL, "w2", NULL}}},
+};
+
+static const struct ft_field qwen_fields[] = {
+    FT_FIELD("decoder_sparse_step", FT_COUNT, mixture.every),
+    FT_FIELD("norm_topk_prob", FT_FLAG, mixture.normalise),
+    FT_FIELD("shared_expert_intermediate_size", FT_COUNT, mixture.shared_ffn),
+    FT_FIELD("sliding_window", FT_COUNT_OR_NONE, window),
+    FT_FIELD("use_sliding_window", FT_FLAG, use_window),
+    FT_FIELD("max_window_layers", FT_COUNT, sliding_before),
+    FT_BIASED("qkv_bias", FT_BITS_QKV),
+    FT_NO_MORE,
+};
+
+const struct ft_family ft_family_qwen2_moe = {
+    .architecture = "Qwen2MoeForCausalLM",
+    .model_type = "qwen2_moe",
+    .fields = {ft_common_fields, ft_mixture_fields, qwen_fields},
+    .rope = {.theta = 1e4},
+    .layer_types = true,
+    .decoder =
+        {.vocab = 151936,
+         .hidden = 2048,
+         .ffn = 5632,
+         .layers = 24,
+         .heads = 16,
+         .kv_heads = 16,
+         .max_positions = 32768,
+         .norm_eps = 1e-6,
+         .biased = FT_BITS_QKV,
+         .window = 4096,
+         .sliding_every = 2,
+         .sliding_before = 28,
+         .mixture = {.count = 60, .each = 4, .ffn = 1408, .shared_ffn = 5632},
+         .names = {.prefix = "model.",
+                   FT_LLAMA_LAYER,
+                   .module = {FT_LLAMA_ATTENTION,
+                              FT_LLAMA_MLP,
+                              [FT_SHARED_GATE] = "mlp.shared_expert.gate_proj",
+                              [FT_SHARED_UP] = "mlp.shared_expert.up_proj",
+                              [FT_SHARED_DOWN] = "mlp.shared_expert.down_proj",
+                              [FT_SHARED_SCALE] = "mlp.shared_expert_gate",
+                              EXPERTS("mlp.")},
+                   .layer_norm = {FT_LLAMA_NORMS},
+                   .router = "mlp.gate",
+                   ONE_BY_ONE("mlp."),
+                   LLAMA_EXPERT}},
+};
+
+static const struct ft_field qwen3_fields[] = {
+    FT_FIELD("decoder_sparse_step", FT_COUNT, mixture.every),
+    FT_FIELD("norm_topk_prob", FT_FLAG, mixture.normalise),
+    FT_FIELD("sliding_window", FT_COUNT_OR_NONE, window),
+    FT_FIELD("use_sliding_window", FT_FLAG, use_window),
+    FT_BIASED("attention_bias", FT_BITS_ATTEND),
+    FT_NO_MORE,
+};
+
+#define QWEN3_NAMES(is_turned)                                                                     \
+    .names = {.prefix = "model.",                                                                  \
+              FT_LLAMA_LAYER,                                                                      \
+              .module = {FT_LLAMA_ATTENTION, FT_LLAMA_MLP, EXPERTS("mlp.")},                       \
+              .layer_norm = {FT_LLAMA_NORMS, QK_NORMS},                                            \
+              .router = "mlp.gate",                                                                \
+              ONE_BY_ONE("mlp."),                                                                  \
+              LLAMA_EXPERT,                                                                        \
+              .turned = is_turned}
+
+const struct ft_family ft_family_qwen3_moe = {
+    .architecture = "Qwen3MoeForCausalLM",
+    .model_type = "qwen3_moe",
+    .fields = {ft_common_fields, ft_mixture_fields, qwen3_fields},
+    .rope = {.theta = 1e4},
+    .decoder = {.vocab = 151936,
+                .hidden = 2048,
+                .ffn = 6144,
+                .layers = 24,
+                .heads = 32,
+                .kv_heads = 4,
+                .max_positions = 32768,
+                .norm_eps = 1e-6,
+                .window = 4096,
+                .mixture = {.count = 128, .each = 8, .ffn = 768},
+                QWEN3_NAMES(false)},
+};
+
+static const struct ft_field qwen3_vl_fields[] = {
+    FT_FIELD("decoder_sparse_step", FT_COUNT, mixture.every),
+    FT_BIASED("attention_bias", FT_BITS_ATTEND),
+    FT_NO_MORE,
+};
+
+static const struct ft_family qwen3_vl_moe_text = {
+    .model_type = "qwen3_vl_moe_text",
+    .fields = {ft_common_fields, ft_mixture_fields, qwen3_vl_fields},
+    .rope = {.theta = 5e5},
+    .decoder = {.vocab = 151936,
+                .hidden = 2048,
+                .ffn = 5632,
+                .layers = 24,
+                .heads = 16,
+                .kv_heads = 16,
+                .max_positions = 128000,
+                .norm_eps = 1e-6,
+                .mixture = {.count = 60, .each = 4, .ffn = 1408, .normalise = true},
+                QWEN3_NAMES(true)},
+};
+
+const struct ft_family ft_family_qwen3_vl_moe = {
+    .architecture = "Qwen3VLMoeForConditionalGeneration",
+    .model_type = "qwen3_vl_moe",
+    .text = {&qwen3_vl_moe_text},
+    .decoder = {.names = {.prefix = "model.language_model.",
+                          .in_file = {"model.language_model.", "model."},
+                          .others = {"visual.", "model.visual."}}},
+};
+
+static const struct ft_field olmoe_fields[] = {
+    FT_FIELD("norm_topk_prob", FT_FLAG, mixture.normalise),
+    FT_BIASED("attention_bias", FT_BITS_ATTEND),
+    FT_NO_MORE,
+};
+
+static int olmoe_settle(const json_t *root, const char *file, struct ft_decoder *d)
+{
+    (void)d;
+    if (!ft_json_get(root, "clip_qkv"))
+        return FT_OK;
+    return ft_fail_at((struct ft_where){.file = file}, FT_EDATA,
+                      "'clip_qkv' is set: ft does not clip queries, keys and values");
+}
+
+const struct ft_family ft_family_olmoe = {
+    .architecture = "OlmoeForCausalLM",
+    .model_type = "olmoe",
+    .pad = 2,
+    .fields = {ft_common_fields, ft_mixture_fields, olmoe_fields},
+    .rope = {.theta = 1e4},
+    .settle = olmoe_settle,
+    .decoder = {.vocab = 50304,
+                .hidden = 2048,
+                .ffn = 2048,
+                .layers = 16,
+                .heads = 16,
+                .max_positions = 4096,
+                .norm_eps = 1e-5,
+                .qk_norm = FT_QK_WHOLE,
+                .mixture = {.count = 64, .each = 8},
+                .names = {.prefix = "model.",
+                          FT_LLAMA_LAYER,
+                          .module = {FT_LLAMA_ATTENTION, EXPERTS("mlp.")},
+                          .layer_norm = {FT_LLAMA_NORMS, QK_NORMS},
+                          .router = "mlp.gate",
+                          ONE_BY_ONE("mlp."),
+                          LLAMA_EXPERT}},
+};
+
+static const struct ft_field granite_fields[] = {
+    FT_FIELD("embedding_multiplier", FT_REAL, embed_scale),
+    FT_FIELD("residual_multiplier", FT_REAL, residual_scale),
+    FT_FIELD("attention_multiplier", FT_REAL, attention_scale),
+    FT_FIELD("logits_scaling", FT_REAL, logit_scale),
+    FT_BIASED("attention_bias", FT_BITS_ATTEND),
+    FT_NO_MORE,
+};
+
+const struct ft_family ft_family_granitemoe = {
+    .architecture = "GraniteMoeForCausalLM",
+    .model_type = "granitemoe",
+    .fields = {ft_common_fields, ft_mixture_fields, granite_fields},
+    .rope = {.theta = 1e4},
+    .settle = ft_granite_settle,
+    .decoder = {.vocab = 32000,
+                .hidden = 4096,
+                .ffn = 11008,
+                .layers = 32,
+                .heads = 32,
+                .max_positions = 2048,
+                .norm_eps = 1e-6,
+                .embed_scale = 1,
+                .residual_scale = 1,
+                .attention_scale = 1,
+                .logit_scale = 1,
+                .mixture = {.count = 8, .each = 2, .normalise = true},
+                .names = {.prefix = "model.",
+                          FT_LLAMA_LAYER,
+                          .module = {FT_LLAMA_ATTENTION, EXPERTS("block_sparse_moe.")},
+                          .layer_norm = {FT_LLAMA_NORMS},
+                          .router = "block_sparse_moe.router",
+                          .router_in_file = "block_sparse_moe.router.layer",
+                          .all_in_file = {"block_sparse_moe.input_linear.weight",
+                                          "block_sparse_moe.output_linear.weight"}}},
+};
+
+static const struct ft_field glm_fields[] = {
+    FT_FIELD("n_routed_experts", FT_COUNT, mixture.count),
+    FT_FIELD("norm_topk_prob", FT_FLAG, mixture.normalise),
+    FT_FIELD("routed_scaling_factor", FT_REAL, mixture.scale),
+    FT_FIELD("n_group", FT_COUNT, mixture.groups),
+    FT_FIELD("topk_group", FT_COUNT, mixture.kept_groups),
+    FT_BIASED("attention_bias", FT_BITS_QKV),
+    FT_NO_MORE,
+};
+
+/* Shared experts are one of as many times the width. */
+static int glm_settle(const json_t *root, const char *file, struct ft_decoder *d)
+{
+    long long shared = 1, first = 1;
+    bool normed = false;
+    if (!ft_json_int(root, file, "n_shared_experts", &shared) ||
+        !ft_json_int(root, file, "first_k_dense_replace", &first) ||
+        !ft_json_bool(root, file, "use_qk_norm", &normed))
+        return FT_EDATA;
+    if (shared < 1 || shared > 1024 || first < 0 || first > 1 << 24)
+        return ft_fail_at((struct ft_where){.file = file}, FT_EDATA,
+                          "'n_shared_experts' is %lld and 'first_k_dense_replace' %lld, allowed "
+                          "from 1 and 0",
+                          shared, first);
+    d->mixture.shared_ffn = shared * d->mixture.ffn;
+    d->mixture.first = first;
+    if (!normed)
+        d->names.layer_norm[FT_NORM_Q] = d->names.layer_norm[FT_NORM_K] = NULL;
+    return FT_OK;
+}
+
+const struct ft_family ft_family_glm4_moe = {
+    .architecture = "Glm4MoeForCausalLM",
+    .model_type = "glm4_moe",
+    .fields = {ft_common_fields, ft_mixture_fields, glm_fields},
+    .rope = {.theta = 1e4, .partial = 0.5},
+    .settle = glm_settle,
+    .decoder =
+        {.vocab = 151552,
+         .hidden = 4096,
+         .ffn = 10944,
+         .layers = 46,
+         .heads = 96,
+         .kv_heads = 8,
+         .max_positions = 131072,
+         .norm_eps = 1e-5,
+         .mixture = {.count = 128,
+                     .each = 8,
+                     .ffn = 1408,
+                     .groups = 1,
+                     .kept_groups = 1,
+                     .sigmoid = true,
+                     .normalise = true,
+                     .scale = 1},
+         .names = {.prefix = "model.",
+                   FT_LLAMA_LAYER,
+                   .module = {FT_LLAMA_ATTENTION,
+                              FT_LLAMA_MLP,
+                              [FT_SHARED_GATE] = "mlp.shared_experts.gate_proj",
+                              [FT_SHARED_UP] = "mlp.shared_experts.up_proj",
+                              [FT_SHARED_DOWN] = "mlp.shared_experts.down_proj",
+                              EXPERTS("mlp.")},
+                   .layer_norm = {FT_LLAMA_NORMS, QK_NORMS},
+                   .router = "mlp.gate",
+                   .correction = "mlp.gate.e_score_correction_bias",
+                   .more_layers = true,
+                   ONE_BY_ONE("mlp."),
+                   LLAMA_EXPERT}},
+};
