@@ -544,6 +544,7 @@ static inline int64_t ft_experts(const struct ft_tensor *offsets)
 /* Limits of routing. */
 #define FT_EXPERTS_MAX      1024
 #define FT_EXPERTS_EACH_MAX 32
+#define FT_EXPERT_GROUPS_MAX 64
 /* Limits of the attention ops. */
 #define FT_HEAD_DIM_MAX   256
 #define FT_HEAD_GROUP_MAX 64

@@ -197,9 +197,13 @@ def quantise_folder(folder, kind, skip=()):
     return values
 
 
+def plain_value(kind, name, w):
+    return KINDS[kind][1](name, w)[1]
+
+
 def plain_values(folder, kind):
     """What the folder's linear weights would stand for, quantised; the folder is left alone."""
-    return {name: KINDS[kind][1](name, w)[1] for name, w in read_folder(folder).items() if is_linear(name, w)}
+    return {name: plain_value(kind, name, w) for name, w in read_folder(folder).items() if is_linear(name, w)}
 
 
 # --- GGUF ---

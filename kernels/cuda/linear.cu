@@ -25,18 +25,22 @@ static void *behind_product(const struct ft_kernel_ctx *ctx)
 
 size_t ft_cuda_linear_scratch(const union ft_op_args *args)
 {
-    return FT_PRODUCT_SCRATCH + ft_widened_bytes(args->linear.w);
+    return args->linear.offsets ? 0 : FT_PRODUCT_SCRATCH + ft_widened_bytes(args->linear.w);
 }
 
 size_t ft_cuda_linear_dx_scratch(const union ft_op_args *args)
 {
-    return FT_PRODUCT_SCRATCH + ft_widened_bytes(args->linear_dx.w);
+    return args->linear_dx.offsets ? 0 : FT_PRODUCT_SCRATCH + ft_widened_bytes(args->linear_dx.w);
 }
 
 void ft_cuda_linear(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
 {
     const struct ft_linear_args *l = &args->linear;
     struct ft_product p = {};
+    if (l->offsets) {
+        ft_grouped_linear(ctx, l);
+        return;
+    }
     if (l->mask) {
         ft_masked_linear(ctx, l);
         return;
@@ -82,6 +86,10 @@ void ft_cuda_linear_dx(const struct ft_kernel_ctx *ctx, const union ft_op_args *
 {
     const struct ft_linear_dx_args *l = &args->linear_dx;
     struct ft_product p = {};
+    if (l->offsets) {
+        ft_grouped_linear_dx(ctx, l);
+        return;
+    }
     if (l->mask && !l->du) {
         ft_masked_linear_dx(ctx, l->dy, l->w, l->mask, l->alpha, l->add, l->dx);
         return;
@@ -128,6 +136,10 @@ void ft_cuda_linear_dw(const struct ft_kernel_ctx *ctx, const union ft_op_args *
 {
     const struct ft_linear_dw_args *l = &args->linear_dw;
     struct ft_product p = {};
+    if (l->offsets) {
+        ft_grouped_linear_dw(ctx, l);
+        return;
+    }
     if (l->mask) {
         ft_masked_linear_dw(ctx, l);
         return;

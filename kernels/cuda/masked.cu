@@ -300,6 +300,8 @@ void ft_masked_linear_dx(const struct ft_kernel_ctx *ctx, const struct ft_tensor
 size_t ft_cuda_linear_dw_scratch(const union ft_op_args *args)
 {
     const struct ft_linear_dw_args *l = &args->linear_dw;
+    if (l->offsets)
+        return 0;
     const size_t parts = (size_t)tiles(l->x->rows, PART);
     const size_t bytes = parts * (size_t)(l->dw->rows * l->dw->cols) * sizeof(float);
     return l->mask && bytes > FT_PRODUCT_SCRATCH ? bytes : FT_PRODUCT_SCRATCH;

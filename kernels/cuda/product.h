@@ -30,6 +30,11 @@ void ft_masked_linear_dx(const struct ft_kernel_ctx *ctx, const struct ft_tensor
                          const struct ft_tensor *add, const struct ft_tensor *dx);
 void ft_masked_linear_dw(const struct ft_kernel_ctx *ctx, const struct ft_linear_dw_args *l);
 
+/* Those of experts, of grouped.cu. */
+void ft_grouped_linear(const struct ft_kernel_ctx *ctx, const struct ft_linear_args *l);
+void ft_grouped_linear_dx(const struct ft_kernel_ctx *ctx, const struct ft_linear_dx_args *l);
+void ft_grouped_linear_dw(const struct ft_kernel_ctx *ctx, const struct ft_linear_dw_args *l);
+
 int ft_products_open(struct ft_cuda *c); /* and the products_ functions of c->fns */
 void ft_products_close(struct ft_cuda *c);
 

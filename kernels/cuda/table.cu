@@ -11,6 +11,7 @@ size_t ft_cuda_linear_scratch(const union ft_op_args *args);
 size_t ft_cuda_linear_dx_scratch(const union ft_op_args *args);
 size_t ft_cuda_row_norms_scratch(const union ft_op_args *args);
 size_t ft_cuda_linear_dw_scratch(const union ft_op_args *args);
+size_t ft_cuda_route_scratch(const union ft_op_args *args);
 size_t ft_cuda_attention_dx_scratch(const union ft_op_args *args);
 
 void ft_cuda_fill_table(struct ft_cuda *c)
@@ -22,6 +23,7 @@ void ft_cuda_fill_table(struct ft_cuda *c)
     c->base.scratch[FT_OP_linear_dx] = ft_cuda_linear_dx_scratch;
     c->base.scratch[FT_OP_row_norms] = ft_cuda_row_norms_scratch;
     c->base.scratch[FT_OP_linear_dw] = ft_cuda_linear_dw_scratch;
+    c->base.scratch[FT_OP_route] = ft_cuda_route_scratch;
     c->base.scratch[FT_OP_attention_dx] = ft_cuda_attention_dx_scratch;
     c->base.scratch[FT_OP_head_loss] = ft_cuda_head_scratch;
     c->base.scratch[FT_OP_grad_norm] = ft_cuda_grad_norm_scratch;

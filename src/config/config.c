@@ -518,6 +518,10 @@ static int check_quantisation(struct ft_config *c)
         rc = conflict(c, c->load_in_4bit ? "load_in_4bit" : "load_in_8bit",
                       "quantised weights cannot be trained themselves: 'adapter: qlora' trains one "
                       "over them");
+    if (c->quantize_moe_experts && !any)
+        rc = conflict(c, "quantize_moe_experts",
+                      "'quantize_moe_experts' goes with 'load_in_4bit' or 'load_in_8bit', which say "
+                      "to how many bits");
     if (c->load_in_4bit && ft_config_is_set(c, "adapter") && strcmp(c->adapter, "lora") == 0) {
         rc =
             conflict(c, "load_in_4bit", "'load_in_4bit' and 'adapter: lora' contradict each other");

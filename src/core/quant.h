@@ -154,12 +154,19 @@ static inline struct ft_planes ft_planes_of(const struct ft_tensor *t)
     return q;
 }
 
+/* The first of n matrices of equal size. */
+static inline struct ft_tensor ft_first_part(const struct ft_tensor *t, int64_t n)
+{
+    struct ft_tensor part = *t;
+    part.rows /= n;
+    part.parts = 0;
+    return part;
+}
+
 /* Bytes of one of a quantised tensor's parts. */
 static inline size_t ft_part_bytes(const struct ft_tensor *t)
 {
-    struct ft_tensor part = *t;
-    part.rows /= t->parts > 1 ? t->parts : 1;
-    part.parts = 0;
+    const struct ft_tensor part = ft_first_part(t, t->parts > 1 ? t->parts : 1);
     return ft_planes_of(&part).bytes;
 }
 

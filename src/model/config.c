@@ -162,6 +162,9 @@ static int check_mixture(const struct ft_where at, struct ft_decoder *d)
                           "'num_experts_per_tok' is %lld; there are %lld experts, and ft supports "
                           "up to %d for a token",
                           (long long)m->each, (long long)m->count, FT_EXPERTS_EACH_MAX);
+    if (m->groups > FT_EXPERT_GROUPS_MAX)
+        return ft_fail_at(at, FT_EDATA, "experts are in %lld groups, ft supports up to %d",
+                          (long long)m->groups, FT_EXPERT_GROUPS_MAX);
     if (m->groups > 1 && (m->count % m->groups || m->count / m->groups < 2))
         return ft_fail_at(at, FT_EDATA, "%lld experts are not %lld equal groups of two or more",
                           (long long)m->count, (long long)m->groups);

@@ -77,6 +77,7 @@ static int quantise(struct ft_job *j)
                                                                 : 0,
                                       .fp4 = c->bnb.fp4,
                                       .nested = c->bnb.nested,
+                                      .experts = c->quantize_moe_experts,
                                       .skip = (const char *const *)c->bnb.skip};
     const bool already = ft_model_is_quantised(j->model);
     FT_TRY(ft_model_quantise(j->model, &q));

@@ -89,6 +89,38 @@ static int64_t place_of(const float *block, int64_t all, const double *v, int64_
     return -1;
 }
 
+/* How a tensor of the adapter's file lies in the flat block: as it is; or, where a weight is stored
+ * transposed, by its columns; or, of experts, as a matrix each, which are side by side in the file,
+ * their columns by turns. */
+struct layout {
+    int64_t at, rows, cols, experts;
+};
+
+static struct layout find_layout(const float *block, int64_t all, const struct ft_st_entry *e,
+                                 const double *v, int64_t n)
+{
+    struct layout l = {.rows = 1, .cols = n, .experts = 1};
+    l.at = place_of(block, all, v, n, 1);
+    if (l.at >= 0 || e->n_dims < 2)
+        return l;
+    l.rows = e->dims[0];
+    l.cols = e->dims[1];
+    l.at = place_of(block, all, v, n, l.cols);
+    while (l.at < 0 && ++l.experts <= l.cols)
+        if (l.cols % l.experts == 0)
+            l.at = place_of(block, all, v, n, l.experts < l.cols ? l.experts : n);
+    return l;
+}
+
+/* Where element k of the file's tensor is in the block. */
+static int64_t place_in(const struct layout *l, int64_t k)
+{
+    const int64_t row = k / l->cols, col = k % l->cols, width = l->cols / l->experts;
+    if (l->experts == 1)
+        return l->at + col * l->rows + row;
+    return l->at + (col % l->experts * l->rows + row) * width + col / l->experts;
+}
+
 /* What PEFT writes beside the adapter of an embedding or a head, and ft does not. */
 static bool is_base_weight(const char *tensor)
 {
@@ -133,17 +165,10 @@ static void check_gradients(const char *name, struct ft_job *j, const struct ft_
             if (round == 0) {
                 largest = fmax(largest, norm_of(want, n));
             } else {
-                /* where it lies in the flat block: its values are unique; or, where a weight is
-                 * stored transposed, those of its transpose */
-                int64_t rows = 1, cols = n, at = place_of(value, all, mine, n, 1);
-                if (at < 0 && e->n_dims == 2) {
-                    rows = e->dims[0];
-                    cols = e->dims[1];
-                    at = place_of(value, all, mine, n, cols);
-                }
-                CHECK(at >= 0);
-                for (int64_t k = 0; k < n && at >= 0; k++) {
-                    double d = (double)grad[at + k % cols * rows + k / cols] / tokens - want[k];
+                const struct layout l = find_layout(value, all, e, mine, n); /* values are unique */
+                CHECK(l.at >= 0);
+                for (int64_t k = 0; k < n && l.at >= 0; k++) {
+                    double d = (double)grad[place_in(&l, k)] / tokens - want[k];
                     off += d * d;
                 }
                 off = sqrt(off) / fmax(norm_of(want, n), 1e-3 * largest);
