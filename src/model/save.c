@@ -16,40 +16,62 @@ struct save {
     void *ctx;
 };
 
-/* The weight that this tensor of the file is, a tied head's copy the embedding; -1: none of the
- * decoder's. */
-static int weight_at(const struct save *s, int i)
+/* Whether a tensor is the weight, or (of experts) which of its pieces; -1: it is not. */
+static int piece_of(const struct ft_weight *w, const struct ft_st_entry *e)
+{
+    for (int i = 0; i < w->n_pieces; i++)
+        if (w->pieces[i].entry == e)
+            return i;
+    return w->entry == e ? 0 : -1;
+}
+
+/* The weight that this tensor of the file is, a tied head's copy the embedding, or that it is a
+ * piece of; -1: none of the decoder's. */
+static int weight_at(const struct save *s, int i, int *piece)
 {
     const struct ft_model *m = s->m;
     const struct ft_st_entry *e = ft_st_at(s->f, i);
     const bool copy = m->decoder.tied && strcmp(e->name, m->head_name) == 0;
-    for (int k = 0; k < m->n_weights; k++)
-        if (m->weights[k].entry == e || (copy && m->weights[k].slot == &m->embed))
+    *piece = 0;
+    for (int k = 0; k < m->n_weights; k++) {
+        const int is = piece_of(&m->weights[k], e);
+        if (is >= 0 || (copy && m->weights[k].slot == &m->embed)) {
+            *piece = is < 0 ? 0 : is;
             return k;
+        }
+    }
     return -1;
+}
+
+/* Where element k of what a file has, matrices turned or not, is in the weight. */
+static size_t place_of(const struct ft_weight *w, bool turned, size_t k)
+{
+    const size_t cols = (size_t)(w->cols ? w->cols : 1);
+    const size_t rows = (size_t)(w->rows / (w->parts ? w->parts : 1)), part = rows * cols;
+    return turned ? k / part * part + k % part % rows * cols + k % part / rows : k;
 }
 
 /* Elements first.. of the weight as the file has them. */
 static void narrow(const struct ft_weight *w, enum ft_dtype dtype, const float *values,
                    size_t first, size_t n, void *out)
 {
-    const size_t rows = (size_t)w->rows, cols = (size_t)(w->cols ? w->cols : 1);
-    for (size_t i = 0; i < n; i++) {
-        const size_t k = first + i;
-        ft_element_put(out, i, dtype, values[w->transposed ? k % rows * cols + k / rows : k]);
-    }
+    for (size_t i = 0; i < n; i++)
+        ft_element_put(out, i, dtype, values[place_of(w, w->transposed, first + i)]);
 }
 
 static int source(void *ctx, int i, int64_t from, size_t n, void *out)
 {
     const struct save *s = ctx;
-    const int weight = weight_at(s, i);
+    int piece;
+    const int weight = weight_at(s, i, &piece);
     const float *values = weight < 0 ? NULL : s->trained(s->ctx, weight);
     if (!values)
         return ft_st_read(s->f, ft_st_at(s->f, i), from, n, out);
     const enum ft_dtype dtype = ft_st_at(s->f, i)->dtype;
     const size_t size = ft_dtype_size(dtype);
-    narrow(&s->m->weights[weight], dtype, values, (size_t)from / size, n / size, out);
+    const struct ft_weight *w = &s->m->weights[weight];
+    narrow(w, dtype, values, (size_t)(piece * w->piece_rows * w->cols) + (size_t)from / size,
+           n / size, out);
     return FT_OK;
 }
 
@@ -61,7 +83,8 @@ static int save_file(struct save *s, const char *path, int64_t *more)
     FT_TRY(ft_alloc(&rows, (size_t)n + 1, sizeof *rows));
     for (int i = 0; i < n; i++) {
         const struct ft_st_entry *e = ft_st_at(s->f, i);
-        const int weight = weight_at(s, i);
+        int piece;
+        const int weight = weight_at(s, i, &piece);
         const struct ft_weight *w = weight < 0 ? NULL : &s->m->weights[weight];
         const bool end = w && (w->slot == &s->m->embed || w->slot == &s->m->head);
         rows[i] = end ? w->rows : e->dims[0];
@@ -141,11 +164,17 @@ enum { SHARD = 1 << 30 }; /* values of a file, about */
 
 struct one {
     const struct ft_model *m;
-    int weight;
+    int weight, piece;
     enum ft_dtype dtype;
     ft_model_values_fn *values;
     void *ctx;
 };
+
+/* Of one of its pieces, or of all. */
+static int64_t rows_of(const struct ft_weight *w)
+{
+    return w->n_pieces ? w->piece_rows : w->rows;
+}
 
 /* Where transformers has the other direction (GPT-2's Conv1D), whatever the file has. */
 static bool is_turned(const struct one *o)
@@ -158,8 +187,8 @@ static int put_one(void *ctx, struct ft_writer *to)
     enum { CHUNK = 1 << 16 };
     const struct one *o = ctx;
     const struct ft_weight *w = &o->m->weights[o->weight];
-    const size_t rows = (size_t)w->rows, cols = (size_t)(w->cols ? w->cols : 1), n = rows * cols;
-    const size_t size = ft_dtype_size(o->dtype);
+    const size_t n = (size_t)(rows_of(w) * (w->cols ? w->cols : 1));
+    const size_t size = ft_dtype_size(o->dtype), first = (size_t)o->piece * n;
     /* GGUF has Gemma's norms with the 1 that is added to them */
     const float less =
         w->kind == FT_W_NORM && o->m->gguf ? (float)o->m->family->decoder.norm_offset : 0;
@@ -171,7 +200,7 @@ static int put_one(void *ctx, struct ft_writer *to)
     for (size_t at = 0; at < n && !rc; at += CHUNK) {
         const size_t part = n - at < CHUNK ? n - at : CHUNK;
         for (size_t i = 0; i < part; i++) {
-            const size_t k = at + i, from = is_turned(o) ? k % rows * cols + k / rows : k;
+            const size_t from = place_of(w, is_turned(o), first + at + i);
             ft_element_put(buffer, i, o->dtype, values[from] - less);
         }
         rc = ft_writer_put(to, buffer, part * size);
@@ -180,32 +209,69 @@ static int put_one(void *ctx, struct ft_writer *to)
     return rc;
 }
 
-/* Weights from *first on, as many as a file holds: its number of items. */
-static int fill_shard(const struct ft_model *m, struct one *ones, int first,
-                      struct ft_st_item *items)
+/* A tensor of the new files: experts as the old ones have them, which other programs know. */
+static struct ft_st_item item_of(struct one *o)
+{
+    const struct ft_weight *w = &o->m->weights[o->weight];
+    const bool turned = is_turned(o), stacked = w->parts && !w->n_pieces;
+    const bool as_in_file = w->kind == FT_W_EXPERTS || w->kind == FT_W_ROUTER;
+    const int64_t rows = rows_of(w) / (stacked ? w->parts : 1);
+    struct ft_st_item item = {.name = w->n_pieces  ? w->pieces[o->piece].name
+                                      : as_in_file ? w->name
+                                                   : w->path,
+                              .dtype = o->dtype,
+                              .n_dims = stacked ? 3 : w->cols ? 2 : 1,
+                              .put = put_one,
+                              .ctx = o};
+    int64_t *dims = item.dims;
+    if (stacked)
+        *dims++ = w->parts;
+    dims[0] = turned ? w->cols : rows;
+    if (w->cols)
+        dims[1] = turned ? rows : w->cols;
+    return item;
+}
+
+static int64_t elements_of(const struct one *o)
+{
+    const struct ft_weight *w = &o->m->weights[o->weight];
+    return rows_of(w) * (w->cols ? w->cols : 1);
+}
+
+/* All of them; NULL: only their number. */
+static int list_all(const struct one *like, struct one *out)
+{
+    const struct ft_model *m = like->m;
+    int n = 0;
+    for (int i = 0; i < m->n_weights; i++)
+        for (int piece = 0; piece < (m->weights[i].n_pieces ? m->weights[i].n_pieces : 1); piece++) {
+            if (out) {
+                out[n] = *like;
+                out[n].weight = i;
+                out[n].piece = piece;
+            }
+            n++;
+        }
+    return n;
+}
+
+/* Those from `first` on that one file holds: their number. */
+static int fill_shard(struct one *ones, int first, int all, struct ft_st_item *items)
 {
     int64_t total = 0;
     int n = 0;
-    for (int i = first; i < m->n_weights && total < SHARD; i++, n++) {
-        const struct ft_weight *w = &m->weights[i];
-        const bool turned = is_turned(&ones[i]);
-        items[n] =
-            (struct ft_st_item){.name = w->path,
-                                .dtype = ones[i].dtype,
-                                .n_dims = w->cols ? 2 : 1,
-                                .dims = {turned ? w->cols : w->rows, turned ? w->rows : w->cols},
-                                .put = put_one,
-                                .ctx = &ones[i]};
-        total += w->rows * (w->cols ? w->cols : 1);
+    for (int i = first; i < all && total < SHARD; i++, n++) {
+        items[n] = item_of(&ones[i]);
+        total += elements_of(&ones[i]);
     }
     return n;
 }
 
-static int count_shards(const struct ft_model *m, struct one *ones, struct ft_st_item *items)
+static int count_shards(struct one *ones, int all, struct ft_st_item *items)
 {
     int n = 0;
-    for (int first = 0; first < m->n_weights; n++)
-        first += fill_shard(m, ones, first, items);
+    for (int first = 0; first < all; n++)
+        first += fill_shard(ones, first, all, items);
     return n;
 }
 
@@ -242,12 +308,11 @@ static int write_index(const char *folder, json_t *map, int64_t bytes)
     return rc;
 }
 
-static int write_shards(const struct ft_model *m, const char *folder, struct one *ones,
-                        struct ft_st_item *items)
+static int write_shards(const char *folder, struct one *ones, int all, struct ft_st_item *items)
 {
     static const char *const meta[][2] = {{"format", "pt"}};
     const unsigned since = ft_alloc_failures();
-    const int shards = count_shards(m, ones, items);
+    const int shards = count_shards(ones, all, items);
     json_t *map = json_object();
     int64_t bytes = 0;
     int rc = FT_OK;
@@ -255,11 +320,10 @@ static int write_shards(const struct ft_model *m, const char *folder, struct one
         char name[64] = "model.safetensors";
         if (shards > 1)
             snprintf(name, sizeof name, "model-%05d-of-%05d.safetensors", i + 1, shards);
-        const int n = fill_shard(m, ones, first, items);
+        const int n = fill_shard(ones, first, all, items);
         for (int k = 0; k < n; k++) {
-            const struct ft_weight *w = &m->weights[first + k];
-            bytes += w->rows * (w->cols ? w->cols : 1) * (int64_t)ft_dtype_size(ones[0].dtype);
-            json_object_set_new(map, w->path, json_string(name));
+            bytes += elements_of(&ones[first + k]) * (int64_t)ft_dtype_size(ones[0].dtype);
+            json_object_set_new(map, items[k].name, json_string(name));
         }
         char *path = ft_path_join(folder, name);
         rc = path ? ft_st_write(path, items, n, meta, 1) : FT_ERESOURCE;
@@ -277,17 +341,18 @@ static int write_shards(const struct ft_model *m, const char *folder, struct one
 int ft_model_save_as(const struct ft_model *m, const char *folder, enum ft_dtype dtype,
                      ft_model_values_fn *values, void *ctx)
 {
+    const struct one like = {m, 0, 0, dtype, values, ctx};
+    const int all = list_all(&like, NULL);
     struct one *ones;
     struct ft_st_item *items = NULL;
     if (m->family->text[0])
         return ft_fail_at((struct ft_where){.file = m->folder}, FT_EDATA,
                           "the model also sees: ft writes it again in its own types only");
-    FT_TRY(ft_alloc(&ones, (size_t)m->n_weights + 1, sizeof *ones));
-    int rc = ft_alloc(&items, (size_t)m->n_weights + 1, sizeof *items);
-    for (int i = 0; i < m->n_weights; i++)
-        ones[i] = (struct one){m, i, dtype, values, ctx};
+    FT_TRY(ft_alloc(&ones, (size_t)all + 1, sizeof *ones));
+    int rc = ft_alloc(&items, (size_t)all + 1, sizeof *items);
+    list_all(&like, ones);
     if (!rc)
-        rc = write_shards(m, folder, ones, items);
+        rc = write_shards(folder, ones, all, items);
     if (!rc)
         rc = write_config(m, folder, dtype);
     ft_free(items);

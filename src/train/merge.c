@@ -152,8 +152,10 @@ static int site_of(const struct ft_job *j, const struct ft_model_weight *w)
 {
     const struct ft_module *modules;
     const int n = ft_model_modules(j->model, &modules);
-    const size_t length = strlen(w->path) - strlen(base_of(w->path)) +
-                          (size_t)(strrchr(base_of(w->path), '.') - base_of(w->path));
+    const size_t length = w->kind == FT_W_EXPERTS /* its path is the module's */
+                              ? strlen(w->path)
+                              : strlen(w->path) - strlen(base_of(w->path)) +
+                                    (size_t)(strrchr(base_of(w->path), '.') - base_of(w->path));
     if (w->kind == FT_W_EMBED || w->kind == FT_W_HEAD)
         return w->kind == FT_W_EMBED ? n : n + 1;
     for (int i = 0; i < n; i++)
@@ -219,30 +221,43 @@ static bool is_finite(const float *values, int64_t n)
     return finite;
 }
 
-static int merge_weight(struct ft_merge *m, int weight)
+static void drop_values(struct ft_merge *m, int place)
+{
+    ft_free(m->merged[place]);
+    m->merged[place] = NULL;
+}
+
+static int merge_weight(struct ft_merge *m, int weight, int place)
 {
     const struct ft_model *model = m->jobs[0].model;
     const struct ft_model_weight w = ft_model_weight(model, weight);
     const int64_t n = w.rows * (w.cols ? w.cols : 1);
-    ft_free(m->merged);
-    m->merged = NULL;
-    m->weight = -1;
-    FT_TRY(ft_alloc(&m->merged, (size_t)n, sizeof *m->merged));
-    FT_TRY(ft_model_weight_read(model, weight, true, m->merged));
+    drop_values(m, place);
+    FT_TRY(ft_alloc(&m->merged[place], (size_t)n, sizeof *m->merged[place]));
+    FT_TRY(ft_model_weight_read(model, weight, true, m->merged[place]));
     for (int i = 0; i < m->n; i++)
         if (touches(&m->jobs[i], weight))
-            merge_part(m, i, weight, m->merged);
-    if (!is_finite(m->merged, n))
+            merge_part(m, i, weight, m->merged[place]);
+    if (!is_finite(m->merged[place], n))
         return ft_fail(FT_EDATA, "'%s' would have values that are not finite", w.path);
-    m->weight = weight;
+    m->weight[place] = weight;
     return FT_OK;
 }
 
 int ft_merge_values(struct ft_merge *m, int weight, const float **out)
 {
-    if (m->weight != weight || !m->merged)
-        FT_TRY(merge_weight(m, weight));
-    *out = m->merged;
+    const bool experts = ft_model_weight(m->jobs[0].model, weight).kind == FT_W_EXPERTS;
+    int place = 0;
+    while (place < 2 && !(m->merged[place] && m->weight[place] == weight))
+        place++;
+    if (place == 2) {
+        place = experts ? !m->last : 0;
+        if (!experts)
+            drop_values(m, 1);
+        FT_TRY(merge_weight(m, weight, place));
+    }
+    m->last = place;
+    *out = m->merged[place];
     return FT_OK;
 }
 
@@ -250,14 +265,14 @@ int ft_merge_values(struct ft_merge *m, int weight, const float **out)
 static const float *merged_values(void *ctx, int weight)
 {
     struct ft_merge *m = ctx;
+    const float *values = NULL;
     bool any = false;
     for (int i = 0; i < m->n; i++)
         any = any || touches(&m->jobs[i], weight);
     if (!any || m->rc)
         return NULL;
-    if (m->weight != weight)
-        m->rc = merge_weight(m, weight);
-    return m->rc ? NULL : m->merged;
+    m->rc = ft_merge_values(m, weight, &values);
+    return m->rc ? NULL : values;
 }
 
 /* --- the folder --- */
@@ -397,6 +412,7 @@ void ft_merge_close(struct ft_merge *m)
         ft_job_close(&m->jobs[i]);
         ft_free(m->values[i]);
     }
-    ft_free(m->merged);
+    drop_values(m, 0);
+    drop_values(m, 1);
     *m = (struct ft_merge){0};
 }

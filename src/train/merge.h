@@ -15,9 +15,10 @@ struct ft_merge {
     int n;
     bool whole; /* all weights are written, in `dtype`: the model's may be quantised */
     enum ft_dtype dtype;
-    /* the weight that was asked for last */
-    int weight, rc;
-    float *merged;
+    /* the weights that were asked for last, and which of the two places it was: files have both
+     * sides of experts by turns */
+    int weight[2], last, rc;
+    float *merged[2];
 };
 
 /* Opens model and adapter of a config, and reads the adapter's values. The model must be the one

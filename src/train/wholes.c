@@ -75,6 +75,11 @@ static int choose_saved(struct ft_job *j, bool *chosen, int n)
             const struct ft_model_weight w = ft_model_weight(j->model, i);
             if (!names_module(*name, w.path))
                 continue;
+            if (w.kind == FT_W_EXPERTS || w.kind == FT_W_BUFFER)
+                return ft_fail_at(at, FT_ECONFIG,
+                                  "'%s' covers '%s', which is not trained whole: experts have "
+                                  "adapters by 'lora_target_parameters'",
+                                  *name, w.path);
             if (w.kind == FT_W_LINEAR)
                 return ft_fail_at(
                     at, FT_ECONFIG,
@@ -224,6 +229,12 @@ int ft_wholes_choose(struct ft_job *j)
             ft_config_where(j->config, bias ? "bias" : "peft_trainable_token_indices"), FT_ECONFIG,
             "'%s' goes with an adapter; 'adapter' is 'full'",
             bias ? "bias" : "peft_trainable_token_indices");
+    if (full && ft_model_decoder(j->model)->mixture.count) {
+        ft_fail_at(ft_config_where(j->config, "adapter"), FT_ECONFIG,
+                   "'adapter: full' is not for mixtures of experts: ft trains them by adapters");
+        ft_hint("'adapter: lora' with 'lora_target_parameters' adapts the experts too");
+        return FT_ECONFIG;
+    }
     FT_TRY(untie(j));
     const int n = ft_model_weights(j->model);
     FT_TRY(ft_alloc(&j->wholes, (size_t)n + FT_ROWS_OF, sizeof *j->wholes));
