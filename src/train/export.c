@@ -510,7 +510,6 @@ int ft_export_gguf(struct ft_merge *m, enum ft_dtype type, const char *path)
     float factors[FT_ROPE_MAX_HALF];
     struct model_source s = {m, type, factors, 0};
     struct ft_gguf_out o = {0};
-    m->weight = -1;
     int rc = ft_gguf_put_model(&o, model);
     if (!rc)
         rc = ft_gguf_put_text(&o, "general.name", m->jobs[0].base_name);

@@ -351,7 +351,6 @@ static int values_of(void *ctx, int weight, const float **out)
 static int fill(struct ft_merge *m, const char *folder)
 {
     const struct ft_model *model = m->jobs[0].model;
-    m->weight = -1;
     int rc = m->whole ? ft_model_save_as(model, folder, m->dtype, values_of, m)
                       : ft_model_save(model, folder, merged_values, m);
     rc = m->rc ? m->rc : rc;
