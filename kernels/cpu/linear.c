@@ -174,6 +174,12 @@ void K(linear_dx)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
 static void product_dw(const struct ft_kernel_ctx *ctx, const struct ft_linear_dw_args *l,
                        int64_t depth)
 {
+    if (!depth) {
+        for (int64_t n = 0; l->fresh && n < l->dw->rows; n++)
+            memset((float *)l->dw->data + n * ft_tensor_ld(l->dw), 0,
+                   (size_t)l->dw->cols * sizeof(float));
+        return;
+    }
     const bool flip = l->mask || l->dw->cols > l->dw->rows;
     const struct ft_tensor *rows = flip ? l->x : l->dy, *cols = flip ? l->dy : l->x;
     const int64_t ld = ft_tensor_ld(l->dw);
@@ -196,7 +202,7 @@ static void product_dw(const struct ft_kernel_ctx *ctx, const struct ft_linear_d
         g.mask_ld = ft_tensor_ld(l->mask);
     }
     K(gemm)(ctx->pool, ctx->scratch, &g);
-    for (int64_t n = 0; flip && (g.k[0] > 0 || l->fresh) && n < l->dw->rows; n++)
+    for (int64_t n = 0; flip && n < l->dw->rows; n++)
         for (int64_t k = 0; k < l->dw->cols; k++)
             dw[n * ld + k] = (l->fresh ? 0 : dw[n * ld + k]) + aside[k * l->dw->rows + n];
 }

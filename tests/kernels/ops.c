@@ -141,7 +141,7 @@ struct ft_tensor *random_master(int64_t rows, int64_t cols, uint32_t seed)
     return t;
 }
 
-static int64_t bucket(const struct bench *b)
+int64_t covered_rows(const struct bench *b)
 {
     return b->backend->dev ? b->live + SPARE : b->live;
 }
@@ -157,20 +157,40 @@ static void poison(struct ft_tensor *t, int64_t from)
 static struct ft_tensor *activation(const struct bench *b, int64_t cols, enum ft_dtype dtype,
                                     bool gaps)
 {
-    return make(bucket(b) + SPARE, cols, dtype, FT_ROWS, gaps);
+    return make(covered_rows(b) + SPARE, cols, dtype, FT_ROWS, gaps);
 }
 
 struct ft_tensor *random_tensor(const struct bench *b, int64_t cols, uint32_t seed)
 {
     struct ft_tensor *t = activation(b, cols, b->backend->act, true);
     randomise(t, b->live, seed);
-    poison(t, bucket(b));
+    poison(t, covered_rows(b));
     return t;
 }
 
 struct ft_tensor *empty_tensor(const struct bench *b, int64_t cols)
 {
     struct ft_tensor *t = activation(b, cols, b->backend->act, true);
+    poison(t, 0);
+    return t;
+}
+
+static struct ft_tensor *routed(const struct bench *b, int64_t cols)
+{
+    return make((covered_rows(b) + SPARE) * b->each, cols, b->backend->act, FT_ROUTED, true);
+}
+
+struct ft_tensor *routed_tensor(const struct bench *b, int64_t cols, uint32_t seed)
+{
+    struct ft_tensor *t = routed(b, cols);
+    randomise(t, covered_rows(b) * b->each, seed);
+    poison(t, covered_rows(b) * b->each);
+    return t;
+}
+
+struct ft_tensor *empty_routed(const struct bench *b, int64_t cols)
+{
+    struct ft_tensor *t = routed(b, cols);
     poison(t, 0);
     return t;
 }
@@ -227,7 +247,8 @@ static void run_on_device(const struct bench *b, enum ft_op op, union ft_op_args
     struct ft_tensor there[FT_SLOTS], *here[FT_SLOTS];
     const int32_t counts[FT_EXTENTS] = {[FT_ROWS] = (int32_t)b->live,
                                         [FT_DOCUMENTS] = (int32_t)b->docs,
-                                        [FT_TRAINED] = (int32_t)b->trained};
+                                        [FT_TRAINED] = (int32_t)b->trained,
+                                        [FT_ROUTED] = (int32_t)(b->live * b->each)};
     void *live, *scratch = NULL;
     must(b, d->alloc(d, &live, sizeof counts));
     must(b, d->dev->copy_in(d, live, sizeof counts, counts, sizeof counts, sizeof counts, 1));
@@ -260,9 +281,10 @@ static void run_on_device(const struct bench *b, enum ft_op op, union ft_op_args
     }
     const struct ft_kernel_ctx ctx = {
         .backend = d,
-        .counts = {[FT_ROWS] = bucket(b),
+        .counts = {[FT_ROWS] = covered_rows(b),
                    [FT_DOCUMENTS] = b->docs,
-                   [FT_TRAINED] = b->trained ? b->trained + SPARE : 0},
+                   [FT_TRAINED] = b->trained ? b->trained + SPARE : 0,
+                   [FT_ROUTED] = covered_rows(b) * b->each},
         .live = live,
         .scratch = scratch};
     d->ops[op](&ctx, &args);
@@ -298,7 +320,10 @@ void run_op(const struct bench *b, enum ft_op op, const union ft_op_args *args)
     const struct ft_kernel_ctx ctx = {
         .backend = b->backend,
         .pool = b->pool,
-        .counts = {[FT_ROWS] = b->live, [FT_DOCUMENTS] = b->docs, [FT_TRAINED] = b->trained},
+        .counts = {[FT_ROWS] = b->live,
+                   [FT_DOCUMENTS] = b->docs,
+                   [FT_TRAINED] = b->trained,
+                   [FT_ROUTED] = b->live * b->each},
         .scratch = scratch};
     b->backend->ops[op](&ctx, args);
     ft_pages_free(scratch, bytes);
@@ -342,10 +367,10 @@ void check_poison(const struct bench *b, const struct ft_tensor *t)
 {
     for (int64_t r = b->live; r < t->rows; r++)
         for (int64_t c = 0; c < t->cols; c++)
-            if (r < bucket(b) ? !isfinite(at(t, r, c)) : !isnan(at(t, r, c))) {
+            if (r < covered_rows(b) ? !isfinite(at(t, r, c)) : !isnan(at(t, r, c))) {
                 check_fail(__FILE__, __LINE__, "%s: row %lld of %lld live ones was %s",
                            b->backend->isa, (long long)r, (long long)b->live,
-                           r < bucket(b) ? "left alone" : "written");
+                           r < covered_rows(b) ? "left alone" : "written");
                 return;
             }
 }

@@ -17,6 +17,7 @@ struct bench {
     const struct ft_backend *backend;
     struct ft_pool *pool;
     int64_t live, docs, trained;
+    int64_t each; /* routed rows of a row */
 };
 
 /* Calls body once for every instruction set this machine has, with one and with three threads, and
@@ -42,6 +43,11 @@ struct ft_tensor *copy_tensor(const struct ft_tensor *t);
 struct ft_tensor *int_tensor(int64_t rows, int64_t cols, enum ft_extent extent);
 /* int_tensor with a row for each row of an activation */
 struct ft_tensor *int_rows(const struct bench *b, int64_t cols);
+/* Those that the op covers: the live ones, or a device's bucket. */
+int64_t covered_rows(const struct bench *b);
+/* `each` rows for each row of an activation, of all that the op covers; empty: NaN. */
+struct ft_tensor *routed_tensor(const struct bench *b, int64_t cols, uint32_t seed);
+struct ft_tensor *empty_routed(const struct bench *b, int64_t cols);
 struct ft_tensor *byte_rows(const struct bench *b, int64_t cols); /* U8 */
 struct ft_tensor *scalars_tensor(double *values);
 void drop_tensors(void); /* all of the above */

@@ -37,6 +37,13 @@ static bool emulated(void)
  * the gradient's norm and by up to 0.4 % of the loss; ft was off by 1.2 to 4.4 % and 0.13 %. */
 static const double gradient_limit = 0.06, loss_limit = 0.01;
 
+/* Where rounding sends a row to another expert, its gradient is another one: on seven of the tiny
+ * mixtures torch is off by 1.9 to 13.8 %; ft was by 1.6 to 9.0 %. */
+static double limit_of(const char *name)
+{
+    return strstr(name, "moe") || strstr(name, "mixtral") ? 0.12 : gradient_limit;
+}
+
 /* The summed gradient of all documents over the trained tokens, and the mean loss. */
 static float *summed(struct ft_job *j, int64_t *n, double *loss)
 {
@@ -139,7 +146,7 @@ CASE(gradients_of_golden_models_follow_the_cpu)
             printf("  %-18s loss %.1e, gradients %.1e\n", names[i],
                    fabs(loss[1] - loss[0]) / loss[0], off);
             CHECK_NEAR(loss[1], loss[0], loss_limit * loss[0]);
-            if (!(off <= gradient_limit))
+            if (!(off <= limit_of(names[i])))
                 check_fail(names[i], 0, "the gradient is off by %.2e", off);
         }
         ft_free(want);
