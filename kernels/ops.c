@@ -343,6 +343,7 @@ static void attention_check(const union ft_op_args *a)
     FT_ASSERT(t->head_dim <= FT_HEAD_DIM_MAX && t->heads / t->kv_heads <= FT_HEAD_GROUP_MAX);
     FT_ASSERT(t->k->cols == (int64_t)t->kv_heads * t->head_dim &&
               is(t->lse, t->q->rows, t->heads) && is(t->spans, t->q->rows, 2));
+    FT_ASSERT(!t->sinks || is(t->sinks, 1, t->heads));
 }
 
 static void store_check(const union ft_op_args *a)
@@ -438,6 +439,18 @@ static void glu_dx_check(const union ft_op_args *a)
     const struct ft_glu_dx_args *s = &a->glu_dx;
     FT_ASSERT(same(s->gate, s->dy) && same(s->gate, s->dgate) && !s->up == !s->dup);
     FT_ASSERT(same_or_none(s->up, s->gate) && same_or_none(s->dup, s->gate));
+}
+
+static void glu_pairs_check(const union ft_op_args *a)
+{
+    const struct ft_glu_pairs_args *g = &a->glu_pairs;
+    FT_ASSERT(is(g->x, g->y->rows, 2 * g->y->cols) && g->x->extent == g->y->extent);
+}
+
+static void glu_pairs_dx_check(const union ft_op_args *a)
+{
+    const struct ft_glu_pairs_dx_args *g = &a->glu_pairs_dx;
+    FT_ASSERT(same(g->x, g->dx) && is(g->x, g->dy->rows, 2 * g->dy->cols));
 }
 
 static void dropout_mask_check(const union ft_op_args *a)
@@ -621,11 +634,13 @@ const struct ft_op_row ft_op_rows[FT_OP_COUNT] = {
     ROW(linear_dw, FT_PRODUCT, KEEP, SLOT(linear_dw, mask) | SLOT(linear_dw, offsets), NONE, 0,
         linear_dw_cost),
     ROW(rope, FT_ROWWISE, KEEP, 0, OVER({0, 0}), 3, NULL),
-    ROW(attention, FT_PRODUCT, KEEP, SLOT(attention, cached), NONE, 0, attention_cost),
+    ROW(attention, FT_PRODUCT, KEEP, SLOT(attention, cached) | SLOT(attention, sinks), NONE, 0, attention_cost),
     ROW(attention_dx, FT_PRODUCT, KEEP, 0, NONE, 0, attention_dx_cost),
     ROW(glu, FT_ROWWISE, AGAIN, SLOT(glu, up), OVER({0, 0}, {0, 1}), 12, NULL),
     ROW(glu_dx, FT_ROWWISE, KEEP, SLOT(glu_dx, up) | SLOT(glu_dx, dup), OVER({0, 0}, {1, 1}), 20,
         NULL),
+    ROW(glu_pairs, FT_ROWWISE, AGAIN, 0, NONE, 8, NULL),
+    ROW(glu_pairs_dx, FT_ROWWISE, KEEP, 0, NONE, 12, NULL),
     ROW(dropout_mask, FT_ROWWISE, KEEP, 0, NONE, 0, NULL),
     ROW(dropout, FT_ROWWISE, AGAIN, SLOT(dropout, add), OVER({0, 0}, {0, 2}), 20, NULL),
     ROW(noise, FT_ROWWISE, KEEP, 0, OVER({0, 0}), 20, NULL),

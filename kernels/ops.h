@@ -31,10 +31,12 @@
     X(linear_dx, 7, 1)                                                                             \
     X(linear_dw, 4, 1)                                                                             \
     X(rope, 4, 1)                                                                                  \
-    X(attention, 5, 2)                                                                             \
+    X(attention, 6, 2)                                                                             \
     X(attention_dx, 7, 3)                                                                          \
     X(glu, 2, 1)                                                                                   \
     X(glu_dx, 3, 2)                                                                                \
+    X(glu_pairs, 1, 1)                                                                             \
+    X(glu_pairs_dx, 2, 1)                                                                          \
     X(dropout_mask, 1, 1)                                                                          \
     X(dropout, 3, 1)                                                                               \
     X(noise, 3, 1)                                                                                 \
@@ -161,9 +163,11 @@ struct ft_rope_args {
  * mask. Dao 2023, arXiv 2307.08691.
  * cached I32 (T,2): keys and values of earlier passes are seen too; k, v have rows of their own
  * then. A query's document has its first key in row cached[t][0], one behind the other from there;
- * before its own there are cached[t][1] of them. */
+ * before its own there are cached[t][1] of them.
+ * sinks (1,heads): a score of each head that takes part in the softmax, and in lse, and whose value
+ * is 0; it has no gradient. */
 struct ft_attention_args {
-    struct ft_tensor *q, *k, *v, *spans, *cached /*?*/, *o, *lse;
+    struct ft_tensor *q, *k, *v, *spans, *cached /*?*/, *sinks /*?*/, *o, *lse;
     int heads, kv_heads, head_dim, window;
     float scale, softcap;
 };
@@ -194,6 +198,19 @@ struct ft_glu_args {
 struct ft_glu_dx_args {
     struct ft_tensor *gate, *up /*?*/, *dy, *dgate, *dup /*?*/;
     enum ft_activation act;
+};
+
+/* y[c] = (u + 1) g / (1 + exp(-alpha g)), g = min(x[2c], limit), u = x[2c+1] within -limit to limit.
+ * x (T,2F); y (T,F). gpt-oss, arXiv 2508.10925. */
+struct ft_glu_pairs_args {
+    struct ft_tensor *x, *y;
+    float alpha, limit;
+};
+
+/* dx from dy; 0 where x was cut. */
+struct ft_glu_pairs_dx_args {
+    struct ft_tensor *x, *dy, *dx;
+    float alpha, limit;
 };
 
 /* Which columns of a row are kept: each with probability 1 - p, rounded to 2^-16, from the Philox

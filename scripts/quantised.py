@@ -206,6 +206,27 @@ def plain_values(folder, kind):
     return {name: plain_value(kind, name, w) for name, w in read_folder(folder).items() if is_linear(name, w)}
 
 
+def mxfp4(w):
+    """Matrices (experts, out, in) in blocks of 32: codes and scales as gpt-oss stores them, and their values."""
+    table = torch.tensor([0, .5, 1, 1.5, 2, 3, 4, 6, -0., -.5, -1, -1.5, -2, -3, -4, -6])
+    b = w.reshape(*w.shape[:2], -1, 32).float()
+    exponent = torch.floor(torch.log2(b.abs().amax(-1, keepdim=True).clamp(min=1e-30))) - 2
+    codes = (b[..., None] / 2.0 ** exponent[..., None] - table).abs().argmin(-1)
+    values = (table[codes] * 2.0 ** exponent).reshape(w.shape)
+    blocks = (codes[..., ::2] | codes[..., 1::2] << 4).to(torch.uint8)
+    return blocks, (exponent[..., 0] + 127).to(torch.uint8), values
+
+
+def mxfp4_folder(folder):
+    """Puts the experts of a gpt-oss folder into MXFP4; what they stand for, by name, as (experts, out, in)."""
+    tensors, values = read_folder(folder), {}
+    for name in [k for k, w in tensors.items() if w.ndim == 3]:
+        blocks, scales, values[name] = mxfp4(tensors.pop(name).transpose(1, 2).contiguous())
+        tensors[name + "_blocks"], tensors[name + "_scales"] = blocks, scales
+    save_file(tensors, f"{folder}/model.safetensors", metadata={"format": "pt"})
+    return values
+
+
 # --- GGUF ---
 
 # llama.cpp's keys behind the architecture's name, and transformers'

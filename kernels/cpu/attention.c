@@ -151,6 +151,21 @@ static struct ft_operand rows_of(const struct ft_tensor *t, int64_t row, int64_t
                                .alpha = 1.f};
 }
 
+/* What a row's sums are multiplied with, and the log of its softmax's denominator. */
+struct total {
+    float factor, lse;
+};
+
+static struct total total_of(const struct ft_attention_args *a, int head, float max, float sum)
+{
+    if (!a->sinks)
+        return (struct total){1.f / sum, max + __builtin_logf(sum)};
+    const float sink = ft_element_get(a->sinks->data, (size_t)head, a->sinks->dtype);
+    const float most = larger(max, sink), mine = __builtin_expf(max - most);
+    const float all = sum * mine + __builtin_expf(sink - most);
+    return (struct total){mine / all, most + __builtin_logf(all)};
+}
+
 static void forward(void *arg, int64_t piece, void *scratch)
 {
     const struct job *j = arg;
@@ -192,11 +207,10 @@ static void forward(void *arg, int64_t piece, void *scratch)
         for (int64_t i = 0; i < nq; i++) {
             int head = kv * j->group + h;
             float *o = (float *)a->o->data + (base + i0 + i) * ldo + head * d;
-            float inv = 1.f / sum[h * QB + i];
+            const struct total all = total_of(a, head, max[h * QB + i], sum[h * QB + i]);
             for (int64_t c = 0; c < d; c++)
-                o[c] *= inv;
-            ((float *)a->lse->data)[(base + i0 + i) * j->heads + head] =
-                max[h * QB + i] + __builtin_logf(sum[h * QB + i]);
+                o[c] *= all.factor;
+            ((float *)a->lse->data)[(base + i0 + i) * j->heads + head] = all.lse;
         }
 }
 

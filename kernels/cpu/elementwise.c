@@ -164,6 +164,45 @@ static void glu_dx_rows(const union ft_op_args *args, int64_t t0, int64_t t1)
 #undef ROW
 }
 
+/* Both of a pair, cut, and the gate's sigmoid. */
+struct pair {
+    float gate, up, sigmoid;
+    bool gate_cut, up_cut;
+};
+
+FT_INLINE struct pair cut_pair(const float *x, float alpha, float limit)
+{
+    struct pair p = {.gate_cut = x[0] > limit, .up_cut = x[1] > limit || x[1] < -limit};
+    p.gate = p.gate_cut ? limit : x[0];
+    p.up = x[1] > limit ? limit : x[1] < -limit ? -limit : x[1];
+    p.sigmoid = v16_sigmoid(v16_set(alpha * p.gate))[0];
+    return p;
+}
+
+static void glu_pairs_rows(const union ft_op_args *args, int64_t t0, int64_t t1)
+{
+    const struct ft_glu_pairs_args *a = &args->glu_pairs;
+    for (int64_t t = t0; t < t1; t++)
+        for (int64_t c = 0; c < a->y->cols; c++) {
+            const struct pair p = cut_pair(row_of(a->x, t) + 2 * c, a->alpha, a->limit);
+            row_of(a->y, t)[c] = (p.up + 1) * (p.gate * p.sigmoid);
+        }
+}
+
+static void glu_pairs_dx_rows(const union ft_op_args *args, int64_t t0, int64_t t1)
+{
+    const struct ft_glu_pairs_dx_args *a = &args->glu_pairs_dx;
+    for (int64_t t = t0; t < t1; t++)
+        for (int64_t c = 0; c < a->dy->cols; c++) {
+            const struct pair p = cut_pair(row_of(a->x, t) + 2 * c, a->alpha, a->limit);
+            const float dy = row_of(a->dy, t)[c], s = p.sigmoid;
+            const float slope = s + p.gate * a->alpha * s * (1 - s);
+            float *dx = row_of(a->dx, t) + 2 * c;
+            dx[0] = p.gate_cut ? 0 : dy * (p.up + 1) * slope;
+            dx[1] = p.up_cut ? 0 : dy * p.gate * s;
+        }
+}
+
 FT_INLINE uint64_t stream_key(uint64_t seed, int32_t epoch, enum ft_rng_use use)
 {
     return seed + ((uint64_t)(uint32_t)epoch << 32 | (uint32_t)use);
@@ -328,3 +367,13 @@ BY_ROWS(add, y)
 BY_ROWS(store, x)
 BY_ROWS(gather, y)
 BY_ROWS(regroup, y)
+
+void K(glu_pairs)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
+{
+    by_rows(ctx, args->glu_pairs.x, 4 * args->glu_pairs.x->cols, args, glu_pairs_rows);
+}
+
+void K(glu_pairs_dx)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
+{
+    by_rows(ctx, args->glu_pairs_dx.x, 4 * args->glu_pairs_dx.x->cols, args, glu_pairs_dx_rows);
+}

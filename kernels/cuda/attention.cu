@@ -12,6 +12,8 @@ static const float LOG2E = 1.44269504088896341f;
 struct attention_job {
     struct ft_rows q, k, v, o, dout, dq, dk, dv;
     float *lse, *delta; /* (T, heads) */
+    const void *sinks;  /* (heads) f32 or bf16; NULL: none */
+    bool sinks_f32;
     const int32_t *spans, *cached, *live;
     int rows; /* the bucket: rows from the live ones to here become zero */
     int heads, group, d, window;
@@ -136,6 +138,23 @@ FT_DEVICE void first_keys(const struct attention_job &j, int first_row, int live
     }
 }
 
+/* What a row's sums are multiplied with, and its lse, from the largest score and the sum of the
+ * others' exponentials. */
+struct total {
+    float factor, lse;
+};
+
+FT_DEVICE struct total total_of(const struct attention_job &j, int head, float max, float sum)
+{
+    if (!j.sinks)
+        return total{1.f / sum, max + logf(sum)};
+    const float sink = j.sinks_f32 ? ((const float *)j.sinks)[head]
+                                   : ft_to_float(((const bf16 *)j.sinks)[head]);
+    const float most = fmaxf(max, sink), mine = expf(max - most);
+    const float all = sum * mine + expf(sink - most);
+    return total{mine / all, most + logf(all)};
+}
+
 /* Divides each row by its sum, and notes its lse; rows that are not live become zero. */
 template <int M, int C>
 FT_DEVICE void finish_rows(const struct attention_job &j, int first_row, int live, int head,
@@ -148,14 +167,15 @@ FT_DEVICE void finish_rows(const struct attention_job &j, int first_row, int liv
         float all = sum[m][half] + ft_shuffle_xor(sum[m][half], 1);
         all += ft_shuffle_xor(all, 2);
         const int t = first_row + 16 * m + ft_fragment_row(2 * half);
-        const float inverse = t < live ? 1.f / all : 0;
+        const struct total row = total_of(j, head, max[m][half] * j.scale, all);
+        const float inverse = t < live ? row.factor : 0;
         FT_UNROLL
         for (int c = 0; c < C; c++) {
             o[m][c][2 * half] *= inverse;
             o[m][c][2 * half + 1] *= inverse;
         }
         if (ft_lane() % 4 == 0 && t < j.rows)
-            j.lse[(int64_t)t * j.heads + head] = t < live ? max[m][half] * j.scale + logf(all) : 0;
+            j.lse[(int64_t)t * j.heads + head] = t < live ? row.lse : 0;
     }
 }
 
@@ -251,15 +271,16 @@ FT_KERNEL(FT_TILE_THREADS) forward_cached(struct ft_mark mark, struct attention_
     for (int w = 0; w < FT_TILE_WARPS && live; w++)
         all += parts[w * PART + FT_HEAD_DIM_MAX + 1] *
                ft_exp2((parts[w * PART + FT_HEAD_DIM_MAX] - most) * LOG2E);
+    const struct total row = total_of(j, head, most, all);
     for (int c = ft_thread(); c < j.d; c += FT_TILE_THREADS) {
         float o = 0;
         for (int w = 0; w < FT_TILE_WARPS && live; w++)
             o += parts[w * PART + c] *
                  ft_exp2((parts[w * PART + FT_HEAD_DIM_MAX] - most) * LOG2E);
-        j.o.p[t * j.o.ld + (int64_t)head * j.d + c] = ft_to_bf16(live ? o / all : 0);
+        j.o.p[t * j.o.ld + (int64_t)head * j.d + c] = ft_to_bf16(live ? o * row.factor : 0);
     }
     if (ft_thread() == 0)
-        j.lse[t * j.heads + head] = live ? most + logf(all) : 0;
+        j.lse[t * j.heads + head] = live ? row.lse : 0;
 }
 
 /* delta = sum_c dout o, a warp a row and head. */
@@ -555,6 +576,8 @@ void ft_cuda_attention(const struct ft_kernel_ctx *ctx, const union ft_op_args *
     j.v = ft_rows_of(a->v);
     j.o = ft_rows_of(a->o);
     j.lse = (float *)a->lse->data;
+    j.sinks = a->sinks ? a->sinks->data : NULL;
+    j.sinks_f32 = a->sinks && a->sinks->dtype == FT_F32;
     j.spans = (const int32_t *)a->spans->data;
     j.live = ctx->live;
     j.rows = (int)ft_launch_rows(ctx, a->q);

@@ -212,6 +212,67 @@ FT_DEVICE float activate(int act, float x, float *slope)
     }
 }
 
+struct pairs_job {
+    struct ft_rows x, y, dy;
+    int64_t cols;
+    float alpha, limit;
+};
+
+/* A thread a pair; dy: p NULL forward. */
+FT_KERNEL(THREADS) glu_pairs(struct ft_mark mark, struct pairs_job j)
+{
+    ft_begin(mark);
+    const int64_t t = ft_block_x(), c = my_item();
+    if (c >= j.cols)
+        return;
+    const bf16 *x = j.x.p + t * j.x.ld + 2 * c;
+    const float gate = ft_to_float(x[0]), up = ft_to_float(x[1]);
+    const float g = fminf(gate, j.limit), u = fminf(fmaxf(up, -j.limit), j.limit);
+    const float s = 1.f / (1.f + ft_exp(-j.alpha * g));
+    if (!j.dy.p) {
+        j.y.p[t * j.y.ld + c] = ft_to_bf16((u + 1) * (g * s));
+        return;
+    }
+    const float dy = ft_to_float(j.dy.p[t * j.dy.ld + c]);
+    bf16 *dx = j.y.p + t * j.y.ld + 2 * c;
+    dx[0] = ft_to_bf16(gate > j.limit ? 0 : dy * (u + 1) * (s + g * j.alpha * s * (1 - s)));
+    dx[1] = ft_to_bf16(u != up ? 0 : dy * g * s);
+}
+
+static void launch_pairs(const struct ft_kernel_ctx *ctx, const struct ft_tensor *shape,
+                         struct pairs_job j)
+{
+    const int threads = threads_for(j.cols);
+    const struct ft_grid grid = {ft_launch_rows(ctx, shape), (int)((j.cols + threads - 1) / threads),
+                                 1};
+    ft_launch(ctx, glu_pairs, grid, threads, 0, j);
+}
+
+void ft_cuda_glu_pairs(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
+{
+    const struct ft_glu_pairs_args *a = &args->glu_pairs;
+    struct pairs_job j = {};
+    j.x = ft_rows_of(a->x);
+    j.y = ft_rows_of(a->y);
+    j.cols = a->y->cols;
+    j.alpha = a->alpha;
+    j.limit = a->limit;
+    launch_pairs(ctx, a->y, j);
+}
+
+void ft_cuda_glu_pairs_dx(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
+{
+    const struct ft_glu_pairs_dx_args *a = &args->glu_pairs_dx;
+    struct pairs_job j = {};
+    j.x = ft_rows_of(a->x);
+    j.dy = ft_rows_of(a->dy);
+    j.y = ft_rows_of(a->dx);
+    j.cols = a->dy->cols;
+    j.alpha = a->alpha;
+    j.limit = a->limit;
+    launch_pairs(ctx, a->dy, j);
+}
+
 struct glu_job {
     struct ft_rows gate, up, dy, y, dgate, dup; /* up, dup: p NULL without */
     int64_t cols;

@@ -307,6 +307,15 @@ static void glu_backward(struct backward *b, const struct ft_node *n, struct ft_
         contribute(b, s->up, dup);
 }
 
+static void glu_pairs_backward(struct backward *b, const struct ft_node *n, struct ft_tensor *dy)
+{
+    const struct ft_glu_pairs_args *p = &n->args.glu_pairs;
+    struct ft_tensor *dx = grad_like(b, p->x);
+    emit(b, FT_OP_glu_pairs_dx,
+         (union ft_op_args){.glu_pairs_dx = {saved(b, p->x), dy, dx, p->alpha, p->limit}});
+    contribute(b, p->x, dx);
+}
+
 /* Of the weights, which nothing else reads but one more op at most. */
 static void weights_gradient(struct backward *b, struct ft_tensor *weights, struct ft_tensor *y,
                              struct ft_tensor *x, struct ft_tensor *places)
@@ -471,6 +480,8 @@ static backward_fn *const table[FT_OP_COUNT] = {
     [FT_OP_attention_dx] = no_backward,
     [FT_OP_glu] = glu_backward,
     [FT_OP_glu_dx] = no_backward,
+    [FT_OP_glu_pairs] = glu_pairs_backward,
+    [FT_OP_glu_pairs_dx] = no_backward,
     [FT_OP_dropout_mask] = no_backward,
     [FT_OP_dropout] = dropout_backward,
     [FT_OP_noise] = noise_backward,

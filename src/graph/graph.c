@@ -426,6 +426,13 @@ struct ft_tensor *ft_glu(struct ft_graph *g, struct ft_tensor *gate, struct ft_t
     return emit(g, FT_OP_glu, &(union ft_op_args){.glu = {gate, up, y, act}});
 }
 
+struct ft_tensor *ft_glu_pairs(struct ft_graph *g, struct ft_tensor *x, float alpha, float limit)
+{
+    struct ft_tensor *y = ft_graph_temp(g, "activation", x->rows, x->cols / 2);
+    y->extent = x->extent;
+    return emit(g, FT_OP_glu_pairs, &(union ft_op_args){.glu_pairs = {x, y, alpha, limit}});
+}
+
 struct ft_tensor *ft_dropout_mask(struct ft_graph *g, struct ft_dropout_mask_args a, int64_t cols)
 {
     a.mask =

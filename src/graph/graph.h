@@ -110,7 +110,7 @@ struct ft_tensor *ft_rope(struct ft_graph *g, struct ft_rope_args args);
 /* Columns that lie by key head in the order all q, all k, all v; see struct ft_regroup_args. */
 struct ft_tensor *ft_regroup(struct ft_graph *g, struct ft_tensor *x, int groups, int per_group,
                              int head_dim);
-/* Outputs in args are made here: give q, k, v, spans, cached (NULL: none) and the scalars. */
+/* Outputs in args are made here: give q, k, v, spans, cached, sinks (NULL: none) and the scalars. */
 struct ft_tensor *ft_attention(struct ft_graph *g, struct ft_attention_args args);
 /* Rows of x into rows of a persistent value. */
 void ft_store(struct ft_graph *g, struct ft_tensor *x, struct ft_tensor *places,
@@ -132,6 +132,8 @@ struct ft_tensor *ft_gate_rows(struct ft_graph *g, struct ft_tensor *gate, struc
 /* act(gate) * up; up NULL: act(gate) */
 struct ft_tensor *ft_glu(struct ft_graph *g, struct ft_tensor *gate, struct ft_tensor *up,
                          enum ft_activation act);
+/* Of pairs that lie beside each other, cut at limit; see struct ft_glu_pairs_args. */
+struct ft_tensor *ft_glu_pairs(struct ft_graph *g, struct ft_tensor *x, float alpha, float limit);
 /* Which of `cols` columns each row keeps, as bits, for the masks of products; made here. */
 struct ft_tensor *ft_dropout_mask(struct ft_graph *g, struct ft_dropout_mask_args args,
                                   int64_t cols);

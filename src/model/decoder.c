@@ -100,7 +100,12 @@ static int want_experts(struct ft_model *m, struct ft_module *p)
     w->path = p->name;
     w->parts = (int)p->experts;
     e = ft_model_entry(m, name, &file);
-    w->transposed = n->turned && e && e->n_dims == 3 && p->in != p->out && e->dims[1] == p->in;
+    const bool fits = e && e->n_dims == 3 && p->in != p->out && e->dims[1] == p->in;
+    w->transposed = e && (n->always_turned || (n->turned && fits));
+    if (m->decoder.mixture.biased)
+        FT_TRY(want(m, FT_W_BUFFER, &p->bias, p->experts, p->out, "%s%s.%d.%s_bias", m->in_file,
+                    n->layers, p->layer, n->module[p->kind]));
+    w = &m->weights[m->n_weights - 1 - m->decoder.mixture.biased];
     if (!n->expert[0] || e || !m->n_files)
         return FT_OK;
     w->n_pieces = w->parts * each;
@@ -127,6 +132,9 @@ static int want_router(struct ft_model *m, int layer)
     if (!(w->path = ft_arena_format(&m->arena, "%s%s.%d.%s.weight", n->prefix, n->layers, layer,
                                     n->router)))
         return FT_ERESOURCE;
+    if (m->decoder.mixture.biased)
+        FT_TRY(want(m, FT_W_BUFFER, &l->router_bias, m->decoder.mixture.count, 0, "%s%s.%d.%s.bias",
+                    m->in_file, n->layers, layer, n->router));
     return n->correction ? want(m, FT_W_BUFFER, &l->correction, m->decoder.mixture.count, 0,
                                 "%s%s.%d.%s", m->in_file, n->layers, layer, n->correction)
                          : FT_OK;
@@ -200,6 +208,9 @@ static int add_layer(struct ft_model *m, int layer)
             FT_TRY(add_module(m, layer, (enum ft_kind)k));
     if (m->decoder.layer[layer].experts)
         FT_TRY(want_router(m, layer));
+    if (n->sinks)
+        FT_TRY(want(m, FT_W_BUFFER, &m->layers[layer].sinks, m->decoder.heads, 0, "%s%s.%d.%s",
+                    m->in_file, n->layers, layer, n->sinks));
     for (int s = 0; s < FT_NORM_SITES; s++)
         if (n->layer_norm[s])
             FT_TRY(add_norm(m, layer, (enum ft_norm_site)s));
@@ -345,6 +356,7 @@ static struct ft_tensor *attend(const struct step *s, struct ft_tensor *x)
                                         .k = qkv[1],
                                         .v = qkv[2],
                                         .spans = s->in->spans,
+                                        .sinks = s->layer->sinks,
                                         .heads = (int)d->heads,
                                         .kv_heads = (int)d->kv_heads,
                                         .head_dim = (int)d->head_dim,
@@ -378,7 +390,8 @@ static struct ft_tensor *project_experts(const struct step *s, enum ft_kind kind
 {
     const int module = s->layer->module[kind];
     const struct ft_linear_args a = {
-        .x = x, .w = s->m->modules[module].w, .offsets = offsets, .alpha = 1};
+        .x = x, .w = s->m->modules[module].w, .bias = s->m->modules[module].bias,
+        .offsets = offsets, .alpha = 1};
     return s->in->experts ? s->in->experts(s->in->ctx, s->g, module, x, offsets)
                           : ft_linear_low_rank(s->g, a);
 }
@@ -400,6 +413,17 @@ static struct ft_tensor *shared_expert(const struct step *s, struct ft_tensor *x
     return ft_gate_rows(s->g, scale, y, add);
 }
 
+/* What the last product of the experts reads. */
+static struct ft_tensor *activate_experts(const struct step *s, struct ft_tensor *whole)
+{
+    const struct ft_mixture *e = &s->d->mixture;
+    if (e->pair_limit > 0)
+        return ft_glu_pairs(s->g, whole, (float)e->pair_alpha, (float)e->pair_limit);
+    struct ft_tensor *gate = ft_graph_columns(s->g, whole, whole->name, e->ffn, 0),
+                     *up = ft_graph_columns(s->g, whole, whole->name, e->ffn, e->ffn);
+    return ft_glu(s->g, gate, up, s->d->act);
+}
+
 /* h + residual_scale * what the experts that x is sent to give for it. */
 static struct ft_tensor *mixture(const struct step *s, struct ft_tensor *x, struct ft_tensor *h)
 {
@@ -407,7 +431,8 @@ static struct ft_tensor *mixture(const struct step *s, struct ft_tensor *x, stru
     const bool direct = s->d->residual_scale == 1;
     const struct ft_route_args r =
         ft_route(s->g,
-                 (struct ft_route_args){.logits = ft_logits(s->g, x, s->layer->router, NULL),
+                 (struct ft_route_args){.logits = ft_logits(s->g, x, s->layer->router,
+                                                            s->layer->router_bias),
                                         .bias = s->layer->correction,
                                         .groups = (int)e->groups,
                                         .kept_groups = (int)e->kept_groups,
@@ -417,9 +442,7 @@ static struct ft_tensor *mixture(const struct step *s, struct ft_tensor *x, stru
                  e->each);
     struct ft_tensor *rows = ft_spread(s->g, x, &r, false);
     struct ft_tensor *whole = project_experts(s, FT_EXPERTS_IN, rows, r.offsets);
-    struct ft_tensor *gate = ft_graph_columns(s->g, whole, whole->name, e->ffn, 0),
-                     *up = ft_graph_columns(s->g, whole, whole->name, e->ffn, e->ffn);
-    rows = project_experts(s, FT_EXPERTS_OUT, ft_glu(s->g, gate, up, s->d->act), r.offsets);
+    rows = project_experts(s, FT_EXPERTS_OUT, activate_experts(s, whole), r.offsets);
     struct ft_tensor *y =
         ft_collect(s->g, rows, &r, true, shared_expert(s, x, direct ? h : NULL));
     return direct ? y : ft_add(s->g, h, y, (float)s->d->residual_scale);

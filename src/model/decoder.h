@@ -58,12 +58,14 @@ struct ft_names {
     const char *head;            /* without the prefix */
     const char *head_in_file[3]; /* NULL ends */
     const char *module[FT_KINDS], *layer_norm[FT_NORM_SITES];
+    const char *sinks;               /* scores that attention adds, one a head */
     const char *router, *correction; /* of a layer with experts; what is added for the choice */
     const char *router_in_file;      /* NULL: as it is called */
     /* experts in files: all in one tensor, where that is not called as the module is; or one by
      * one, behind this and a number: the gate, up and down */
     const char *all_in_file[2], *experts, *expert[5]; /* NULL behind the up and the down */
     bool turned;            /* those of one tensor may be stored as (experts, in, out) */
+    bool always_turned;
     bool more_layers;       /* files may have layers behind the last, which nothing reads */
     const char *others[6];  /* beginnings of tensors that are not the decoder's; NULL ends */
     const char *buffers[4]; /* ends of tensors that old files have and nothing reads; NULL ends */
@@ -83,8 +85,9 @@ struct ft_mixture {
     int64_t shared_ffn;       /* of the expert that all rows go to; 0: none */
     int64_t first, every;     /* layer i has experts if i >= first and (i + 1) % every is 0 */
     int64_t groups, kept_groups;
-    bool sigmoid, normalise;
+    bool sigmoid, normalise, biased; /* the router, and the experts */
     double scale;
+    double pair_alpha, pair_limit; /* limit > 0: gates and ups by turns, see ft_glu_pairs_args */
 };
 
 struct ft_decoder {

@@ -149,7 +149,7 @@ struct ft_norm_weights {
 
 struct ft_layer {
     struct ft_norm_weights norm[FT_NORM_SITES];
-    struct ft_tensor *router, *correction; /* NULL: none */
+    struct ft_tensor *router, *router_bias, *correction, *sinks; /* NULL: none */
     int module[FT_KINDS]; /* indices of its modules; -1: none */
 };
 

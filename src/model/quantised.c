@@ -18,7 +18,7 @@ struct ft_where ft_plane_where(const struct ft_weight *w)
 
 static int module_length(const struct ft_weight *w)
 {
-    return (int)(strlen(w->name) - strlen(".weight"));
+    return (int)(strlen(w->name) - (ft_ends_with(w->name, ".weight") ? strlen(".weight") : 0));
 }
 
 const struct ft_st_entry *ft_plane_find(const struct ft_model *m, const struct ft_weight *w,
@@ -174,7 +174,7 @@ static size_t making_room(const struct ft_weight *w)
 static const struct ft_way made = {.load = load_made, .room = making_room};
 static const struct ft_way *const ways[] = {&ft_bnb4_way,    &ft_bnb8_way,   &ft_fp8_way,
                                             &ft_ct_int4_way, &ft_ct_fp8_way, &ft_gptq_way,
-                                            &ft_awq_way};
+                                            &ft_awq_way,     &ft_mxfp4_way};
 enum { WAYS = sizeof ways / sizeof *ways };
 
 int ft_quantised_config(struct ft_model *m, const json_t *root, const char *file)
@@ -197,14 +197,14 @@ int ft_quantised_config(struct ft_model *m, const json_t *root, const char *file
                "the weights are quantised with '%s', which ft does not read", method);
     ft_hint("use the folder of the unquantised model (F32, F16 or BF16 weights), with 'adapter: "
             "qlora' and 'load_in_4bit: true' if memory is short; ft reads those of bitsandbytes, "
-            "fp8, compressed-tensors, gptq and awq");
+            "fp8, compressed-tensors, gptq, awq and mxfp4");
     return FT_EDATA;
 }
 
 int ft_quantised_open(const struct ft_model *m, struct ft_weight *w)
 {
     struct ft_st *file = NULL;
-    for (int i = 0; i < WAYS && m->quantised && w->cols && !w->parts; i++) {
+    for (int i = 0; i < WAYS && m->quantised && w->cols; i++) {
         const struct ft_way *way = ways[i];
         if (strcmp(way->method, m->quantised) != 0 || !ft_plane_find(m, w, way->mark, &file))
             continue;

@@ -22,6 +22,7 @@ struct ft_way {
 };
 extern const struct ft_way ft_bnb4_way, ft_bnb8_way;                /* bnb.c */
 extern const struct ft_way ft_fp8_way, ft_ct_fp8_way;               /* fp8.c */
+extern const struct ft_way ft_mxfp4_way;                            /* mxfp4.c */
 extern const struct ft_way ft_ct_int4_way, ft_gptq_way, ft_awq_way; /* int4.c */
 
 extern const struct ft_way ft_gguf_way; /* gguf.c; of files of their own */

@@ -179,7 +179,9 @@ static int64_t rows_of(const struct ft_weight *w)
 /* Where transformers has the other direction (GPT-2's Conv1D), whatever the file has. */
 static bool is_turned(const struct one *o)
 {
-    return o->m->weights[o->weight].kind == FT_W_LINEAR && o->m->decoder.conv1d;
+    const enum ft_weight_kind kind = o->m->weights[o->weight].kind;
+    return (kind == FT_W_LINEAR && o->m->decoder.conv1d) ||
+           (kind == FT_W_EXPERTS && o->m->decoder.names.always_turned);
 }
 
 static int put_one(void *ctx, struct ft_writer *to)

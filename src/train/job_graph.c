@@ -46,6 +46,7 @@ static struct ft_tensor *adapted_experts(void *ctx, struct ft_graph *g, int modu
     struct ft_linears l = {.first = module, .n = 1, .x = x, .offsets = offsets};
     ft_model_modules(c->job->model, &modules);
     l.of[0].w = modules[module].w;
+    l.of[0].bias = modules[module].bias;
     ft_adapter_linears(c->job->adapter, g, &l);
     return l.of[0].y;
 }

@@ -130,7 +130,7 @@ static void one_shape(struct bench *b, const struct shape *s)
                                      .softcap = s->softcap};
     run_op(
         b, FT_OP_attention,
-        &(union ft_op_args){.attention = {a.q, a.k, a.v, spans, NULL, a.o, a.lse, a.heads,
+        &(union ft_op_args){.attention = {a.q, a.k, a.v, spans, NULL, NULL, a.o, a.lse, a.heads,
                                           a.kv_heads, a.head_dim, a.window, a.scale, a.softcap}});
     run_op(b, FT_OP_attention_dx, &(union ft_op_args){.attention_dx = a});
     if (!b->backend->dev && b->docs == 1) /* cut by heads or by blocks */

@@ -1,5 +1,5 @@
 /* Mixtures of experts: Mixtral, Qwen 2 and 3 MoE and the text of Qwen 3 VL MoE, OLMoE, Granite MoE,
- * GLM 4.5. */
+ * GLM 4.5, gpt-oss. */
 #include "model/family/family.h"
 
 /* What is balanced while all is trained has no effect on an adapter unless it is asked for. */
@@ -308,4 +308,59 @@ const struct ft_family ft_family_glm4_moe = {
                    .more_layers = true,
                    ONE_BY_ONE("mlp."),
                    LLAMA_EXPERT}},
+};
+
+static const struct ft_field gpt_oss_fields[] = {
+    FT_FIELD("sliding_window", FT_COUNT_OR_NONE, window),
+    FT_FIELD("swiglu_alpha", FT_REAL, mixture.pair_alpha),
+    FT_FIELD("swiglu_limit", FT_REAL, mixture.pair_limit),
+    FT_BIASED("attention_bias", FT_BITS_ATTEND),
+    FT_NO_MORE,
+};
+
+static int gpt_oss_settle(const json_t *root, const char *file, struct ft_decoder *d)
+{
+    (void)root;
+    if (d->mixture.pair_limit > 0)
+        return FT_OK;
+    return ft_fail_at((struct ft_where){.file = file}, FT_EDATA,
+                      "'swiglu_limit' is %g, allowed above 0", d->mixture.pair_limit);
+}
+
+const struct ft_family ft_family_gpt_oss = {
+    .architecture = "GptOssForCausalLM",
+    .model_type = "gpt_oss",
+    .fields = {ft_common_fields, ft_mixture_fields, gpt_oss_fields},
+    .rope = {.theta = 1.5e5,
+             .fallback = "{\"rope_type\": \"yarn\", \"factor\": 32.0, \"beta_fast\": 32.0, "
+                         "\"beta_slow\": 1.0, \"truncate\": false, "
+                         "\"original_max_position_embeddings\": 4096}"},
+    .layer_types = true,
+    .settle = gpt_oss_settle,
+    .decoder = {.vocab = 201088,
+                .hidden = 2880,
+                .ffn = 2880,
+                .layers = 36,
+                .heads = 64,
+                .kv_heads = 8,
+                .head_dim = 64,
+                .max_positions = 131072,
+                .norm_eps = 1e-5,
+                .biased = FT_BITS_ATTEND,
+                .window = 128,
+                .use_window = true,
+                .sliding_every = 2,
+                .mixture = {.count = 128,
+                            .each = 4,
+                            .normalise = true,
+                            .biased = true,
+                            .pair_alpha = 1.702,
+                            .pair_limit = 7},
+                .names = {.prefix = "model.",
+                          FT_LLAMA_LAYER,
+                          .module = {FT_LLAMA_ATTENTION, EXPERTS("mlp.")},
+                          .layer_norm = {FT_LLAMA_NORMS},
+                          .sinks = "self_attn.sinks",
+                          .router = "mlp.router",
+                          .always_turned = true}},
 };
