@@ -112,8 +112,8 @@ struct ft_norm_dx_args {
  * r of w reads x through mask r / (N/n); where n > 1, N/n is a multiple of 8. There is no bias, add
  * or u then.
  * offsets I32 (1,E+1), as of route: a product of each expert. w, b and bias are E matrices one
- * below the other, w (E N,K), b (E N,R), bias (E,N); rows offsets[e] to offsets[e+1]-1 of x, u and y
- * are multiplied with the e-th. There is no mask then. */
+ * below the other, w (E N,K), b (E N,R), bias (E,N); rows offsets[e] to offsets[e+1]-1 of x, u and
+ * y are multiplied with the e-th. There is no mask then. */
 struct ft_linear_args {
     struct ft_tensor *x, *w, *bias /*?*/, *add /*?*/, *u /*?*/, *b /*?*/, *mask /*?*/,
         *offsets /*?*/, *y;
@@ -128,16 +128,16 @@ static inline int64_t ft_masks(const struct ft_tensor *mask, int64_t cols)
 
 /* dx = add + alpha dy w + beta du a
  * dy (T,N); w (N,K); add, dx (T,K); du (T,R); a (R,K). dx may overwrite add. mask: as in
- * ft_linear_args, of the rows of a for what is added of du a; of w where there is no du. offsets: as
- * in ft_linear_args; w (E N,K), a (E R,K) then. */
+ * ft_linear_args, of the rows of a for what is added of du a; of w where there is no du. offsets:
+ * as in ft_linear_args; w (E N,K), a (E R,K) then. */
 struct ft_linear_dx_args {
     struct ft_tensor *dy, *w, *add /*?*/, *du /*?*/, *a /*?*/, *mask /*?*/, *offsets /*?*/, *dx;
     float alpha, beta;
 };
 
 /* dw += alpha dy^T x, or (fresh) dw = alpha dy^T x.
- * dy (T,N); x (T,K); dw (N,K) f32; mask: as in ft_linear_args, one, of x; offsets: likewise, with dw
- * (E N,K) */
+ * dy (T,N); x (T,K); dw (N,K) f32; mask: as in ft_linear_args, one, of x; offsets: likewise, with
+ * dw (E N,K) */
 struct ft_linear_dw_args {
     struct ft_tensor *dy, *x, *mask /*?*/, *offsets /*?*/, *dw;
     float alpha;
@@ -200,8 +200,8 @@ struct ft_glu_dx_args {
     enum ft_activation act;
 };
 
-/* y[c] = (u + 1) g / (1 + exp(-alpha g)), g = min(x[2c], limit), u = x[2c+1] within -limit to limit.
- * x (T,2F); y (T,F). gpt-oss, arXiv 2508.10925. */
+/* y[c] = (u + 1) g / (1 + exp(-alpha g)), g = min(x[2c], limit), u = x[2c+1] within -limit to
+ * limit. x (T,2F); y (T,F). gpt-oss, arXiv 2508.10925. */
 struct ft_glu_pairs_args {
     struct ft_tensor *x, *y;
     float alpha, limit;
@@ -559,13 +559,13 @@ static inline int64_t ft_experts(const struct ft_tensor *offsets)
 }
 
 /* Limits of routing. */
-#define FT_EXPERTS_MAX      1024
-#define FT_EXPERTS_EACH_MAX 32
+#define FT_EXPERTS_MAX       1024
+#define FT_EXPERTS_EACH_MAX  32
 #define FT_EXPERT_GROUPS_MAX 64
 /* Limits of the attention ops. */
-#define FT_HEAD_DIM_MAX   256
-#define FT_HEAD_GROUP_MAX 64
+#define FT_HEAD_DIM_MAX      256
+#define FT_HEAD_GROUP_MAX    64
 /* Of the norms: weights and biases that are not f32 are widened into a thread's scratch. */
-#define FT_NORM_COLS_MAX  131072
+#define FT_NORM_COLS_MAX     131072
 
 #endif

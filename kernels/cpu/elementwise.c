@@ -354,7 +354,7 @@ static void regroup_rows(const union ft_op_args *args, int64_t t0, int64_t t1)
 #define BY_ROWS(name, shape)                                                                       \
     void K(name)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)                    \
     {                                                                                              \
-        by_rows(ctx, args->name.shape, args->name.shape->cols, args, name##_rows);                                         \
+        by_rows(ctx, args->name.shape, args->name.shape->cols, args, name##_rows);                 \
     }
 BY_ROWS(embed, y)
 BY_ROWS(rope, y)

@@ -1,4 +1,5 @@
-/* Rows on their way to experts and back: route, spread, collect, and the gate of a shared expert. */
+/* Rows on their way to experts and back: route, spread, collect, and the gate of a shared expert.
+ */
 #include "kernels/cpu/cpu.h"
 
 #include <math.h>
@@ -214,8 +215,8 @@ static void collect_dw_rows(const union ft_op_args *args, int64_t t0, int64_t t1
     const struct ft_collect_dw_args *a = &args->collect_dw;
     for (int64_t t = t0; t < t1; t++)
         for (int64_t j = 0; j < a->places->cols; j++)
-            row_of(a->dw, t)[j] = inner(row_of(a->y, t), row_of(a->x, ints_of(a->places, t)[j]),
-                                        a->y->cols);
+            row_of(a->dw, t)[j] =
+                inner(row_of(a->y, t), row_of(a->x, ints_of(a->places, t)[j]), a->y->cols);
 }
 
 void K(collect_dw)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)

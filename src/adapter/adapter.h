@@ -19,14 +19,14 @@ struct ft_site {
         FT_SITE_EXPERTS,   /* a parameter of so many matrices (out, in): PEFT's target_parameters */
     } kind;
     int64_t in, out, experts; /* experts: of others 1 */
-    int layer;        /* -1: of none */
-    const char *const *once; /* of experts: names of modules that they were before they were one
-                                parameter, NULL ends; PEFT takes these as the parameter's */
-    bool feedforward; /* the last of an MLP: IA3 scales what it reads */
-    bool usual_ia3;   /* IA3 adapts it if it is not told what */
-    int group;        /* the first of the sites that read the same input and follow each other */
-    bool apart;       /* on a device too its weight is a matrix of its own: it is quantised */
-    bool conv1d;      /* its weight is stored as (in, out): PEFT's fan_in_fan_out */
+    int layer;                /* -1: of none */
+    const char *const *once;  /* of experts: names of modules that they were before they were one
+                                 parameter, NULL ends; PEFT takes these as the parameter's */
+    bool feedforward;         /* the last of an MLP: IA3 scales what it reads */
+    bool usual_ia3;           /* IA3 adapts it if it is not told what */
+    int group;   /* the first of the sites that read the same input and follow each other */
+    bool apart;  /* on a device too its weight is a matrix of its own: it is quantised */
+    bool conv1d; /* its weight is stored as (in, out): PEFT's fan_in_fan_out */
     /* the beginning of all sites' names, where the model has other parts (a vision tower): what
      * lies outside is nobody's here, but an adapter may have it; NULL: the sites are the whole
      * model */
@@ -59,17 +59,17 @@ struct ft_adapter_options {
     const char *bias;                 /* PEFT's key: "none", "all", "lora_only" */
     const json_t *token_rows;         /* PEFT's trainable_token_indices; NULL: none */
     int64_t r;
-    double alpha;               /* 0 with no patterns: 2 r */
-    double dropout;             /* on the way into A, training only */
-    const char *init;           /* PEFT's init_lora_weights: "true", "pissa", ... */
-    bool rslora;                /* alpha / sqrt(r) instead of alpha / r */
-    double loraplus_ratio;      /* B's learning rate over A's; 0: the same for all */
-    double loraplus_embedding;  /* with it: the embedding's over A's */
-    const char *const *targets; /* names, or ".suffix" matches; NULL ends; NULL: none */
-    const char *target_regex;   /* instead of targets: matched as a whole */
+    double alpha;                  /* 0 with no patterns: 2 r */
+    double dropout;                /* on the way into A, training only */
+    const char *init;              /* PEFT's init_lora_weights: "true", "pissa", ... */
+    bool rslora;                   /* alpha / sqrt(r) instead of alpha / r */
+    double loraplus_ratio;         /* B's learning rate over A's; 0: the same for all */
+    double loraplus_embedding;     /* with it: the embedding's over A's */
+    const char *const *targets;    /* names, or ".suffix" matches; NULL ends; NULL: none */
+    const char *target_regex;      /* instead of targets: matched as a whole */
     const char *const *parameters; /* names of experts' parameters, as targets; may be NULL */
-    bool target_linear;         /* every linear module of the layers */
-    bool target_usual;          /* instead: those that the method is used for */
+    bool target_linear;            /* every linear module of the layers */
+    bool target_usual;             /* instead: those that the method is used for */
     const struct ft_pattern *rank_pattern, *alpha_pattern; /* key NULL ends; may be NULL */
     const int64_t *layers;                                 /* -1 ends; NULL: all */
     uint64_t seed;                                         /* of initialisation and dropout */
@@ -159,8 +159,9 @@ void ft_adapter_copy(struct ft_adapter *a, int i, struct ft_tensor *weight);
 struct ft_linears {
     int first, n;              /* sites first..first+n-1 */
     struct ft_tensor *x, *add; /* add: NULL, or the residual stream, for n = 1 */
-    struct ft_tensor *offsets; /* of a module of all experts, n = 1, see struct ft_linear_args; NULL */
-    struct ft_tensor *keys;    /* the dropout keys of the batch; NULL: no dropout */
+    struct ft_tensor
+        *offsets;           /* of a module of all experts, n = 1, see struct ft_linear_args; NULL */
+    struct ft_tensor *keys; /* the dropout keys of the batch; NULL: no dropout */
     struct {
         struct ft_tensor *w, *bias; /* bias may be NULL */
         struct ft_tensor *y;        /* out */

@@ -34,13 +34,13 @@ enum ft_rate_kind { FT_RATE_FIRST, FT_RATE_SECOND, FT_RATE_EMBEDDING, FT_RATE_KI
 struct ft_parameter {
     const char *name; /* in the file */
     int64_t rows, cols;
-    int n_dims;  /* in the file: 1 where cols is 1 */
-    bool vector; /* a row for ops, however it lies in the file */
-    bool end;    /* see struct ft_trained_parameter */
-    bool turned; /* the file has (cols, rows) */
-    int64_t experts; /* above 1: matrices of so many experts, below each other; the file has them side
-                        by side, column by column by turns */
-    int64_t at;  /* its first element in the block */
+    int n_dims;      /* in the file: 1 where cols is 1 */
+    bool vector;     /* a row for ops, however it lies in the file */
+    bool end;        /* see struct ft_trained_parameter */
+    bool turned;     /* the file has (cols, rows) */
+    int64_t experts; /* above 1: matrices of so many experts, below each other; the file has them
+                        side by side, column by column by turns */
+    int64_t at;      /* its first element in the block */
     /* once declared: what products read, the master or a bf16 copy of it; NULL where several
      * modules are stacked */
     struct ft_tensor *value;
@@ -165,7 +165,7 @@ struct ft_adapter_method {
     struct ft_parameter_row feedforward[FT_PARAMETER_ROWS];
     struct ft_parameter_row embedding[FT_PARAMETER_ROWS]; /* those of an embedding's; none: it can
                                                              have no adapter */
-    struct ft_parameter_row experts[FT_PARAMETER_ROWS]; /* those of experts'; none: likewise */
+    struct ft_parameter_row experts[FT_PARAMETER_ROWS];   /* those of experts'; none: likewise */
     /* module i of the group, which has slot s */
     struct ft_tensor *(*linear)(const struct ft_adapter *a, struct ft_graph *g,
                                 const struct ft_slot *s, const struct ft_linears *l, int i);
@@ -224,8 +224,7 @@ ft_method_rows(const struct ft_adapter_method *m, enum ft_site_kind kind, bool f
 static inline bool ft_method_covers(const struct ft_adapter_method *m, enum ft_site_kind kind)
 {
     return kind == FT_SITE_LINEAR || (kind == FT_SITE_EMBEDDING && m->embed) ||
-           (kind == FT_SITE_HEAD && m->head) ||
-           (kind == FT_SITE_EXPERTS && m->experts[0].suffix);
+           (kind == FT_SITE_HEAD && m->head) || (kind == FT_SITE_EXPERTS && m->experts[0].suffix);
 }
 
 static inline int ft_adapter_slots_of(const struct ft_adapter *a, enum ft_site_kind kind)

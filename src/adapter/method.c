@@ -27,9 +27,12 @@ static struct ft_linear_args lora_base(struct ft_graph *g, const struct ft_slot 
                                        const struct ft_linears *l, int i)
 {
     const struct ft_parameter *a = s->p[FT_LORA_A], *b = s->p[FT_LORA_B];
-    struct ft_linear_args y = {
-        .x = l->x, .w = l->of[i].w, .bias = l->of[i].bias, .add = l->add, .offsets = l->offsets,
-        .alpha = 1};
+    struct ft_linear_args y = {.x = l->x,
+                               .w = l->of[i].w,
+                               .bias = l->of[i].bias,
+                               .add = l->add,
+                               .offsets = l->offsets,
+                               .alpha = 1};
     if (!a->frozen)
         return y;
     y.u = ft_graph_name(g, ft_linear(g, l->x, a->frozen, NULL, NULL, 1), "low rank");
@@ -43,7 +46,8 @@ static struct ft_tensor *lora_linear(const struct ft_adapter *a, struct ft_graph
                                      const struct ft_slot *s, const struct ft_linears *l, int i)
 {
     struct ft_linear_args y = lora_base(g, s, l, i);
-    struct ft_tensor *u = ft_adapter_down(a, g, s, s->p[FT_LORA_A]->value, l->x, l->keys, l->offsets),
+    struct ft_tensor *u = ft_adapter_down(a, g, s, s->p[FT_LORA_A]->value, l->x, l->keys,
+                                          l->offsets),
                      *b = s->p[FT_LORA_B]->value;
     if (y.u)
         return ft_linear(g, u, b, NULL, ft_linear_low_rank(g, y), s->scale);

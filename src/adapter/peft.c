@@ -174,15 +174,15 @@ json_t *ft_layers_config(const struct ft_adapter *a, const struct ft_adapter_opt
 json_t *ft_lora_config(const struct ft_adapter *a, const struct ft_adapter_options *o)
 {
     json_t *tokens = o->token_rows ? json_deep_copy(o->token_rows) : json_null();
-    return json_pack(
-        "{s:n, s:s, s:o, s:b, s:b, s:o, s:o, s:f, s:n, s:I, s:o, s:o, s:o, s:b, s:b}",
-        "exclude_modules",
-        "bias", o->bias, "alpha_pattern", ft_pattern_config(a, o->alpha_pattern, false),
-        "fan_in_fan_out", a->conv1d, "init_lora_weights", 1, "layers_to_transform",
-        ft_layers_config(a, o), "lora_alpha", number(a->alpha * alpha_times(a)), "lora_dropout",
-        a->dropout, "layers_pattern", "r", (json_int_t)((double)a->r * rank_times(a)),
-        "rank_pattern", ft_pattern_config(a, o->rank_pattern, true), "target_parameters",
-        target_parameters(a), "trainable_token_indices", tokens, "use_dora", is_dora(a), "use_rslora", a->rslora);
+    return json_pack("{s:n, s:s, s:o, s:b, s:b, s:o, s:o, s:f, s:n, s:I, s:o, s:o, s:o, s:b, s:b}",
+                     "exclude_modules", "bias", o->bias, "alpha_pattern",
+                     ft_pattern_config(a, o->alpha_pattern, false), "fan_in_fan_out", a->conv1d,
+                     "init_lora_weights", 1, "layers_to_transform", ft_layers_config(a, o),
+                     "lora_alpha", number(a->alpha * alpha_times(a)), "lora_dropout", a->dropout,
+                     "layers_pattern", "r", (json_int_t)((double)a->r * rank_times(a)),
+                     "rank_pattern", ft_pattern_config(a, o->rank_pattern, true),
+                     "target_parameters", target_parameters(a), "trainable_token_indices", tokens,
+                     "use_dora", is_dora(a), "use_rslora", a->rslora);
 }
 
 int ft_adapter_describe(struct ft_adapter *a, const struct ft_adapter_options *o)
@@ -416,8 +416,8 @@ static int check_features(const struct import *m)
     static const char *const numbers[] = {"rank_dropout", "module_dropout"};
     bool fan_in = m->a->conv1d;
     static const char *const objects[] = {
-        "layer_replication", "arrow_config",  "alora_invocation_tokens",
-        "kasa_config",       "monteclora_config", "velora_config", "megatron_config"};
+        "layer_replication", "arrow_config",  "alora_invocation_tokens", "kasa_config",
+        "monteclora_config", "velora_config", "megatron_config"};
     const char *key;
     json_t *value;
     /* initialisations that also change the base weights, unless PEFT converted them on saving */

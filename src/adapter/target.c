@@ -193,8 +193,8 @@ static int check_kind(const struct ft_adapter *a, const struct ft_site *site)
                    site->name, a->start->residual ? a->start->name : a->method->name);
 }
 
-/* Experts: by their parameters' names, or by those of the modules that they were. Then PEFT gives the
- * gates and ups the rank of both. */
+/* Experts: by their parameters' names, or by those of the modules that they were. Then PEFT gives
+ * the gates and ups the rank of both. */
 static int match_experts(struct ft_adapter *a, const struct ft_site *sites, int site,
                          const struct ft_adapter_options *o)
 {

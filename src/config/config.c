@@ -519,9 +519,10 @@ static int check_quantisation(struct ft_config *c)
                       "quantised weights cannot be trained themselves: 'adapter: qlora' trains one "
                       "over them");
     if (c->quantize_moe_experts && !any)
-        rc = conflict(c, "quantize_moe_experts",
-                      "'quantize_moe_experts' goes with 'load_in_4bit' or 'load_in_8bit', which say "
-                      "to how many bits");
+        rc =
+            conflict(c, "quantize_moe_experts",
+                     "'quantize_moe_experts' goes with 'load_in_4bit' or 'load_in_8bit', which say "
+                     "to how many bits");
     if (c->load_in_4bit && ft_config_is_set(c, "adapter") && strcmp(c->adapter, "lora") == 0) {
         rc =
             conflict(c, "load_in_4bit", "'load_in_4bit' and 'adapter: lora' contradict each other");
@@ -621,8 +622,7 @@ static int check_together(struct ft_config *c)
 static void resolve(struct ft_config *c)
 {
     if (!c->lora_target_modules && !c->lora_target_regex && !c->lora_model_dir &&
-        !c->lora_target_parameters &&
-        !ft_config_is_set(c, "lora_target_linear"))
+        !c->lora_target_parameters && !ft_config_is_set(c, "lora_target_linear"))
         c->lora_target_linear = true;
     if (c->batch_size > 0 && !ft_config_is_set(c, "gradient_accumulation_steps"))
         c->gradient_accumulation_steps = c->batch_size / c->micro_batch_size;

@@ -74,9 +74,9 @@ struct ft_config {
     int64_t lora_r;
     double lora_alpha;
     double lora_dropout;
-    const char **lora_target_modules; /* NULL-terminated, or NULL */
+    const char **lora_target_modules;    /* NULL-terminated, or NULL */
     const char **lora_target_parameters; /* likewise */
-    const char *lora_target_regex;    /* lora_target_modules given as one text */
+    const char *lora_target_regex;       /* lora_target_modules given as one text */
     bool lora_target_linear, peft_use_rslora, peft_use_dora;
     const char *peft_init_lora_weights;
     double loraplus_lr_ratio; /* 0: none */

@@ -54,7 +54,8 @@ struct ft_tensor ft_tensor_part(const struct ft_tensor *t, int64_t n, int64_t i)
     struct ft_tensor part = ft_first_part(t, n);
     FT_ASSERT(t->parts <= 1 || t->parts == n);
     if (n > 1)
-        part.data = (char *)t->data + (size_t)i * (ft_is_quant(t->dtype) ? ft_part_bytes(t) : ft_tensor_bytes(&part));
+        part.data = (char *)t->data +
+                    (size_t)i * (ft_is_quant(t->dtype) ? ft_part_bytes(t) : ft_tensor_bytes(&part));
     return part;
 }
 

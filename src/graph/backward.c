@@ -347,8 +347,7 @@ static void spread_backward(struct backward *b, const struct ft_node *n, struct 
         return;
     struct ft_tensor *dx = grad_like(b, s->x);
     emit(b, FT_OP_collect,
-         (union ft_op_args){
-             .collect = {dy, s->places, s->slots, s->weights, so_far(s->x), dx}});
+         (union ft_op_args){.collect = {dy, s->places, s->slots, s->weights, so_far(s->x), dx}});
     set_grad(s->x, dx);
 }
 
@@ -373,8 +372,7 @@ static void gate_rows_backward(struct backward *b, const struct ft_node *n, stru
     const struct ft_gate_rows_args *r = &n->args.gate_rows;
     struct ft_tensor *dgate = grad_like(b, r->gate), *dx = grad_like(b, r->x);
     emit(b, FT_OP_gate_rows_dx,
-         (union ft_op_args){
-             .gate_rows_dx = {saved(b, r->gate), saved(b, r->x), dy, dgate, dx}});
+         (union ft_op_args){.gate_rows_dx = {saved(b, r->gate), saved(b, r->x), dy, dgate, dx}});
     contribute(b, r->gate, dgate);
     contribute(b, r->x, dx);
     if (wants(r->add))

@@ -241,8 +241,7 @@ int ft_device_run(struct ft_graph *g, enum ft_program p, const struct ft_run *ru
     ctx.counts[FT_ROWS] = bucket(run->counts[FT_ROWS], capacity, ROW_STEPS);
     ctx.counts[FT_TRAINED] = bucket(run->counts[FT_TRAINED], capacity, TRAINED_STEPS);
     if (run->counts[FT_ROWS])
-        ctx.counts[FT_ROUTED] =
-            run->counts[FT_ROUTED] / run->counts[FT_ROWS] * ctx.counts[FT_ROWS];
+        ctx.counts[FT_ROUTED] = run->counts[FT_ROUTED] / run->counts[FT_ROWS] * ctx.counts[FT_ROWS];
     if (p == FT_PASS || p == FT_EVAL)
         FT_TRY(checked(g, send_batch(g, run)));
     else

@@ -34,8 +34,7 @@ static bool fuse_linear(struct ft_nodes *list, struct ft_node *n, const int *use
         return false;
     struct ft_node *first = only_writer(list, low->add, uses, FT_OP_linear);
     if (!first || first->args.linear.u || first->args.linear.mask ||
-        first->args.linear.offsets != low->offsets ||
-        low->x->cols > first->args.linear.x->cols)
+        first->args.linear.offsets != low->offsets || low->x->cols > first->args.linear.x->cols)
         return false;
     struct ft_linear_args base = first->args.linear;
     base.u = low->x;

@@ -306,11 +306,9 @@ struct ft_tensor *ft_linear_low_rank(struct ft_graph *g, struct ft_linear_args l
 struct ft_tensor *ft_logits(struct ft_graph *g, struct ft_tensor *x, struct ft_tensor *w,
                             struct ft_tensor *bias)
 {
-    return ft_linear_low_rank(g, (struct ft_linear_args){.x = x,
-                                                         .w = w,
-                                                         .bias = bias,
-                                                         .y = sums_like(g, w->name, x, w->rows),
-                                                         .alpha = 1});
+    return ft_linear_low_rank(
+        g, (struct ft_linear_args){
+               .x = x, .w = w, .bias = bias, .y = sums_like(g, w->name, x, w->rows), .alpha = 1});
 }
 
 struct ft_tensor *ft_rope(struct ft_graph *g, struct ft_rope_args a)
@@ -397,9 +395,9 @@ struct ft_tensor *ft_spread(struct ft_graph *g, struct ft_tensor *x, const struc
 {
     struct ft_tensor *y = ft_graph_temp(g, "routed rows", r->slots->rows, x->cols);
     y->extent = FT_ROUTED;
-    return emit(g, FT_OP_spread,
-                &(union ft_op_args){
-                    .spread = {x, r->slots, r->places, weighted ? r->weights : NULL, y}});
+    return emit(
+        g, FT_OP_spread,
+        &(union ft_op_args){.spread = {x, r->slots, r->places, weighted ? r->weights : NULL, y}});
 }
 
 struct ft_tensor *ft_collect(struct ft_graph *g, struct ft_tensor *x, const struct ft_route_args *r,

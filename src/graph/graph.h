@@ -110,7 +110,8 @@ struct ft_tensor *ft_rope(struct ft_graph *g, struct ft_rope_args args);
 /* Columns that lie by key head in the order all q, all k, all v; see struct ft_regroup_args. */
 struct ft_tensor *ft_regroup(struct ft_graph *g, struct ft_tensor *x, int groups, int per_group,
                              int head_dim);
-/* Outputs in args are made here: give q, k, v, spans, cached, sinks (NULL: none) and the scalars. */
+/* Outputs in args are made here: give q, k, v, spans, cached, sinks (NULL: none) and the scalars.
+ */
 struct ft_tensor *ft_attention(struct ft_graph *g, struct ft_attention_args args);
 /* Rows of x into rows of a persistent value. */
 void ft_store(struct ft_graph *g, struct ft_tensor *x, struct ft_tensor *places,

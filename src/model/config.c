@@ -168,8 +168,8 @@ static int check_mixture(const struct ft_where at, struct ft_decoder *d)
     if (m->groups > 1 && (m->count % m->groups || m->count / m->groups < 2))
         return ft_fail_at(at, FT_EDATA, "%lld experts are not %lld equal groups of two or more",
                           (long long)m->count, (long long)m->groups);
-    if (m->groups > 1 && (m->kept_groups > m->groups ||
-                          m->kept_groups * (m->count / m->groups) < m->each))
+    if (m->groups > 1 &&
+        (m->kept_groups > m->groups || m->kept_groups * (m->count / m->groups) < m->each))
         return ft_fail_at(at, FT_EDATA, "'topk_group' is %lld of %lld groups",
                           (long long)m->kept_groups, (long long)m->groups);
     return FT_OK;

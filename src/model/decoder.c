@@ -55,12 +55,21 @@ static int want(struct ft_model *m, enum ft_weight_kind kind, struct ft_tensor *
 static void module_shape(const struct ft_decoder *d, enum ft_kind kind, int64_t *in, int64_t *out)
 {
     const int64_t q = d->heads * d->head_dim, kv = d->kv_heads * d->head_dim;
-    const int64_t outs[FT_KINDS] = {
-        [FT_Q] = q,           [FT_K] = kv,        [FT_V] = kv,      [FT_QKV] = q + 2 * kv,
-        [FT_O] = d->hidden,   [FT_GATE] = d->ffn, [FT_UP] = d->ffn, [FT_GATE_UP] = 2 * d->ffn,
-        [FT_DOWN] = d->hidden, [FT_SHARED_GATE] = d->mixture.shared_ffn,
-        [FT_SHARED_UP] = d->mixture.shared_ffn, [FT_SHARED_DOWN] = d->hidden, [FT_SHARED_SCALE] = 1,
-        [FT_EXPERTS_IN] = 2 * d->mixture.ffn, [FT_EXPERTS_OUT] = d->hidden};
+    const int64_t outs[FT_KINDS] = {[FT_Q] = q,
+                                    [FT_K] = kv,
+                                    [FT_V] = kv,
+                                    [FT_QKV] = q + 2 * kv,
+                                    [FT_O] = d->hidden,
+                                    [FT_GATE] = d->ffn,
+                                    [FT_UP] = d->ffn,
+                                    [FT_GATE_UP] = 2 * d->ffn,
+                                    [FT_DOWN] = d->hidden,
+                                    [FT_SHARED_GATE] = d->mixture.shared_ffn,
+                                    [FT_SHARED_UP] = d->mixture.shared_ffn,
+                                    [FT_SHARED_DOWN] = d->hidden,
+                                    [FT_SHARED_SCALE] = 1,
+                                    [FT_EXPERTS_IN] = 2 * d->mixture.ffn,
+                                    [FT_EXPERTS_OUT] = d->hidden};
     *out = outs[kind];
     *in = kind == FT_O             ? q
           : kind == FT_DOWN        ? d->ffn
@@ -389,9 +398,11 @@ static struct ft_tensor *project_experts(const struct step *s, enum ft_kind kind
                                          struct ft_tensor *x, struct ft_tensor *offsets)
 {
     const int module = s->layer->module[kind];
-    const struct ft_linear_args a = {
-        .x = x, .w = s->m->modules[module].w, .bias = s->m->modules[module].bias,
-        .offsets = offsets, .alpha = 1};
+    const struct ft_linear_args a = {.x = x,
+                                     .w = s->m->modules[module].w,
+                                     .bias = s->m->modules[module].bias,
+                                     .offsets = offsets,
+                                     .alpha = 1};
     return s->in->experts ? s->in->experts(s->in->ctx, s->g, module, x, offsets)
                           : ft_linear_low_rank(s->g, a);
 }
@@ -431,20 +442,19 @@ static struct ft_tensor *mixture(const struct step *s, struct ft_tensor *x, stru
     const bool direct = s->d->residual_scale == 1;
     const struct ft_route_args r =
         ft_route(s->g,
-                 (struct ft_route_args){.logits = ft_logits(s->g, x, s->layer->router,
-                                                            s->layer->router_bias),
-                                        .bias = s->layer->correction,
-                                        .groups = (int)e->groups,
-                                        .kept_groups = (int)e->kept_groups,
-                                        .sigmoid = e->sigmoid,
-                                        .normalise = e->normalise,
-                                        .scale = (float)e->scale},
+                 (struct ft_route_args){
+                     .logits = ft_logits(s->g, x, s->layer->router, s->layer->router_bias),
+                     .bias = s->layer->correction,
+                     .groups = (int)e->groups,
+                     .kept_groups = (int)e->kept_groups,
+                     .sigmoid = e->sigmoid,
+                     .normalise = e->normalise,
+                     .scale = (float)e->scale},
                  e->each);
     struct ft_tensor *rows = ft_spread(s->g, x, &r, false);
     struct ft_tensor *whole = project_experts(s, FT_EXPERTS_IN, rows, r.offsets);
     rows = project_experts(s, FT_EXPERTS_OUT, activate_experts(s, whole), r.offsets);
-    struct ft_tensor *y =
-        ft_collect(s->g, rows, &r, true, shared_expert(s, x, direct ? h : NULL));
+    struct ft_tensor *y = ft_collect(s->g, rows, &r, true, shared_expert(s, x, direct ? h : NULL));
     return direct ? y : ft_add(s->g, h, y, (float)s->d->residual_scale);
 }
 

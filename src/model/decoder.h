@@ -64,7 +64,7 @@ struct ft_names {
     /* experts in files: all in one tensor, where that is not called as the module is; or one by
      * one, behind this and a number: the gate, up and down */
     const char *all_in_file[2], *experts, *expert[5]; /* NULL behind the up and the down */
-    bool turned;            /* those of one tensor may be stored as (experts, in, out) */
+    bool turned; /* those of one tensor may be stored as (experts, in, out) */
     bool always_turned;
     bool more_layers;       /* files may have layers behind the last, which nothing reads */
     const char *others[6];  /* beginnings of tensors that are not the decoder's; NULL ends */

@@ -172,9 +172,8 @@ static int read_experts(const struct ft_weight *w, int64_t first, int64_t count,
     for (int64_t at = begin, next; at < end; at = next) {
         const struct ft_piece *p = w->n_pieces ? &w->pieces[at / step] : NULL;
         next = (at / step + 1) * step < end ? (at / step + 1) * step : end;
-        FT_TRY(ft_st_read(p ? p->file : w->file, p ? p->entry : w->entry,
-                          at % step * (int64_t)row, (size_t)(next - at) * row,
-                          to + (size_t)(at - begin) * row));
+        FT_TRY(ft_st_read(p ? p->file : w->file, p ? p->entry : w->entry, at % step * (int64_t)row,
+                          (size_t)(next - at) * row, to + (size_t)(at - begin) * row));
     }
     return FT_OK;
 }

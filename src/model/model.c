@@ -279,9 +279,9 @@ int ft_model_declare(struct ft_model *m, struct ft_graph *g, ft_model_rank_fn *r
             *w->slot = own;
         if (*w->slot == &wanted) {
             *w->slot = ft_graph_value(g, FT_M_WEIGHTS, w->name,
-                                      w->way                                ? w->as
+                                      w->way                              ? w->as
                                       : stacked && w->kind != FT_W_BUFFER ? FT_BF16
-                                                                            : w->dtype,
+                                                                          : w->dtype,
                                       w->cols ? w->rows : 1, w->cols ? w->cols : w->rows);
             (*w->slot)->block = w->way ? w->block : 0;
             (*w->slot)->parts = w->way ? w->parts : 0;

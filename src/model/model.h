@@ -91,9 +91,9 @@ void ft_model_enlarge(struct ft_model *m, int64_t rows);
 int ft_model_untie(struct ft_model *m);
 /* How linear modules are to be quantised while they are loaded. */
 struct ft_quantisation {
-    int bits; /* 4, 8, or 0: not */
+    int bits;                  /* 4, 8, or 0: not */
     bool fp4, nested, experts; /* the weights of experts too */
-    const char *const *skip; /* beginnings or ends of modules' names; NULL ends; may be NULL */
+    const char *const *skip;   /* beginnings or ends of modules' names; NULL ends; may be NULL */
 };
 /* Before ft_model_declare. FT_ECONFIG if the folder's weights are quantised otherwise. */
 int ft_model_quantise(struct ft_model *m, const struct ft_quantisation *o);

@@ -1,6 +1,6 @@
-/* MXFP4 as gpt-oss has it: of each expert's matrix, (out, in / 32, 16) bytes of two codes that follow
- * each other, the first in the low half, and a scale for 32. In memory they are GGUF's blocks of the
- * same numbers: the scale, then 16 bytes that hold code i and code i + 16. */
+/* MXFP4 as gpt-oss has it: of each expert's matrix, (out, in / 32, 16) bytes of two codes that
+ * follow each other, the first in the low half, and a scale for 32. In memory they are GGUF's
+ * blocks of the same numbers: the scale, then 16 bytes that hold code i and code i + 16. */
 #include "model/quantised.h"
 
 enum { CODES = 16, BLOCK = 32, BYTES = 17 };

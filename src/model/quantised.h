@@ -49,11 +49,8 @@ int ft_plane_finite(const struct ft_weight *w, const char *suffix, const float *
 /* Its tensor in memory, with no data. */
 static inline struct ft_tensor ft_weight_tensor(const struct ft_weight *w)
 {
-    return (struct ft_tensor){.rows = w->rows,
-                              .cols = w->cols,
-                              .dtype = w->as,
-                              .block = w->block,
-                              .parts = w->parts};
+    return (struct ft_tensor){
+        .rows = w->rows, .cols = w->cols, .dtype = w->as, .block = w->block, .parts = w->parts};
 }
 
 #endif

@@ -222,7 +222,9 @@ static struct ft_st_item item_of(struct one *o)
                                       : as_in_file ? w->name
                                                    : w->path,
                               .dtype = o->dtype,
-                              .n_dims = stacked ? 3 : w->cols ? 2 : 1,
+                              .n_dims = stacked   ? 3
+                                        : w->cols ? 2
+                                                  : 1,
                               .put = put_one,
                               .ctx = o};
     int64_t *dims = item.dims;
@@ -246,7 +248,8 @@ static int list_all(const struct one *like, struct one *out)
     const struct ft_model *m = like->m;
     int n = 0;
     for (int i = 0; i < m->n_weights; i++)
-        for (int piece = 0; piece < (m->weights[i].n_pieces ? m->weights[i].n_pieces : 1); piece++) {
+        for (int piece = 0; piece < (m->weights[i].n_pieces ? m->weights[i].n_pieces : 1);
+             piece++) {
             if (out) {
                 out[n] = *like;
                 out[n].weight = i;

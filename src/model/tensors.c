@@ -220,8 +220,7 @@ static int check_others(const struct ft_model *m)
             if (!bsearch(&name, names, n, sizeof *names, by_text) && !is_harmless(m, name) &&
                 !ft_quantised_plane(m, name))
                 rc = ft_fail_at((struct ft_where){.file = ft_st_path(m->files[f])}, FT_EDATA,
-                                "tensor '%s' is not part of a '%s'", name,
-                                m->family->architecture);
+                                "tensor '%s' is not part of a '%s'", name, m->family->architecture);
         }
     ft_free(names);
     return rc;

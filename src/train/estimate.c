@@ -74,7 +74,12 @@ int ft_rates_measure(struct ft_rates *r, const struct ft_job *j)
     const int64_t most = b->dev ? 8192 : 512, t = j->capacity < most ? j->capacity : most;
     const size_t size = ft_dtype_size(b->act);
     const int64_t width = measured_width(j, t);
-    struct ft_tensor x = {.rows = t, .cols = c->hidden, .dtype = b->act, .extent = FT_ROWS, .name = "x"}, gate = x;
+    struct ft_tensor x = {.rows = t,
+                          .cols = c->hidden,
+                          .dtype = b->act,
+                          .extent = FT_ROWS,
+                          .name = "x"},
+                     gate = x;
     gate.cols = width;
     struct ft_tensor up = gate, y = gate,
                      w = {.rows = width, .cols = c->hidden, .dtype = FT_BF16, .name = "w"};
@@ -119,11 +124,11 @@ static double tokens_of(const struct ft_dataset *d)
 static struct ft_run full_pass(const struct ft_job *j)
 {
     double n = (double)j->capacity * (double)j->train.n_docs / tokens_of(&j->train);
-    return (struct ft_run){.counts = {[FT_ROWS] = j->capacity,
-                                      [FT_DOCUMENTS] = n > 1 ? (int64_t)(n + 0.5) : 1,
-                                      [FT_TRAINED] = j->capacity,
-                                      [FT_ROUTED] = j->capacity *
-                                                    ft_model_decoder(j->model)->mixture.each}};
+    return (struct ft_run){
+        .counts = {[FT_ROWS] = j->capacity,
+                   [FT_DOCUMENTS] = n > 1 ? (int64_t)(n + 0.5) : 1,
+                   [FT_TRAINED] = j->capacity,
+                   [FT_ROUTED] = j->capacity * ft_model_decoder(j->model)->mixture.each}};
 }
 
 /* Seconds of one run of a program with all rows live. */
@@ -158,7 +163,8 @@ double ft_job_flops_per_token(const struct ft_job *j)
 static int measure_product(const struct ft_job *j, int64_t n, double *seconds)
 {
     const struct ft_backend *b = j->backend;
-    struct ft_tensor x = {.rows = n, .cols = n, .dtype = b->act, .extent = FT_ROWS, .name = "x"}, y = x, w = x;
+    struct ft_tensor x = {.rows = n, .cols = n, .dtype = b->act, .extent = FT_ROWS, .name = "x"},
+                     y = x, w = x;
     union ft_op_args product = {.linear = {.x = &x, .w = &w, .y = &y, .alpha = 1}};
     const size_t scratch = b->scratch[FT_OP_linear] ? b->scratch[FT_OP_linear](&product) : 0;
     const size_t one = ft_tensor_bytes(&x), bytes = scratch + 3 * one;

@@ -200,10 +200,10 @@ static int continue_adapter(struct ft_job *j, const struct ft_site *sites, int n
 /* Names of the modules that experts were, where transformers has put them into one parameter. */
 static const char *const *once(const struct ft_decoder *d, enum ft_kind kind)
 {
-    return !d->names.expert[0]       ? NULL
-           : kind == FT_EXPERTS_IN   ? d->names.expert
-           : kind == FT_EXPERTS_OUT  ? d->names.expert + 3
-                                     : NULL;
+    return !d->names.expert[0]      ? NULL
+           : kind == FT_EXPERTS_IN  ? d->names.expert
+           : kind == FT_EXPERTS_OUT ? d->names.expert + 3
+                                    : NULL;
 }
 
 /* The linear modules of the layers, then the embedding, whose name goes to `embedding`, and the
@@ -217,21 +217,20 @@ static int list_sites(const struct ft_job *j, char *embedding, size_t room, stru
     int n = ft_model_modules(j->model, &modules);
     FT_TRY(ft_alloc(&sites, (size_t)n + 2, sizeof *sites));
     for (int i = 0; i < n; i++)
-        sites[i] =
-            (struct ft_site){.name = modules[i].name,
-                             .kind = ft_is_experts(modules[i].kind) ? FT_SITE_EXPERTS : FT_SITE_LINEAR,
-                             .experts = modules[i].experts,
-                             .once = once(d, modules[i].kind),
-                             .in = modules[i].in,
-                             .out = modules[i].out,
-                             .layer = modules[i].layer,
-                             .group = modules[i].group,
-                             .apart = ft_model_is_apart(j->model, modules[i].group),
-                             .feedforward = modules[i].kind == FT_DOWN ||
-                                            modules[i].kind == FT_SHARED_DOWN,
-                             .usual_ia3 = modules[i].kind == FT_K || modules[i].kind == FT_V ||
-                                          modules[i].kind == FT_QKV || modules[i].kind == FT_DOWN,
-                             .conv1d = d->conv1d};
+        sites[i] = (struct ft_site){
+            .name = modules[i].name,
+            .kind = ft_is_experts(modules[i].kind) ? FT_SITE_EXPERTS : FT_SITE_LINEAR,
+            .experts = modules[i].experts,
+            .once = once(d, modules[i].kind),
+            .in = modules[i].in,
+            .out = modules[i].out,
+            .layer = modules[i].layer,
+            .group = modules[i].group,
+            .apart = ft_model_is_apart(j->model, modules[i].group),
+            .feedforward = modules[i].kind == FT_DOWN || modules[i].kind == FT_SHARED_DOWN,
+            .usual_ia3 = modules[i].kind == FT_K || modules[i].kind == FT_V ||
+                         modules[i].kind == FT_QKV || modules[i].kind == FT_DOWN,
+            .conv1d = d->conv1d};
     snprintf(embedding, room, "%s%s", d->names.prefix, d->names.embed);
     sites[n] = (struct ft_site){.name = embedding,
                                 .kind = FT_SITE_EMBEDDING,

@@ -5,15 +5,38 @@ struct shape {
     int heads, kv_heads, d, window;
     int docs[6]; /* lengths, 0 ends */
     float softcap;
+    bool sinks;
 };
 static const struct shape shapes[] = {
-    {1, 1, 2, 0, {1}, 0},          {2, 1, 4, 0, {2, 1, 3}, 0},        {4, 2, 10, 0, {5, 64, 7}, 0},
-    {9, 3, 64, 0, {96, 97, 1}, 0}, {6, 2, 32, 0, {200, 65}, 0},       {3, 3, 16, 0, {300}, 0},
-    {4, 1, 8, 5, {33, 2, 130}, 0}, {2, 2, 128, 70, {150, 33, 9}, 0},  {2, 1, 256, 0, {40}, 0},
-    {2, 1, 80, 0, {130, 71}, 0},   {1, 1, 160, 40, {77, 1, 90}, 0},   {4, 2, 200, 0, {66, 129}, 0},
-    {2, 2, 128, 0, {500}, 0},      {3, 1, 64, 128, {511, 2, 300}, 0}, {2, 1, 96, 0, {3, 140}, 0},
-    {4, 2, 64, 0, {70, 9}, 2},     {2, 1, 32, 20, {130}, 0.5f},
+    {1, 1, 2, 0, {1}, 0, false},
+    {2, 1, 4, 0, {2, 1, 3}, 0, false},
+    {4, 2, 10, 0, {5, 64, 7}, 0, false},
+    {9, 3, 64, 0, {96, 97, 1}, 0, false},
+    {6, 2, 32, 0, {200, 65}, 0, false},
+    {3, 3, 16, 0, {300}, 0, false},
+    {4, 1, 8, 5, {33, 2, 130}, 0, false},
+    {2, 2, 128, 70, {150, 33, 9}, 0, false},
+    {2, 1, 256, 0, {40}, 0, false},
+    {2, 1, 80, 0, {130, 71}, 0, false},
+    {1, 1, 160, 40, {77, 1, 90}, 0, false},
+    {4, 2, 200, 0, {66, 129}, 0, false},
+    {2, 2, 128, 0, {500}, 0, false},
+    {3, 1, 64, 128, {511, 2, 300}, 0, false},
+    {2, 1, 96, 0, {3, 140}, 0, false},
+    {4, 2, 64, 0, {70, 9}, 2, false},
+    {2, 1, 32, 20, {130}, 0.5f, false},
+    {8, 2, 64, 0, {130, 1}, 0, true},
+    {4, 1, 8, 5, {33, 2}, 0, true},
+    {2, 2, 128, 70, {150}, 0, true},
 };
+
+/* Of the shape at work; NULL: none. */
+static struct ft_tensor *sinks;
+
+static double sink_of(int head)
+{
+    return sinks ? at(sinks, 0, head) : -1e300;
+}
 
 /* One document, one head, in doubles; rows from base. */
 static void head_in_double(const struct ft_attention_dx_args *a, int64_t base, int len, int head,
@@ -21,7 +44,7 @@ static void head_in_double(const struct ft_attention_dx_args *a, int64_t base, i
 {
     const int d = a->head_dim, kv = head / (a->heads / a->kv_heads);
     for (int i = 0; i < len; i++) {
-        double p[512], dp[512], slope[512], max = -1e300, sum = 0, delta = 0;
+        double p[512], dp[512], slope[512], max = sink_of(head), sum = 0, delta = 0;
         int t0 = a->window > 0 && i - a->window + 1 > 0 ? i - a->window + 1 : 0;
         for (int t = t0; t <= i; t++) {
             p[t] = 0;
@@ -35,6 +58,7 @@ static void head_in_double(const struct ft_attention_dx_args *a, int64_t base, i
         }
         for (int t = t0; t <= i; t++)
             sum += p[t] = exp(p[t] - max);
+        sum += exp(sink_of(head) - max);
         lse[(base + i) * a->heads + head] = max + log(sum);
         for (int t = t0; t <= i; t++) {
             p[t] /= sum;
@@ -65,7 +89,7 @@ static double row_in_double(const struct ft_attention_args *a, int64_t t, int he
     const int d = a->head_dim, kv = head / (a->heads / a->kv_heads);
     const int32_t *c = (const int32_t *)a->cached->data + 2 * t;
     const int low = a->window > 0 && c[1] - a->window + 1 > 0 ? c[1] - a->window + 1 : 0;
-    double p[512], max = -1e300, sum = 0;
+    double p[512], max = sink_of(head), sum = 0;
     for (int i = low; i <= c[1]; i++) {
         p[i] = 0;
         for (int k = 0; k < d; k++)
@@ -77,6 +101,7 @@ static double row_in_double(const struct ft_attention_args *a, int64_t t, int he
     }
     for (int i = low; i <= c[1]; i++)
         sum += p[i] = exp(p[i] - max);
+    sum += exp(sink_of(head) - max);
     for (int i = low; i <= c[1]; i++)
         for (int k = 0; k < d; k++)
             o[k] += p[i] / sum * at(a->v, c[0] + i, kv * d + k);
@@ -105,6 +130,7 @@ static void one_shape(struct bench *b, const struct shape *s)
         b->live += s->docs[b->docs];
         longest = s->docs[b->docs] > longest ? s->docs[b->docs] : longest;
     }
+    sinks = s->sinks ? random_weight(1, s->heads, FT_F32, 9) : NULL;
     struct ft_tensor *spans = int_rows(b, 2);
     int32_t *span = spans->data;
     for (int64_t doc = 0, t = 0, first = 0; doc < b->docs; first += s->docs[doc++])
@@ -130,7 +156,7 @@ static void one_shape(struct bench *b, const struct shape *s)
                                      .softcap = s->softcap};
     run_op(
         b, FT_OP_attention,
-        &(union ft_op_args){.attention = {a.q, a.k, a.v, spans, NULL, NULL, a.o, a.lse, a.heads,
+        &(union ft_op_args){.attention = {a.q, a.k, a.v, spans, NULL, sinks, a.o, a.lse, a.heads,
                                           a.kv_heads, a.head_dim, a.window, a.scale, a.softcap}});
     run_op(b, FT_OP_attention_dx, &(union ft_op_args){.attention_dx = a});
     if (!b->backend->dev && b->docs == 1) /* cut by heads or by blocks */
@@ -161,11 +187,13 @@ static void one_cached(struct bench *b, const struct shape *s)
     b->docs = 3;
     struct ft_tensor *spans = int_rows(b, 2), *cached = int_rows(b, 2);
     const enum ft_dtype act = b->backend->act;
+    sinks = s->sinks ? random_weight(1, s->heads, FT_BF16, 9) : NULL;
     struct ft_attention_args a = {.q = random_tensor(b, q, 1),
                                   .k = random_weight(3 * room, kv, act, 2),
                                   .v = random_weight(3 * room, kv, act, 3),
                                   .spans = spans,
                                   .cached = cached,
+                                  .sinks = sinks,
                                   .o = empty_tensor(b, q),
                                   .lse = empty_sums(b, s->heads),
                                   .heads = s->heads,

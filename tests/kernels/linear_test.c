@@ -127,8 +127,9 @@ static void fused_case(struct bench *b)
         struct ft_tensor *y = empty_tensor(b, n[2]), *z = empty_tensor(b, n[2]);
         run_op(b, FT_OP_linear,
                &(union ft_op_args){.linear = {x, w, NULL, NULL, u, lb, NULL, NULL, y, 1.f, 0.3f}});
-        run_op(b, FT_OP_linear,
-               &(union ft_op_args){.linear = {x, w, NULL, NULL, NULL, NULL, NULL, NULL, z, 1.f, 0}});
+        run_op(
+            b, FT_OP_linear,
+            &(union ft_op_args){.linear = {x, w, NULL, NULL, NULL, NULL, NULL, NULL, z, 1.f, 0}});
         run_op(b, FT_OP_linear, /* in place: y may overwrite add */
                &(union ft_op_args){.linear = {u, lb, NULL, z, NULL, NULL, NULL, NULL, z, 0.3f, 0}});
         CHECK(same_bits(b, y, z));
@@ -177,9 +178,10 @@ static void threads_case(struct bench *b)
         struct ft_tensor *u = random_tensor(b, n[3], 5), *lb = random_weight(n[2], n[3], FT_F32, 6);
         struct ft_tensor *y = empty_tensor(b, n[2]), *dx = empty_tensor(b, n[1]);
         struct ft_tensor *dw = random_master(n[3], n[1], 7);
-        check_threads(b, FT_OP_linear,
-                      &(union ft_op_args){.linear = {x, w, NULL, NULL, u, lb, NULL, NULL, y, 1, 0.5f}},
-                      &y, 1);
+        check_threads(
+            b, FT_OP_linear,
+            &(union ft_op_args){.linear = {x, w, NULL, NULL, u, lb, NULL, NULL, y, 1, 0.5f}}, &y,
+            1);
         check_threads(b, FT_OP_linear_dx,
                       &(union ft_op_args){.linear_dx = {.dy = y, .w = w, .dx = dx, .alpha = 1}},
                       &dx, 1);

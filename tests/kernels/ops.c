@@ -228,8 +228,12 @@ struct ft_tensor *byte_rows(const struct bench *b, int64_t cols)
 struct ft_tensor *scalars_tensor(double *values)
 {
     static struct ft_tensor t;
-    t = (struct ft_tensor){
-        .data = values, .rows = 1, .cols = FT_SCALARS, .dtype = FT_F64, .id = -1, .name = "scalars"};
+    t = (struct ft_tensor){.data = values,
+                           .rows = 1,
+                           .cols = FT_SCALARS,
+                           .dtype = FT_F64,
+                           .id = -1,
+                           .name = "scalars"};
     return &t;
 }
 
@@ -279,14 +283,13 @@ static void run_on_device(const struct bench *b, enum ft_op op, union ft_op_args
         must(b, d->dev->sync(d));
         ft_free(nan);
     }
-    const struct ft_kernel_ctx ctx = {
-        .backend = d,
-        .counts = {[FT_ROWS] = covered_rows(b),
-                   [FT_DOCUMENTS] = b->docs,
-                   [FT_TRAINED] = b->trained ? b->trained + SPARE : 0,
-                   [FT_ROUTED] = covered_rows(b) * b->each},
-        .live = live,
-        .scratch = scratch};
+    const struct ft_kernel_ctx ctx = {.backend = d,
+                                      .counts = {[FT_ROWS] = covered_rows(b),
+                                                 [FT_DOCUMENTS] = b->docs,
+                                                 [FT_TRAINED] = b->trained ? b->trained + SPARE : 0,
+                                                 [FT_ROUTED] = covered_rows(b) * b->each},
+                                      .live = live,
+                                      .scratch = scratch};
     d->ops[op](&ctx, &args);
     must(b, d->dev->sync(d));
     for (int i = 0; i < slots; i++) {
@@ -317,14 +320,13 @@ void run_op(const struct bench *b, enum ft_op op, const union ft_op_args *args)
         FT_ASSERT(ft_pages_alloc(&scratch, bytes) == FT_OK);
         memset(scratch, 0xff, bytes);
     }
-    const struct ft_kernel_ctx ctx = {
-        .backend = b->backend,
-        .pool = b->pool,
-        .counts = {[FT_ROWS] = b->live,
-                   [FT_DOCUMENTS] = b->docs,
-                   [FT_TRAINED] = b->trained,
-                   [FT_ROUTED] = b->live * b->each},
-        .scratch = scratch};
+    const struct ft_kernel_ctx ctx = {.backend = b->backend,
+                                      .pool = b->pool,
+                                      .counts = {[FT_ROWS] = b->live,
+                                                 [FT_DOCUMENTS] = b->docs,
+                                                 [FT_TRAINED] = b->trained,
+                                                 [FT_ROUTED] = b->live * b->each},
+                                      .scratch = scratch};
     b->backend->ops[op](&ctx, args);
     ft_pages_free(scratch, bytes);
 }

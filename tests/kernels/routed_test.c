@@ -12,10 +12,10 @@ static const struct way {
     bool sigmoid, normalise, corrected;
     double scale;
 } ways[] = {
-    {1, 1, 1, 1, 1, false, false, false, 1},  {1, 4, 4, 1, 1, false, true, false, 1},
-    {7, 5, 2, 1, 1, false, true, false, 1},   {33, 64, 8, 1, 1, false, false, false, 1},
+    {1, 1, 1, 1, 1, false, false, false, 1},   {1, 4, 4, 1, 1, false, true, false, 1},
+    {7, 5, 2, 1, 1, false, true, false, 1},    {33, 64, 8, 1, 1, false, false, false, 1},
     {70, 128, 8, 1, 1, false, true, false, 1}, {300, 6, 1, 1, 1, true, false, false, 1},
-    {40, 12, 3, 4, 2, true, true, true, 2.5}, {9, 160, 6, 8, 3, true, true, true, 1},
+    {40, 12, 3, 4, 2, true, true, true, 2.5},  {9, 160, 6, 8, 3, true, true, true, 1},
     {200, 3, 2, 1, 1, true, true, true, 1.5},
 };
 #define EACH_WAY(i) for (size_t i = 0; i < sizeof ways / sizeof *ways; i++)
@@ -104,8 +104,8 @@ static void check_choice(const struct bench *b, const struct way *w, const struc
             for (int64_t e = 0; e < w->experts; e++)
                 better += rank_of(w, logit, r->bias, e) > mine + 1e-6;
             if (better > j)
-                check_fail("route", (int)t, "%s: choice %lld has %lld better ones",
-                           b->backend->isa, (long long)j, (long long)better);
+                check_fail("route", (int)t, "%s: choice %lld has %lld better ones", b->backend->isa,
+                           (long long)j, (long long)better);
             check_element("route", b, t, j, at(r->weights, t, j), weight_of(w, logit, chosen, j),
                           1e-5);
         }
@@ -486,9 +486,10 @@ static void quantised_case(struct bench *b)
             run_op(b, FT_OP_linear,
                    &(union ft_op_args){
                        .linear = {.x = x, .w = w, .offsets = offsets, .y = y[0], .alpha = 1}});
-            run_op(b, FT_OP_linear_dx,
-                   &(union ft_op_args){
-                       .linear_dx = {.dy = dy, .w = w, .offsets = offsets, .dx = y[1], .alpha = 1}});
+            run_op(
+                b, FT_OP_linear_dx,
+                &(union ft_op_args){
+                    .linear_dx = {.dy = dy, .w = w, .offsets = offsets, .dx = y[1], .alpha = 1}});
         }
         for (int i = 0; i < 2; i++)
             if (!same_bits(b, got[i], want[i]))

@@ -529,3 +529,50 @@ CASE(embed_and_add)
 {
     each_backend(embed_case);
 }
+
+static double pair_in_double(double gate, double up, double alpha, double limit)
+{
+    const double g = fmin(gate, limit), u = fmax(-limit, fmin(up, limit));
+    return (u + 1) * g / (1 + exp(-alpha * g));
+}
+
+static void pairs_case(struct bench *b)
+{
+    static const int64_t widths[] = {1, 7, 64, 300};
+    const double alpha = 1.702, limit = 0.6; /* some are cut */
+    for (int i = 0; i < 4; i++) {
+        const int64_t n = widths[i];
+        b->live = 5;
+        struct ft_tensor *x = random_tensor(b, 2 * n, 1), *y = empty_tensor(b, n);
+        struct ft_tensor *dy = random_tensor(b, n, 2), *dx = empty_tensor(b, 2 * n);
+        run_op(b, FT_OP_glu_pairs, &(union ft_op_args){.glu_pairs = {x, y, 1.702f, 0.6f}});
+        run_op(b, FT_OP_glu_pairs_dx,
+               &(union ft_op_args){.glu_pairs_dx = {x, dy, dx, 1.702f, 0.6f}});
+        for (int64_t t = 0; t < b->live; t++)
+            for (int64_t c = 0; c < n; c++) {
+                const double g = at(x, t, 2 * c), u = at(x, t, 2 * c + 1), h = 1e-5;
+                const double dg = (pair_in_double(g + h, u, alpha, limit) -
+                                   pair_in_double(g - h, u, alpha, limit)) /
+                                  (2 * h),
+                             du = (pair_in_double(g, u + h, alpha, limit) -
+                                   pair_in_double(g, u - h, alpha, limit)) /
+                                  (2 * h);
+                check_element("glu_pairs", b, t, c, at(y, t, c), pair_in_double(g, u, alpha, limit),
+                              tol(b, 1, 8));
+                if (fabs(g - limit) > 1e-3)
+                    check_element("glu_pairs_dx", b, t, 2 * c, at(dx, t, 2 * c), dg * at(dy, t, c),
+                                  1e-6 + tol(b, 2, 8));
+                if (fabs(fabs(u) - limit) > 1e-3)
+                    check_element("glu_pairs_dx", b, t, 2 * c + 1, at(dx, t, 2 * c + 1),
+                                  du * at(dy, t, c), 1e-6 + tol(b, 2, 8));
+            }
+        check_poison(b, y);
+        check_poison(b, dx);
+        drop_tensors();
+    }
+}
+
+CASE(pairs_are_cut_and_gated)
+{
+    each_backend(pairs_case);
+}
