@@ -18,6 +18,7 @@ static const struct obstacle {
     {FT_TRAIT_TOKENS, "does not load trained tokens", "does not load trained tokens"},
     {FT_TRAIT_EMBEDDING | FT_TRAIT_HEAD, NULL,
      "is not given adapters of the embedding or the head"},
+    {FT_TRAIT_EXPERTS, "reads experts' adapters one by one", "is not given adapters of experts"},
     {FT_TRAIT_RANKS, "ignores rank and alpha patterns", NULL},
 };
 
@@ -51,7 +52,7 @@ static void print_vllm(FILE *out, const struct ft_job *j)
     bool differs = false;
     if (ft_served_differs(&j->served, j->model_path, &differs))
         ft_status_clear_errors();
-    if (why && strstr(why, "patterns"))
+    if (why && (strstr(why, "patterns") || strstr(why, "experts")))
         fprintf(out, "  vLLM       %s: ft export %s -o portable --to portable\n", why, dir);
     else if (why)
         fprintf(out, "  vLLM       %s: ft merge %s -o merged\n", why, dir);

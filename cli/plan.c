@@ -19,6 +19,27 @@ static void count(const char *label, double n)
     line(label, text);
 }
 
+/* Of a mixture of experts; a token's share of their rows is the same for all on average. */
+static void print_experts(const struct ft_job *j)
+{
+    const struct ft_decoder *d = ft_model_decoder(j->model);
+    const struct ft_mixture *m = &d->mixture;
+    const double share = m->count ? (double)m->each / (double)m->count : 0;
+    int64_t layers = 0;
+    char text[128];
+    if (!m->count)
+        return;
+    for (int64_t i = 0; i < d->layers; i++)
+        layers += d->layer[i].experts;
+    count("active parameters", (double)ft_model_active(j->model));
+    snprintf(text, sizeof text, "%lld, %lld a token, in %lld of %lld layers", (long long)m->count,
+             (long long)m->each, (long long)layers, (long long)d->layers);
+    line("experts", text);
+    snprintf(text, sizeof text, "%.1f a pass, if they are evenly chosen",
+             share * fmin((double)j->capacity, j->length.tokens_per_step));
+    line("rows an expert", text);
+}
+
 static void print_run(const struct ft_job *j)
 {
     const struct ft_run_length *l = &j->length;
@@ -30,6 +51,7 @@ static void print_run(const struct ft_job *j)
     printf("model\n");
     line("architecture", ft_model_architecture(j->model));
     count("parameters", (double)ft_model_parameters(j->model));
+    print_experts(j);
     snprintf(text, sizeof text, "%lld (%.3f %%) on %d modules",
              (long long)ft_adapter_parameters(j->adapter),
              100.0 * (double)ft_adapter_parameters(j->adapter) /
@@ -101,24 +123,27 @@ static void print_choices(const struct ft_job *j)
         struct ft_quantisation q;
     } all[] = {{"as stored", {.bits = 0}},
                {"load_in_8bit (int8)", {.bits = 8}},
-               {"load_in_4bit (NF4)", {.bits = 4, .nested = true}}};
+               {"load_in_4bit (NF4)", {.bits = 4, .nested = true}},
+               {"and quantize_moe_experts", {.bits = 4, .nested = true, .experts = true}}};
     const struct ft_config *c = j->config;
     const bool device = j->backend->dev != NULL;
     const struct ft_quantisation is = {.bits = c->load_in_4bit   ? 4
                                                : c->load_in_8bit ? 8
                                                                  : 0,
-                                       .nested = c->bnb.nested};
+                                       .nested = c->bnb.nested,
+                                       .experts = c->quantize_moe_experts};
+    const int n = ft_model_decoder(j->model)->mixture.count ? 4 : 3;
     const size_t now = ft_model_bytes_as(j->model, &is, device);
     const size_t total = device ? ft_job_device_memory(j) : ft_job_memory(j);
     char text[32];
     if (!now || strcmp(c->adapter, "full") == 0)
         return;
     printf("  in all, by the base's weights:\n");
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < n; i++)
         printf("    %-40s %s%s\n", all[i].label,
                ft_bytes_text(
                    text, (double)(total - now + ft_model_bytes_as(j->model, &all[i].q, device))),
-               all[i].q.bits == is.bits ? ", as planned" : "");
+               all[i].q.bits == is.bits && all[i].q.experts == is.experts ? ", as planned" : "");
 }
 
 /* Rounded up generously: a job that is killed for a minute or a megabyte is worth nothing. */
@@ -155,14 +180,14 @@ static void print_nodes(const struct ft_job *j, int nodes)
 static void print_json(const struct ft_job *j, const struct ft_rates *r, double seconds)
 {
     const struct ft_run_length *l = &j->length;
-    printf("{\"parameters\": %lld, \"trained_parameters\": %lld, \"documents\": %lld, "
+    printf("{\"parameters\": %lld, \"active_parameters\": %lld, \"trained_parameters\": %lld, \"documents\": %lld, "
            "\"trained_tokens\": %lld, \"steps\": %lld, \"warmup_steps\": %lld, "
            "\"documents_per_step\": %.6g, \"tokens_per_step\": %.6g, \"packing_efficiency\": %.6g, "
            "\"rows\": %lld, \"memory_bytes\": %zu, \"device_memory_bytes\": %zu, \"kept\": \"%s\", "
            "\"seconds\": %.6g, \"flops\": %.6g, "
            "\"flops_per_token\": %.6g",
-           (long long)ft_model_parameters(j->model), (long long)ft_adapter_parameters(j->adapter),
-           (long long)j->train.n_docs, (long long)j->train.trained_tokens, (long long)l->steps,
+           (long long)ft_model_parameters(j->model), (long long)ft_model_active(j->model),
+           (long long)ft_adapter_parameters(j->adapter), (long long)j->train.n_docs, (long long)j->train.trained_tokens, (long long)l->steps,
            (long long)l->warmup_steps, l->docs_per_step, l->tokens_per_step, l->packing_efficiency,
            (long long)j->capacity, ft_job_memory(j), ft_job_device_memory(j),
            ft_recompute_labels[j->recompute], seconds, r->flops, ft_job_flops_per_token(j));

@@ -216,6 +216,7 @@ unsigned ft_adapter_traits(const struct ft_adapter *a)
                {FT_TRAIT_TOKENS, ft_json_get(a->peft, "trainable_token_indices") != NULL},
                {FT_TRAIT_EMBEDDING, ft_adapter_has(a, FT_SITE_EMBEDDING)},
                {FT_TRAIT_HEAD, ft_adapter_has(a, FT_SITE_HEAD)},
+               {FT_TRAIT_EXPERTS, ft_adapter_slots_of(a, FT_SITE_EXPERTS) > 0},
                {FT_TRAIT_RANKS, is_uneven(a)}};
     unsigned traits = 0;
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)

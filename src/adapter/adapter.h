@@ -103,6 +103,7 @@ enum ft_trait {
     FT_TRAIT_TOKENS = 8,  /* trained token rows */
     FT_TRAIT_EMBEDDING = 16,
     FT_TRAIT_HEAD = 32,
+    FT_TRAIT_EXPERTS = 128,
     FT_TRAIT_RANKS = 64, /* ranks or alphas differ between modules */
 };
 unsigned ft_adapter_traits(const struct ft_adapter *a);
@@ -216,6 +217,7 @@ void ft_adapter_merge(const struct ft_adapter *a, const float *values, int site,
 struct ft_lora_pair {
     const float *a, *b;
     int64_t r, in, out;
+    int64_t experts; /* so many pairs, one behind the other */
     float scale;
 };
 bool ft_adapter_pair(const struct ft_adapter *a, const float *values, int site,

@@ -169,6 +169,7 @@ bool ft_adapter_pair(const struct ft_adapter *a, const float *values, int site,
                                  .r = s->r,
                                  .in = s->in,
                                  .out = s->out,
+                                 .experts = s->experts,
                                  .scale = s->scale};
     return true;
 }

@@ -133,6 +133,16 @@ int64_t ft_model_parameters(const struct ft_model *m)
     return n;
 }
 
+int64_t ft_model_active(const struct ft_model *m)
+{
+    const struct ft_mixture *e = &m->decoder.mixture;
+    int64_t n = ft_model_parameters(m);
+    for (int i = 0; i < m->n_weights; i++)
+        if (m->weights[i].kind == FT_W_EXPERTS)
+            n -= m->weights[i].rows / e->count * (e->count - e->each) * m->weights[i].cols;
+    return n;
+}
+
 int ft_model_weights(const struct ft_model *m)
 {
     return m->n_weights;

@@ -58,6 +58,8 @@ const char *ft_model_scope(const struct ft_model *m);
 const char *ft_model_architecture(const struct ft_model *m);
 int ft_model_modules(const struct ft_model *m, const struct ft_module **out);
 int64_t ft_model_parameters(const struct ft_model *m);
+/* Those that a token meets: of experts, its share. */
+int64_t ft_model_active(const struct ft_model *m);
 /* The weight files' paths, for hashing. */
 int ft_model_files(const struct ft_model *m);
 const char *ft_model_file(const struct ft_model *m, int i);

@@ -254,5 +254,6 @@ int ft_model_find_tensors(struct ft_model *m)
                   "them is",
                   m->quantised);
     qsort(m->weights, (size_t)m->n_weights, sizeof *m->weights, weight_by_name);
-    return check_others(m) ? FT_EDATA : rc;
+    const int others = check_others(m);
+    return rc ? rc : others;
 }

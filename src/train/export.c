@@ -19,9 +19,9 @@
 #include <string.h>
 
 /* Of the linear modules alone; of nothing else that the forms could not hold. */
-static int check_plain(const struct ft_job *j, const char *form)
+static int check_plain(const struct ft_job *j, const char *form, bool experts)
 {
-    static const struct {
+    const struct {
         unsigned trait;
         const char *what;
     } not [] = {{FT_TRAIT_METHOD, "it is no plain LoRA"},
@@ -29,7 +29,8 @@ static int check_plain(const struct ft_job *j, const char *form)
                 {FT_TRAIT_BIASES, "biases were trained"},
                 {FT_TRAIT_TOKENS, "rows of tokens were trained"},
                 {FT_TRAIT_EMBEDDING, "the embedding has an adapter"},
-                {FT_TRAIT_HEAD, "the head has an adapter"}};
+                {FT_TRAIT_HEAD, "the head has an adapter"},
+                {experts ? 0 : FT_TRAIT_EXPERTS, "experts have adapters"}};
     const unsigned traits = ft_adapter_traits(j->adapter);
     for (size_t i = 0; i < sizeof not / sizeof *not ; i++)
         if (traits & not [i].trait) {
@@ -99,7 +100,7 @@ int ft_export_gguf_adapter(const struct ft_job *j, const float *values, const ch
     const struct ft_module *modules;
     const int n = ft_model_modules(j->model, &modules);
     int *sites, pairs = 0;
-    FT_TRY(check_plain(j, "a GGUF adapter"));
+    FT_TRY(check_plain(j, "a GGUF adapter", false));
     if (!ft_gguf_architecture(j->model))
         return ft_fail_at((struct ft_where){.file = j->model_path}, FT_EDATA,
                           "'%s' is no architecture that ft knows llama.cpp's names of",
@@ -174,11 +175,58 @@ static int fill_pair(const struct ft_job *j, const float *values, int site, int6
     return FT_OK;
 }
 
+/* Some rows of a matrix's pair as a module's own. */
+static int fill_expert(const char *module, const struct ft_lora_pair *p, int64_t expert,
+                       int64_t first, int64_t rows, int64_t r, struct ft_arena *arena,
+                       struct ft_st_item *items)
+{
+    float *a = ft_arena_alloc(arena, (size_t)(r * p->in), sizeof *a),
+          *b = ft_arena_alloc(arena, (size_t)(rows * r), sizeof *b);
+    char *names[2] = {ft_arena_format(arena, "base_model.model.%s.lora_A.weight", module),
+                      ft_arena_format(arena, "base_model.model.%s.lora_B.weight", module)};
+    if (!a || !b || !names[0] || !names[1])
+        return FT_ERESOURCE;
+    memset(a, 0, (size_t)(r * p->in) * sizeof *a);
+    memset(b, 0, (size_t)(rows * r) * sizeof *b);
+    memcpy(a, p->a + expert * p->r * p->in, (size_t)(p->r * p->in) * sizeof *a);
+    for (int64_t row = 0; row < rows; row++)
+        for (int64_t k = 0; k < p->r; k++)
+            b[row * r + k] = p->scale * p->b[(expert * p->out + first + row) * p->r + k];
+    items[0] = (struct ft_st_item){
+        .name = names[0], .dtype = FT_F32, .n_dims = 2, .dims = {r, p->in}, .data = a};
+    items[1] = (struct ft_st_item){
+        .name = names[1], .dtype = FT_F32, .n_dims = 2, .dims = {rows, r}, .data = b};
+    return FT_OK;
+}
+
+/* Experts one by one, under the names of the modules that they were; the gate and the up of one
+ * share its A. Adds to *n. */
+static int fill_experts(const struct ft_job *j, const float *values, const struct ft_module *m,
+                        int site, int64_t r, struct ft_arena *arena, struct ft_st_item *items,
+                        int *n)
+{
+    const struct ft_decoder *d = ft_model_decoder(j->model);
+    const struct ft_names *names = &d->names;
+    const bool in = m->kind == FT_EXPERTS_IN;
+    struct ft_lora_pair p;
+    char module[256];
+    if (!ft_adapter_pair(j->adapter, values, site, &p))
+        return FT_OK;
+    for (int64_t e = 0; e < p.experts; e++)
+        for (int k = 0; k < (in ? 2 : 1); k++, *n += 2) {
+            snprintf(module, sizeof module, "%s%s.%d.%s.%lld.%s", names->prefix, names->layers,
+                     m->layer, names->experts, (long long)e, names->expert[in ? k : 3]);
+            const int64_t rows = in ? d->mixture.ffn : p.out;
+            FT_TRY(fill_expert(module, &p, e, k * rows, rows, r, arena, items + *n));
+        }
+    return FT_OK;
+}
+
 /* All layers' pairs, of one rank, with the scale in B. */
 struct uniform {
     struct ft_arena arena;
     struct ft_st_item *items;
-    int *sites; /* of each pair */
+    int *sites; /* of each pair of a linear module */
     int n;      /* items */
     int64_t r;
     bool kinds[FT_KINDS];
@@ -193,18 +241,24 @@ static void free_uniform(struct uniform *u)
 
 /* To be freed after a failure too. */
 static int make_uniform(struct uniform *u, const struct ft_job *j, const float *values,
-                        const char *form)
+                        const char *form, bool experts)
 {
     const struct ft_module *modules;
     const int n = ft_model_modules(j->model, &modules);
     int rc = FT_OK;
     *u = (struct uniform){.r = ft_adapter_max_rank(j->adapter)};
-    FT_TRY(check_plain(j, form));
+    const bool one_by_one = experts && ft_model_decoder(j->model)->names.expert[0];
+    size_t most = 1;
+    FT_TRY(check_plain(j, form, one_by_one));
     find_kinds(j, values, u->kinds);
-    FT_TRY(ft_alloc(&u->items, 2 * (size_t)n + 1, sizeof *u->items));
+    for (int i = 0; i < n; i++)
+        most += 2 * (size_t)modules[i].experts * (modules[i].kind == FT_EXPERTS_IN ? 2 : 1);
+    FT_TRY(ft_alloc(&u->items, most, sizeof *u->items));
     FT_TRY(ft_alloc(&u->sites, (size_t)n + 1, sizeof *u->sites));
     for (int i = 0; i < n && !rc; i++)
-        if (u->kinds[modules[i].kind]) {
+        if (ft_is_experts(modules[i].kind)) {
+            rc = fill_experts(j, values, &modules[i], i, u->r, &u->arena, u->items, &u->n);
+        } else if (u->kinds[modules[i].kind]) {
             u->sites[u->n / 2] = i;
             rc = fill_pair(j, values, i, u->r, &u->arena, u->items + u->n);
             u->n += 2;
@@ -237,8 +291,11 @@ static int write_config(const struct ft_job *j, const bool kinds[FT_KINDS], int6
     const struct ft_names *names = &ft_model_decoder(j->model)->names;
     json_t *targets = json_array();
     for (int k = 0; k < FT_KINDS; k++)
-        if (kinds[k] && names->module[k])
+        if (kinds[k] && names->module[k] && !ft_is_experts((enum ft_kind)k))
             json_array_append_new(targets, json_string(leaf_of(names->module[k])));
+    for (int i = 0; i < 4; i++)
+        if (kinds[i < 3 ? FT_EXPERTS_IN : FT_EXPERTS_OUT] && names->expert[i])
+            json_array_append_new(targets, json_string(names->expert[i]));
     json_t *o = json_pack(
         "{s:s, s:s, s:s, s:I, s:I, s:f, s:s, s:b, s:b, s:b, s:b, s:{}, s:{}, s:o, "
         "s:n, s:b}",
@@ -254,7 +311,7 @@ int ft_export_portable(const struct ft_job *j, const float *values, const char *
 {
     struct uniform u;
     static const char *const meta[][2] = {{"format", "pt"}};
-    int rc = make_uniform(&u, j, values, "a portable adapter");
+    int rc = make_uniform(&u, j, values, "a portable adapter", true);
     if (!rc)
         rc = write_items(&u, folder, "adapter_model.safetensors", meta);
     if (!rc)
@@ -306,7 +363,7 @@ int ft_export_mlx(const struct ft_job *j, const float *values, const char *folde
     struct uniform u;
     static const char *const meta[][2] = {{"format", "mlx"}};
     ft_model_modules(j->model, &modules);
-    int rc = make_uniform(&u, j, values, "an adapter for mlx-lm");
+    int rc = make_uniform(&u, j, values, "an adapter for mlx-lm", false);
     for (int i = 0; i < u.n && !rc; i += 2) {
         rc = turn(&u.arena, &u.items[i], modules[u.sites[i / 2]].name, "lora_a");
         if (!rc)

@@ -81,6 +81,10 @@ static int quantise(struct ft_job *j)
                                       .skip = (const char *const *)c->bnb.skip};
     const bool already = ft_model_is_quantised(j->model);
     FT_TRY(ft_model_quantise(j->model, &q));
+    if (!already && q.bits && !q.experts && ft_model_decoder(j->model)->mixture.count)
+        ft_notice(ft_config_where(c, q.bits == 4 ? "load_in_4bit" : "load_in_8bit"),
+                  "the experts keep 16 bits, as in bitsandbytes: 'quantize_moe_experts: true' "
+                  "quantises them too");
     if (already && c->bnb_config_kwargs)
         ft_notice(ft_config_where(c, "bnb_config_kwargs"),
                   "'bnb_config_kwargs' changes nothing here: the model's weights are quantised "

@@ -107,6 +107,75 @@ CASE(quantised_bases_that_cannot_be)
     check_no_output();
 }
 
+/* One number of a mixture's config.json. */
+static void set_mixture(const char *key, const char *value)
+{
+    shell("rm -rf @D/m; cp -r " FT_ROOT "/tests/golden/qwen3-moe @D/m; chmod -R u+w @D/m; "
+          "sed -i -E 's|\"%s\": [^,]*(,?)$|\"%s\": %s\\1|' @D/m/config.json",
+          key, key, value);
+}
+
+/* A tensor's name in the folder is another one, as long. */
+static void rename_tensor(const char *golden, const char *from, const char *to)
+{
+    shell("rm -rf @D/m; cp -r " FT_ROOT "/tests/golden/%s @D/m; chmod -R u+w @D/m; "
+          "LC_ALL=C sed -i 's/%s/%s/' @D/m/model.safetensors",
+          golden, from, to);
+}
+
+CASE(mixtures_that_cannot_be)
+{
+    fresh_folder();
+    set_mixture("num_local_experts", "7");
+    EXPECT(3, "mlp.experts.6.gate_proj.weight' is missing",
+           "@FT train base_model=@D/m" GOLDEN("qwen3-moe"));
+    set_mixture("num_local_experts", "4");
+    EXPECT(3, "mlp.experts.4.down_proj.weight' is not part of a 'Qwen3MoeForCausalLM'",
+           "@FT train base_model=@D/m" GOLDEN("qwen3-moe"));
+    set_mixture("num_experts_per_tok", "9");
+    EXPECT(3, "'num_experts_per_tok' is 9; there are 6 experts",
+           "@FT train base_model=@D/m" GOLDEN("qwen3-moe"));
+    set_mixture("output_router_logits", "true");
+    EXPECT(3, "'output_router_logits' is 'true', which ft does not support",
+           "@FT train base_model=@D/m" GOLDEN("qwen3-moe"));
+    rename_tensor("qwen3-moe", "experts.3.up_proj", "experts.3.xx_proj");
+    EXPECT(3, "mlp.experts.3.up_proj.weight' is missing",
+           "@FT train base_model=@D/m" GOLDEN("qwen3-moe"));
+    rename_tensor("qwen2-moe", "shared_expert_gate", "shared_expert_xxxx");
+    EXPECT(3, "mlp.shared_expert_gate.weight' is missing",
+           "@FT train base_model=@D/m" GOLDEN("qwen2-moe"));
+    rename_tensor("gpt-oss-mxfp4", "down_proj_scales", "down_proj_scalex");
+    EXPECT(3, "mlp.experts.down_proj' is missing",
+           "@FT train base_model=@D/m" GOLDEN("gpt-oss-mxfp4"));
+    check_no_output();
+}
+
+CASE(adapters_on_experts_that_cannot_be)
+{
+#define EXPERTS                                                                                    \
+    "@FT train base_model=" FT_ROOT "/tests/golden/qwen3-moe adapter=lora "                        \
+    "lora_target_parameters=[mlp.experts.gate_up_proj]"
+    fresh_folder();
+    EXPECT(2, "exclude lora_dropout, as in PEFT", EXPERTS " lora_dropout=0.1" GOLDEN("qwen3-moe"));
+    EXPECT(2, "exclude DoRA, as in PEFT", EXPERTS " peft_use_dora=true" GOLDEN("qwen3-moe"));
+    EXPECT(2, "exclude bias, as in PEFT", EXPERTS " bias=all" GOLDEN("qwen3-moe"));
+    EXPECT(2, "'lora_target_parameters': 'mlp.up' matches no parameter of experts",
+           "@FT train base_model=" FT_ROOT "/tests/golden/qwen3-moe adapter=lora "
+           "lora_target_parameters=[mlp.up]" GOLDEN("qwen3-moe"));
+    EXPECT(2, "this model has no experts",
+           "@FT train base_model=" FT_ROOT "/tests/golden/base adapter=lora "
+           "lora_target_parameters=[mlp.experts.down_proj]" GOLDEN("base"));
+    EXPECT(2, "'lora_target_modules' has 'gate_proj' without 'up_proj'",
+           "@FT train base_model=" FT_ROOT "/tests/golden/qwen3-moe adapter=lora "
+           "lora_target_modules=[q_proj,gate_proj]" GOLDEN("qwen3-moe"));
+    EXPECT(2, "is not for mixtures of experts",
+           "@FT train base_model=" FT_ROOT "/tests/golden/qwen3-moe adapter=full" GOLDEN(
+               "qwen3-moe"));
+    EXPECT(2, "goes with 'load_in_4bit' or 'load_in_8bit'",
+           EXPERTS " quantize_moe_experts=true" GOLDEN("qwen3-moe"));
+    check_no_output();
+}
+
 CASE(gguf_files_that_cannot_be)
 {
     fresh_folder();
