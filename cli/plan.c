@@ -180,17 +180,19 @@ static void print_nodes(const struct ft_job *j, int nodes)
 static void print_json(const struct ft_job *j, const struct ft_rates *r, double seconds)
 {
     const struct ft_run_length *l = &j->length;
-    printf("{\"parameters\": %lld, \"active_parameters\": %lld, \"trained_parameters\": %lld, \"documents\": %lld, "
+    printf("{\"parameters\": %lld, \"active_parameters\": %lld, \"trained_parameters\": %lld, "
+           "\"documents\": %lld, "
            "\"trained_tokens\": %lld, \"steps\": %lld, \"warmup_steps\": %lld, "
            "\"documents_per_step\": %.6g, \"tokens_per_step\": %.6g, \"packing_efficiency\": %.6g, "
            "\"rows\": %lld, \"memory_bytes\": %zu, \"device_memory_bytes\": %zu, \"kept\": \"%s\", "
            "\"seconds\": %.6g, \"flops\": %.6g, "
            "\"flops_per_token\": %.6g",
            (long long)ft_model_parameters(j->model), (long long)ft_model_active(j->model),
-           (long long)ft_adapter_parameters(j->adapter), (long long)j->train.n_docs, (long long)j->train.trained_tokens, (long long)l->steps,
-           (long long)l->warmup_steps, l->docs_per_step, l->tokens_per_step, l->packing_efficiency,
-           (long long)j->capacity, ft_job_memory(j), ft_job_device_memory(j),
-           ft_recompute_labels[j->recompute], seconds, r->flops, ft_job_flops_per_token(j));
+           (long long)ft_adapter_parameters(j->adapter), (long long)j->train.n_docs,
+           (long long)j->train.trained_tokens, (long long)l->steps, (long long)l->warmup_steps,
+           l->docs_per_step, l->tokens_per_step, l->packing_efficiency, (long long)j->capacity,
+           ft_job_memory(j), ft_job_device_memory(j), ft_recompute_labels[j->recompute], seconds,
+           r->flops, ft_job_flops_per_token(j));
     for (int i = 0; i < FT_MEMORY_COUNT; i++)
         printf(", \"%s\": %zu", ft_memory_labels[i], j->plan.used[i]);
     printf("}\n");

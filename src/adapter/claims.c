@@ -10,12 +10,14 @@
 
 /* Names, or one expression for whole names. */
 struct names {
+    const struct ft_adapter *adapter;
     const json_t *list;
     struct ft_regex *regex;
     bool all; /* "all-linear" */
 };
 
 struct claims {
+    const struct ft_adapter *adapter;
     const char *file;
     const json_t *root;
     struct names targets, excluded;
@@ -31,7 +33,7 @@ static int open_names(const struct claims *c, const char *key, struct names *out
 {
     const json_t *v = ft_json_get(c->root, key);
     const char *text = json_string_value(v);
-    *out = (struct names){.list = json_is_array(v) ? v : NULL};
+    *out = (struct names){.adapter = c->adapter, .list = json_is_array(v) ? v : NULL};
     for (size_t i = 0; i < json_array_size(v); i++)
         if (!json_is_string(json_array_get(v, i)))
             return ft_fail_at(in(c), FT_EDATA, "'%s' has an entry that is not a name", key);
@@ -87,6 +89,8 @@ static int names_it(const struct names *n, const char *name, bool *is, bool *who
     }
     for (size_t i = 0; i < json_array_size(n->list) && !*whole; i++) {
         const char *one = json_string_value(json_array_get(n->list, i));
+        if (ft_adapter_means_experts(n->adapter, one))
+            continue;
         *whole = strcmp(one, name) == 0;
         *is = *is || *whole || ft_adapter_name_matches(name, one);
     }
@@ -121,7 +125,7 @@ static int contradiction(const struct claims *c, const struct ft_adapter *a, con
 int ft_adapter_check_claims(const struct ft_adapter *a, const char *file,
                             const struct ft_site *sites, int n)
 {
-    struct claims c = {.file = file, .root = a->peft};
+    struct claims c = {.adapter = a, .file = file, .root = a->peft};
     bool is;
     int rc = open_claims(&c);
     for (int i = 0; i < n && !rc; i++) {

@@ -41,6 +41,7 @@ struct ft_parameter {
     int64_t experts; /* above 1: matrices of so many experts, below each other; the file has them
                         side by side, column by column by turns */
     int64_t at;      /* its first element in the block */
+    const struct ft_slot *old; /* whose file has a tensor of each expert's modules instead; NULL */
     /* once declared: what products read, the master or a bf16 copy of it; NULL where several
      * modules are stacked */
     struct ft_tensor *value;
@@ -60,6 +61,8 @@ struct ft_slot {
     enum ft_site_kind kind;
     bool feedforward, apart;
     const char *const *once; /* see struct ft_site */
+    const char *once_in;
+    bool old; /* its file has it as modules of each expert */
     char *name;
     int64_t in, out, experts, r;
     int64_t in_factor[2], out_factor[2]; /* LoKr's, the smaller first */
@@ -254,6 +257,7 @@ int ft_adapter_match(struct ft_adapter *a, const struct ft_site *sites, int n,
 bool ft_adapter_means_experts(const struct ft_adapter *a, const char *target);
 /* PEFT: the name itself, or a whole-component suffix of it. */
 bool ft_adapter_name_matches(const char *module, const char *target);
+int ft_adapter_add_experts(struct ft_adapter *a, const struct ft_site *sites, int site, bool old);
 int ft_adapter_add_slot(struct ft_adapter *a, const struct ft_site *sites, int site);
 /* Rank, alpha and scale of every slot, and the parameters. */
 int ft_adapter_resolve(struct ft_adapter *a, const struct ft_pattern *ranks,
@@ -303,5 +307,15 @@ int ft_adapter_import(struct ft_adapter *a, const struct ft_site *sites, int n, 
 int ft_adapter_check_claims(const struct ft_adapter *a, const char *file,
                             const struct ft_site *sites, int n);
 int ft_adapter_read_values(const struct ft_adapter *a, float *values);
+/* once.c: a parameter of experts whose file has them as modules of their own, expert by expert: the
+ * tensors are there, as large as they must be; whether a tensor is one of them; its values; and a
+ * config that says what ft will write instead. */
+int ft_once_check(const struct ft_parameter *p, const struct ft_st *f);
+bool ft_once_has(const struct ft_adapter *a, const char *tensor);
+int ft_once_read(const struct ft_parameter *p, const struct ft_st *f, float *out);
+int ft_once_convert(struct ft_adapter *a);
+/* peft.c: the names of the experts' parameters that are adapted, or null. */
+json_t *ft_target_parameters(const struct ft_adapter *a);
+int ft_adapter_read_f32(const struct ft_st *f, const struct ft_st_entry *e, int64_t n, float *out);
 
 #endif

@@ -55,7 +55,7 @@ static bool seen_before(const struct ft_adapter *a, int i)
 }
 
 /* The experts' parameters that are adapted, by the ends of their names behind the layer. */
-static json_t *target_parameters(const struct ft_adapter *a)
+json_t *ft_target_parameters(const struct ft_adapter *a)
 {
     long layer;
     json_t *list = json_null();
@@ -141,7 +141,7 @@ json_t *ft_pattern_config(const struct ft_adapter *a, const struct ft_pattern *p
 {
     const double times = ranks ? rank_times(a) : alpha_times(a);
     json_t *o = json_object();
-    for (int i = 0; p && a->overlap && i < a->n_slots; i++) {
+    for (int i = 0; a->overlap && i < a->n_slots; i++) {
         const double v = ranks ? (double)a->slots[i].r : a->slots[i].alpha;
         if (v != (ranks ? (double)a->r : a->alpha))
             json_object_set_new(o, a->slots[i].name, number(v * times));
@@ -181,8 +181,8 @@ json_t *ft_lora_config(const struct ft_adapter *a, const struct ft_adapter_optio
                      "lora_alpha", number(a->alpha * alpha_times(a)), "lora_dropout", a->dropout,
                      "layers_pattern", "r", (json_int_t)((double)a->r * rank_times(a)),
                      "rank_pattern", ft_pattern_config(a, o->rank_pattern, true),
-                     "target_parameters", target_parameters(a), "trainable_token_indices", tokens,
-                     "use_dora", is_dora(a), "use_rslora", a->rslora);
+                     "target_parameters", ft_target_parameters(a), "trainable_token_indices",
+                     tokens, "use_dora", is_dora(a), "use_rslora", a->rslora);
 }
 
 int ft_adapter_describe(struct ft_adapter *a, const struct ft_adapter_options *o)
@@ -237,9 +237,9 @@ static bool is_parameter(const struct ft_adapter *a, const char *tensor)
         if (strcmp(a->shared[i].name, tensor) == 0)
             return true;
     for (int i = 0; i < a->n_parameters; i++)
-        if (strcmp(a->parameters[i].name, tensor) == 0)
+        if (!a->parameters[i].old && strcmp(a->parameters[i].name, tensor) == 0)
             return true;
-    return false;
+    return ft_once_has(a, tensor);
 }
 
 /* Whether a tensor of an adapter's file is of a part of the model that has no sites. */
@@ -498,6 +498,16 @@ static bool is_named(const json_t *root, const char *name)
     return false;
 }
 
+/* Whether the config names the modules that experts were, and the file has these. */
+static bool is_old(const json_t *root, const struct ft_site *site, const struct ft_st *f)
+{
+    char name[512];
+    if (!site->once || is_named(root, site->name))
+        return false;
+    snprintf(name, sizeof name, "%s%s.0.%s.lora_A.weight", prefix, site->once_in, site->once[0]);
+    return ft_st_find(f, name) != NULL;
+}
+
 /* The modules of which the tensor file has any parameter. */
 static int find_slots(struct import *m, const struct ft_site *sites, int n, const struct ft_st *f)
 {
@@ -506,6 +516,11 @@ static int find_slots(struct import *m, const struct ft_site *sites, int n, cons
         const bool embedding = sites[i].kind == FT_SITE_EMBEDDING;
         const struct ft_parameter_row *row = ft_method_rows(
             embedding ? ft_adapter_method("lora") : a->method, sites[i].kind, sites[i].feedforward);
+        if (is_old(m->root, &sites[i], f)) {
+            FT_TRY(ft_adapter_add_experts(a, sites, i, true));
+            a->slots[a->n_slots - 1].old = true;
+            continue;
+        }
         bool has = sites[i].kind == FT_SITE_EXPERTS && is_named(m->root, sites[i].name);
         for (; row->suffix && sites[i].kind != FT_SITE_EXPERTS; row++) {
             char name[512];
@@ -534,6 +549,8 @@ static int check_tensor(const struct ft_st *f, const struct ft_parameter *p)
 {
     const struct ft_where at = {.file = ft_st_path(f)};
     const struct ft_st_entry *e = ft_st_find(f, p->name);
+    if (p->old)
+        return ft_once_check(p, f);
     const int64_t wide = p->experts > 1 ? p->experts : 1;
     const int64_t rows = p->turned ? p->cols : p->rows / wide;
     const int64_t cols = p->turned ? p->rows : p->cols * wide;
@@ -663,6 +680,7 @@ int ft_adapter_import(struct ft_adapter *a, const struct ft_site *sites, int n, 
     FT_GO(read_patterns(&m, "alpha_pattern", &alphas));
     FT_GO(ft_adapter_resolve(a, ranks, alphas, o->wholes, o->n_wholes));
     FT_GO(check_tensors(a, f));
+    FT_GO(ft_once_convert(a));
     if (json_object_set_new(a->peft, "inference_mode", json_true()))
         rc = ft_short_of_memory();
 out:
@@ -673,7 +691,7 @@ out:
 }
 
 /* n elements of a tensor as f32. */
-static int read_f32(const struct ft_st *f, const struct ft_st_entry *e, int64_t n, float *out)
+int ft_adapter_read_f32(const struct ft_st *f, const struct ft_st_entry *e, int64_t n, float *out)
 {
     uint16_t *half;
     if (e->dtype == FT_F32)
@@ -692,11 +710,13 @@ static int read_tensor(const struct ft_st *f, const struct ft_parameter *p, floa
     const struct ft_st_entry *e = ft_st_find(f, p->name);
     const struct ft_where at = {.file = ft_st_path(f)};
     float *aside = NULL;
+    if (p->old)
+        return ft_once_read(p, f, out);
     if (!e)
         return ft_fail_at(at, FT_EDATA, "tensor '%s' is missing", p->name);
     if (p->turned || p->experts > 1)
         FT_TRY(ft_alloc(&aside, (size_t)n, sizeof *aside));
-    int rc = read_f32(f, e, n, aside ? aside : out);
+    int rc = ft_adapter_read_f32(f, e, n, aside ? aside : out);
     if (aside && !rc && p->turned)
         turn(out, aside, p->rows, p->cols);
     else if (aside && !rc)

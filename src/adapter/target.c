@@ -43,6 +43,7 @@ int ft_adapter_add_slot(struct ft_adapter *a, const struct ft_site *sites, int s
         .site = site, .kind = sites[site].kind, .in = sites[site].in, .out = sites[site].out};
     s->experts = sites[site].experts;
     s->once = sites[site].once;
+    s->once_in = sites[site].once_in;
     s->group = sites[site].group;
     s->feedforward = sites[site].feedforward;
     s->apart = sites[site].apart;
@@ -193,8 +194,19 @@ static int check_kind(const struct ft_adapter *a, const struct ft_site *site)
                    site->name, a->start->residual ? a->start->name : a->method->name);
 }
 
-/* Experts: by their parameters' names, or by those of the modules that they were. Then PEFT gives
- * the gates and ups the rank of both. */
+/* By the names of the modules that they were PEFT gives the gates and ups the rank of both. */
+int ft_adapter_add_experts(struct ft_adapter *a, const struct ft_site *sites, int site, bool old)
+{
+    FT_TRY(ft_adapter_add_slot(a, sites, site));
+    if (old && sites[site].once[1]) {
+        a->slots[a->n_slots - 1].r = 2 * a->r;
+        a->slots[a->n_slots - 1].alpha = 2 * a->alpha;
+        a->overlap = true;
+    }
+    return FT_OK;
+}
+
+/* Experts: by their parameters' names, or by those of the modules that they were. */
 static int match_experts(struct ft_adapter *a, const struct ft_site *sites, int site,
                          const struct ft_adapter_options *o)
 {
@@ -204,13 +216,7 @@ static int match_experts(struct ft_adapter *a, const struct ft_site *sites, int 
         old = old || was_called(s, *t);
     if (!named && !old)
         return FT_OK;
-    FT_TRY(ft_adapter_add_slot(a, sites, site));
-    if (old && s->once[1]) {
-        a->slots[a->n_slots - 1].r = 2 * a->r;
-        a->slots[a->n_slots - 1].alpha = 2 * a->alpha;
-        a->overlap = true;
-    }
-    return FT_OK;
+    return ft_adapter_add_experts(a, sites, site, old);
 }
 
 /* Whether a linear module is one of those that were asked for. */
@@ -332,6 +338,7 @@ static int add_parameter(struct ft_adapter *a, struct ft_slot *s,
                                .turned = row->turned,
                                .experts = row->rows == FT_SIZE_OUTS ? s->experts : 1,
                                .end = s->kind == FT_SITE_EMBEDDING || s->kind == FT_SITE_HEAD,
+                               .old = s->old ? s : NULL,
                                .at = a->size};
     p->name = s->kind == FT_SITE_EXPERTS
                   ? experts_name(a, s, row->suffix)

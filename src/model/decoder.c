@@ -115,7 +115,12 @@ static int want_experts(struct ft_model *m, struct ft_module *p)
         FT_TRY(want(m, FT_W_BUFFER, &p->bias, p->experts, p->out, "%s%s.%d.%s_bias", m->in_file,
                     n->layers, p->layer, n->module[p->kind]));
     w = &m->weights[m->n_weights - 1 - m->decoder.mixture.biased];
-    if (!n->expert[0] || e || !m->n_files)
+    if (!n->expert[0])
+        return FT_OK;
+    p->once = ft_arena_format(&m->arena, "%s%s.%d.%s", n->prefix, n->layers, p->layer, n->experts);
+    if (!p->once)
+        return FT_ERESOURCE;
+    if (e || !m->n_files)
         return FT_OK;
     w->n_pieces = w->parts * each;
     w->piece_rows = w->rows / w->n_pieces;

@@ -11,8 +11,10 @@ struct ft_module {
     enum ft_kind kind;
     int64_t in, out;
     int layer;
-    int64_t experts;            /* matrices of all experts below each other, each (out, in); 1 */
-    int group;                  /* modules of one group follow each other and read the same input */
+    const char *once; /* of experts: what came before their numbers when each was modules of
+                         its own; NULL: they never were */
+    int64_t experts;  /* matrices of all experts below each other, each (out, in); 1 */
+    int group;        /* modules of one group follow each other and read the same input */
     struct ft_tensor *w, *bias; /* bias NULL: none; both NULL until declared */
 };
 

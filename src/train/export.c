@@ -254,7 +254,7 @@ static int make_uniform(struct uniform *u, const struct ft_job *j, const float *
     for (int i = 0; i < n; i++)
         most += 2 * (size_t)modules[i].experts * (modules[i].kind == FT_EXPERTS_IN ? 2 : 1);
     FT_TRY(ft_alloc(&u->items, most, sizeof *u->items));
-    FT_TRY(ft_alloc(&u->sites, (size_t)n + 1, sizeof *u->sites));
+    FT_TRY(ft_alloc(&u->sites, most / 2 + 1, sizeof *u->sites));
     for (int i = 0; i < n && !rc; i++)
         if (ft_is_experts(modules[i].kind)) {
             rc = fill_experts(j, values, &modules[i], i, u->r, &u->arena, u->items, &u->n);

@@ -222,6 +222,7 @@ static int list_sites(const struct ft_job *j, char *embedding, size_t room, stru
             .kind = ft_is_experts(modules[i].kind) ? FT_SITE_EXPERTS : FT_SITE_LINEAR,
             .experts = modules[i].experts,
             .once = once(d, modules[i].kind),
+            .once_in = modules[i].once,
             .in = modules[i].in,
             .out = modules[i].out,
             .layer = modules[i].layer,

@@ -169,8 +169,8 @@ CASE(adapters_on_experts_that_cannot_be)
            "@FT train base_model=" FT_ROOT "/tests/golden/qwen3-moe adapter=lora "
            "lora_target_modules=[q_proj,gate_proj]" GOLDEN("qwen3-moe"));
     EXPECT(2, "is not for mixtures of experts",
-           "@FT train base_model=" FT_ROOT "/tests/golden/qwen3-moe adapter=full" GOLDEN(
-               "qwen3-moe"));
+           "@FT train base_model=" FT_ROOT
+           "/tests/golden/qwen3-moe adapter=full" GOLDEN("qwen3-moe"));
     EXPECT(2, "goes with 'load_in_4bit' or 'load_in_8bit'",
            EXPERTS " quantize_moe_experts=true" GOLDEN("qwen3-moe"));
     check_no_output();

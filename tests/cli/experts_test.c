@@ -1,0 +1,83 @@
+/* Mixtures of experts from the command line: adapters on their parameters and on the modules that
+ * they were, in and out; what a plan says of them; merging. */
+#include "tests/cli/cli.h"
+
+#include <jansson.h>
+#include <math.h>
+
+#define MIXTURE FT_ROOT "/tests/golden/qwen3-moe"
+#define DATA                                                                                       \
+    " datasets.0.path=" MIXTURE "/data.safetensors device=cpu overwrite_output_dir=true"
+#define BOTH                                                                                       \
+    " lora_target_modules=[q_proj,v_proj] "                                                        \
+    "lora_target_parameters=[mlp.experts.gate_up_proj,mlp.experts.down_proj]"
+
+/* The model alone: the folder of the case is an adapter's too. */
+static void take_model(void)
+{
+    fresh_folder();
+    CHECK_INT(shell("mkdir @D/m; cp " MIXTURE "/config.json " MIXTURE "/model.safetensors @D/m"), 0);
+}
+
+static double loss_at(const char *folder, int step)
+{
+    CHECK_INT(shell("grep '\"loss\"' @D/%s/metrics.jsonl | sed -n %dp", folder, step), 0);
+    json_t *o = json_loads(shell_output, 0, NULL);
+    const double loss = json_number_value(json_object_get(o, "loss"));
+    CHECK(loss > 0);
+    json_decref(o);
+    return loss;
+}
+
+CASE(experts_go_out_module_by_module_and_come_back)
+{
+    take_model();
+    EXPECT(0, "", "@FT train --quiet base_model=@D/m adapter=lora lora_r=4 max_steps=6 learning_rate=5e-3" BOTH
+                  DATA " output_dir=@D/run 2>&1");
+    EXPECT(0, "", "@FT export @D/run -o @D/portable --to portable 2>&1");
+    EXPECT(0, "", "@FT train --quiet base_model=@D/m lora_model_dir=@D/run max_steps=1" DATA
+                  " output_dir=@D/one 2>&1");
+    EXPECT(0, "", "@FT train --quiet base_model=@D/m lora_model_dir=@D/portable max_steps=1" DATA
+                  " output_dir=@D/other 2>&1");
+    CHECK_NEAR(loss_at("other", 1), loss_at("one", 1), 1e-6);
+    EXPECT(0, "\"model.layers.1.mlp.experts.gate_up_proj\": 8",
+           "cat @D/other/adapter_config.json");
+    CHECK_HAS(shell_output, "\"mlp.experts.down_proj\"");
+    EXPECT(3, "experts have adapters", "@FT export @D/run -o @D/x --to mlx 2>&1");
+}
+
+CASE(names_of_modules_in_experts_mean_their_parameters)
+{
+    take_model();
+    EXPECT(0, "", "@FT train --quiet base_model=@D/m adapter=lora lora_r=3 max_steps=1 "
+                  "lora_target_modules=[q_proj,gate_proj,up_proj,down_proj]" DATA
+                  " output_dir=@D/run 2>&1");
+    EXPECT(0, "\"model.layers.0.mlp.experts.gate_up_proj\": 6", "cat @D/run/adapter_config.json");
+    EXPECT(0, "\"mlp.experts.gate_up_proj\"",
+           "grep -A3 target_parameters @D/run/adapter_config.json");
+    EXPECT(1, "", "grep -A4 target_modules @D/run/adapter_config.json | grep gate_proj");
+}
+
+CASE(an_expert_that_is_missing_in_an_adapter_is_named)
+{
+    take_model();
+    EXPECT(0, "", "@FT train --quiet base_model=@D/m adapter=lora lora_r=4 max_steps=1" BOTH DATA
+                  " output_dir=@D/run 2>&1");
+    EXPECT(0, "", "@FT export @D/run -o @D/portable --to portable 2>&1");
+    shell("LC_ALL=C sed -i 's/layers.1.mlp.experts.2.up_proj.lora_A/layers.1.mlp.experts.2.up_proj."
+          "lora_X/' @D/portable/adapter_model.safetensors");
+    EXPECT(3, "mlp.experts.2.up_proj.lora_A.weight' is missing",
+           "@FT train --quiet base_model=@D/m lora_model_dir=@D/portable" DATA " output_dir=@D/x 2>&1");
+}
+
+CASE(a_plan_counts_what_a_token_meets)
+{
+    take_model();
+    EXPECT(0, "active parameters",
+           "@FT plan base_model=@D/m adapter=lora output_dir=@D/x" DATA " 2>&1");
+    CHECK_HAS(shell_output, "6, 2 a token, in 2 of 2 layers");
+    CHECK_HAS(shell_output, "rows an expert");
+    CHECK_HAS(shell_output, "and quantize_moe_experts");
+    EXPECT(0, "the experts keep 16 bits",
+           "@FT plan base_model=@D/m adapter=qlora load_in_4bit=true output_dir=@D/x" DATA " 2>&1");
+}
