@@ -6,8 +6,7 @@
 #include <math.h>
 
 #define MIXTURE FT_ROOT "/tests/golden/qwen3-moe"
-#define DATA                                                                                       \
-    " datasets.0.path=" MIXTURE "/data.safetensors device=cpu overwrite_output_dir=true"
+#define DATA    " datasets.0.path=" MIXTURE "/data.safetensors device=cpu overwrite_output_dir=true"
 #define BOTH                                                                                       \
     " lora_target_modules=[q_proj,v_proj] "                                                        \
     "lora_target_parameters=[mlp.experts.gate_up_proj,mlp.experts.down_proj]"
@@ -16,7 +15,8 @@
 static void take_model(void)
 {
     fresh_folder();
-    CHECK_INT(shell("mkdir @D/m; cp " MIXTURE "/config.json " MIXTURE "/model.safetensors @D/m"), 0);
+    CHECK_INT(shell("mkdir @D/m; cp " MIXTURE "/config.json " MIXTURE "/model.safetensors @D/m"),
+              0);
 }
 
 static double loss_at(const char *folder, int step)
@@ -32,16 +32,18 @@ static double loss_at(const char *folder, int step)
 CASE(experts_go_out_module_by_module_and_come_back)
 {
     take_model();
-    EXPECT(0, "", "@FT train --quiet base_model=@D/m adapter=lora lora_r=4 max_steps=6 learning_rate=5e-3" BOTH
-                  DATA " output_dir=@D/run 2>&1");
+    EXPECT(0, "",
+           "@FT train --quiet base_model=@D/m adapter=lora lora_r=4 max_steps=6 "
+           "learning_rate=5e-3" BOTH DATA " output_dir=@D/run 2>&1");
     EXPECT(0, "", "@FT export @D/run -o @D/portable --to portable 2>&1");
-    EXPECT(0, "", "@FT train --quiet base_model=@D/m lora_model_dir=@D/run max_steps=1" DATA
-                  " output_dir=@D/one 2>&1");
-    EXPECT(0, "", "@FT train --quiet base_model=@D/m lora_model_dir=@D/portable max_steps=1" DATA
-                  " output_dir=@D/other 2>&1");
+    EXPECT(0, "",
+           "@FT train --quiet base_model=@D/m lora_model_dir=@D/run max_steps=1" DATA
+           " output_dir=@D/one 2>&1");
+    EXPECT(0, "",
+           "@FT train --quiet base_model=@D/m lora_model_dir=@D/portable max_steps=1" DATA
+           " output_dir=@D/other 2>&1");
     CHECK_NEAR(loss_at("other", 1), loss_at("one", 1), 1e-6);
-    EXPECT(0, "\"model.layers.1.mlp.experts.gate_up_proj\": 8",
-           "cat @D/other/adapter_config.json");
+    EXPECT(0, "\"model.layers.1.mlp.experts.gate_up_proj\": 8", "cat @D/other/adapter_config.json");
     CHECK_HAS(shell_output, "\"mlp.experts.down_proj\"");
     EXPECT(3, "experts have adapters", "@FT export @D/run -o @D/x --to mlx 2>&1");
 }
@@ -49,9 +51,10 @@ CASE(experts_go_out_module_by_module_and_come_back)
 CASE(names_of_modules_in_experts_mean_their_parameters)
 {
     take_model();
-    EXPECT(0, "", "@FT train --quiet base_model=@D/m adapter=lora lora_r=3 max_steps=1 "
-                  "lora_target_modules=[q_proj,gate_proj,up_proj,down_proj]" DATA
-                  " output_dir=@D/run 2>&1");
+    EXPECT(0, "",
+           "@FT train --quiet base_model=@D/m adapter=lora lora_r=3 max_steps=1 "
+           "lora_target_modules=[q_proj,gate_proj,up_proj,down_proj]" DATA
+           " output_dir=@D/run 2>&1");
     EXPECT(0, "\"model.layers.0.mlp.experts.gate_up_proj\": 6", "cat @D/run/adapter_config.json");
     EXPECT(0, "\"mlp.experts.gate_up_proj\"",
            "grep -A3 target_parameters @D/run/adapter_config.json");
@@ -61,13 +64,15 @@ CASE(names_of_modules_in_experts_mean_their_parameters)
 CASE(an_expert_that_is_missing_in_an_adapter_is_named)
 {
     take_model();
-    EXPECT(0, "", "@FT train --quiet base_model=@D/m adapter=lora lora_r=4 max_steps=1" BOTH DATA
-                  " output_dir=@D/run 2>&1");
+    EXPECT(0, "",
+           "@FT train --quiet base_model=@D/m adapter=lora lora_r=4 max_steps=1" BOTH DATA
+           " output_dir=@D/run 2>&1");
     EXPECT(0, "", "@FT export @D/run -o @D/portable --to portable 2>&1");
     shell("LC_ALL=C sed -i 's/layers.1.mlp.experts.2.up_proj.lora_A/layers.1.mlp.experts.2.up_proj."
           "lora_X/' @D/portable/adapter_model.safetensors");
     EXPECT(3, "mlp.experts.2.up_proj.lora_A.weight' is missing",
-           "@FT train --quiet base_model=@D/m lora_model_dir=@D/portable" DATA " output_dir=@D/x 2>&1");
+           "@FT train --quiet base_model=@D/m lora_model_dir=@D/portable" DATA
+           " output_dir=@D/x 2>&1");
 }
 
 CASE(a_plan_counts_what_a_token_meets)

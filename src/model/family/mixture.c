@@ -12,11 +12,10 @@ const struct ft_field ft_mixture_fields[] = {
     FT_NO_MORE,
 };
 
-#define EXPERTS(layer)                                                                             \
-    [FT_EXPERTS_IN] = layer "experts.gate_up_proj", [FT_EXPERTS_OUT] = layer "experts.down_proj"
-#define ONE_BY_ONE(in_file) .experts = in_file "experts"
-#define LLAMA_EXPERT        .expert = {"gate_proj", "up_proj", NULL, "down_proj", NULL}
-#define QK_NORMS            [FT_NORM_Q] = "self_attn.q_norm", [FT_NORM_K] = "self_attn.k_norm"
+#define EXPERTS                                                                                    \
+    [FT_EXPERTS_IN] = "mlp.experts.gate_up_proj", [FT_EXPERTS_OUT] = "mlp.experts.down_proj"
+#define LLAMA_EXPERT .expert = {"gate_proj", "up_proj", NULL, "down_proj", NULL}
+#define QK_NORMS     [FT_NORM_Q] = "self_attn.q_norm", [FT_NORM_K] = "self_attn.k_norm"
 
 static const struct ft_field mixtral_fields[] = {
     FT_FIELD("sliding_window", FT_COUNT_OR_NONE, window),
@@ -40,11 +39,11 @@ const struct ft_family ft_family_mixtral = {
                 .mixture = {.count = 8, .each = 2, .normalise = true},
                 .names = {.prefix = "model.",
                           FT_LLAMA_LAYER,
-                          .module = {FT_LLAMA_ATTENTION, EXPERTS("mlp.")},
+                          .module = {FT_LLAMA_ATTENTION, EXPERTS},
                           .layer_norm = {FT_LLAMA_NORMS},
                           .router = "mlp.gate",
                           .router_in_file = "block_sparse_moe.gate",
-                          ONE_BY_ONE("block_sparse_moe."),
+                          .experts = "block_sparse_moe.experts",
                           .expert = {"w1", "w3", NULL, "w2", NULL}}},
 };
 
@@ -84,10 +83,10 @@ const struct ft_family ft_family_qwen2_moe = {
                                      FT_LLAMA_MLP, [FT_SHARED_GATE] = "mlp.shared_expert.gate_proj",
                                      [FT_SHARED_UP] = "mlp.shared_expert.up_proj",
                                      [FT_SHARED_DOWN] = "mlp.shared_expert.down_proj",
-                                     [FT_SHARED_SCALE] = "mlp.shared_expert_gate", EXPERTS("mlp.")},
+                                     [FT_SHARED_SCALE] = "mlp.shared_expert_gate", EXPERTS},
                           .layer_norm = {FT_LLAMA_NORMS},
                           .router = "mlp.gate",
-                          ONE_BY_ONE("mlp."),
+                          .experts = "mlp.experts",
                           LLAMA_EXPERT}},
 };
 
@@ -103,10 +102,10 @@ static const struct ft_field qwen3_fields[] = {
 #define QWEN3_NAMES(is_turned)                                                                     \
     .names = {.prefix = "model.",                                                                  \
               FT_LLAMA_LAYER,                                                                      \
-              .module = {FT_LLAMA_ATTENTION, FT_LLAMA_MLP, EXPERTS("mlp.")},                       \
+              .module = {FT_LLAMA_ATTENTION, FT_LLAMA_MLP, EXPERTS},                               \
               .layer_norm = {FT_LLAMA_NORMS, QK_NORMS},                                            \
               .router = "mlp.gate",                                                                \
-              ONE_BY_ONE("mlp."),                                                                  \
+              .experts = "mlp.experts",                                                            \
               LLAMA_EXPERT,                                                                        \
               .turned = is_turned}
 
@@ -192,10 +191,10 @@ const struct ft_family ft_family_olmoe = {
                 .mixture = {.count = 64, .each = 8},
                 .names = {.prefix = "model.",
                           FT_LLAMA_LAYER,
-                          .module = {FT_LLAMA_ATTENTION, EXPERTS("mlp.")},
+                          .module = {FT_LLAMA_ATTENTION, EXPERTS},
                           .layer_norm = {FT_LLAMA_NORMS, QK_NORMS},
                           .router = "mlp.gate",
-                          ONE_BY_ONE("mlp."),
+                          .experts = "mlp.experts",
                           LLAMA_EXPERT}},
 };
 
@@ -228,7 +227,9 @@ const struct ft_family ft_family_granitemoe = {
                 .mixture = {.count = 8, .each = 2, .normalise = true},
                 .names = {.prefix = "model.",
                           FT_LLAMA_LAYER,
-                          .module = {FT_LLAMA_ATTENTION, EXPERTS("block_sparse_moe.")},
+                          .module = {FT_LLAMA_ATTENTION,
+                                     [FT_EXPERTS_IN] = "block_sparse_moe.experts.gate_up_proj",
+                                     [FT_EXPERTS_OUT] = "block_sparse_moe.experts.down_proj"},
                           .layer_norm = {FT_LLAMA_NORMS},
                           .router = "block_sparse_moe.router",
                           .router_in_file = "block_sparse_moe.router.layer",
@@ -295,12 +296,12 @@ const struct ft_family ft_family_glm4_moe = {
                    .module = {FT_LLAMA_ATTENTION,
                               FT_LLAMA_MLP, [FT_SHARED_GATE] = "mlp.shared_experts.gate_proj",
                               [FT_SHARED_UP] = "mlp.shared_experts.up_proj",
-                              [FT_SHARED_DOWN] = "mlp.shared_experts.down_proj", EXPERTS("mlp.")},
+                              [FT_SHARED_DOWN] = "mlp.shared_experts.down_proj", EXPERTS},
                    .layer_norm = {FT_LLAMA_NORMS, QK_NORMS},
                    .router = "mlp.gate",
                    .correction = "mlp.gate.e_score_correction_bias",
                    .more_layers = true,
-                   ONE_BY_ONE("mlp."),
+                   .experts = "mlp.experts",
                    LLAMA_EXPERT}},
 };
 
@@ -352,7 +353,7 @@ const struct ft_family ft_family_gpt_oss = {
                             .pair_limit = 7},
                 .names = {.prefix = "model.",
                           FT_LLAMA_LAYER,
-                          .module = {FT_LLAMA_ATTENTION, EXPERTS("mlp.")},
+                          .module = {FT_LLAMA_ATTENTION, EXPERTS},
                           .layer_norm = {FT_LLAMA_NORMS},
                           .sinks = "self_attn.sinks",
                           .router = "mlp.router",
