@@ -229,6 +229,27 @@ static bool is_target(const struct ft_site *sites, int n, int i, const struct ft
             (sites[i].usual_ia3 || !o->target_usual) && layer_chosen(o->layers, sites[i].layer));
 }
 
+/* What "every linear module" does not mean in a mixture. */
+static void say_left_out(const struct ft_adapter *a, const struct ft_site *sites, int n)
+{
+    const struct ft_site *experts = NULL;
+    int left = 0;
+    for (int i = 0; i < n; i++) {
+        experts = sites[i].kind == FT_SITE_EXPERTS ? &sites[i] : experts;
+        left += sites[i].kind == FT_SITE_LINEAR && means_experts(sites, n, sites[i].name);
+    }
+    if (left)
+        ft_notice(
+            (struct ft_where){0},
+            "%d modules outside the experts have no adapter, since PEFT takes their names for "
+            "the experts' (the last is like '%s')",
+            left, last_part(experts->name));
+    if (experts && !ft_adapter_slots_of(a, FT_SITE_EXPERTS))
+        ft_notice((struct ft_where){0},
+                  "the experts have no adapter: they are parameters, no linear modules; "
+                  "'lora_target_parameters' adapts them");
+}
+
 int ft_adapter_match(struct ft_adapter *a, const struct ft_site *sites, int n,
                      const struct ft_adapter_options *o)
 {
@@ -256,6 +277,8 @@ int ft_adapter_match(struct ft_adapter *a, const struct ft_site *sites, int n,
     ft_regex_free(re);
     if (!rc)
         rc = check_parameters(a, sites, n, o);
+    if (!rc && o->target_linear)
+        say_left_out(a, sites, n);
     if (rc || a->n_slots)
         return rc;
     if (o->target_regex)

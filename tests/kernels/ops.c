@@ -243,16 +243,23 @@ static void must(const struct bench *b, int rc)
         check_fail("device", rc, "%s", b->backend->dev->error(b->backend));
 }
 
+static void live_counts(const struct bench *b, int32_t counts[FT_EXTENTS])
+{
+    memset(counts, 0, FT_EXTENTS * sizeof *counts);
+    counts[FT_ROWS] = (int32_t)b->live;
+    counts[FT_DOCUMENTS] = (int32_t)b->docs;
+    counts[FT_TRAINED] = (int32_t)b->trained;
+    counts[FT_ROUTED] = (int32_t)(b->live * b->each);
+}
+
 /* Copies every tensor of the op to the device, runs it there, and copies them back. */
 static void run_on_device(const struct bench *b, enum ft_op op, union ft_op_args args)
 {
     const struct ft_backend *d = b->backend;
     const int slots = ft_op_rows[op].n_in + ft_op_rows[op].n_out;
     struct ft_tensor there[FT_SLOTS], *here[FT_SLOTS];
-    const int32_t counts[FT_EXTENTS] = {[FT_ROWS] = (int32_t)b->live,
-                                        [FT_DOCUMENTS] = (int32_t)b->docs,
-                                        [FT_TRAINED] = (int32_t)b->trained,
-                                        [FT_ROUTED] = (int32_t)(b->live * b->each)};
+    int32_t counts[FT_EXTENTS];
+    live_counts(b, counts);
     void *live, *scratch = NULL;
     must(b, d->alloc(d, &live, sizeof counts));
     must(b, d->dev->copy_in(d, live, sizeof counts, counts, sizeof counts, sizeof counts, 1));
