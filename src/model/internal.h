@@ -62,7 +62,7 @@ struct ft_rope_keys {
 int ft_rope_read(const json_t *root, const char *file, const struct ft_rope_keys *k,
                  struct ft_decoder *d);
 
-enum { FT_FIELD_TABLES = 3 };
+enum { FT_FIELD_TABLES = 4 };
 
 /* A model family: one row a transformers architecture. */
 struct ft_family {
@@ -84,6 +84,7 @@ extern const int ft_family_count;
 
 /* family/llama.c: what most families' config.json has, and the names of most families' tensors. */
 extern const struct ft_field ft_size_fields[], ft_common_fields[], ft_bias_fields[];
+extern const struct ft_field ft_granite_fields[];
 int ft_granite_settle(const json_t *root, const char *file, struct ft_decoder *d);
 /* family/mixture.c: how many experts there are, and of a row. */
 extern const struct ft_field ft_mixture_fields[];

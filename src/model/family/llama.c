@@ -113,7 +113,7 @@ const struct ft_family ft_family_smollm3 = {
                 FT_LLAMA_NAMES},
 };
 
-static const struct ft_field granite_fields[] = {
+const struct ft_field ft_granite_fields[] = {
     FT_FIELD("embedding_multiplier", FT_REAL, embed_scale),
     FT_FIELD("residual_multiplier", FT_REAL, residual_scale),
     FT_FIELD("attention_multiplier", FT_REAL, attention_scale),
@@ -135,7 +135,7 @@ int ft_granite_settle(const json_t *root, const char *file, struct ft_decoder *d
 const struct ft_family ft_family_granite = {
     .architecture = "GraniteForCausalLM",
     .model_type = "granite",
-    .fields = {ft_common_fields, ft_bias_fields, granite_fields},
+    .fields = {ft_common_fields, ft_bias_fields, ft_granite_fields},
     .rope = {.theta = 1e4},
     .settle = ft_granite_settle,
     .decoder = {.vocab = 32000,

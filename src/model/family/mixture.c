@@ -198,19 +198,10 @@ const struct ft_family ft_family_olmoe = {
                           LLAMA_EXPERT}},
 };
 
-static const struct ft_field granite_fields[] = {
-    FT_FIELD("embedding_multiplier", FT_REAL, embed_scale),
-    FT_FIELD("residual_multiplier", FT_REAL, residual_scale),
-    FT_FIELD("attention_multiplier", FT_REAL, attention_scale),
-    FT_FIELD("logits_scaling", FT_REAL, logit_scale),
-    FT_BIASED("attention_bias", FT_BITS_ATTEND),
-    FT_NO_MORE,
-};
-
 const struct ft_family ft_family_granitemoe = {
     .architecture = "GraniteMoeForCausalLM",
     .model_type = "granitemoe",
-    .fields = {ft_common_fields, ft_mixture_fields, granite_fields},
+    .fields = {ft_common_fields, ft_mixture_fields, ft_granite_fields, ft_bias_fields},
     .rope = {.theta = 1e4},
     .settle = ft_granite_settle,
     .decoder = {.vocab = 32000,
