@@ -22,6 +22,7 @@ struct ft_site {
     int layer;                /* -1: of none */
     const char *const *once;  /* of experts: names of modules that they were before they were one
                                  parameter, NULL ends; PEFT takes these as the parameter's */
+    bool crossed;             /* PEFT has A for the outputs, B for the inputs */
     const char *once_in;      /* and what came before an expert's number in their paths */
     bool feedforward;         /* the last of an MLP: IA3 scales what it reads */
     bool usual_ia3;           /* IA3 adapts it if it is not told what */

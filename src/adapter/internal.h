@@ -34,13 +34,13 @@ enum ft_rate_kind { FT_RATE_FIRST, FT_RATE_SECOND, FT_RATE_EMBEDDING, FT_RATE_KI
 struct ft_parameter {
     const char *name; /* in the file */
     int64_t rows, cols;
-    int n_dims;      /* in the file: 1 where cols is 1 */
-    bool vector;     /* a row for ops, however it lies in the file */
-    bool end;        /* see struct ft_trained_parameter */
-    bool turned;     /* the file has (cols, rows) */
-    int64_t experts; /* above 1: matrices of so many experts, below each other; the file has them
-                        side by side, column by column by turns */
-    int64_t at;      /* its first element in the block */
+    int n_dims;                /* in the file: 1 where cols is 1 */
+    bool vector;               /* a row for ops, however it lies in the file */
+    bool end;                  /* see struct ft_trained_parameter */
+    int64_t experts;           /* so many matrices, below each other; 1 */
+    bool turned;               /* the file has each as (cols, rows) */
+    bool beside;               /* the file has them side by side, column by column by turns */
+    int64_t at;                /* its first element in the block */
     const struct ft_slot *old; /* whose file has a tensor of each expert's modules instead; NULL */
     /* once declared: what products read, the master or a bf16 copy of it; NULL where several
      * modules are stacked */
@@ -62,6 +62,7 @@ struct ft_slot {
     bool feedforward, apart;
     const char *const *once; /* see struct ft_site */
     const char *once_in;
+    bool crossed;
     bool old; /* its file has it as modules of each expert */
     char *name;
     int64_t in, out, experts, r;

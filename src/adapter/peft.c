@@ -281,24 +281,25 @@ int ft_adapter_check_finite(const struct ft_adapter *a, const float *p)
     return FT_OK;
 }
 
-/* (rows, cols) from (cols, rows). */
-static void turn(float *out, const float *in, int64_t rows, int64_t cols)
-{
-    for (int64_t r = 0; r < rows; r++)
-        for (int64_t c = 0; c < cols; c++)
-            out[r * cols + c] = in[c * rows + r];
-}
-
-/* Matrices of experts below each other to, or from, side by side with their columns by turns. */
-static void mix(float *out, const float *in, const struct ft_parameter *p, bool to)
+/* The shape that the file has. */
+static void shape_of(const struct ft_parameter *p, int64_t dims[2])
 {
     const int64_t rows = p->rows / p->experts;
-    for (int64_t e = 0; e < p->experts; e++)
+    dims[0] = (p->turned ? p->cols : rows) * (p->beside ? 1 : p->experts);
+    dims[1] = (p->turned ? rows : p->cols) * (p->beside ? p->experts : 1);
+}
+
+/* A parameter to, or from, the order that the file has. */
+static void reorder(float *out, const float *in, const struct ft_parameter *p, bool to)
+{
+    const int64_t n = p->experts, rows = p->rows / n, cols = p->turned ? rows : p->cols;
+    for (int64_t e = 0; e < n; e++)
         for (int64_t r = 0; r < rows; r++)
             for (int64_t c = 0; c < p->cols; c++) {
-                const int64_t below = (e * rows + r) * p->cols + c;
-                const int64_t beside = r * p->cols * p->experts + c * p->experts + e;
-                out[to ? beside : below] = in[to ? below : beside];
+                const int64_t here = (e * rows + r) * p->cols + c;
+                const int64_t place = p->turned ? c * cols + r : r * cols + c;
+                const int64_t there = p->beside ? place * n + e : e * rows * p->cols + place;
+                out[to ? there : here] = in[to ? here : there];
             }
 }
 
@@ -333,24 +334,13 @@ static int item_of(const struct ft_adapter *a, const struct ft_parameter *p, con
                                .data = values + p->at};
     if (a->start->residual && p->at < a->slot_size)
         return joined_item(p, values, a->frozen_values, arena, out);
-    if (p->experts > 1) {
-        float *mixed = ft_arena_alloc(arena, (size_t)(p->rows * p->cols), sizeof *mixed);
-        if (!mixed)
-            return FT_ERESOURCE;
-        mix(mixed, values + p->at, p, true);
-        out->dims[0] = p->rows / p->experts;
-        out->dims[1] = p->cols * p->experts;
-        out->data = mixed;
-        return FT_OK;
-    }
-    if (!p->turned)
+    if (!p->turned && !p->beside)
         return FT_OK;
     float *data = ft_arena_alloc(arena, (size_t)(p->rows * p->cols), sizeof *data);
     if (!data)
         return FT_ERESOURCE;
-    turn(data, values + p->at, p->cols, p->rows);
-    out->dims[0] = p->cols;
-    out->dims[1] = p->rows;
+    reorder(data, values + p->at, p, true);
+    shape_of(p, out->dims);
     out->data = data;
     return FT_OK;
 }
@@ -551,21 +541,20 @@ static int check_tensor(const struct ft_st *f, const struct ft_parameter *p)
     const struct ft_st_entry *e = ft_st_find(f, p->name);
     if (p->old)
         return ft_once_check(p, f);
-    const int64_t wide = p->experts > 1 ? p->experts : 1;
-    const int64_t rows = p->turned ? p->cols : p->rows / wide;
-    const int64_t cols = p->turned ? p->rows : p->cols * wide;
+    int64_t dims[2];
+    shape_of(p, dims);
     if (!e)
         return ft_fail_at(at, FT_EDATA, "tensor '%s' is missing", p->name);
     if (e->dtype != FT_F32 && e->dtype != FT_BF16 && e->dtype != FT_F16)
         return ft_fail_at(at, FT_EDATA, "tensor '%s' is %s; ft reads F32, F16 and BF16", p->name,
                           e->dtype_name);
-    if (e->n_dims != p->n_dims || e->dims[0] != rows || (e->n_dims > 1 && e->dims[1] != cols))
+    if (e->n_dims != p->n_dims || e->dims[0] != dims[0] || (e->n_dims > 1 && e->dims[1] != dims[1]))
         return ft_fail_at(at, FT_EDATA,
                           "tensor '%s' has %lld x %lld elements, adapter_config.json and this "
                           "model imply %lld x %lld",
                           p->name, (long long)e->dims[0],
-                          e->n_dims > 1 ? (long long)e->dims[1] : 1LL, (long long)rows,
-                          (long long)cols);
+                          e->n_dims > 1 ? (long long)e->dims[1] : 1LL, (long long)dims[0],
+                          (long long)dims[1]);
     return FT_OK;
 }
 
@@ -573,7 +562,7 @@ static int check_tensor(const struct ft_st *f, const struct ft_parameter *p)
 static struct ft_parameter as_parameter(const struct ft_frozen_matrix *m)
 {
     return (struct ft_parameter){
-        .name = m->name, .rows = m->rows, .cols = m->cols, .n_dims = 2, .at = m->at};
+        .name = m->name, .rows = m->rows, .cols = m->cols, .experts = 1, .n_dims = 2, .at = m->at};
 }
 
 /* All parameters are there, and no other tensor is. */
@@ -714,13 +703,11 @@ static int read_tensor(const struct ft_st *f, const struct ft_parameter *p, floa
         return ft_once_read(p, f, out);
     if (!e)
         return ft_fail_at(at, FT_EDATA, "tensor '%s' is missing", p->name);
-    if (p->turned || p->experts > 1)
+    if (p->turned || p->beside)
         FT_TRY(ft_alloc(&aside, (size_t)n, sizeof *aside));
     int rc = ft_adapter_read_f32(f, e, n, aside ? aside : out);
-    if (aside && !rc && p->turned)
-        turn(out, aside, p->rows, p->cols);
-    else if (aside && !rc)
-        mix(out, aside, p, false);
+    if (aside && !rc)
+        reorder(out, aside, p, false);
     ft_free(aside);
     for (int64_t i = 0; i < n && !rc; i++)
         if (!isfinite(out[i]))

@@ -44,6 +44,7 @@ int ft_adapter_add_slot(struct ft_adapter *a, const struct ft_site *sites, int s
     s->experts = sites[site].experts;
     s->once = sites[site].once;
     s->once_in = sites[site].once_in;
+    s->crossed = sites[site].crossed;
     s->group = sites[site].group;
     s->feedforward = sites[site].feedforward;
     s->apart = sites[site].apart;
@@ -340,31 +341,33 @@ static int64_t size_of(const struct ft_slot *s, enum ft_size size)
 
 /* PEFT wraps the module that has the parameters, once for each that is adapted: what is wrapped
  * first lies deepest. */
-static const char *experts_name(struct ft_adapter *a, const struct ft_slot *s, const char *suffix)
+static const char *experts_name(struct ft_adapter *a, const struct ft_slot *s, bool first)
 {
     const int n = (int)(strrchr(s->name, '.') - s->name);
     bool inner = false;
     for (const struct ft_slot *t = s + 1; t < a->slots + a->n_slots && !inner; t++)
         inner = t->kind == FT_SITE_EXPERTS && strncmp(t->name, s->name, (size_t)n + 1) == 0;
-    return ft_arena_format(&a->arena, "base_model.model.%.*s.%s%s", n, s->name,
-                           inner ? "base_layer." : "", suffix);
+    return ft_arena_format(&a->arena, "base_model.model.%.*s.%slora_%c.weight", n, s->name,
+                           inner ? "base_layer." : "", first ? 'A' : 'B');
 }
 
 static int add_parameter(struct ft_adapter *a, struct ft_slot *s,
                          const struct ft_parameter_row *row)
 {
     struct ft_parameter *p = &a->parameters[a->n_parameters++];
+    const bool first = (row->role == FT_LORA_A) != s->crossed;
     *p = (struct ft_parameter){.rows = size_of(s, row->rows),
                                .cols = size_of(s, row->cols),
                                .n_dims = row->cols == FT_SIZE_NONE ? 1 : 2,
                                .vector = row->cols >= FT_SIZE_ONE || row->rows == FT_SIZE_ONE,
-                               .turned = row->turned,
-                               .experts = row->rows == FT_SIZE_OUTS ? s->experts : 1,
+                               .experts = s->kind == FT_SITE_EXPERTS ? s->experts : 1,
+                               .turned = row->turned || s->crossed,
+                               .beside = s->experts > 1 && !first,
                                .end = s->kind == FT_SITE_EMBEDDING || s->kind == FT_SITE_HEAD,
                                .old = s->old ? s : NULL,
                                .at = a->size};
     p->name = s->kind == FT_SITE_EXPERTS
-                  ? experts_name(a, s, row->suffix)
+                  ? experts_name(a, s, first)
                   : ft_arena_format(&a->arena, "base_model.model.%s.%s", s->name, row->suffix);
     s->p[row->role] = p;
     a->size += p->rows * p->cols;
@@ -422,6 +425,7 @@ static int add_wholes(struct ft_adapter *a, const struct ft_whole *wholes, int n
         if (w->adapted && !adapted)
             continue;
         *p = (struct ft_parameter){.name = name,
+                                   .experts = 1,
                                    .rows = w->rows,
                                    .cols = w->cols,
                                    .n_dims = w->n_dims,

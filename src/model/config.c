@@ -206,18 +206,19 @@ static bool is_sliding(const struct ft_decoder *d, int64_t i)
     return i >= d->sliding_from;
 }
 
-static int layer_type(const json_t *list, const char *file, int64_t i, bool *sliding)
+static int layer_type(const json_t *list, const char *file, int64_t i, bool chunked, bool *sliding)
 {
     const char *name = json_string_value(json_array_get(list, (size_t)i));
     if (name && strcmp(name, "full_attention") == 0)
         *sliding = false;
-    else if (name && strcmp(name, "sliding_attention") == 0)
+    else if (name && strcmp(name, chunked ? "chunked_attention" : "sliding_attention") == 0)
         *sliding = true;
     else
         return ft_fail_at((struct ft_where){.file = file}, FT_EDATA,
                           "'layer_types': entry %lld is '%s'; ft knows 'full_attention' and "
-                          "'sliding_attention'",
-                          (long long)i, name ? name : "(no text)");
+                          "'%s' there",
+                          (long long)i, name ? name : "(no text)",
+                          chunked ? "chunked_attention" : "sliding_attention");
     return FT_OK;
 }
 
@@ -234,14 +235,15 @@ static int check_list(const json_t *list, const char *file, const char *key,
 static void choose_rope(const struct ft_decoder *d, bool sliding, bool rotated,
                         struct ft_decoder_layer *l)
 {
-    const bool by_type = d->n_ropes > 1 && d->rope[1].growth == 0;
-    const bool grown = d->n_ropes > 1 && !by_type;
+    const bool still = d->n_ropes > 1 && d->rope[1].still > 0;
+    const bool by_type = d->n_ropes > 1 && d->rope[1].growth == 0 && !still;
+    const bool grown = d->n_ropes > 1 && !by_type && !still;
     l->rope = !rotated || d->n_ropes == 0 ? -1 : by_type && sliding ? 1 : 0;
-    l->rope_q = l->rope >= 0 && grown ? 1 : l->rope;
+    l->rope_q = (l->rope >= 0 && grown) || (l->rope < 0 && still) ? 1 : l->rope;
 }
 
-/* Whether config.json counts layer i among those that have an MLP of their own. */
-static bool is_plain(const json_t *list, int64_t i)
+/* Whether a list of config.json has layer i. */
+static bool is_in(const json_t *list, int64_t i)
 {
     for (size_t k = 0; k < json_array_size(list); k++)
         if (json_integer_value(json_array_get(list, k)) == i)
@@ -253,8 +255,10 @@ static void choose_mixtures(const json_t *root, struct ft_decoder *d)
 {
     const struct ft_mixture *m = &d->mixture;
     const json_t *plain = ft_json_get(root, "mlp_only_layers");
+    const json_t *listed = m->weighs_inputs ? ft_json_get(root, "moe_layers") : NULL;
     for (int64_t i = 0; i < d->layers && m->count; i++)
-        d->layer[i].experts = i >= m->first && (i + 1) % m->every == 0 && !is_plain(plain, i);
+        d->layer[i].experts = listed ? is_in(listed, i)
+                                     : i >= m->first && (i + 1) % m->every == 0 && !is_in(plain, i);
 }
 
 static int read_layers(const json_t *root, const char *file, const struct ft_family *f,
@@ -263,6 +267,7 @@ static int read_layers(const json_t *root, const char *file, const struct ft_fam
     struct ft_decoder *d = &m->decoder;
     const json_t *types = f->layer_types ? ft_json_get(root, "layer_types") : NULL;
     const json_t *ropes = d->nope_every ? ft_json_get(root, "no_rope_layers") : NULL;
+    ropes = json_array_size(ropes) || !json_is_array(ropes) ? ropes : NULL; /* empty: not said */
     FT_TRY(check_list(types, file, "layer_types", d));
     FT_TRY(check_list(ropes, file, "no_rope_layers", d));
     d->layer = ft_arena_alloc(&m->arena, (size_t)d->layers, sizeof *d->layer);
@@ -274,8 +279,11 @@ static int read_layers(const json_t *root, const char *file, const struct ft_fam
             rotated = json_integer_value(json_array_get(ropes, (size_t)i)) != 0;
         if (d->nope_every) /* the layers that are not rotated are those that slide */
             sliding = !rotated;
+        if (d->chunk)
+            sliding = rotated;
         if (types)
-            FT_TRY(layer_type(types, file, i, &sliding));
+            FT_TRY(layer_type(types, file, i, d->chunk > 0, &sliding));
+        d->layer[i].chunked = d->chunk > 0 && sliding;
         d->layer[i].window = sliding && d->use_window ? (int)d->window : 0;
         if (d->rope_sliding_only)
             rotated = d->layer[i].window > 0;

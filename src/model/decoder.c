@@ -340,7 +340,7 @@ static void rotate(const struct step *s, struct ft_tensor *qkv[3])
     const int tables[2] = {s->how->rope_q, s->how->rope};
     struct ft_rope_args a = {
         .angles = s->in->angles, .head_dim = (int)s->d->head_dim, .interleaved = s->d->interleaved};
-    if (s->how->rope < 0)
+    if (tables[0] < 0 && tables[1] < 0)
         return;
     if (tables[0] == tables[1]) {
         a.cos = s->in->cos[tables[0]];
@@ -349,11 +349,26 @@ static void rotate(const struct step *s, struct ft_tensor *qkv[3])
         return;
     }
     for (int i = 0; i < 2; i++) {
+        if (tables[i] < 0)
+            continue;
         a.x = qkv[i];
         a.cos = s->in->cos[tables[i]];
         a.sin = s->in->sin[tables[i]];
         a.heads = (int)(i ? s->d->kv_heads : s->d->heads);
         qkv[i] = ft_rope(s->g, a);
+    }
+}
+
+/* A norm without a weight: 1 is added to zeros, which is what memory begins with. */
+static void bring_to_length(const struct step *s, struct ft_tensor *qkv[3])
+{
+    const int64_t heads[2] = {s->d->heads, s->d->kv_heads};
+    const enum ft_dtype dtype = ft_graph_backend(s->g)->act;
+    struct ft_tensor *zeros = ft_graph_value(s->g, FT_M_WEIGHTS, "zeros", dtype, 1, s->d->head_dim);
+    for (int i = 0; i < 2; i++) {
+        const struct ft_norm_args a = {
+            .x = qkv[i], .w = zeros, .eps = (float)s->d->norm_eps, .offset = 1};
+        qkv[i] = ft_norm(s->g, a, heads[i], false);
     }
 }
 
@@ -366,10 +381,12 @@ static struct ft_tensor *attend(const struct step *s, struct ft_tensor *x)
     project_qkv(s, x, qkv);
     norm_qk(s, qkv);
     rotate(s, qkv);
+    if (d->qk_length && s->how->rope >= 0)
+        bring_to_length(s, qkv);
     const struct ft_attention_args a = {.q = qkv[0],
                                         .k = qkv[1],
                                         .v = qkv[2],
-                                        .spans = s->in->spans,
+                                        .spans = s->how->chunked ? s->in->chunks : s->in->spans,
                                         .sinks = s->layer->sinks,
                                         .heads = (int)d->heads,
                                         .kv_heads = (int)d->kv_heads,
@@ -456,10 +473,11 @@ static struct ft_tensor *mixture(const struct step *s, struct ft_tensor *x, stru
                      .normalise = e->normalise,
                      .scale = (float)e->scale},
                  e->each);
-    struct ft_tensor *rows = ft_spread(s->g, x, &r, false);
+    struct ft_tensor *rows = ft_spread(s->g, x, &r, e->weighs_inputs);
     struct ft_tensor *whole = project_experts(s, FT_EXPERTS_IN, rows, r.offsets);
     rows = project_experts(s, FT_EXPERTS_OUT, activate_experts(s, whole), r.offsets);
-    struct ft_tensor *y = ft_collect(s->g, rows, &r, true, shared_expert(s, x, direct ? h : NULL));
+    struct ft_tensor *y =
+        ft_collect(s->g, rows, &r, !e->weighs_inputs, shared_expert(s, x, direct ? h : NULL));
     return direct ? y : ft_add(s->g, h, y, (float)s->d->residual_scale);
 }
 

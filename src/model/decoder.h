@@ -66,6 +66,7 @@ struct ft_names {
     const char *all_in_file[2], *experts, *expert[5]; /* NULL behind the up and the down */
     bool turned; /* those of one tensor may be stored as (experts, in, out) */
     bool always_turned;
+    bool crossed; /* PEFT takes the inputs of stored experts for outputs: A and B change places */
     bool more_layers;       /* files may have layers behind the last, which nothing reads */
     const char *others[6];  /* beginnings of tensors that are not the decoder's; NULL ends */
     const char *buffers[4]; /* ends of tensors that old files have and nothing reads; NULL ends */
@@ -76,6 +77,7 @@ enum { FT_ROPES = 3 }; /* tables of rotary positions at most */
 struct ft_decoder_layer {
     int window;       /* keys that a query sees; 0: all before it */
     int rope, rope_q; /* tables for keys and for queries; -1: not rotated */
+    bool chunked;     /* a query sees its own chunk of the document alone */
     bool experts;     /* its MLP is a mixture */
 };
 
@@ -86,6 +88,7 @@ struct ft_mixture {
     int64_t first, every;     /* layer i has experts if i >= first and (i + 1) % every is 0 */
     int64_t groups, kept_groups;
     bool sigmoid, normalise, biased; /* the router, and the experts */
+    bool weighs_inputs;              /* what experts read, not what they give */
     double scale;
     double pair_alpha, pair_limit; /* limit > 0: gates and ups by turns, see ft_glu_pairs_args */
 };
@@ -125,6 +128,8 @@ struct ft_decoder {
     int64_t sliding_from;
     int64_t sliding_before; /* and i is less than this; 0: any */
     bool rope_sliding_only;
+    int64_t chunk;      /* of sliding layers that are chunked; 0: none are */
+    bool qk_length;     /* rotated queries and keys are brought to length sqrt(D) */
     int64_t nope_every; /* layer i is not rotated if (i + 1) % this is 0; 0: all are */
     struct ft_mixture mixture;
     struct ft_decoder_layer *layer;

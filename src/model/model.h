@@ -160,6 +160,7 @@ typedef struct ft_tensor *ft_model_attend_fn(void *ctx, struct ft_graph *g, int 
 
 struct ft_model_inputs {
     struct ft_tensor *ids, *angles, *spans;          /* I32 (T,1), (T,1), (T,2): kernels/ops.h */
+    struct ft_tensor *chunks;                        /* spans of chunked layers; NULL: none are */
     struct ft_tensor *cos[FT_ROPES], *sin[FT_ROPES]; /* (P, dim/2) */
     ft_model_linear_fn *linear;                      /* NULL: base products only */
     ft_model_experts_fn *experts;                    /* NULL: likewise */

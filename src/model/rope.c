@@ -102,6 +102,14 @@ void ft_rope_fill(const struct ft_rope_spec *s, int64_t length, float *cos_out, 
     float inv[FT_ROPE_MAX_HALF];
     const int half = s->dim / 2;
     const float scale = (float)s->attention_factor;
+    for (int64_t p = 0; p < length && s->still > 0; p++)
+        for (int i = 0; i < half; i++) {
+            cos_out[p * half + i] =
+                1 + (float)s->growth * log1pf(floorf(((float)p + 1) / (float)s->still));
+            sin_out[p * half + i] = 0;
+        }
+    if (s->still > 0)
+        return;
     ft_rope_frequencies(s, length, inv);
     for (int64_t p = 0; p < length; p++) {
         const float grown =

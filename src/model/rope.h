@@ -26,7 +26,11 @@ struct ft_rope_spec {
     bool truncate;                            /* yarn */
     double max_positions, original_max_positions;
     float short_factor[FT_ROPE_MAX_HALF], long_factor[FT_ROPE_MAX_HALF]; /* longrope */
-    double growth; /* of queries, as Llama 4: times 1 + growth log(1 + floor(p / original_max)) */
+    /* > 0: nothing is rotated, but times 1 + growth log(1 + floor((p + 1) / still)), as Llama 4's
+     * queries where they have no positions */
+    double still;
+    double
+        growth; /* of queries, as Ministral 3: times 1 + growth log(1 + floor(p / original_max)) */
 };
 
 /* inv_freq (dim/2) for a document of this length. */

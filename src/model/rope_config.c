@@ -207,6 +207,11 @@ static int read_table(const json_t *root, const json_t *o, const char *file,
 static int read_growth(const json_t *o, const char *file, struct ft_decoder *d)
 {
     double growth = 0;
+    if (d->rope[1].still > 0) { /* is there already, but for its width */
+        d->rope[1].dim = (int)d->head_dim;
+        d->n_ropes = 2;
+        return FT_OK;
+    }
     if (!ft_json_real(o, file, "llama_4_scaling_beta", &growth))
         return FT_EDATA;
     if (growth < 0 || !isfinite(growth))

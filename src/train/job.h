@@ -24,6 +24,7 @@ struct ft_run_length {
 /* The batch values of the graph, which a pass fills. */
 struct ft_batch {
     struct ft_tensor *ids, *targets, *spans, *positions, *picked;
+    struct ft_tensor *chunks; /* spans of chunked attention; NULL without */
     struct ft_tensor *keys;   /* of dropout and noise; NULL without */
     struct ft_tensor *tokens; /* indices of trained token rows, or -1; NULL without */
     struct ft_tensor *cos[FT_ROPES], *sin[FT_ROPES]; /* a row a position, or (rope_by_length) a row
@@ -61,6 +62,7 @@ struct ft_serving {
     int64_t scored;  /* rows of a pass whose logits are made, at most */
     int64_t vocab;   /* rows of the embedding and the head, at least; what lacks is their mean */
     struct ft_tensor *places, *cached, *logits;
+    struct ft_tensor *cached_chunks;   /* where attention is chunked; else NULL */
     struct ft_tensor **keys, **values; /* by layer */
 };
 

@@ -223,6 +223,7 @@ static int list_sites(const struct ft_job *j, char *embedding, size_t room, stru
             .experts = modules[i].experts,
             .once = once(d, modules[i].kind),
             .once_in = modules[i].once,
+            .crossed = d->names.crossed && ft_is_experts(modules[i].kind),
             .in = modules[i].in,
             .out = modules[i].out,
             .layer = modules[i].layer,

@@ -83,6 +83,8 @@ static void declare_inputs(struct ft_job *j, int64_t longest)
     b->ids = ft_graph_input(g, "batch.ids", FT_I32, t, 1, FT_ROWS);
     b->spans = ft_graph_input(g, "batch.spans", FT_I32, t, 2, FT_ROWS);
     b->positions = ft_graph_input(g, "batch.positions", FT_I32, t, 1, FT_ROWS);
+    if (d->chunk > 0)
+        b->chunks = ft_graph_input(g, "batch.chunks", FT_I32, t, 2, FT_ROWS);
     enum ft_memory use = j->rope_by_length ? FT_M_BATCH : FT_M_WEIGHTS;
     for (int i = 0; i < d->n_ropes; i++) {
         const int64_t rows = j->rope_by_length ? t : longest, half = d->rope[i].dim / 2;
@@ -107,6 +109,17 @@ static void declare_batch(struct ft_job *j)
     b->scalars = ft_graph_value(g, FT_M_OPTIMIZER, "scalars", FT_F64, 1, FT_SCALARS);
 }
 
+/* Of each row the part of its document that is one chunk. */
+static void fill_chunks(const int32_t *spans, int32_t *chunks, int64_t rows, int64_t chunk)
+{
+    for (int64_t row = 0; row < rows; row++) {
+        const int64_t first = spans[2 * row], end = spans[2 * row + 1];
+        const int64_t begin = first + (row - first) / chunk * chunk;
+        chunks[2 * row] = (int32_t)begin;
+        chunks[2 * row + 1] = (int32_t)(begin + chunk < end ? begin + chunk : end);
+    }
+}
+
 int ft_job_fill(struct ft_job *j, const struct ft_dataset *d, const int32_t *docs, int64_t n,
                 uint32_t epoch, struct ft_run *run)
 {
@@ -126,6 +139,9 @@ int ft_job_fill(struct ft_job *j, const struct ft_dataset *d, const int32_t *doc
                    [FT_DOCUMENTS] = take,
                    [FT_TRAINED] = c.trained,
                    [FT_ROUTED] = c.rows * ft_model_decoder(j->model)->mixture.each}};
+    if (b->chunks)
+        fill_chunks(a.spans, ft_graph_host(g, b->chunks), c.rows,
+                    ft_model_decoder(j->model)->chunk);
     if (b->tokens)
         ft_token_rows_fill(j, a.ids, ft_graph_host(g, b->tokens), c.rows);
     if (!j->rope_by_length)
@@ -211,6 +227,7 @@ static struct ft_model_inputs inputs_of(const struct ft_job *j, struct linear_ct
     struct ft_model_inputs in = {.ids = j->batch.ids,
                                  .angles = j->batch.positions,
                                  .spans = j->batch.spans,
+                                 .chunks = j->batch.chunks,
                                  .linear = adapted_linear,
                                  .experts = adapted_experts,
                                  .embed = adapted_embedding,
@@ -257,7 +274,7 @@ static struct ft_tensor *attend_cached(void *ctx, struct ft_graph *g, int layer,
     ft_store(g, a.v, s->places, s->values[layer]);
     a.k = s->keys[layer];
     a.v = s->values[layer];
-    a.cached = s->cached;
+    a.cached = ft_model_decoder(c->job->model)->layer[layer].chunked ? s->cached_chunks : s->cached;
     return ft_attention(g, a);
 }
 
@@ -272,6 +289,9 @@ static void declare_serving(struct ft_job *j)
     j->batch.picked = ft_graph_input(g, "batch.picked", FT_I32, s->scored, 1, FT_TRAINED);
     s->places = ft_graph_input(g, "batch.places", FT_I32, j->capacity, 1, FT_ROWS);
     s->cached = ft_graph_input(g, "batch.cached", FT_I32, j->capacity, 2, FT_ROWS);
+    if (d->chunk > 0)
+        s->cached_chunks =
+            ft_graph_input(g, "batch.cached chunks", FT_I32, j->capacity, 2, FT_ROWS);
     for (int64_t l = 0; l < d->layers; l++) {
         s->keys[l] = ft_graph_value(g, FT_M_CACHE, "keys", act, s->slots * s->context, cols);
         s->values[l] = ft_graph_value(g, FT_M_CACHE, "values", act, s->slots * s->context, cols);

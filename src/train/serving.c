@@ -62,6 +62,8 @@ void ft_server_forget(struct ft_server *s, int slot, int64_t length)
 /* The arrays of a pass while it is filled. */
 struct filling {
     int32_t *ids, *positions, *spans, *picked, *places, *cached;
+    int32_t *chunks, *cached_chunks; /* NULL: attention is not chunked */
+    int64_t chunk;
     int64_t *lengths; /* of a row's sequence, once all that goes on it now is read */
     struct ft_run run;
 };
@@ -76,6 +78,10 @@ static void begin_pass(const struct ft_server *s, struct filling *f)
                           .picked = ft_graph_host(g, b->picked),
                           .places = ft_graph_host(g, s->serving.places),
                           .cached = ft_graph_host(g, s->serving.cached),
+                          .chunks = b->chunks ? ft_graph_host(g, b->chunks) : NULL,
+                          .cached_chunks =
+                              b->chunks ? ft_graph_host(g, s->serving.cached_chunks) : NULL,
+                          .chunk = ft_model_decoder(s->job.model)->chunk,
                           .lengths = s->lengths};
 }
 
@@ -107,6 +113,17 @@ static int fill_angles(struct ft_server *s, const struct filling *f)
     return FT_OK;
 }
 
+/* What of a row's document is its chunk: rows of this pass, and cached keys. */
+static void put_chunk(struct filling *f, int64_t row, int64_t slot, int64_t at)
+{
+    const int64_t into = at % f->chunk, begin = row - into, end = begin + f->chunk;
+    const int64_t first = f->spans[2 * row], last = f->spans[2 * row + 1];
+    f->chunks[2 * row] = (int32_t)(begin > first ? begin : first);
+    f->chunks[2 * row + 1] = (int32_t)(end < last ? end : last);
+    f->cached_chunks[2 * row] = (int32_t)(slot + at - into);
+    f->cached_chunks[2 * row + 1] = (int32_t)into;
+}
+
 /* Rows `from` to `to` of a reading. */
 static void put_rows(struct ft_server *s, struct filling *f, const struct ft_reading *r,
                      int64_t from, int64_t to)
@@ -123,6 +140,8 @@ static void put_rows(struct ft_server *s, struct filling *f, const struct ft_rea
         f->places[row] = (int32_t)(slot + at);
         f->cached[2 * row] = (int32_t)slot;
         f->cached[2 * row + 1] = (int32_t)at;
+        if (f->chunks)
+            put_chunk(f, row, slot, at);
         if (i >= r->n - r->scored)
             f->picked[f->run.counts[FT_TRAINED]++] = (int32_t)row;
     }

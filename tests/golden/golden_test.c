@@ -91,17 +91,22 @@ static int64_t place_of(const float *block, int64_t all, const double *v, int64_
 
 /* How a tensor of the adapter's file lies in the flat block: as it is; or, where a weight is stored
  * transposed, by its columns; or, of experts, as a matrix each, which are side by side in the file,
- * their columns by turns. */
+ * their columns by turns; or (`each` > 0) these, and those below each other, each transposed. */
 struct layout {
-    int64_t at, rows, cols, experts;
+    int64_t at, rows, cols, experts, each;
+    bool beside;
 };
 
 static struct layout find_layout(const float *block, int64_t all, const struct ft_st_entry *e,
-                                 const double *v, int64_t n)
+                                 const double *v, int64_t n, int64_t each)
 {
-    struct layout l = {.rows = 1, .cols = n, .experts = 1};
+    struct layout l = {.rows = 1,
+                       .cols = n,
+                       .experts = 1,
+                       .each = each,
+                       .beside = strstr(e->name, "lora_B") != NULL};
     l.at = place_of(block, all, v, n, 1);
-    if (l.at >= 0 || e->n_dims < 2)
+    if ((l.at >= 0 && !each) || e->n_dims < 2)
         return l;
     l.rows = e->dims[0];
     l.cols = e->dims[1];
@@ -116,6 +121,12 @@ static struct layout find_layout(const float *block, int64_t all, const struct f
 static int64_t place_in(const struct layout *l, int64_t k)
 {
     const int64_t row = k / l->cols, col = k % l->cols, width = l->cols / l->experts;
+    if (l->each && !l->beside) {
+        const int64_t rank = l->rows / l->each;
+        return l->at + (row / rank * l->cols + col) * rank + row % rank;
+    }
+    if (l->each)
+        return l->at + (col % l->each * (l->cols / l->each) + col / l->each) * l->rows + row;
     if (l->experts == 1)
         return l->at + col * l->rows + row;
     return l->at + (col % l->experts * l->rows + row) * width + col / l->experts;
@@ -151,6 +162,8 @@ static void check_gradients(const char *name, struct ft_job *j, const struct ft_
     const float *grad = ft_adapter_gradients(j->adapter)->data;
     const float *value = ft_adapter_values(j->adapter)->data;
     const int64_t all = ft_adapter_parameters(j->adapter);
+    const struct ft_decoder *model = ft_model_decoder(j->model);
+    const int64_t crossed = model->names.crossed ? model->mixture.count : 0;
     double largest = 0, worst = 0;
     for (int round = 0; round < 2; round++)
         for (int i = 0; i < ft_st_count(adapter); i++) {
@@ -165,7 +178,9 @@ static void check_gradients(const char *name, struct ft_job *j, const struct ft_
             if (round == 0) {
                 largest = fmax(largest, norm_of(want, n));
             } else {
-                const struct layout l = find_layout(value, all, e, mine, n); /* values are unique */
+                const struct layout l =
+                    find_layout(value, all, e, mine, n,
+                                strstr(e->name, ".experts.") ? crossed : 0); /* values are unique */
                 CHECK(l.at >= 0);
                 for (int64_t k = 0; k < n && l.at >= 0; k++) {
                     double d = (double)grad[place_in(&l, k)] / tokens - want[k];

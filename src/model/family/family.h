@@ -11,6 +11,7 @@ extern const struct ft_family ft_family_llama, ft_family_mistral, ft_family_mini
     ft_family_gpt_neox, ft_family_gpt2, ft_family_opt, ft_family_falcon, ft_family_qwen2_5_vl,
     ft_family_qwen3_vl, ft_family_gemma3, ft_family_mistral3, ft_family_arcee, ft_family_seed_oss,
     ft_family_helium, ft_family_mixtral, ft_family_qwen2_moe, ft_family_qwen3_moe, ft_family_olmoe,
-    ft_family_granitemoe, ft_family_glm4_moe, ft_family_qwen3_vl_moe, ft_family_gpt_oss;
+    ft_family_granitemoe, ft_family_glm4_moe, ft_family_qwen3_vl_moe, ft_family_gpt_oss,
+    ft_family_llama4_text, ft_family_llama4;
 
 #endif

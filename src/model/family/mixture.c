@@ -1,5 +1,5 @@
 /* Mixtures of experts: Mixtral, Qwen 2 and 3 MoE and the text of Qwen 3 VL MoE, OLMoE, Granite MoE,
- * GLM 4.5, gpt-oss. */
+ * GLM 4.5, gpt-oss, the text of Llama 4. */
 #include "model/family/family.h"
 
 /* What is balanced while all is trained has no effect on an adapter unless it is asked for. */
@@ -349,4 +349,95 @@ const struct ft_family ft_family_gpt_oss = {
                           .sinks = "self_attn.sinks",
                           .router = "mlp.router",
                           .always_turned = true}},
+};
+
+static const struct ft_field llama4_fields[] = {
+    FT_FIELD("interleave_moe_layer_step", FT_COUNT, mixture.every),
+    FT_FIELD("attention_chunk_size", FT_COUNT_OR_NONE, chunk),
+    FT_FIELD("no_rope_layer_interval", FT_COUNT, nope_every),
+    FT_FIELD("use_qk_norm", FT_FLAG, qk_length),
+    FT_BIASED("attention_bias", FT_BITS_ATTEND),
+    FT_NO_MORE,
+};
+
+/* Queries of layers without positions grow with theirs; the first release says 4 for true. */
+static int llama4_temperature(const json_t *root, const char *file, struct ft_decoder *d)
+{
+    const json_t *on = ft_json_get(root, "attn_temperature_tuning");
+    double scale = 0.1;
+    long long floor_scale = 8192;
+    if (!ft_json_real(root, file, "attn_scale", &scale) ||
+        !ft_json_int(root, file, "floor_scale", &floor_scale))
+        return FT_EDATA;
+    if (floor_scale < 1 || !(scale >= 0) || scale > 1e6)
+        return ft_fail_at((struct ft_where){.file = file}, FT_EDATA,
+                          "'floor_scale' is %lld and 'attn_scale' %g, allowed from 1 and from 0",
+                          floor_scale, scale);
+    if (json_is_false(on) || (json_is_integer(on) && json_integer_value(on) == 0))
+        return FT_OK;
+    d->rope[1].still = (double)floor_scale;
+    d->rope[1].growth = scale;
+    return FT_OK;
+}
+
+/* Experts and the shared one are of one width, dense layers of another. */
+static int llama4_settle(const json_t *root, const char *file, struct ft_decoder *d)
+{
+    long long dense = 16384;
+    if (!ft_json_int(root, file, "intermediate_size_mlp", &dense))
+        return FT_EDATA;
+    if (dense < 1 || dense > 1 << 24)
+        return ft_fail_at((struct ft_where){.file = file}, FT_EDATA,
+                          "'intermediate_size_mlp' is %lld, allowed 1..16777216", dense);
+    d->mixture.ffn = d->mixture.shared_ffn = d->ffn;
+    d->ffn = dense;
+    return llama4_temperature(root, file, d);
+}
+
+#define LLAMA4                                                                                     \
+    .vocab = 202048, .hidden = 5120, .ffn = 8192, .layers = 48, .heads = 40, .kv_heads = 8,        \
+    .head_dim = 128, .max_positions = 131072, .norm_eps = 1e-5, .interleaved = true,               \
+    .nope_every = 4, .chunk = 8192, .qk_length = true,                                             \
+    .mixture = {.count = 16, .each = 1, .sigmoid = true, .weighs_inputs = true}
+#define LLAMA4_LAYER                                                                               \
+    .layers = "layers", .embed = "embed_tokens", .norm = "norm", .layer_norm = {FT_LLAMA_NORMS},   \
+    .router = "feed_forward.router", .always_turned = true, .crossed = true,                       \
+    .module = {FT_LLAMA_ATTENTION,                                                                 \
+               [FT_GATE] = "feed_forward.gate_proj",                                               \
+               [FT_UP] = "feed_forward.up_proj",                                                   \
+               [FT_DOWN] = "feed_forward.down_proj",                                               \
+               [FT_SHARED_GATE] = "feed_forward.shared_expert.gate_proj",                          \
+               [FT_SHARED_UP] = "feed_forward.shared_expert.up_proj",                              \
+               [FT_SHARED_DOWN] = "feed_forward.shared_expert.down_proj",                          \
+               [FT_EXPERTS_IN] = "feed_forward.experts.gate_up_proj",                              \
+               [FT_EXPERTS_OUT] = "feed_forward.experts.down_proj"}
+
+const struct ft_family ft_family_llama4_text = {
+    .architecture = "Llama4ForCausalLM",
+    .model_type = "llama4_text",
+    .fields = {ft_common_fields, ft_mixture_fields, llama4_fields},
+    .rope = {.theta = 5e5},
+    .layer_types = true,
+    .settle = llama4_settle,
+    .decoder = {LLAMA4, .names = {.prefix = "model.", LLAMA4_LAYER, .head = "lm_head"}},
+};
+
+static const struct ft_family llama4_inner = {
+    .model_type = "llama4_text",
+    .fields = {ft_common_fields, ft_mixture_fields, llama4_fields},
+    .rope = {.theta = 5e5},
+    .layer_types = true,
+    .settle = llama4_settle,
+    .decoder = {LLAMA4, .names = {.prefix = "language_model.model.",
+                                  LLAMA4_LAYER,
+                                  .head = "language_model.lm_head"}},
+};
+
+const struct ft_family ft_family_llama4 = {
+    .architecture = "Llama4ForConditionalGeneration",
+    .model_type = "llama4",
+    .text = {&llama4_inner},
+    .decoder = {.names = {.prefix = "language_model.model.",
+                          .in_file = {"language_model.model."},
+                          .others = {"vision_model.", "multi_modal_projector."}}},
 };
