@@ -4,8 +4,7 @@
 #include "cli/engines.h"
 
 #include "model/gguf.h"
-
-#include <string.h>
+#include "model/model.h"
 
 /* A trait, and why a program does not load it; NULL: it does. The first that fits is said. */
 static const struct obstacle {
@@ -35,6 +34,18 @@ static const char *obstacle_of(const struct ft_job *j, bool llama)
     return llama && !ft_gguf_architecture(j->model) ? "does not have this architecture" : NULL;
 }
 
+/* Whether vLLM loads it once it is exported as a portable adapter. */
+static bool is_portable(const struct ft_job *j)
+{
+    const bool one_by_one = ft_model_decoder(j->model)->names.expert[0] != NULL;
+    const unsigned left = ft_adapter_traits(j->adapter) & ~(unsigned)FT_TRAIT_RANKS &
+                          ~(one_by_one ? (unsigned)FT_TRAIT_EXPERTS : 0U);
+    for (int i = 0; i < OBSTACLES; i++)
+        if (obstacles[i].vllm && (left & obstacles[i].trait))
+            return false;
+    return true;
+}
+
 /* vLLM takes these as --max-lora-rank. */
 static int vllm_rank(int64_t r)
 {
@@ -52,7 +63,7 @@ static void print_vllm(FILE *out, const struct ft_job *j)
     bool differs = false;
     if (ft_served_differs(&j->served, j->model_path, &differs))
         ft_status_clear_errors();
-    if (why && (strstr(why, "patterns") || strstr(why, "experts")))
+    if (why && is_portable(j))
         fprintf(out, "  vLLM       %s: ft export %s -o portable --to portable\n", why, dir);
     else if (why)
         fprintf(out, "  vLLM       %s: ft merge %s -o merged\n", why, dir);
