@@ -274,13 +274,13 @@ struct ft_gather_args {
 
 /* Which experts each row goes to, how much each counts, and where its rows lie among all that are
  * routed: R = T k rows, sorted by expert, those of an expert in the order of the slots t k + j.
- * The k experts of row t are those with the largest score + bias, the lower number where these are
- * equal; score is softmax(logits) or (sigmoid) 1 / (1 + exp(-logits)). With groups > 1 only experts
- * of the kept_groups groups count whose two largest score + bias have the largest sum. weights =
- * scale * score, or (normalise) scale * score / (the sum of the k scores).
- * logits (T,E) f32; bias (1,E). weights (T,k) f32; chosen I32 (T,k): experts; places I32 (T,k): the
- * routed row of a slot; slots I32 (R,1): the slot of a routed row; offsets I32 (1,E+1): the first
- * routed row of each expert, and R. FT_ROUTED counts k FT_ROWS. */
+ * The k experts of row t are those with the largest score + bias, or logits where there are no bias
+ * and no groups, the lower number where these are equal; score is softmax(logits) or (sigmoid) 1 /
+ * (1 + exp(-logits)). With groups > 1 only experts of the kept_groups groups count whose two
+ * largest score + bias have the largest sum. weights = scale * score, or (normalise) scale * score
+ * / (the sum of the k scores). logits (T,E) f32; bias (1,E). weights (T,k) f32; chosen I32 (T,k):
+ * experts; places I32 (T,k): the routed row of a slot; slots I32 (R,1): the slot of a routed row;
+ * offsets I32 (1,E+1): the first routed row of each expert, and R. FT_ROUTED counts k FT_ROWS. */
 struct ft_route_args {
     struct ft_tensor *logits, *bias /*?*/, *weights, *chosen, *places, *slots, *offsets;
     int groups, kept_groups;

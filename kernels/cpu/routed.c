@@ -71,6 +71,7 @@ static void route_rows(const union ft_op_args *args, int64_t t0, int64_t t1)
     const struct ft_route_args *a = &args->route;
     const int64_t experts = a->logits->cols, each = a->weights->cols;
     float score[FT_EXPERTS_MAX], rank[FT_EXPERTS_MAX], bias[FT_EXPERTS_MAX] = {0};
+    const bool by_score = a->bias || a->groups > 1; /* else logits: large ones have equal scores */
     if (a->bias)
         K(widen_row)(bias, a->bias, 0);
     for (int64_t t = t0; t < t1; t++) {
@@ -78,7 +79,7 @@ static void route_rows(const union ft_op_args *args, int64_t t0, int64_t t1)
         int32_t *chosen = ints_of(a->chosen, t);
         find_scores(score, row_of(a->logits, t), experts, a->sigmoid);
         for (int64_t e = 0; e < experts; e++)
-            rank[e] = score[e] + bias[e];
+            rank[e] = by_score ? score[e] + bias[e] : row_of(a->logits, t)[e];
         if (a->groups > 1)
             drop_groups(rank, experts, a->groups, a->kept_groups);
         for (int64_t j = 0; j < each; j++) {

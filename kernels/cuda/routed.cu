@@ -40,6 +40,8 @@ FT_DEVICE float rank_of(const struct route_job &j, const struct softmax &s, cons
                         int e)
 {
     float bias = 0;
+    if (!j.bias && j.groups <= 1)
+        return logit[e]; /* large ones have equal scores */
     if (j.bias)
         bias = j.bias_f32 ? ((const float *)j.bias)[e] : ft_to_float(((const bf16 *)j.bias)[e]);
     return score_of(j, s, logit[e]) + bias;

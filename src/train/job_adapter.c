@@ -305,6 +305,21 @@ static int check_init(const struct ft_job *j)
     return FT_OK;
 }
 
+/* Optimizers that see a matrix: PEFT's has all experts, in an order of its own. */
+static int check_optimizer(const struct ft_job *j)
+{
+    const struct ft_config *c = j->config;
+    if (j->serving || (c->optimizer != FT_MUON && c->optimizer != FT_ADAFACTOR) ||
+        !(ft_adapter_traits(j->adapter) & FT_TRAIT_EXPERTS))
+        return FT_OK;
+    ft_fail_at(ft_config_where(c, "optimizer"), FT_ECONFIG,
+               "adapters on experts' parameters exclude '%s', whose step depends on how PEFT "
+               "joins the experts into one matrix",
+               c->optimizer == FT_MUON ? "muon" : "adafactor");
+    ft_hint("'optimizer: adamw_torch', 'lion_32bit' or 'sgd' sees each number alone");
+    return FT_ECONFIG;
+}
+
 int ft_job_open_adapter(struct ft_job *j)
 {
     struct ft_adapter_options o;
@@ -322,6 +337,7 @@ int ft_job_open_adapter(struct ft_job *j)
                                        : ft_adapter_new(&j->adapter, sites, n, &o);
     ft_free(sites);
     FT_TRY(rc);
+    FT_TRY(check_optimizer(j));
     ft_wholes_settle(j);
     return ft_token_rows_check(j);
 }

@@ -158,6 +158,7 @@ CASE(adapters_on_experts_that_cannot_be)
     fresh_folder();
     EXPECT(2, "exclude lora_dropout, as in PEFT", EXPERTS " lora_dropout=0.1" GOLDEN("qwen3-moe"));
     EXPECT(2, "exclude DoRA, as in PEFT", EXPERTS " peft_use_dora=true" GOLDEN("qwen3-moe"));
+    EXPECT(2, "exclude 'muon'", EXPERTS " optimizer=muon" GOLDEN("qwen3-moe"));
     EXPECT(2, "exclude bias, as in PEFT", EXPERTS " bias=all" GOLDEN("qwen3-moe"));
     EXPECT(2, "'lora_target_parameters': 'mlp.up' matches no parameter of experts",
            "@FT train base_model=" FT_ROOT "/tests/golden/qwen3-moe adapter=lora "

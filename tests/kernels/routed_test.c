@@ -10,13 +10,13 @@ static const struct way {
     int64_t rows, experts, each;
     int groups, kept;
     bool sigmoid, normalise, corrected;
-    double scale;
+    double scale, large; /* large: logits are so many times as large */
 } ways[] = {
-    {1, 1, 1, 1, 1, false, false, false, 1},   {1, 4, 4, 1, 1, false, true, false, 1},
-    {7, 5, 2, 1, 1, false, true, false, 1},    {33, 64, 8, 1, 1, false, false, false, 1},
-    {70, 128, 8, 1, 1, false, true, false, 1}, {300, 6, 1, 1, 1, true, false, false, 1},
-    {40, 12, 3, 4, 2, true, true, true, 2.5},  {9, 160, 6, 8, 3, true, true, true, 1},
-    {200, 3, 2, 1, 1, true, true, true, 1.5},
+    {1, 1, 1, 1, 1, false, false, false, 1, 1},   {1, 4, 4, 1, 1, false, true, false, 1, 1},
+    {7, 5, 2, 1, 1, false, true, false, 1, 1},    {33, 64, 8, 1, 1, false, false, false, 1, 1},
+    {70, 128, 8, 1, 1, false, true, false, 1, 1}, {300, 6, 1, 1, 1, true, false, false, 1, 1},
+    {40, 12, 3, 4, 2, true, true, true, 2.5, 1},  {9, 160, 6, 8, 3, true, true, true, 1, 1},
+    {200, 3, 2, 1, 1, true, true, true, 1.5, 1},  {90, 16, 2, 1, 1, true, false, false, 1, 30},
 };
 #define EACH_WAY(i) for (size_t i = 0; i < sizeof ways / sizeof *ways; i++)
 
@@ -47,6 +47,8 @@ static double rank_of(const struct way *w, const double *logit, const struct ft_
     const int64_t size = w->experts / w->groups;
     double worth[64];
     int before = 0;
+    if (!bias && w->groups == 1)
+        return logit[e];
     for (int64_t g = 0; g < w->groups && w->groups > 1; g++) {
         double first = -9, second = -9;
         for (int64_t i = g * size; i < (g + 1) * size; i++) {
@@ -72,7 +74,7 @@ static struct routing routed_by(struct bench *b, const struct way *w)
     b->each = w->each;
     for (int64_t t = 0; t < covered_rows(b); t++)
         for (int64_t e = 0; e < w->experts; e++)
-            put(r.logits, t, e, (double)(6 * ft_rng_f32(&rng) - 3));
+            put(r.logits, t, e, w->large * (double)(6 * ft_rng_f32(&rng) - 3));
     r.bias = w->corrected ? random_master(1, w->experts, 3) : NULL;
     r.chosen = int_rows(b, w->each);
     r.places = int_rows(b, w->each);
