@@ -95,8 +95,16 @@ static bool read_field(const json_t *o, const char *file, const struct ft_field 
                        struct ft_decoder *d)
 {
     void *at = (char *)d + f->place;
-    const bool null = json_is_null(json_object_get(o, f->key));
+    const json_t *said = json_object_get(o, f->key);
+    const bool null = json_is_null(said);
+    const bool is_zero = json_is_integer(said) && json_integer_value(said) == 0;
     switch (f->kind) {
+    case FT_COUNT_OR_ZERO:
+        if (is_zero) {
+            *(int64_t *)at = 0;
+            return true;
+        }
+        /* fall through */
     case FT_COUNT_OR_NONE:
         if (null)
             *(int64_t *)at = 0;

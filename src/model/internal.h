@@ -17,6 +17,7 @@ struct ft_field {
     enum {
         FT_COUNT,         /* int64_t, 1..2^24 */
         FT_COUNT_OR_NONE, /* null: 0 */
+        FT_COUNT_OR_ZERO, /* null and 0: 0 */
         FT_REAL,          /* double */
         FT_REAL_OR_NONE,  /* null: 0 */
         FT_FLAG,          /* bool */

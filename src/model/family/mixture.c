@@ -51,7 +51,7 @@ static const struct ft_field qwen_fields[] = {
     FT_FIELD("decoder_sparse_step", FT_COUNT, mixture.every),
     FT_FIELD("norm_topk_prob", FT_FLAG, mixture.normalise),
     FT_FIELD("shared_expert_intermediate_size", FT_COUNT, mixture.shared_ffn),
-    FT_FIELD("sliding_window", FT_COUNT_OR_NONE, window),
+    FT_FIELD("sliding_window", FT_COUNT_OR_ZERO, window),
     FT_FIELD("use_sliding_window", FT_FLAG, use_window),
     FT_FIELD("max_window_layers", FT_COUNT, sliding_before),
     FT_BIASED("qkv_bias", FT_BITS_QKV),
