@@ -263,7 +263,7 @@ static void choose_mixtures(const json_t *root, struct ft_decoder *d)
 {
     const struct ft_mixture *m = &d->mixture;
     const json_t *plain = ft_json_get(root, "mlp_only_layers");
-    const json_t *listed = m->weighs_inputs ? ft_json_get(root, "moe_layers") : NULL;
+    const json_t *listed = ft_json_get(root, "moe_layers");
     for (int64_t i = 0; i < d->layers && m->count; i++)
         d->layer[i].experts = listed ? is_in(listed, i)
                                      : i >= m->first && (i + 1) % m->every == 0 && !is_in(plain, i);
@@ -285,10 +285,8 @@ static int read_layers(const json_t *root, const char *file, const struct ft_fam
         bool sliding = is_sliding(d, i), rotated = !d->nope_every || (i + 1) % d->nope_every != 0;
         if (ropes)
             rotated = json_integer_value(json_array_get(ropes, (size_t)i)) != 0;
-        if (d->nope_every) /* the layers that are not rotated are those that slide */
-            sliding = !rotated;
-        if (d->chunk)
-            sliding = rotated;
+        if (d->nope_every) /* those that are not rotated slide; those that are, chunk */
+            sliding = d->chunk ? rotated : !rotated;
         if (types)
             FT_TRY(layer_type(types, file, i, d->chunk > 0, &sliding));
         d->layer[i].chunked = d->chunk > 0 && sliding;

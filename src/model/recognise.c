@@ -119,6 +119,7 @@ static int find_family(struct ft_model *m, const json_t *root, const char *file)
 static void place_names(struct ft_names *n, const struct ft_names *outer)
 {
     n->prefix = outer->prefix;
+    n->head = outer->head ? outer->head : n->head;
     memcpy(n->in_file, outer->in_file, sizeof n->in_file);
     memcpy(n->head_in_file, outer->head_in_file, sizeof n->head_in_file);
     memcpy(n->others, outer->others, sizeof n->others);

@@ -394,24 +394,6 @@ static int llama4_settle(const json_t *root, const char *file, struct ft_decoder
     return llama4_temperature(root, file, d);
 }
 
-#define LLAMA4                                                                                     \
-    .vocab = 202048, .hidden = 5120, .ffn = 8192, .layers = 48, .heads = 40, .kv_heads = 8,        \
-    .head_dim = 128, .max_positions = 131072, .norm_eps = 1e-5, .interleaved = true,               \
-    .nope_every = 4, .chunk = 8192, .qk_length = true,                                             \
-    .mixture = {.count = 16, .each = 1, .sigmoid = true, .weighs_inputs = true}
-#define LLAMA4_LAYER                                                                               \
-    .layers = "layers", .embed = "embed_tokens", .norm = "norm", .layer_norm = {FT_LLAMA_NORMS},   \
-    .router = "feed_forward.router", .always_turned = true, .crossed = true,                       \
-    .module = {FT_LLAMA_ATTENTION,                                                                 \
-               [FT_GATE] = "feed_forward.gate_proj",                                               \
-               [FT_UP] = "feed_forward.up_proj",                                                   \
-               [FT_DOWN] = "feed_forward.down_proj",                                               \
-               [FT_SHARED_GATE] = "feed_forward.shared_expert.gate_proj",                          \
-               [FT_SHARED_UP] = "feed_forward.shared_expert.up_proj",                              \
-               [FT_SHARED_DOWN] = "feed_forward.shared_expert.down_proj",                          \
-               [FT_EXPERTS_IN] = "feed_forward.experts.gate_up_proj",                              \
-               [FT_EXPERTS_OUT] = "feed_forward.experts.down_proj"}
-
 const struct ft_family ft_family_llama4_text = {
     .architecture = "Llama4ForCausalLM",
     .model_type = "llama4_text",
@@ -419,25 +401,43 @@ const struct ft_family ft_family_llama4_text = {
     .rope = {.theta = 5e5},
     .layer_types = true,
     .settle = llama4_settle,
-    .decoder = {LLAMA4, .names = {.prefix = "model.", LLAMA4_LAYER, .head = "lm_head"}},
-};
-
-static const struct ft_family llama4_inner = {
-    .model_type = "llama4_text",
-    .fields = {ft_common_fields, ft_mixture_fields, llama4_fields},
-    .rope = {.theta = 5e5},
-    .layer_types = true,
-    .settle = llama4_settle,
-    .decoder = {LLAMA4, .names = {.prefix = "language_model.model.",
-                                  LLAMA4_LAYER,
-                                  .head = "language_model.lm_head"}},
+    .decoder =
+        {.vocab = 202048,
+         .hidden = 5120,
+         .ffn = 8192,
+         .layers = 48,
+         .heads = 40,
+         .kv_heads = 8,
+         .head_dim = 128,
+         .max_positions = 131072,
+         .norm_eps = 1e-5,
+         .interleaved = true,
+         .nope_every = 4,
+         .chunk = 8192,
+         .qk_length = true,
+         .mixture = {.count = 16, .each = 1, .sigmoid = true, .weighs_inputs = true},
+         .names =
+             {.prefix = "model.",
+              FT_LLAMA_LAYER,
+              .layer_norm = {FT_LLAMA_NORMS},
+              .router = "feed_forward.router",
+              .always_turned = true,
+              .crossed = true,
+              .module = {FT_LLAMA_ATTENTION, [FT_GATE] = "feed_forward.gate_proj",
+                         [FT_UP] = "feed_forward.up_proj", [FT_DOWN] = "feed_forward.down_proj",
+                         [FT_SHARED_GATE] = "feed_forward.shared_expert.gate_proj",
+                         [FT_SHARED_UP] = "feed_forward.shared_expert.up_proj",
+                         [FT_SHARED_DOWN] = "feed_forward.shared_expert.down_proj",
+                         [FT_EXPERTS_IN] = "feed_forward.experts.gate_up_proj",
+                         [FT_EXPERTS_OUT] = "feed_forward.experts.down_proj"}}},
 };
 
 const struct ft_family ft_family_llama4 = {
     .architecture = "Llama4ForConditionalGeneration",
     .model_type = "llama4",
-    .text = {&llama4_inner},
+    .text = {&ft_family_llama4_text},
     .decoder = {.names = {.prefix = "language_model.model.",
+                          .head = "language_model.lm_head",
                           .in_file = {"language_model.model."},
                           .others = {"vision_model.", "multi_modal_projector."}}},
 };
