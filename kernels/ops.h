@@ -426,7 +426,8 @@ struct ft_grad_norm_args {
 };
 
 /* Loshchilov & Hutter, arXiv 1711.05101, in torch's order of operations; grad is zeroed after use.
- * p, m, v (1,P). */
+ * p, m, v (1,P). What is kept, m and v here, is F32 or DYNAMIC8, v without signs: widened, and put
+ * back as the nearest codes after the step, block by block. */
 struct ft_adamw_args {
     struct ft_tensor *scalars, *grad, *p, *m, *v;
     float beta1, beta2, eps, weight_decay;
@@ -442,7 +443,8 @@ struct ft_sgd_args {
 };
 
 /* Chen et al., arXiv 2302.06675, as bitsandbytes takes it: p decays, then p -= lr sign(beta1 m + (1
- * - beta1) g), then m = beta2 m + (1 - beta2) g. grad is zeroed after use. p, m (1,P). */
+ * - beta1) g), then m = beta2 m + (1 - beta2) g. grad is zeroed after use. p, m (1,P); m F32 or
+ * DYNAMIC8. */
 struct ft_lion_args {
     struct ft_tensor *scalars, *grad, *p, *m;
     float beta1, beta2, weight_decay;

@@ -341,12 +341,6 @@ void ft_adapter_copy(struct ft_adapter *a, int i, struct ft_tensor *weight)
     a->whole_copies[i] = weight;
 }
 
-int ft_adapter_ranges(const struct ft_adapter *a, const struct ft_rates_range **out)
-{
-    *out = a->ranges;
-    return a->n_ranges;
-}
-
 int ft_adapter_parameter_count(const struct ft_adapter *a)
 {
     return a->n_parameters;

@@ -129,20 +129,12 @@ int ft_adapter_declare(struct ft_adapter *a, struct ft_graph *g);
 struct ft_tensor *ft_adapter_values(const struct ft_adapter *a);
 struct ft_tensor *ft_adapter_gradients(const struct ft_adapter *a);
 
-/* Parts of the flat block, and what the learning rate is multiplied with there. */
-struct ft_rates_range {
-    int64_t first, n;
-    double rate;
-    bool decays;
-};
-int ft_adapter_ranges(const struct ft_adapter *a, const struct ft_rates_range **out);
-
 /* Parameter i of all that are trained, in the order of the block. */
 struct ft_trained_parameter {
     int64_t at, rows, cols;
     bool vector; /* of one dimension in PEFT's file */
     bool end;    /* of an embedding or a head, or a module that is saved beside an adapter */
-    double rate; /* as of its range */
+    double rate; /* what the learning rate is multiplied with */
     bool decays;
 };
 int ft_adapter_parameter_count(const struct ft_adapter *a);

@@ -48,6 +48,13 @@ struct ft_parameter {
     struct ft_tensor *frozen; /* what it began with, if that is taken away again; or NULL */
 };
 
+/* A part of the flat block, and what the learning rate is multiplied with there. */
+struct ft_rates_range {
+    int64_t first, n;
+    double rate;
+    bool decays;
+};
+
 /* A frozen matrix that all modules share, in the frozen block and in PEFT's file. */
 struct ft_frozen_matrix {
     const char *name;

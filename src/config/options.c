@@ -43,25 +43,25 @@ static const struct ft_choice biases[] = {{"none", FT_BIASES_NONE, NULL},
 static const struct ft_choice isas[] = {{"auto", 0, NULL}, {"generic", 1, NULL},
                                         {"avx2", 2, NULL}, {"avx512", 3, NULL},
                                         {"amx", 4, NULL},  {NULL, 0, NULL}};
-#define MOMENTS "adapters are small: its moments are kept in fp32"
+#define MOMENTS "its moments are kept in 8 bits"
 static const struct ft_choice optimizers[] = {{"adamw", FT_ADAMW, NULL},
                                               {"adamw_torch", FT_ADAMW, NULL},
                                               {"adamw_torch_fused", FT_ADAMW, NULL},
                                               {"adamw_hf", FT_ADAMW, NULL},
                                               {"paged_adamw_32bit", FT_ADAMW, NULL},
-                                              {"adamw_8bit", FT_ADAMW, MOMENTS},
-                                              {"adamw_bnb_8bit", FT_ADAMW, MOMENTS},
-                                              {"paged_adamw_8bit", FT_ADAMW, MOMENTS},
-                                              {"adamw_torch_8bit", FT_ADAMW, MOMENTS},
-                                              {"adamw_torch_4bit", FT_ADAMW, MOMENTS},
-                                              {"ao_adamw_8bit", FT_ADAMW, MOMENTS},
-                                              {"ao_adamw_4bit", FT_ADAMW, MOMENTS},
+                                              {"adamw_8bit", FT_ADAMW_8BIT, NULL},
+                                              {"adamw_bnb_8bit", FT_ADAMW_8BIT, NULL},
+                                              {"paged_adamw_8bit", FT_ADAMW_8BIT, NULL},
+                                              {"adamw_torch_8bit", FT_ADAMW_8BIT, NULL},
+                                              {"adamw_torch_4bit", FT_ADAMW_8BIT, MOMENTS},
+                                              {"ao_adamw_8bit", FT_ADAMW_8BIT, NULL},
+                                              {"ao_adamw_4bit", FT_ADAMW_8BIT, MOMENTS},
                                               {"sgd", FT_SGD, NULL},
                                               {"lion", FT_LION, NULL},
                                               {"lion_32bit", FT_LION, NULL},
                                               {"paged_lion_32bit", FT_LION, NULL},
-                                              {"lion_8bit", FT_LION, MOMENTS},
-                                              {"paged_lion_8bit", FT_LION, MOMENTS},
+                                              {"lion_8bit", FT_LION_8BIT, NULL},
+                                              {"paged_lion_8bit", FT_LION_8BIT, NULL},
                                               {"adafactor", FT_ADAFACTOR, NULL},
                                               {"muon", FT_MUON, NULL},
                                               {NULL, 0, NULL}};
@@ -272,9 +272,9 @@ const struct ft_option ft_options[] = {
     REAL(cosine_min_lr_ratio, 0, 1, "0", "training",
          "Where cosine ends, as a share of learning_rate."),
     CHOICE(optimizer, optimizers, "adamw", "training",
-           "adamw, lion (and the paged and 8-bit names for them), adafactor, muon (for matrices; "
-           "vectors, "
-           "embeddings and heads take adamw), or sgd."),
+           "adamw, lion (and the paged names for them), adamw_8bit or lion_8bit (states in 8 bits, "
+           "a quarter of the memory), adafactor, muon (for matrices; vectors, embeddings and heads "
+           "take adamw), or sgd."),
     REAL(neftune_noise_alpha, 0, 1e6, "0", "training",
          "NEFTune: noise on the embeddings while training, up to this over the square root of a "
          "document's numbers. 5 is usual; 0: none."),

@@ -48,15 +48,16 @@ static inline struct ft_block_size ft_block_size(enum ft_dtype type)
     return size;
 }
 
-enum { FT_PLANES = 6, FT_NESTED_BLOCK = 256 };
+enum { FT_PLANES = 6, FT_NESTED_BLOCK = 256, FT_DYNAMIC_BLOCK = 256 };
 
 /* What a format's planes are, in their order. n = rows cols, nb = ceil(n / block). */
 enum {
     /* BNB4: U8 (ceil(n/2)), the high half first. INT8_ROWS: I8 (n). FP8_BLOCKS: E4M3 (n).
-     * INT4_GROUPS: U8 (rows, ceil(cols/2)), the low half first */
+     * INT4_GROUPS: U8 (rows, ceil(cols/2)), the low half first. DYNAMIC8: U8 (n), see
+     * kernels/dynamic.h */
     FT_CODES,
     /* BNB4: F32 (nb); BNB4_NESTED: U8 (nb), numbers in FT_SECOND_CODE. INT8_ROWS: F32 (rows), what
-     * 127 stands for. FP8_BLOCKS, INT4_GROUPS: F32 (rows, ceil(cols/block)) */
+     * 127 stands for. FP8_BLOCKS, INT4_GROUPS: F32 (rows, ceil(cols/block)). DYNAMIC8: F32 (nb) */
     FT_SCALES,
     FT_CODE,        /* BNB4: F32 (16), what a code stands for */
     FT_SECOND,      /* BNB4_NESTED: F32 (ceil(nb/256)), the scales' scales */
@@ -97,6 +98,10 @@ static inline void ft_plane_bytes(const struct ft_tensor *t, size_t out[FT_PLANE
     case FT_INT8_ROWS:
         out[FT_CODES] = n;
         out[FT_SCALES] = 4 * (size_t)t->rows;
+        return;
+    case FT_DYNAMIC8: /* what an optimizer keeps; no product reads it */
+        out[FT_CODES] = n;
+        out[FT_SCALES] = 4 * nb;
         return;
     case FT_FP8_BLOCKS:
         out[FT_CODES] = n;

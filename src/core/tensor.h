@@ -38,7 +38,8 @@
     X(Q6_K, "Q6_K")                                                                                \
     X(IQ4_NL, "IQ4_NL")                                                                            \
     X(IQ4_XS, "IQ4_XS")                                                                            \
-    X(MXFP4, "MXFP4")
+    X(MXFP4, "MXFP4")                                                                              \
+    X(DYNAMIC8, "8-bit, dynamic")
 
 enum ft_dtype {
 #define X(name, size, st) FT_##name,

@@ -4,6 +4,7 @@
 #include "model/quantise.h"
 
 #include "core/status.h"
+#include "kernels/dynamic.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -181,46 +182,19 @@ static float torch_sum(const float *x, int64_t n)
     return sum;
 }
 
-static int ascending(const void *a, const void *b)
-{
-    const float x = *(const float *)a, y = *(const float *)b;
-    return (x > y) - (x < y);
-}
-
-/* bitsandbytes' dynamic map of 8 bits, Dettmers et al. 2021, arXiv 2110.02861. */
-static void dynamic_map(float code[256])
-{
-    int at = 0;
-    for (int i = 0; i < 7; i++) {
-        const int n = 1 << i;
-        const float step = (1.f - 0.1f) / (float)n, power = (float)pow(10, i - 6);
-        float last = 0.1f;
-        for (int k = 1; k <= n; k++) {
-            const float next =
-                k < (n + 1) / 2 ? fmaf(step, (float)k, 0.1f) : fmaf(-step, (float)(n - k), 1.f);
-            code[at] = power * ((last + next) / 2.f);
-            code[at + 1] = -code[at];
-            at += 2;
-            last = next;
-        }
-    }
-    code[at++] = 0;
-    code[at++] = 1;
-    qsort(code, 256, sizeof *code, ascending);
-}
-
-/* The map, and the code of each of 65,536 places between -1 and 1. */
+/* The dynamic map, and the code of each of 65,536 places between -1 and 1. */
 enum { TABLE = 65536 };
 static struct {
     once_flag made;
-    float code[256];
+    float code[FT_DYNAMIC_CODES];
     uint8_t at[TABLE];
 } dynamic = {.made = ONCE_FLAG_INIT};
 
 static void make_dynamic(void)
 {
     const float *code = dynamic.code;
-    dynamic_map(dynamic.code);
+    for (int i = 0; i < FT_DYNAMIC_CODES; i++)
+        dynamic.code[i] = ft_dynamic(i, true);
     for (int i = 0, at = 0; i < TABLE; i++) {
         const float x = -1.f + 2.f * (float)i / (float)(TABLE - 1);
         while (at < 255 && 0.5f * (code[at] + code[at + 1]) < x)

@@ -6,6 +6,7 @@
 
 #include "core/file.h"
 #include "core/json.h"
+#include "core/quant.h"
 #include "io/safetensors.h"
 
 #include <dirent.h>
@@ -23,7 +24,7 @@
 #define STATE    "ft_state.safetensors"
 #define PREFIX   "checkpoint-"
 
-enum { FORMAT = 1, PARTS = 1 + FT_STATES };
+enum { FORMAT = 1 };
 
 static struct ft_where in(const char *path)
 {
@@ -74,97 +75,123 @@ static bool read_counter(const struct ft_counter *c, const json_t *value)
 
 /* --- the state: parameters, moments --- */
 
-/* The parts that are in the graph, by their names in the file. */
-static int parts_of(const struct ft_job *j, struct ft_tensor *out[PARTS])
+/* The i-th part that is in the graph, and its name in the file. */
+struct part {
+    struct ft_tensor *t;
+    char name[32];
+};
+
+static int count_parts(const struct ft_job *j)
 {
-    int n = 0;
-    out[n++] = ft_adapter_values(j->adapter);
-    for (int i = 0; i < FT_STATES; i++)
-        if (j->states[i])
-            out[n++] = j->states[i];
-    return n;
+    return 1 + j->n_states;
 }
 
-static const char *const part_names[PARTS] = {"parameters", "optimizer.0", "optimizer.1"};
-
-static int64_t elements(const struct ft_tensor *t)
+static struct part part_of(const struct ft_job *j, int i)
 {
-    return t->rows * t->cols;
+    struct part p = {.t = i ? j->states[i - 1] : ft_adapter_values(j->adapter)};
+    if (i)
+        snprintf(p.name, sizeof p.name, "optimizer.%d", i - 1);
+    else
+        snprintf(p.name, sizeof p.name, "parameters");
+    return p;
 }
 
 size_t ft_checkpoint_bytes(const struct ft_job *j)
 {
-    struct ft_tensor *parts[PARTS];
-    const int n = parts_of(j, parts);
     size_t bytes = 1 << 16;
-    for (int i = 0; i < n; i++)
-        bytes += (size_t)elements(parts[i]) * sizeof(float);
+    for (int i = 0; i < count_parts(j); i++)
+        bytes += ft_tensor_bytes(part_of(j, i).t);
     return bytes;
 }
 
+/* A part as the file has it: numbers, or the bytes of codes and scales. */
+static struct ft_st_item item_of(const struct part *p)
+{
+    const enum ft_dtype dtype = ft_is_quant(p->t->dtype) ? FT_U8 : FT_F32;
+    return (struct ft_st_item){
+        .name = p->name,
+        .dtype = dtype,
+        .n_dims = 1,
+        .dims = {(int64_t)(ft_tensor_bytes(p->t) / ft_dtype_size(dtype))},
+        .data = p->t->data,
+    };
+}
+
 /* On a device every part is copied first. */
-static int write_state(const struct ft_job *j, const char *folder)
+static int write_parts(const struct ft_job *j, const char *path, struct part *parts,
+                       struct ft_st_item *items, void **copies)
 {
     static const char *const meta[][2] = {{"format", "ft"}};
-    struct ft_tensor *parts[PARTS];
-    struct ft_st_item items[PARTS] = {{0}};
-    void *copies[PARTS] = {NULL};
-    const int n = parts_of(j, parts);
-    char *path = ft_path_join(folder, STATE);
-    int rc = path ? FT_OK : FT_ERESOURCE;
+    const int n = count_parts(j);
+    int rc = FT_OK;
     for (int i = 0; i < n && !rc; i++) {
-        items[i] = (struct ft_st_item){.name = part_names[i],
-                                       .dtype = FT_F32,
-                                       .n_dims = 1,
-                                       .dims = {elements(parts[i])},
-                                       .data = parts[i]->data};
+        parts[i] = part_of(j, i);
+        items[i] = item_of(&parts[i]);
         if (!j->backend->dev)
             continue;
-        rc = ft_alloc(&copies[i], (size_t)elements(parts[i]), sizeof(float));
+        rc = ft_alloc(&copies[i], ft_tensor_bytes(parts[i].t), 1);
         items[i].data = copies[i];
         if (!rc)
-            rc = ft_graph_read(j->graph, parts[i], copies[i]);
+            rc = ft_graph_read(j->graph, parts[i].t, copies[i]);
     }
+    return rc ? rc : ft_st_write(path, items, n, meta, 1);
+}
+
+static int write_state(const struct ft_job *j, const char *folder)
+{
+    struct part *parts = NULL;
+    struct ft_st_item *items = NULL;
+    void **copies = NULL;
+    const int n = count_parts(j);
+    char *path = ft_path_join(folder, STATE);
+    int rc = path ? ft_alloc(&parts, (size_t)n, sizeof *parts) : FT_ERESOURCE;
     if (!rc)
-        rc = ft_st_write(path, items, n, meta, 1);
-    for (int i = 0; i < n; i++)
+        rc = ft_alloc(&items, (size_t)n, sizeof *items);
+    if (!rc)
+        rc = ft_alloc(&copies, (size_t)n, sizeof *copies);
+    if (!rc)
+        rc = write_parts(j, path, parts, items, copies);
+    for (int i = 0; i < n && copies; i++)
         ft_free(copies[i]);
+    ft_free(copies);
+    ft_free(items);
+    ft_free(parts);
     ft_free(path);
     return rc;
 }
 
-static int read_part(struct ft_job *j, const struct ft_st *f, const char *name, struct ft_tensor *t)
+static int read_part(struct ft_job *j, const struct ft_st *f, int i)
 {
-    const struct ft_st_entry *e = ft_st_find(f, name);
-    const size_t n = (size_t)elements(t) * sizeof(float);
-    void *host = t->data;
-    if (!e || e->dtype != FT_F32 || e->end - e->begin != (int64_t)n)
+    const struct part p = part_of(j, i);
+    const struct ft_st_item item = item_of(&p);
+    const struct ft_st_entry *e = ft_st_find(f, p.name);
+    const size_t n = ft_tensor_bytes(p.t);
+    void *host = p.t->data;
+    if (!e || e->dtype != item.dtype || e->end - e->begin != (int64_t)n)
         return ft_fail_at(in(ft_st_path(f)), FT_EDATA,
                           "'%s' is not there with %lld numbers: the checkpoint is of another run",
-                          name, (long long)elements(t));
+                          p.name, (long long)item.dims[0]);
     if (!j->backend->dev)
         return ft_st_read(f, e, 0, n, host);
     FT_TRY(ft_alloc(&host, n, 1));
     int rc = ft_st_read(f, e, 0, n, host);
     if (!rc)
-        rc = ft_graph_write(j->graph, t, host);
+        rc = ft_graph_write(j->graph, p.t, host);
     ft_free(host);
     return rc;
 }
 
 static int read_state(struct ft_job *j, const char *folder)
 {
-    struct ft_tensor *parts[PARTS];
     struct ft_st *f = NULL;
-    const int n = parts_of(j, parts);
     char *path = ft_path_join(folder, STATE);
     int rc = path ? ft_st_open(&f, path) : FT_ERESOURCE;
-    for (int i = 0; i < n && !rc; i++)
-        rc = read_part(j, f, part_names[i], parts[i]);
+    for (int i = 0; i < count_parts(j) && !rc; i++)
+        rc = read_part(j, f, i);
     if (!rc)
         rc = ft_graph_run(j->graph, FT_START, j->pool, &(struct ft_run){0}, NULL);
     if (!rc) /* again: the start of a method (DoRA's) sets parameters of its own */
-        rc = read_part(j, f, part_names[0], parts[0]);
+        rc = read_part(j, f, 0);
     ft_st_close(f);
     ft_free(path);
     return rc;

@@ -83,7 +83,7 @@ struct ft_tensor *ft_objective_logits(struct ft_job *j, struct ft_tensor *hidden
 /* --- optimizer.c --- */
 
 /* FT_UPDATE: the window's end, and the optimizer's ops. */
-void ft_update_build(struct ft_job *j);
+int ft_update_build(struct ft_job *j);
 
 /* --- lock.c: the run folder's lock --- */
 

@@ -220,6 +220,7 @@ void ft_job_close(struct ft_job *j)
     json_decref(j->continued);
     ft_model_close(j->model);
     ft_backend_close(j->backend);
+    ft_free(j->states);
     ft_free(j->model_path);
     ft_free(j->origin);
     *j = (struct ft_job){0};

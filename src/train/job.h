@@ -50,8 +50,6 @@ struct ft_served {
 /* Whether that is another template or end than the model's own folder says. */
 int ft_served_differs(const struct ft_served *v, const char *folder, bool *differs);
 
-enum { FT_STATES = 2 }; /* that an optimizer keeps of a parameter, at most */
-
 enum { FT_EMBEDDING_ROWS, FT_HEAD_ROWS, FT_ROWS_OF };
 
 /* A job that answers instead of training: sequences side by side, whose keys and values are kept.
@@ -110,8 +108,9 @@ struct ft_job {
     enum ft_recompute recompute;
     struct ft_plan plan;
     struct ft_batch batch;
-    struct ft_tensor *states[FT_STATES]; /* the optimizer's, each of all parameters; or NULL */
-    struct ft_head_loss_args head;       /* of FT_EVAL, or of FT_PASS without one; for tests */
+    struct ft_tensor **states; /* what the optimizer keeps, run by run of parameters */
+    int n_states;
+    struct ft_head_loss_args head; /* of FT_EVAL, or of FT_PASS without one; for tests */
     /* bytes beside the graph's block */
     size_t dataset_bytes, epoch_bytes, library_bytes;
 };

@@ -257,7 +257,7 @@ static int build_graph(struct ft_job *j, enum ft_recompute recompute)
         ft_objective_build(j, ft_model_build(j->model, j->graph, &in), NULL);
         ft_graph_fuse(j->graph, FT_EVAL);
     }
-    ft_update_build(j);
+    FT_TRY(ft_update_build(j));
     ft_adapter_emit_refresh(j->adapter, j->graph);
     ft_graph_begin(j->graph, FT_START);
     ft_adapter_emit_start(j->adapter, j->graph);

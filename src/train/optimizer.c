@@ -1,7 +1,9 @@
 /* The optimizers: what they keep of each parameter, and their op. */
 #include "train/internal.h"
 
-/* A part of the flat block with one learning rate; its states are the same part of theirs. */
+#include "core/quant.h"
+
+/* A part of the flat block with one learning rate, and what is kept of it. */
 struct part {
     struct ft_tensor *scalars, *grad, *p, *state[2];
     float rate, decay;
@@ -76,138 +78,133 @@ static void muon(const struct ft_config *c, struct ft_graph *g, const struct par
         ft_graph_emit(g, FT_OP_muon, &(union ft_op_args){.muon = a});
 }
 
-/* How an op sees a parameter, and what is kept of it. */
+/* How an op sees its part of the block, and what is kept of it. */
 struct shape {
-    int64_t rows;                /* of the parameter; 1: as one row */
-    int64_t state_rows, size[2]; /* rows of each state, and its elements */
+    int64_t rows;                /* of the part; 1: as one row */
+    int64_t state_rows, size[2]; /* rows of each state, and its elements; 0: it is NULL */
 };
 
-static struct shape adafactor_shape(const struct ft_trained_parameter *p)
+static struct shape adamw_shape(const struct ft_config *c, const struct ft_trained_parameter *p)
 {
+    (void)c;
+    return (struct shape){1, 1, {p->rows * p->cols, p->rows * p->cols}};
+}
+
+static struct shape sgd_shape(const struct ft_config *c, const struct ft_trained_parameter *p)
+{
+    return (struct shape){1, 1, {c->momentum > 0 ? p->rows * p->cols : 0, 0}};
+}
+
+static struct shape lion_shape(const struct ft_config *c, const struct ft_trained_parameter *p)
+{
+    (void)c;
+    return (struct shape){1, 1, {p->rows * p->cols, 0}};
+}
+
+static struct shape adafactor_shape(const struct ft_config *c, const struct ft_trained_parameter *p)
+{
+    (void)c;
     if (p->vector)
         return (struct shape){1, 1, {0, p->rows}};
     return (struct shape){p->rows, 1, {p->rows, p->cols}};
 }
 
-static struct shape muon_shape(const struct ft_trained_parameter *p)
+static struct shape muon_shape(const struct ft_config *c, const struct ft_trained_parameter *p)
 {
     const int64_t n = p->rows * p->cols;
+    (void)c;
     if (p->vector || p->end)
         return (struct shape){1, 1, {n, n}};
     return (struct shape){p->rows, p->rows, {n, 0}};
 }
 
-static int adamw_states(const struct ft_config *c)
-{
-    (void)c;
-    return 2;
-}
+enum { EACH = 1, EIGHT_BITS = 2 };
 
-static int sgd_states(const struct ft_config *c)
-{
-    return c->momentum > 0;
-}
-
-static int lion_states(const struct ft_config *c)
-{
-    (void)c;
-    return 1;
-}
-
+/* how: EACH: an op for each parameter; otherwise for each run of parameters that have one learning
+ * rate and weight decay, as if they were one. EIGHT_BITS: of parameters of 4096 elements and more,
+ * states are DYNAMIC8, whose blocks begin with each parameter, as bitsandbytes has it. */
 static const struct optimizer {
     const char *states[2]; /* for the memory table */
-    int (*n_states)(const struct ft_config *c);
-    /* of a part of one learning rate; or, with a shape, of one parameter: a state without elements
-     * is NULL */
     void (*emit)(const struct ft_config *c, struct ft_graph *g, const struct part *t);
-    struct shape (*shape)(const struct ft_trained_parameter *p);
+    struct shape (*shape)(const struct ft_config *c, const struct ft_trained_parameter *p);
+    int how;
 } optimizers[] = {
-    [FT_ADAMW] = {{"adamw mean", "adamw mean square"}, adamw_states, adamw, NULL},
-    [FT_SGD] = {{"momentum"}, sgd_states, sgd, NULL},
-    [FT_LION] = {{"lion momentum"}, lion_states, lion, NULL},
-    [FT_ADAFACTOR] = {{"adafactor rows", "adafactor columns"},
-                      adamw_states,
-                      adafactor,
-                      adafactor_shape},
-    [FT_MUON] = {{"muon momentum", "adamw mean square"}, adamw_states, muon, muon_shape},
+    [FT_ADAMW] = {{"adamw mean", "adamw mean square"}, adamw, adamw_shape, 0},
+    [FT_ADAMW_8BIT] = {{"adamw mean", "adamw mean square"}, adamw, adamw_shape, EIGHT_BITS},
+    [FT_SGD] = {{"momentum"}, sgd, sgd_shape, 0},
+    [FT_LION] = {{"lion momentum"}, lion, lion_shape, 0},
+    [FT_LION_8BIT] = {{"lion momentum"}, lion, lion_shape, EIGHT_BITS},
+    [FT_ADAFACTOR] = {{"adafactor rows", "adafactor columns"}, adafactor, adafactor_shape, EACH},
+    [FT_MUON] = {{"muon momentum", "adamw mean square"}, muon, muon_shape, EACH},
 };
 
-/* The next n of a state's elements; NULL for none. */
-static struct ft_tensor *next_state(struct ft_graph *g, struct ft_tensor *all, int64_t *at,
-                                    int64_t n, int64_t rows)
+static bool in_8bit(const struct optimizer *o, const struct ft_trained_parameter *p)
+{
+    return o->how & EIGHT_BITS && p->rows * p->cols >= 4096;
+}
+
+/* Whether the next parameter goes on with the run. */
+static bool is_same_run(const struct optimizer *o, const struct ft_trained_parameter *run,
+                        bool eight, const struct ft_trained_parameter *next)
+{
+    return !(o->how & EACH) && run->rate == next->rate && run->decays == next->decays &&
+           eight == in_8bit(o, next) && (!eight || run->rows * run->cols % FT_DYNAMIC_BLOCK == 0);
+}
+
+static struct ft_tensor *new_state(struct ft_job *j, const char *name, bool eight, int64_t rows,
+                                   int64_t n)
 {
     if (!n)
         return NULL;
-    *at += n;
-    return ft_graph_view(g, all, all->name, rows, n / rows, *at - n);
+    struct ft_tensor *t = ft_graph_value(j->graph, FT_M_OPTIMIZER, name,
+                                         eight ? FT_DYNAMIC8 : FT_F32, rows, n / rows);
+    t->block = eight ? FT_DYNAMIC_BLOCK : 0;
+    j->states[j->n_states++] = t;
+    return t;
 }
 
-/* An op for each parameter. */
-static void build_each(struct ft_job *j, const struct optimizer *o)
+static void build_run(struct ft_job *j, const struct optimizer *o,
+                      const struct ft_trained_parameter *run, bool eight)
 {
     const struct ft_config *c = j->config;
     struct ft_tensor *p = ft_adapter_values(j->adapter), *g = ft_adapter_gradients(j->adapter);
-    int64_t all[2] = {0, 0}, at[2] = {0, 0};
-    struct ft_tensor *states[2];
-    const int n = ft_adapter_parameter_count(j->adapter);
-    for (int i = 0; i < n; i++) {
-        const struct ft_trained_parameter one = ft_adapter_parameter(j->adapter, i);
-        const struct shape shape = o->shape(&one);
-        all[0] += shape.size[0];
-        all[1] += shape.size[1];
-    }
+    const struct shape shape = o->shape(c, run);
+    const int64_t cols = run->rows * run->cols / shape.rows;
+    struct part t = {.scalars = j->batch.scalars,
+                     .rate = (float)run->rate,
+                     .decay = run->decays ? (float)c->weight_decay : 0};
+    t.grad = ft_graph_view(j->graph, g, g->name, shape.rows, cols, run->at);
+    t.p = ft_graph_view(j->graph, p, p->name, shape.rows, cols, run->at);
     for (int k = 0; k < 2; k++)
-        states[k] = j->states[k] =
-            ft_graph_value(j->graph, FT_M_OPTIMIZER, o->states[k], FT_F32, 1, all[k] ? all[k] : 1);
-    for (int i = 0; i < n; i++) {
-        const struct ft_trained_parameter one = ft_adapter_parameter(j->adapter, i);
-        const struct shape shape = o->shape(&one);
-        const int64_t rows = shape.rows, cols = one.rows * one.cols / rows;
-        struct part t = {.scalars = j->batch.scalars,
-                         .rate = (float)one.rate,
-                         .decay = one.decays ? (float)c->weight_decay : 0};
-        t.grad = ft_graph_view(j->graph, g, g->name, rows, cols, one.at);
-        t.p = ft_graph_view(j->graph, p, p->name, rows, cols, one.at);
-        for (int k = 0; k < 2; k++)
-            t.state[k] = next_state(j->graph, states[k], &at[k], shape.size[k], shape.state_rows);
-        o->emit(c, j->graph, &t);
-    }
+        t.state[k] = new_state(j, o->states[k], eight, shape.state_rows, shape.size[k]);
+    o->emit(c, j->graph, &t);
 }
 
-/* An op for each part of the block that has one learning rate and weight decay. */
-static void build_flat(struct ft_job *j, const struct optimizer *o)
-{
-    const struct ft_config *c = j->config;
-    struct ft_tensor *p = ft_adapter_values(j->adapter), *g = ft_adapter_gradients(j->adapter);
-    struct ft_tensor *states[2] = {NULL, NULL};
-    const struct ft_rates_range *ranges;
-    const int n = ft_adapter_ranges(j->adapter, &ranges);
-    for (int k = 0; k < o->n_states(c); k++)
-        states[k] = j->states[k] =
-            ft_graph_value(j->graph, FT_M_OPTIMIZER, o->states[k], FT_F32, 1, p->cols);
-    for (int i = 0; i < n; i++) {
-        const int64_t first = ranges[i].first, cols = ranges[i].n;
-        struct part t = {.scalars = j->batch.scalars,
-                         .rate = (float)ranges[i].rate,
-                         .decay = ranges[i].decays ? (float)c->weight_decay : 0};
-        t.grad = ft_graph_view(j->graph, g, g->name, 1, cols, first);
-        t.p = ft_graph_view(j->graph, p, p->name, 1, cols, first);
-        for (int k = 0; k < 2 && states[k]; k++)
-            t.state[k] = ft_graph_view(j->graph, states[k], states[k]->name, 1, cols, first);
-        o->emit(c, j->graph, &t);
-    }
-}
-
-void ft_update_build(struct ft_job *j)
+int ft_update_build(struct ft_job *j)
 {
     const struct optimizer *o = &optimizers[j->config->optimizer];
     struct ft_tensor *g = ft_adapter_gradients(j->adapter);
+    const int n = ft_adapter_parameter_count(j->adapter);
+    int64_t covered = 0;
+    j->n_states = 0;
+    FT_TRY(ft_grow(&j->states, 2 * (size_t)n, sizeof *j->states));
     ft_graph_begin(j->graph, FT_UPDATE);
     ft_graph_emit(
         j->graph, FT_OP_grad_norm,
         &(union ft_op_args){.grad_norm = {g, j->batch.scalars, (float)j->config->max_grad_norm}});
-    if (o->shape)
-        build_each(j, o);
-    else
-        build_flat(j, o);
+    for (int i = 0; i < n;) {
+        struct ft_trained_parameter run = ft_adapter_parameter(j->adapter, i);
+        const bool eight = in_8bit(o, &run);
+        for (i++; i < n; i++) {
+            const struct ft_trained_parameter next = ft_adapter_parameter(j->adapter, i);
+            if (!is_same_run(o, &run, eight, &next))
+                break;
+            run.cols = run.rows * run.cols + next.rows * next.cols;
+            run.rows = 1;
+        }
+        build_run(j, o, &run, eight);
+        covered += run.rows * run.cols;
+    }
+    FT_ASSERT(covered == g->cols);
+    return FT_OK;
 }

@@ -164,7 +164,7 @@ int ft_ranks_sum(struct ft_job *j, float *host)
 
 static int share_tensor(struct ft_job *j, struct ft_tensor *t)
 {
-    const size_t n = (size_t)t->cols * sizeof(float);
+    const size_t n = ft_tensor_bytes(t);
     void *host = t->data;
     if (!j->backend->dev)
         return ft_world_share(j->world, host, n);
@@ -184,9 +184,8 @@ int ft_ranks_share(struct ft_job *j)
     if (!j->world)
         return FT_OK;
     FT_TRY(share_tensor(j, values));
-    for (int i = 0; i < FT_STATES; i++)
-        if (j->states[i])
-            FT_TRY(share_tensor(j, j->states[i]));
+    for (int i = 0; i < j->n_states; i++)
+        FT_TRY(share_tensor(j, j->states[i]));
     if (ft_world_rank(j->world) > 0)
         FT_TRY(ft_graph_run(j->graph, FT_START, j->pool, &(struct ft_run){0}, NULL));
     return share_tensor(j, values); /* again: the start of a method (DoRA's) sets some of its own */

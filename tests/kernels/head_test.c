@@ -1,4 +1,6 @@
-/* head_loss, grad_norm, adamw, sgd, lion, adafactor, muon against doubles. */
+/* head_loss, grad_norm, adamw, sgd, lion (states in f32 and in 8 bits), adafactor, muon against
+ * doubles. */
+#include "core/quant.h"
 #include "tests/kernels/ops.h"
 
 enum { MOST_VOCAB = 300000 };
@@ -368,6 +370,132 @@ static void muon_case(struct bench *b)
 CASE(muon_matches_doubles)
 {
     each_backend(muon_case);
+}
+
+static int ascending(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* The dynamic map as its paper puts it: means between even places, decade by decade. */
+static void dynamic_codes(double code[256], bool with_sign)
+{
+    int n = 0;
+    for (int decade = 0; decade < 7; decade++) {
+        const int parts = 1 << (decade + !with_sign);
+        for (int k = 0; k < parts; k++) {
+            const double mean = 0.1 + 0.9 * (k + 0.5) / parts;
+            code[n++] = mean * pow(10, decade - 6);
+            if (with_sign)
+                code[n++] = -mean * pow(10, decade - 6);
+        }
+    }
+    code[n++] = 0;
+    code[n++] = 1;
+    CHECK_INT(n, 256);
+    qsort(code, 256, sizeof *code, ascending);
+}
+
+struct kept { /* a state in 8 bits, and its numbers before a step */
+    struct ft_tensor *t;
+    double code[256], before[40000];
+};
+
+static double kept_at(const struct kept *k, int64_t i)
+{
+    const struct ft_planes q = ft_planes_of(k->t);
+    return k->code[((const uint8_t *)q.p[FT_CODES])[i]] *
+           (double)((const float *)q.p[FT_SCALES])[i / FT_DYNAMIC_BLOCK];
+}
+
+static void keep(struct kept *k, int64_t n, bool with_sign, uint32_t seed)
+{
+    dynamic_codes(k->code, with_sign);
+    k->t = random_quant(1, n, FT_DYNAMIC8, FT_DYNAMIC_BLOCK, seed);
+    float *scales = ft_planes_of(k->t).p[FT_SCALES];
+    for (int64_t i = 0; i * FT_DYNAMIC_BLOCK < n; i++)
+        scales[i] = i == 1 ? 0 : fabsf(scales[i]);
+    for (int64_t i = 0; i < n; i++)
+        k->before[i] = kept_at(k, i);
+}
+
+/* The largest of each block is its scale, and each code the nearest to what it is to be. */
+static void check_kept(const struct bench *b, const struct kept *k, const double *want)
+{
+    const float *scales = ft_planes_of(k->t).p[FT_SCALES];
+    const int64_t n = k->t->cols;
+    for (int64_t i = 0, at = 0; i < n; i++) {
+        double most = 0, nearest = INFINITY;
+        for (at = i / FT_DYNAMIC_BLOCK * FT_DYNAMIC_BLOCK;
+             at < n && at < (i / FT_DYNAMIC_BLOCK + 1) * FT_DYNAMIC_BLOCK; at++)
+            most = fmax(most, fabs(want[at]));
+        check_element("scale", b, 0, i, (double)scales[i / FT_DYNAMIC_BLOCK], most,
+                      tol_f32(1, 4) * most);
+        for (int c = 0; c < 256; c++)
+            nearest = fmin(nearest, fabs(k->code[c] * most - want[i]));
+        check_element("code", b, 0, i, fabs(kept_at(k, i) - want[i]), nearest,
+                      tol_f32(1, 8) * most);
+    }
+}
+
+static void eight_bits_size(struct bench *b, int64_t n)
+{
+    static struct kept m, v;
+    static double want_m[40000], want_v[40000];
+    const double lr = 1e-2, factor = 0.25, keeps = 1 - lr * (double)0.1f;
+    const double b1 = (double)0.9f, b2 = (double)0.99f;
+    double values[FT_SCALARS] = {
+        [FT_S_LR] = lr, [FT_S_FACTOR] = factor, [FT_S_FINITE] = 1, [FT_S_STEP] = 3};
+    struct ft_tensor *sc = scalars_tensor(values), *p = random_master(1, n, 1);
+    struct ft_tensor *g = random_master(1, n, 2), *p0 = copy_tensor(p), *g0 = copy_tensor(g);
+    keep(&m, n, true, 3);
+    keep(&v, n, false, 4);
+    run_op(b, FT_OP_adamw,
+           &(union ft_op_args){.adamw = {sc, g, p, m.t, v.t, 0.9f, 0.99f, 1e-8f, 0.1f, 1}});
+    for (int64_t i = 0; i < n; i++) {
+        const double gi = at(g0, 0, i) * factor;
+        want_m[i] = b1 * m.before[i] + (1 - b1) * gi;
+        want_v[i] = b2 * v.before[i] + (1 - b2) * gi * gi;
+        const double step =
+            want_m[i] / (1 - pow(b1, 3)) / (sqrt(want_v[i] / (1 - pow(b2, 3))) + (double)1e-8f);
+        check_element("adamw in 8 bits", b, 0, i, at(p, 0, i), at(p0, 0, i) * keeps - lr * step,
+                      tol_f32(2 + fabs(step), 8));
+        check_element("adamw grad", b, 0, i, at(g, 0, i), 0, 0);
+    }
+    check_kept(b, &m, want_m);
+    check_kept(b, &v, want_v);
+    /* lion; and a gradient that is dropped */
+    keep(&m, n, true, 5);
+    struct ft_tensor *h = copy_tensor(g0), *q = copy_tensor(p0);
+    run_op(b, FT_OP_lion, &(union ft_op_args){.lion = {sc, h, q, m.t, 0.9f, 0.99f, 0.1f, 1}});
+    for (int64_t i = 0; i < n; i++) {
+        const double gi = at(g0, 0, i) * factor, towards = b1 * m.before[i] + (1 - b1) * gi;
+        want_m[i] = b2 * m.before[i] + (1 - b2) * gi;
+        if (fabs(towards) > 1e-6)
+            check_element("lion in 8 bits", b, 0, i, at(q, 0, i),
+                          at(p0, 0, i) * keeps - lr * ((towards > 0) - (towards < 0)),
+                          tol_f32(2, 4));
+    }
+    check_kept(b, &m, want_m);
+    struct ft_tensor *same = copy_tensor(q);
+    values[FT_S_FINITE] = 0;
+    run_op(b, FT_OP_lion, &(union ft_op_args){.lion = {sc, h, q, m.t, 0.9f, 0.99f, 0.1f, 1}});
+    CHECK(same_bits(b, q, same));
+    check_kept(b, &m, want_m);
+    drop_tensors();
+}
+
+static void eight_bits_case(struct bench *b)
+{
+    eight_bits_size(b, 1);
+    eight_bits_size(b, 600);
+    eight_bits_size(b, 40000);
+}
+
+CASE(states_in_8_bits_match_doubles)
+{
+    each_backend(eight_bits_case);
 }
 
 static void optimizer_case(struct bench *b)
