@@ -244,6 +244,9 @@ GGUF_KEYS = {
     "rope.scaling.original_context_length": "original_max_position_embeddings",
     "rope.scaling.yarn_beta_fast": "beta_fast", "rope.scaling.yarn_beta_slow": "beta_slow",
     "rope.scaling.yarn_log_multiplier": "mscale_all_dim", "attention.temperature_scale": "llama_4_scaling_beta",
+    "expert_count": ("num_experts", "num_local_experts"), "expert_used_count": "num_experts_per_tok",
+    "expert_feed_forward_length": "moe_intermediate_size",
+    "expert_shared_feed_forward_length": "shared_expert_intermediate_size",
 }
 PERMUTED = ("llama", "mistral3", "smollm3", "granite", "arcee")
 
@@ -314,13 +317,20 @@ def write_gguf(path, model, arch, kind, factors=None):
     if factors is not None:
         writer.add_tensor("rope_freqs.weight", numpy.array(factors, numpy.float32))
     values, wanted = {}, gguf.GGMLQuantizationType[kind]
-    for name, w in model.state_dict().items():
+    state = dict(model.state_dict())
+    fused = [name for name in state if name.endswith("experts.gate_up_proj")]
+    for name in fused:  # the file has gates and ups apart
+        state[name[:-12] + "gate_proj.weight"], state[name[:-12] + "up_proj.weight"] = state.pop(name).chunk(2, 1)
+        state[name[:-12] + "down_proj.weight"] = state.pop(name.replace("gate_up", "down"))
+    for name, w in state.items():
         own = gguf_name(name.replace("model.language_model.", "model."), arch, config.num_hidden_layers)
         if name == "lm_head.weight" and model.config.tie_word_embeddings or ".visual." in name:
             continue
         assert own, name
         data = to_file(name, w.float(), arch, config).contiguous().numpy()
-        if data.ndim == 2 and data.shape[1] % gguf.GGML_QUANT_SIZES[wanted][0] == 0:
+        if own.endswith("ffn_gate_inp_shexp.weight"):
+            data = data[0]
+        if data.ndim > 1 and "ffn_gate_inp" not in own and data.shape[-1] % gguf.GGML_QUANT_SIZES[wanted][0] == 0:
             blocks = gguf.quantize(data, wanted)
             writer.add_tensor(own, blocks, raw_dtype=wanted)
             value = torch.from_numpy(gguf.dequantize(blocks, wanted).astype(numpy.float32)).reshape(data.shape)
@@ -329,4 +339,8 @@ def write_gguf(path, model, arch, kind, factors=None):
             writer.add_tensor(own, data)
     writer.write_header_to_file(), writer.write_kv_data_to_file(), writer.write_tensors_to_file()
     writer.close()
+    for name in fused:
+        gate, up = (values.pop(f"{name[:-12]}{part}_proj.weight") for part in ("gate", "up"))
+        values[name], values[name.replace("gate_up", "down")] = (
+            torch.cat([gate, up], 1), values.pop(name[:-12] + "down_proj.weight"))
     return values

@@ -14,37 +14,41 @@
 #include <string.h>
 
 /* llama.cpp's architecture, and transformers'. permuted: rows of q and k lie as pairs that rotate.
- * windowed: what it is with a window of attention, where that is another one. written: ft writes
- * such files too. */
+ * windowed, mixture: what it is with a window of attention or with experts, where that is another
+ * one. written: ft writes such files too. */
 static const struct kind {
     const char *name, *architecture;
     bool permuted;
     const char *windowed;
     bool written;
+    const char *mixture;
 } kinds[] = {
-    {"llama", "LlamaForCausalLM", true, "MistralForCausalLM", true},
-    {"mistral3", "Ministral3ForCausalLM", true, NULL, false},
-    {"qwen2", "Qwen2ForCausalLM", false, NULL, true},
-    {"qwen3", "Qwen3ForCausalLM", false, NULL, true},
-    {"gemma", "GemmaForCausalLM", false, NULL, true},
-    {"gemma2", "Gemma2ForCausalLM", false, NULL, true},
-    {"gemma3", "Gemma3ForCausalLM", false, NULL, true},
-    {"phi3", "Phi3ForCausalLM", false, NULL, false},
-    {"smollm3", "SmolLM3ForCausalLM", true, NULL, true},
-    {"granite", "GraniteForCausalLM", true, NULL, true},
-    {"arcee", "ArceeForCausalLM", true, NULL, true},
-    {"olmo2", "Olmo2ForCausalLM", false, "Olmo3ForCausalLM", false},
-    {"starcoder2", "Starcoder2ForCausalLM", false, NULL, false},
-    {"seed_oss", "SeedOssForCausalLM", false, NULL, false},
-    {"command-r", "CohereForCausalLM", false, NULL, false},
-    {"cohere2", "Cohere2ForCausalLM", false, NULL, false},
-    {"glm4", "Glm4ForCausalLM", false, NULL, false},
-    {"chatglm", "GlmForCausalLM", false, NULL, false},
-    {"gpt2", "GPT2LMHeadModel", false, NULL, false},
-    {"gptneox", "GPTNeoXForCausalLM", false, NULL, false},
-    {"falcon", "FalconForCausalLM", false, NULL, false},
-    {"qwen2vl", "Qwen2_5_VLForConditionalGeneration", false, NULL, false},
-    {"qwen3vl", "Qwen3VLForConditionalGeneration", false, NULL, false},
+    {"llama", "LlamaForCausalLM", true, "MistralForCausalLM", true, "MixtralForCausalLM"},
+    {"mistral3", "Ministral3ForCausalLM", true, NULL, false, NULL},
+    {"qwen2", "Qwen2ForCausalLM", false, NULL, true, NULL},
+    {"qwen3", "Qwen3ForCausalLM", false, NULL, true, NULL},
+    {"gemma", "GemmaForCausalLM", false, NULL, true, NULL},
+    {"gemma2", "Gemma2ForCausalLM", false, NULL, true, NULL},
+    {"gemma3", "Gemma3ForCausalLM", false, NULL, true, NULL},
+    {"phi3", "Phi3ForCausalLM", false, NULL, false, NULL},
+    {"smollm3", "SmolLM3ForCausalLM", true, NULL, true, NULL},
+    {"granite", "GraniteForCausalLM", true, NULL, true, NULL},
+    {"arcee", "ArceeForCausalLM", true, NULL, true, NULL},
+    {"olmo2", "Olmo2ForCausalLM", false, "Olmo3ForCausalLM", false, NULL},
+    {"starcoder2", "Starcoder2ForCausalLM", false, NULL, false, NULL},
+    {"seed_oss", "SeedOssForCausalLM", false, NULL, false, NULL},
+    {"command-r", "CohereForCausalLM", false, NULL, false, NULL},
+    {"cohere2", "Cohere2ForCausalLM", false, NULL, false, NULL},
+    {"glm4", "Glm4ForCausalLM", false, NULL, false, NULL},
+    {"chatglm", "GlmForCausalLM", false, NULL, false, NULL},
+    {"gpt2", "GPT2LMHeadModel", false, NULL, false, NULL},
+    {"gptneox", "GPTNeoXForCausalLM", false, NULL, false, NULL},
+    {"falcon", "FalconForCausalLM", false, NULL, false, NULL},
+    {"qwen2vl", "Qwen2_5_VLForConditionalGeneration", false, NULL, false, NULL},
+    {"qwen3vl", "Qwen3VLForConditionalGeneration", false, NULL, false, NULL},
+    {"qwen2moe", "Qwen2MoeForCausalLM", false, NULL, false, NULL},
+    {"qwen3moe", "Qwen3MoeForCausalLM", false, NULL, false, NULL},
+    {"olmoe", "OlmoeForCausalLM", false, NULL, false, NULL},
 };
 
 /* Keys of the metadata, behind the architecture's name and a dot, and config.json's for them. */
@@ -73,7 +77,19 @@ static const char *const keys[][2] = {
     {"embedding_scale", "embedding_multiplier"},
     {"residual_scale", "residual_multiplier"},
     {"attention.scale", "attention_multiplier"},
+    {"expert_count", "num_experts"},
+    {"expert_count", "num_local_experts"},
+    {"expert_used_count", "num_experts_per_tok"},
+    {"expert_feed_forward_length", "moe_intermediate_size"},
+    {"expert_shared_feed_forward_length", "shared_expert_intermediate_size"},
 };
+
+/* What llama.cpp's code of an architecture does, and no key says: whether the weights of a row's
+ * experts are made to sum to 1. */
+static const struct {
+    const char *kind;
+    bool normalised;
+} weights[] = {{"qwen2moe", false}, {"qwen3moe", true}, {"olmoe", false}};
 
 /* Flags of config.json's, which one such tensor is the sign of. */
 static const char *const flags[][2] = {
@@ -249,6 +265,14 @@ static void put_falcon(const struct ft_gguf *g, const struct kind *k, json_t *co
                         json_integer(find_tensor(g, "blk.0.attn_norm_2.weight") ? 2 : 1));
 }
 
+static const char *architecture_of(const struct ft_gguf *g, const struct kind *k)
+{
+    if (k->mixture && number(g, k, "expert_count") > 0)
+        return k->mixture;
+    return k->windowed && number(g, k, "attention.sliding_window") > 0 ? k->windowed
+                                                                       : k->architecture;
+}
+
 int ft_gguf_config(const struct ft_gguf *g, const char *path, json_t **out)
 {
     const char *name = json_string_value(json_object_get(g->metadata, "general.architecture"));
@@ -260,13 +284,11 @@ int ft_gguf_config(const struct ft_gguf *g, const char *path, json_t **out)
                    name ? name : "(missing)");
         ft_hint("ft reads llama, mistral3, qwen2, qwen3, gemma, gemma2, gemma3, phi3, smollm3, "
                 "granite, arcee, olmo2, starcoder2, seed_oss, command-r, cohere2, glm4, chatglm, "
-                "gpt2, gptneox, falcon, qwen2vl and qwen3vl");
+                "gpt2, gptneox, falcon, qwen2vl, qwen3vl, qwen2moe, qwen3moe and olmoe");
         return FT_EDATA;
     }
     json_t *config = json_object();
-    const bool windowed = k->windowed && number(g, k, "attention.sliding_window") > 0;
-    json_object_set_new(config, "architectures",
-                        json_pack("[s]", windowed ? k->windowed : k->architecture));
+    json_object_set_new(config, "architectures", json_pack("[s]", architecture_of(g, k)));
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         if (of_kind(g, k, keys[i][0]))
             json_object_set_new(config, keys[i][1], shared(of_kind(g, k, keys[i][0])));
@@ -283,6 +305,9 @@ int ft_gguf_config(const struct ft_gguf *g, const char *path, json_t **out)
         if (find_tensor(g, flags[i][0]) || !json_object_get(config, flags[i][1]))
             json_object_set_new(config, flags[i][1], json_boolean(find_tensor(g, flags[i][0])));
     put_rest(g, k, config);
+    for (size_t i = 0; i < sizeof weights / sizeof *weights; i++)
+        if (strcmp(weights[i].kind, k->name) == 0)
+            json_object_set_new(config, "norm_topk_prob", json_boolean(weights[i].normalised));
     if (strcmp(k->name, "falcon") == 0)
         put_falcon(g, k, config);
     int rc = put_rope(g, k, path, config);
@@ -298,10 +323,25 @@ int ft_gguf_config(const struct ft_gguf *g, const char *path, json_t **out)
 
 /* --- tensors --- */
 
-static const char *const modules[FT_KINDS] = {
-    [FT_Q] = "attn_q",     [FT_K] = "attn_k",       [FT_V] = "attn_v",
-    [FT_QKV] = "attn_qkv", [FT_O] = "attn_output",  [FT_GATE] = "ffn_gate",
-    [FT_UP] = "ffn_up",    [FT_GATE_UP] = "ffn_up", [FT_DOWN] = "ffn_down"};
+static const char *const modules[FT_KINDS] = {[FT_Q] = "attn_q",
+                                              [FT_K] = "attn_k",
+                                              [FT_V] = "attn_v",
+                                              [FT_QKV] = "attn_qkv",
+                                              [FT_O] = "attn_output",
+                                              [FT_GATE] = "ffn_gate",
+                                              [FT_UP] = "ffn_up",
+                                              [FT_GATE_UP] = "ffn_up",
+                                              [FT_DOWN] = "ffn_down",
+                                              [FT_SHARED_GATE] = "ffn_gate_shexp",
+                                              [FT_SHARED_UP] = "ffn_up_shexp",
+                                              [FT_SHARED_DOWN] = "ffn_down_shexp",
+                                              [FT_SHARED_SCALE] = "ffn_gate_inp_shexp"};
+static const char router[] = "ffn_gate_inp";
+/* All experts' matrices, one behind the other; their places in ft_names.expert. */
+static const struct {
+    const char *name;
+    int expert;
+} experts[] = {{"ffn_gate_exps", 0}, {"ffn_up_exps", 1}, {"ffn_down_exps", 3}};
 static const char after_attention[] = "post_attention_norm";
 static const char *const norms[FT_NORM_SITES] = {
     [FT_NORM_ATTENTION] = "attn_norm", [FT_NORM_ATTENTION_OUT] = after_attention,
@@ -319,8 +359,10 @@ static const char *layer_name(const struct ft_names *n, const char *what, size_t
 {
     const char *attention = n->layer_norm[FT_NORM_ATTENTION], *mlp = n->layer_norm[FT_NORM_MLP];
     for (int i = 0; i < FT_KINDS; i++)
-        if (n->module[i] && is(modules[i], what, length))
+        if (n->module[i] && modules[i] && is(modules[i], what, length))
             return n->module[i];
+    if (n->router && is(router, what, length))
+        return n->router_in_file ? n->router_in_file : n->router;
     if (!n->layer_norm[FT_NORM_ATTENTION_OUT] && is(after_attention, what, length))
         return mlp;                        /* Seed-OSS, whose norm has that name of the other's */
     if (mlp && strcmp(mlp, "ln_mlp") == 0) /* Falcon with two norms beside one another */
@@ -363,30 +405,85 @@ static bool is_factors(const char *name)
     return strcmp(name, "rope_freqs.weight") == 0 || ft_starts_with(name, "rope_factors_");
 }
 
+/* Which of an expert's matrices the tensor has of all experts, one behind the other, and its layer;
+ * -1: none. */
+static int experts_of(const struct ft_model *m, const struct ft_gguf_tensor *t, long *layer)
+{
+    char *after = NULL;
+    if (!ft_starts_with(t->name, "blk.") || t->n_dims != 3 || !m->decoder.names.expert[0] ||
+        t->dims[0] != m->decoder.mixture.count)
+        return -1;
+    *layer = strtol(t->name + 4, &after, 10);
+    const char *what = after + (*after == '.'), *end = strrchr(what, '.');
+    for (size_t i = 0; end && i < sizeof experts / sizeof *experts; i++)
+        if (is(experts[i].name, what, (size_t)(end - what)) && strcmp(end, ".weight") == 0)
+            return experts[i].expert;
+    return -1;
+}
+
+/* Each expert's matrix as a tensor of its own, as transformers' files have them. */
+static int add_experts(struct ft_model *m, const struct ft_gguf_tensor *t, long layer, int expert,
+                       struct ft_st_entry *out)
+{
+    const struct ft_names *n = &m->decoder.names;
+    const int64_t bytes = (t->end - t->begin) / t->dims[0];
+    for (int64_t i = 0; i < t->dims[0]; i++) {
+        out[i] = (struct ft_st_entry){
+            .name = ft_arena_format(&m->arena, "%s%s.%ld.%s.%lld.%s.weight", n->prefix, n->layers,
+                                    layer, n->experts, (long long)i, n->expert[expert]),
+            .dtype = t->dtype,
+            .dtype_name = t->type_name,
+            .n_dims = 2,
+            .dims = {t->dims[1], t->dims[2]},
+            .begin = t->begin + i * bytes,
+            .end = t->begin + (i + 1) * bytes};
+        if (!out[i].name)
+            return FT_ERESOURCE;
+    }
+    return FT_OK;
+}
+
+static int add_tensor(struct ft_model *m, const struct ft_gguf_tensor *t, struct ft_st_entry *out)
+{
+    *out = (struct ft_st_entry){.name = name_of(m, t->name),
+                                .dtype = t->dtype,
+                                .dtype_name = t->type_name,
+                                .n_dims = t->n_dims,
+                                .begin = t->begin,
+                                .end = t->end};
+    memcpy(out->dims, t->dims, sizeof t->dims);
+    if (t->n_dims == 1 && strstr(t->name, modules[FT_SHARED_SCALE])) { /* a matrix of one row */
+        out->n_dims = 2;
+        out->dims[1] = out->dims[0];
+        out->dims[0] = 1;
+    }
+    return out->name ? FT_OK : FT_ERESOURCE;
+}
+
 int ft_gguf_tensors(struct ft_model *m, const char *path, struct ft_st **out)
 {
     struct ft_gguf g;
     struct ft_st_entry *entries;
     int n = 0;
+    long layer;
     FT_TRY(ft_gguf_open(&g, path));
     const struct kind *k =
         find_kind(json_string_value(json_object_get(g.metadata, "general.architecture")));
     m->gguf = true;
     if (k) /* the parts of a split file may not say */
         m->permuted = k->permuted;
-    int rc = ft_alloc(&entries, (size_t)g.n + 1, sizeof *entries);
+    size_t room = 1;
+    for (int i = 0; i < g.n; i++)
+        room += experts_of(m, &g.tensors[i], &layer) < 0 ? 1 : (size_t)g.tensors[i].dims[0];
+    int rc = ft_alloc(&entries, room, sizeof *entries);
     for (int i = 0; i < g.n && !rc; i++) {
         const struct ft_gguf_tensor *t = &g.tensors[i];
+        const int expert = experts_of(m, t, &layer);
         if (is_factors(t->name))
             continue;
-        entries[n] = (struct ft_st_entry){.name = name_of(m, t->name),
-                                          .dtype = t->dtype,
-                                          .dtype_name = t->type_name,
-                                          .n_dims = t->n_dims,
-                                          .begin = t->begin,
-                                          .end = t->end};
-        memcpy(entries[n].dims, t->dims, sizeof t->dims);
-        rc = entries[n++].name ? FT_OK : FT_ERESOURCE;
+        rc = expert < 0 ? add_tensor(m, t, &entries[n])
+                        : add_experts(m, t, layer, expert, &entries[n]);
+        n += expert < 0 ? 1 : (int)t->dims[0];
     }
     json_t *header = json_object();
     if (!rc)
@@ -434,7 +531,8 @@ static const struct kind *kind_of(const struct ft_model *m)
     const char *own = m->family->architecture;
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (strcmp(kinds[i].architecture, own) == 0 ||
-            (kinds[i].windowed && strcmp(kinds[i].windowed, own) == 0))
+            (kinds[i].windowed && strcmp(kinds[i].windowed, own) == 0) ||
+            (kinds[i].mixture && strcmp(kinds[i].mixture, own) == 0))
             return &kinds[i];
     return NULL;
 }
@@ -475,10 +573,10 @@ static int open_blocks(const struct ft_model *m, struct ft_weight *w)
 }
 
 /* Scales that are not finite make numbers that are not. */
-static int scan_blocks(const struct ft_weight *w, const struct ft_planes *q)
+static int scan_blocks(const struct ft_weight *w, const struct ft_planes *q, size_t bytes)
 {
     const struct ft_block_size size = ft_block_size(w->as);
-    const uint8_t *block = q->p[FT_CODES], *end = block + ft_plane_size(w->entry);
+    const uint8_t *block = q->p[FT_CODES], *end = block + bytes;
     bool finite = true;
     for (; block < end; block += size.bytes)
         for (int i = 0; i < size.scales; i++)
@@ -488,17 +586,30 @@ static int scan_blocks(const struct ft_weight *w, const struct ft_planes *q)
                                "tensor '%s' holds NaN or infinite values", w->name);
 }
 
+/* An expert's matrices. */
+static int load_expert(const struct ft_weight *w, char *to)
+{
+    for (int64_t r = w->first; r < w->first + w->rows; r += w->piece_rows) {
+        const struct ft_piece *p = &w->pieces[r / w->piece_rows];
+        FT_TRY(ft_st_read(p->file, p->entry, 0, ft_plane_size(p->entry), to));
+        to += ft_plane_size(p->entry);
+    }
+    return FT_OK;
+}
+
 static int load_blocks(const struct ft_model *m, const struct ft_weight *w, struct ft_pool *pool,
                        bool scan, const struct ft_planes *q)
 {
-    const size_t row = ft_plane_size(w->entry) / (size_t)w->stored;
+    const size_t row = ft_plane_size(w->entry) / (size_t)(w->n_pieces ? w->piece_rows : w->stored);
     (void)pool;
-    if (w->order == FT_IN_ORDER)
+    if (w->n_pieces)
+        FT_TRY(load_expert(w, q->p[FT_CODES]));
+    else if (w->order == FT_IN_ORDER)
         FT_TRY(ft_st_read(w->file, w->entry, 0, ft_plane_size(w->entry), q->p[FT_CODES]));
     for (int64_t r = 0; r < w->stored && w->order != FT_IN_ORDER; r++)
         FT_TRY(ft_st_read(w->file, w->entry, ft_gguf_row(m, w, r) * (int64_t)row, row,
                           (char *)q->p[FT_CODES] + (size_t)r * row));
-    return scan ? scan_blocks(w, q) : FT_OK;
+    return scan ? scan_blocks(w, q, row * (size_t)w->stored) : FT_OK;
 }
 
 const struct ft_way ft_gguf_way = {.method = "gguf", .open = open_blocks, .load = load_blocks};

@@ -87,7 +87,7 @@ static int find_pieces(const struct ft_model *m, struct ft_weight *w)
         one.file = p->file;
         if (!p->entry)
             rc = missing(m, p->name);
-        else if (check_weight(&one))
+        else if (ft_is_quant(p->entry->dtype) ? check_shape(&one) : check_weight(&one))
             rc = FT_EDATA;
         else if (w->pieces[0].entry && p->entry->dtype != w->pieces[0].entry->dtype)
             rc = ft_fail_at((struct ft_where){.file = ft_st_path(p->file)}, FT_EDATA,
