@@ -666,6 +666,7 @@ static int check_written(const struct ft_model *m, const struct kind *k)
     const bool two = k && strcmp(k->name, "gemma3") == 0; /* rotations: one beside the windows */
     const char *why =
         !k || !k->written    ? "of its architecture"
+        : d->mixture.count   ? "with experts"
         : !windows_fit(d, k) ? "with such windows of attention"
         : !scale_fits(d, k)  ? "with such a scale of attention"
         : d->n_ropes < 1 || d->n_ropes > 1 + two ||

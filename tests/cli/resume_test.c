@@ -338,6 +338,7 @@ CASE(every_state_is_kept)
     static const char *const kinds[] = {
         "adapter=lora optimizer=sgd momentum=0.9",
         "adapter=lora optimizer=lion",
+        "adapter=lora lora_r=64 optimizer=adamw_8bit",
         "adapter=lora optimizer=adafactor",
         "adapter=lora optimizer=muon",
         "adapter=lora peft_use_dora=true lora_dropout=0.1",
