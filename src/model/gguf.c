@@ -46,9 +46,9 @@ static const struct kind {
     {"falcon", "FalconForCausalLM", false, NULL, false, NULL},
     {"qwen2vl", "Qwen2_5_VLForConditionalGeneration", false, NULL, false, NULL},
     {"qwen3vl", "Qwen3VLForConditionalGeneration", false, NULL, false, NULL},
-    {"qwen2moe", "Qwen2MoeForCausalLM", false, NULL, false, NULL},
-    {"qwen3moe", "Qwen3MoeForCausalLM", false, NULL, false, NULL},
-    {"olmoe", "OlmoeForCausalLM", false, NULL, false, NULL},
+    {"qwen2moe", "Qwen2MoeForCausalLM", false, NULL, true, NULL},
+    {"qwen3moe", "Qwen3MoeForCausalLM", false, NULL, true, NULL},
+    {"olmoe", "OlmoeForCausalLM", false, NULL, true, NULL},
 };
 
 /* Keys of the metadata, behind the architecture's name and a dot, and config.json's for them. */
@@ -642,7 +642,10 @@ static int put_scaling(struct ft_gguf_out *o, const struct ft_decoder *d, const 
 static bool windows_fit(const struct ft_decoder *d, const struct kind *k)
 {
     const int every = strcmp(k->name, "gemma2") == 0 ? 2 : strcmp(k->name, "gemma3") == 0 ? 6 : 0;
-    if (!d->use_window)
+    bool any = false;
+    for (int64_t i = 0; i < d->layers; i++)
+        any |= d->layer[i].window != 0;
+    if (!d->use_window || !any)
         return true;
     for (int64_t i = 0; every && i < d->layers; i++)
         if ((d->layer[i].window != 0) != ((i + 1) % every != 0))
@@ -659,6 +662,24 @@ static bool scale_fits(const struct ft_decoder *d, const struct kind *k)
            d->layers == 62;
 }
 
+/* Whether a row's experts have weights that sum to 1, in llama.cpp's code. */
+static bool normalises(const struct kind *k)
+{
+    for (size_t i = 0; i < sizeof weights / sizeof *weights; i++)
+        if (strcmp(weights[i].kind, k->name) == 0)
+            return weights[i].normalised;
+    return true;
+}
+
+/* Whether all layers have experts, as llama.cpp's code for the architecture routes to them. */
+static bool experts_fit(const struct ft_decoder *d, const struct kind *k)
+{
+    for (int64_t i = 0; d->mixture.count && i < d->layers; i++)
+        if (!d->layer[i].experts)
+            return false;
+    return !d->mixture.count || d->mixture.each == 1 || d->mixture.normalise == normalises(k);
+}
+
 static int check_written(const struct ft_model *m, const struct kind *k)
 {
     const struct ft_decoder *d = &m->decoder;
@@ -666,7 +687,7 @@ static int check_written(const struct ft_model *m, const struct kind *k)
     const bool two = k && strcmp(k->name, "gemma3") == 0; /* rotations: one beside the windows */
     const char *why =
         !k || !k->written    ? "of its architecture"
-        : d->mixture.count   ? "with experts"
+        : !experts_fit(d, k) ? "with such experts"
         : !windows_fit(d, k) ? "with such windows of attention"
         : !scale_fits(d, k)  ? "with such a scale of attention"
         : d->n_ropes < 1 || d->n_ropes > 1 + two ||
@@ -697,6 +718,10 @@ int ft_gguf_put_model(struct ft_gguf_out *o, const struct ft_model *m)
                   {"context_length", d->max_positions},
                   {"embedding_length", d->hidden},
                   {"feed_forward_length", d->ffn},
+                  {"expert_count", d->mixture.count},
+                  {"expert_used_count", d->mixture.each},
+                  {"expert_feed_forward_length", d->mixture.count ? d->mixture.ffn : 0},
+                  {"expert_shared_feed_forward_length", d->mixture.shared_ffn},
                   {"attention.head_count", d->heads},
                   {"attention.head_count_kv", d->kv_heads},
                   {"attention.key_length", d->head_dim},
@@ -746,31 +771,60 @@ int ft_gguf_factors(const struct ft_model *m, float out[FT_ROPE_MAX_HALF])
     return plain.dim / 2;
 }
 
-bool ft_gguf_weight(const struct ft_model *m, int weight, char *out, size_t room)
+static const char *layer_tensor(const struct ft_names *n, const char *what, size_t length)
+{
+    const char *own = n->router && is(n->router, what, length) ? router : NULL;
+    for (int i = 0; i < FT_KINDS; i++)
+        if (n->module[i] && is(n->module[i], what, length))
+            own = modules[i];
+    for (int i = 0; i < FT_NORM_SITES; i++)
+        if (n->layer_norm[i] && is(n->layer_norm[i], what, length))
+            own = norms[i];
+    return own;
+}
+
+int ft_gguf_places(const struct ft_model *m, int weight)
+{
+    const struct ft_model_weight w = ft_model_weight(m, weight);
+    const char *in = m->decoder.names.module[FT_EXPERTS_IN];
+    return w.kind == FT_W_EXPERTS && ft_ends_with(w.path, in) ? 2 : 1;
+}
+
+bool ft_gguf_place(const struct ft_model *m, int weight, int i, struct ft_gguf_place *out)
 {
     const struct ft_names *n = &m->decoder.names;
     const struct ft_model_weight w = ft_model_weight(m, weight);
+    const int places = ft_gguf_places(m, weight);
     const char *end = strrchr(w.path, '.'), *rest = w.path;
     char *after;
+    out->of = w.kind == FT_W_EXPERTS ? w.rows / m->decoder.mixture.count : w.rows;
+    out->rows = out->of / places;
+    out->first = i * out->rows;
+    out->n_dims = w.cols && w.rows > 1 ? 2 : 1; /* a matrix of one row is a vector there */
+    out->dims[0] = w.cols && w.rows == 1 ? w.cols : w.rows;
+    out->dims[1] = w.cols;
     if (w.kind == FT_W_EMBED || w.kind == FT_W_HEAD) {
-        snprintf(out, room, "%s%s", w.kind == FT_W_EMBED ? "token_embd" : "output", end);
+        snprintf(out->name, sizeof out->name, "%s%s",
+                 w.kind == FT_W_EMBED ? "token_embd" : "output", end);
         return true;
     }
     rest += ft_starts_with(rest, n->prefix) ? strlen(n->prefix) : 0;
     if (!ft_starts_with(rest, n->layers) || rest[strlen(n->layers)] != '.') {
-        snprintf(out, room, "output_norm%s", end);
+        snprintf(out->name, sizeof out->name, "output_norm%s", end);
         return w.kind == FT_W_NORM;
     }
     const long layer = strtol(rest + strlen(n->layers) + 1, &after, 10);
-    const size_t length = (size_t)(end - after) - 1;
-    const char *own = NULL;
-    for (int i = 0; i < FT_KINDS; i++)
-        if (n->module[i] && is(n->module[i], after + 1, length))
-            own = modules[i];
-    for (int i = 0; i < FT_NORM_SITES; i++)
-        if (n->layer_norm[i] && is(n->layer_norm[i], after + 1, length))
-            own = norms[i];
-    snprintf(out, room, "blk.%ld.%s%s", layer, own ? own : "?", end);
+    if (w.kind == FT_W_EXPERTS) {
+        out->n_dims = 3;
+        out->dims[0] = m->decoder.mixture.count;
+        out->dims[1] = out->rows;
+        out->dims[2] = w.cols;
+        snprintf(out->name, sizeof out->name, "blk.%ld.%s.weight", layer,
+                 experts[places == 2 ? i : 2].name);
+        return true;
+    }
+    const char *own = layer_tensor(n, after + 1, (size_t)(end - after) - 1);
+    snprintf(out->name, sizeof out->name, "blk.%ld.%s%s", layer, own ? own : "?", end);
     return own != NULL;
 }
 

@@ -23,8 +23,19 @@ int64_t ft_gguf_module_row(const struct ft_model *m, const struct ft_module *p, 
 int ft_gguf_put_model(struct ft_gguf_out *o, const struct ft_model *m);
 /* What llama.cpp divides the frequencies by; returns how many, 0: none. */
 int ft_gguf_factors(const struct ft_model *m, float out[FT_ROPE_MAX_HALF]);
-/* llama.cpp's name of a weight; false: it has none. And the row there that a row of it is. */
-bool ft_gguf_weight(const struct ft_model *m, int weight, char *out, size_t room);
+/* A tensor of llama.cpp's that a weight becomes, or a part of it: of each expert's matrix (or of
+ * the whole) `rows` rows from `first` on, of rows that number `of`. dims: rows first. */
+struct ft_gguf_place {
+    char name[128];
+    int n_dims;
+    int64_t dims[3];
+    int64_t first, rows, of;
+};
+/* How many tensors it becomes: gates and ups of experts are two. */
+int ft_gguf_places(const struct ft_model *m, int weight);
+/* The i-th; false: llama.cpp has no such tensor that ft knows. */
+bool ft_gguf_place(const struct ft_model *m, int weight, int i, struct ft_gguf_place *out);
+/* The row there that a row of a weight, which is no experts', is. */
 int64_t ft_gguf_weight_row(const struct ft_model *m, int weight, int64_t row);
 
 #endif

@@ -382,6 +382,10 @@ int ft_export_mlx(const struct ft_job *j, const float *values, const char *folde
 struct model_source {
     struct ft_merge *m;
     enum ft_dtype type;
+    struct place {
+        int weight, place; /* of that weight's places */
+    } * places;
+    int n_places;
     const float *factors;
     int n_factors;
 };
@@ -436,11 +440,11 @@ static const struct packing *packing_of(enum ft_dtype type)
     return NULL;
 }
 
-/* A vector stays f32; a row that is not in whole blocks becomes f16; of 4 bits the embedding and
- * the head, which a small error shows most in, have 8. */
+/* A vector and a router stay f32; a row that is not in whole blocks becomes f16; of 4 bits the
+ * embedding and the head, which a small error shows most in, have 8. */
 static enum ft_dtype type_of(const struct ft_model_weight *w, enum ft_dtype type)
 {
-    if (!w->cols)
+    if (!w->cols || w->rows == 1 || w->kind == FT_W_ROUTER)
         return FT_F32;
     if (type == FT_Q4_0 && (w->kind == FT_W_EMBED || w->kind == FT_W_HEAD))
         type = FT_Q8_0;
@@ -468,46 +472,55 @@ static void put_row(const float *x, int64_t n, enum ft_dtype type, char *out)
         p->pack(x + i * size.elements, (unsigned char *)out + i * size.bytes);
 }
 
-/* A weight's rows where llama.cpp has them. Of a vector each element is a row. */
+/* A weight's rows, or those of its place, where llama.cpp has them. Of a vector each element is a
+ * row. */
 static int put_weight(void *ctx, int64_t i, struct ft_writer *w)
 {
     const struct model_source *s = ctx;
     const struct ft_model *model = s->m->jobs[0].model;
+    struct ft_gguf_place place;
     const float *values;
     char *out;
-    if (i >= ft_model_weights(model))
+    if (i >= s->n_places)
         return ft_writer_put(w, s->factors, (size_t)s->n_factors * sizeof *s->factors);
-    const struct ft_model_weight is = ft_model_weight(model, (int)i);
+    const int weight = s->places[i].weight;
+    const struct ft_model_weight is = ft_model_weight(model, weight);
     const enum ft_dtype type = type_of(&is, s->type);
     const int64_t cols = is.cols ? is.cols : 1;
     const size_t bytes = row_bytes(cols, type);
     /* Gemma's norms have there what is added to them */
     const float more = is.kind == FT_W_NORM ? (float)ft_model_decoder(model)->norm_offset : 0;
-    FT_TRY(ft_merge_values(s->m, (int)i, &values));
-    FT_TRY(ft_alloc(&out, (size_t)is.rows, bytes));
-    for (int64_t row = 0; row < is.rows; row++) {
+    ft_gguf_place(model, weight, s->places[i].place, &place);
+    const int64_t rows = is.rows / place.of * place.rows;
+    FT_TRY(ft_merge_values(s->m, weight, &values));
+    FT_TRY(ft_alloc(&out, (size_t)rows, bytes));
+    for (int64_t r = 0; r < rows; r++) {
+        const int64_t row = r / place.rows * place.of + place.first + r % place.rows;
         const float raised = is.kind == FT_W_NORM ? values[row] + more : 0;
+        const int64_t to = is.kind == FT_W_EXPERTS ? r : ft_gguf_weight_row(model, weight, row);
         put_row(is.kind == FT_W_NORM ? &raised : values + row * cols, cols, type,
-                out + (size_t)ft_gguf_weight_row(model, (int)i, row) * bytes);
+                out + (size_t)to * bytes);
     }
-    int rc = ft_writer_put(w, out, (size_t)is.rows * bytes);
+    int rc = ft_writer_put(w, out, (size_t)rows * bytes);
     ft_free(out);
     return rc;
 }
 
-static int add_weights(struct ft_gguf_out *o, const struct ft_model *m, enum ft_dtype type,
-                       int n_factors)
+static int add_weights(struct ft_gguf_out *o, struct model_source *s, const struct ft_model *m)
 {
+    struct ft_gguf_place place;
+    FT_TRY(ft_alloc(&s->places, 2 * (size_t)ft_model_weights(m), sizeof *s->places));
     for (int i = 0; i < ft_model_weights(m); i++) {
         const struct ft_model_weight w = ft_model_weight(m, i);
-        char name[128];
-        if (!ft_gguf_weight(m, i, name, sizeof name))
-            return ft_fail(FT_EDATA, "'%s' has no name in llama.cpp that ft knows", w.path);
-        FT_TRY(
-            ft_gguf_add(o, name, type_of(&w, type), w.cols ? 2 : 1, (int64_t[]){w.rows, w.cols}));
+        for (int k = 0; k < ft_gguf_places(m, i); k++) {
+            if (!ft_gguf_place(m, i, k, &place))
+                return ft_fail(FT_EDATA, "'%s' has no name in llama.cpp that ft knows", w.path);
+            FT_TRY(ft_gguf_add(o, place.name, type_of(&w, s->type), place.n_dims, place.dims));
+            s->places[s->n_places++] = (struct place){i, k};
+        }
     }
-    return n_factors ? ft_gguf_add(o, "rope_freqs.weight", FT_F32, 1, (int64_t[]){n_factors})
-                     : FT_OK;
+    return s->n_factors ? ft_gguf_add(o, "rope_freqs.weight", FT_F32, 1, (int64_t[]){s->n_factors})
+                        : FT_OK;
 }
 
 /* Whether texts begin with bos_token by themselves. */
@@ -565,7 +578,7 @@ int ft_export_gguf(struct ft_merge *m, enum ft_dtype type, const char *path)
 {
     const struct ft_model *model = m->jobs[0].model;
     float factors[FT_ROPE_MAX_HALF];
-    struct model_source s = {m, type, factors, 0};
+    struct model_source s = {.m = m, .type = type, .factors = factors};
     struct ft_gguf_out o = {0};
     int rc = ft_gguf_put_model(&o, model);
     if (!rc)
@@ -574,10 +587,11 @@ int ft_export_gguf(struct ft_merge *m, enum ft_dtype type, const char *path)
         rc = put_text(&o, m);
     if (!rc) {
         s.n_factors = ft_gguf_factors(model, factors);
-        rc = add_weights(&o, model, type, s.n_factors);
+        rc = add_weights(&o, &s, model);
     }
     if (!rc)
         rc = ft_gguf_write(&o, path, put_weight, &s);
+    ft_free(s.places);
     ft_gguf_out_free(&o);
     return rc;
 }

@@ -48,6 +48,34 @@ CASE(experts_go_out_module_by_module_and_come_back)
     EXPECT(3, "experts have adapters", "@FT export @D/run -o @D/x --to mlx 2>&1");
 }
 
+/* The adapter of a case that lies in GGUF, beside its model and in a file with it. */
+CASE(a_gguf_file_of_experts_holds_what_was_trained)
+{
+    static const char *const cases[] = {"gguf-qwen3-moe", "gguf-qwen2-moe", "gguf-mixtral",
+                                        "gguf-olmoe"};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+#define CASE_AT FT_ROOT "/tests/golden/%s"
+#define ONE_STEP                                                                                   \
+    "@FT train --quiet adapter=lora max_steps=1 learning_rate=0 device=cpu "                       \
+    "datasets.0.path=" CASE_AT "/data.safetensors "
+        fresh_folder();
+        EXPECT(0, "",
+               ONE_STEP "base_model=" CASE_AT "/model.gguf lora_model_dir=" CASE_AT
+                        " output_dir=@D/beside 2>&1",
+               cases[i], cases[i], cases[i]);
+        EXPECT(0, "llama.cpp",
+               "@FT export " CASE_AT " --force -m " CASE_AT
+               "/model.gguf -o @D/x.gguf --to gguf --type f32 2>&1",
+               cases[i], cases[i]);
+        EXPECT(0, "",
+               ONE_STEP "base_model=@D/x.gguf lora_target_modules=[q_proj] output_dir=@D/in 2>&1",
+               cases[i]);
+        CHECK_NEAR(loss_at("in", 1), loss_at("beside", 1), 1e-5);
+#undef ONE_STEP
+#undef CASE_AT
+    }
+}
+
 CASE(names_of_modules_in_experts_mean_their_parameters)
 {
     take_model();
