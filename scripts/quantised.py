@@ -6,7 +6,7 @@
 A kind is a row of KINDS: quantization_config, and a function from a weight's name and values to the tensors
 that stand for it and their own values. Needs torch, safetensors and bitsandbytes.
 """
-import glob, json, os
+import glob, json, os, re
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -195,6 +195,19 @@ def quantise_folder(folder, kind, skip=()):
     said["quantization_config"] = config
     json.dump(said, open(path, "w"), indent=2)
     return values
+
+
+def with_experts(values):
+    """Values of experts one by one as the parameters that transformers makes of them."""
+    out, found = dict(values), {}
+    for name in [k for k in values if ".experts." in k]:
+        layer, number, part = re.fullmatch(r"(.*\.experts)\.(\d+)\.(\w+)\.weight", name).groups()
+        found.setdefault(layer, {})[int(number), {"w1": "gate_proj", "w3": "up_proj", "w2": "down_proj"}.get(part, part)] = out.pop(name)
+    for layer, parts in found.items():
+        count, to = 1 + max(i for i, _ in parts), layer.replace("block_sparse_moe", "mlp")
+        out[f"{to}.gate_up_proj"] = torch.stack([torch.cat([parts[i, "gate_proj"], parts[i, "up_proj"]]) for i in range(count)])
+        out[f"{to}.down_proj"] = torch.stack([parts[i, "down_proj"] for i in range(count)])
+    return out
 
 
 def plain_value(kind, name, w):

@@ -573,10 +573,10 @@ static int open_blocks(const struct ft_model *m, struct ft_weight *w)
 }
 
 /* Scales that are not finite make numbers that are not. */
-static int scan_blocks(const struct ft_weight *w, const struct ft_planes *q, size_t bytes)
+static int scan_blocks(const struct ft_weight *w, const struct ft_planes *q)
 {
     const struct ft_block_size size = ft_block_size(w->as);
-    const uint8_t *block = q->p[FT_CODES], *end = block + bytes;
+    const uint8_t *block = q->p[FT_CODES], *end = block + ft_plane_size(w->entry);
     bool finite = true;
     for (; block < end; block += size.bytes)
         for (int i = 0; i < size.scales; i++)
@@ -586,30 +586,17 @@ static int scan_blocks(const struct ft_weight *w, const struct ft_planes *q, siz
                                "tensor '%s' holds NaN or infinite values", w->name);
 }
 
-/* An expert's matrices. */
-static int load_expert(const struct ft_weight *w, char *to)
-{
-    for (int64_t r = w->first; r < w->first + w->rows; r += w->piece_rows) {
-        const struct ft_piece *p = &w->pieces[r / w->piece_rows];
-        FT_TRY(ft_st_read(p->file, p->entry, 0, ft_plane_size(p->entry), to));
-        to += ft_plane_size(p->entry);
-    }
-    return FT_OK;
-}
-
 static int load_blocks(const struct ft_model *m, const struct ft_weight *w, struct ft_pool *pool,
                        bool scan, const struct ft_planes *q)
 {
-    const size_t row = ft_plane_size(w->entry) / (size_t)(w->n_pieces ? w->piece_rows : w->stored);
+    const size_t row = ft_plane_size(w->entry) / (size_t)w->stored;
     (void)pool;
-    if (w->n_pieces)
-        FT_TRY(load_expert(w, q->p[FT_CODES]));
-    else if (w->order == FT_IN_ORDER)
+    if (w->order == FT_IN_ORDER)
         FT_TRY(ft_st_read(w->file, w->entry, 0, ft_plane_size(w->entry), q->p[FT_CODES]));
     for (int64_t r = 0; r < w->stored && w->order != FT_IN_ORDER; r++)
         FT_TRY(ft_st_read(w->file, w->entry, ft_gguf_row(m, w, r) * (int64_t)row, row,
                           (char *)q->p[FT_CODES] + (size_t)r * row));
-    return scan ? scan_blocks(w, q, row * (size_t)w->stored) : FT_OK;
+    return scan ? scan_blocks(w, q) : FT_OK;
 }
 
 const struct ft_way ft_gguf_way = {.method = "gguf", .open = open_blocks, .load = load_blocks};

@@ -210,6 +210,7 @@ int ft_model_settle_tie(struct ft_model *m);
  * quantised; whether a tensor is such a plane. FT_EDATA */
 int ft_quantised_config(struct ft_model *m, const json_t *root, const char *file);
 int ft_quantised_open(const struct ft_model *m, struct ft_weight *w);
+int ft_quantised_pieces(const struct ft_model *m, struct ft_weight *w); /* of each of its pieces */
 bool ft_quantised_plane(const struct ft_model *m, const char *name);
 /* Host memory that loading takes; bytes that are read for a weight; and loading all of them. */
 size_t ft_quantised_room(const struct ft_model *m, bool device);

@@ -201,6 +201,99 @@ int ft_quantised_config(struct ft_model *m, const json_t *root, const char *file
     return FT_EDATA;
 }
 
+/* --- experts that the files have one by one --- */
+
+/* One of the tensors, as a weight of its own. */
+static struct ft_weight piece_of(const struct ft_weight *w, int i)
+{
+    struct ft_weight one = *w;
+    one.name = w->pieces[i].name;
+    one.file = w->pieces[i].file;
+    one.entry = w->pieces[i].entry;
+    one.rows = one.stored = w->piece_rows;
+    one.first = one.parts = one.n_pieces = 0;
+    return one;
+}
+
+static bool is_piecewise(const struct ft_weight *w)
+{
+    return w->n_pieces && w->way && w->way->method;
+}
+
+int ft_quantised_pieces(const struct ft_model *m, struct ft_weight *w)
+{
+    for (int i = 0; i < w->n_pieces; i++) {
+        struct ft_weight one = piece_of(w, i);
+        one.way = NULL;
+        FT_TRY(ft_quantised_open(m, &one));
+        if (i == 0 && !one.way)
+            return FT_OK;
+        if (i > 0 && (one.way != w->way || one.as != w->as || one.block != w->block))
+            return ft_fail_at((struct ft_where){.file = m->folder}, FT_EDATA,
+                              "tensor '%s' is not quantised as that of the first expert is",
+                              one.name);
+        w->way = one.way;
+        w->as = one.as;
+        w->block = one.block;
+        w->pieces[i].file = one.file;
+        w->pieces[i].entry = one.entry;
+    }
+    w->file = w->pieces[0].file;
+    w->entry = w->pieces[0].entry;
+    return FT_OK;
+}
+
+/* The planes of one tensor to the k-th place of those of an expert, which holds `each`. What is of
+ * no rows is the same in all. */
+static int put_piece(const struct ft_weight *w, const struct ft_planes *from, int k, int64_t each,
+                     const struct ft_planes *to)
+{
+    const struct ft_tensor small = ft_weight_tensor(w);
+    struct ft_tensor large = small;
+    size_t part[FT_PLANES], all[FT_PLANES];
+    large.rows *= each;
+    ft_plane_bytes(&small, part);
+    ft_plane_bytes(&large, all);
+    for (int i = 0; i < FT_PLANES; i++) {
+        const bool by_rows = all[i] == (size_t)each * part[i];
+        if (part[i] && (by_rows || k == 0))
+            memcpy((char *)to->p[i] + (by_rows ? (size_t)k * part[i] : 0), from->p[i], part[i]);
+        else if (part[i] && (all[i] != part[i] || memcmp(to->p[i], from->p[i], part[i]) != 0))
+            return ft_fail_at(ft_plane_where(w), FT_EDATA,
+                              "tensor '%s' has other groups or blocks than the one that an expert "
+                              "multiplies with beside it",
+                              w->name);
+    }
+    return FT_OK;
+}
+
+/* The tensors of an expert, each for itself. */
+static int load_pieces(const struct ft_model *m, const struct ft_weight *w, struct ft_pool *pool,
+                       bool scan, const struct ft_planes *q)
+{
+    const int64_t each = w->rows / w->piece_rows;
+    char *planes;
+    int rc = FT_OK;
+    for (int k = 0; k < each && !rc; k++) {
+        const struct ft_weight one = piece_of(w, (int)(w->first / w->piece_rows) + k);
+        struct ft_tensor t = ft_weight_tensor(&one);
+        FT_TRY(ft_alloc(&planes, ft_planes_of(&t).bytes, 1));
+        t.data = planes;
+        const struct ft_planes from = ft_planes_of(&t);
+        rc = w->way->load(m, &one, pool, scan, &from);
+        if (!rc)
+            rc = put_piece(&one, &from, k, each, q);
+        ft_free(planes);
+    }
+    return rc;
+}
+
+static int load_planes(const struct ft_model *m, const struct ft_weight *w, struct ft_pool *pool,
+                       bool scan, const struct ft_planes *q)
+{
+    return is_piecewise(w) ? load_pieces(m, w, pool, scan, q) : w->way->load(m, w, pool, scan, q);
+}
+
 int ft_quantised_open(const struct ft_model *m, struct ft_weight *w)
 {
     struct ft_st *file = NULL;
@@ -220,14 +313,38 @@ int ft_quantised_open(const struct ft_model *m, struct ft_weight *w)
     return FT_OK;
 }
 
+static bool is_plane_of(const struct ft_weight *w, const char *name)
+{
+    const size_t n = (size_t)module_length(w);
+    for (int k = 0; k < 8 && w->way->planes[k] && strncmp(name, w->name, n) == 0; k++)
+        if (strcmp(name + n, w->way->planes[k]) == 0)
+            return true;
+    return false;
+}
+
+/* Whether the name begins as those of all the weight's tensors do. */
+static bool is_near(const struct ft_weight *w, const char *name)
+{
+    const char *first = w->pieces[0].name, *last = w->pieces[w->n_pieces - 1].name;
+    size_t n = 0;
+    while (first[n] && first[n] == last[n])
+        n++;
+    return strncmp(name, first, n) == 0;
+}
+
 bool ft_quantised_plane(const struct ft_model *m, const char *name)
 {
     for (int i = 0; i < m->n_weights; i++) {
         const struct ft_weight *w = &m->weights[i];
-        const size_t n = w->way && w->way->method ? (size_t)module_length(w) : 0;
-        for (int k = 0; n && k < 8 && w->way->planes[k]; k++)
-            if (strncmp(name, w->name, n) == 0 && strcmp(name + n, w->way->planes[k]) == 0)
+        if (!w->way || !w->way->method)
+            continue;
+        if (!w->n_pieces && is_plane_of(w, name))
+            return true;
+        for (int k = 0; w->n_pieces && is_near(w, name) && k < w->n_pieces; k++) {
+            const struct ft_weight one = piece_of(w, k);
+            if (is_plane_of(&one, name))
                 return true;
+        }
     }
     return false;
 }
@@ -346,8 +463,8 @@ size_t ft_quantised_room(const struct ft_model *m, bool device)
             continue;
         const struct ft_weight one = part_of(w, 0);
         const struct ft_tensor t = ft_weight_tensor(&one);
-        const size_t need =
-            (w->way->room ? w->way->room(&one) : 0) + (device ? ft_planes_of(&t).bytes : 0);
+        const size_t need = (w->way->room ? w->way->room(&one) : 0) +
+                            (device + is_piecewise(w)) * ft_planes_of(&t).bytes;
         most = need > most ? need : most;
     }
     return most;
@@ -361,13 +478,13 @@ static int load_part(const struct ft_model *m, const struct ft_weight *whole, in
     struct ft_tensor t = ft_tensor_part(*w->slot, count_parts(whole), part);
     if (!ft_graph_backend(g)->dev) {
         const struct ft_planes q = ft_planes_of(&t);
-        return w->way->load(m, w, pool, scan, &q);
+        return load_planes(m, w, pool, scan, &q);
     }
     char *host;
     FT_TRY(ft_alloc(&host, ft_tensor_bytes(&t), 1));
     t.data = host;
     const struct ft_planes q = ft_planes_of(&t);
-    int rc = w->way->load(m, w, pool, scan, &q);
+    int rc = load_planes(m, w, pool, scan, &q);
     if (!rc)
         rc = ft_graph_write_part(g, *w->slot, (size_t)part * ft_tensor_bytes(&t), host,
                                  ft_tensor_bytes(&t));
@@ -406,7 +523,7 @@ static int read_part(const struct ft_model *m, const struct ft_weight *w, bool s
     t.data = planes;
     const struct ft_planes q = ft_planes_of(&t);
     if (!rc)
-        rc = w->way->load(m, w, pool, scan, &q);
+        rc = load_planes(m, w, pool, scan, &q);
     for (int64_t row = 0; row < w->rows && !rc; row++)
         cpu->widen_row(out + row * w->cols, &t, row);
     ft_free(planes);

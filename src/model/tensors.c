@@ -78,6 +78,9 @@ static int missing(const struct ft_model *m, const char *name)
 static int find_pieces(const struct ft_model *m, struct ft_weight *w)
 {
     int rc = FT_OK;
+    FT_TRY(ft_quantised_pieces(m, w));
+    if (w->way)
+        return FT_OK;
     for (int i = 0; i < w->n_pieces; i++) {
         struct ft_piece *p = &w->pieces[i];
         struct ft_weight one = *w;
@@ -235,7 +238,7 @@ int ft_model_find_tensors(struct ft_model *m)
             rc = FT_EDATA;
         if (w->n_pieces && rc)
             continue;
-        if (ft_quantised_open(m, w))
+        if (!w->n_pieces && ft_quantised_open(m, w))
             rc = FT_EDATA;
         else if (!w->entry)
             rc = missing(m, w->name);

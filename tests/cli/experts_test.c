@@ -103,6 +103,22 @@ CASE(an_expert_that_is_missing_in_an_adapter_is_named)
            " output_dir=@D/x 2>&1");
 }
 
+CASE(an_expert_that_is_quantised_otherwise_is_named)
+{
+#define FP8 FT_ROOT "/tests/golden/qwen3-moe-fp8"
+    fresh_folder();
+    CHECK_INT(shell("mkdir @D/m; cp " FP8 "/config.json " FP8 "/model.safetensors @D/m"), 0);
+    EXPECT(0, "",
+           "@FT train --quiet base_model=@D/m adapter=lora max_steps=1" BOTH DATA
+           " output_dir=@D/run 2>&1");
+    shell("LC_ALL=C sed -i 's/layers.1.mlp.experts.2.up_proj.weight_scale_inv/"
+          "layers.1.mlp.experts.2.up_proj.weight_scale_xxx/' @D/m/model.safetensors");
+    EXPECT(3, "mlp.experts.2.up_proj.weight' is not quantised as that of the first expert is",
+           "@FT train --quiet base_model=@D/m adapter=lora max_steps=1" BOTH DATA
+           " output_dir=@D/run 2>&1");
+#undef FP8
+}
+
 CASE(a_plan_counts_what_a_token_meets)
 {
     take_model();
