@@ -205,6 +205,6 @@ int ft_update_build(struct ft_job *j)
         build_run(j, o, &run, eight);
         covered += run.rows * run.cols;
     }
-    FT_ASSERT(covered == g->cols);
+    FT_ASSERT(covered == ft_adapter_parameters(j->adapter));
     return FT_OK;
 }
