@@ -291,6 +291,30 @@ int ft_from_lacks(struct ft_from *f, const struct ft_from_row *r, const struct f
     return FT_OK;
 }
 
+/* Whether ft has this tracker, or there is none. */
+static bool put_tracker(struct ft_from *f, const struct ft_yaml *n)
+{
+    static const char *const all[][2] = {
+        {"wandb", "use_wandb"}, {"tensorboard", "use_tensorboard"}, {"mlflow", "use_mlflow"}};
+    for (size_t i = 0; n->kind == FT_YAML_SCALAR && i < sizeof all / sizeof *all; i++)
+        if (strcmp(n->text, all[i][0]) == 0) {
+            ft_from_put(f, all[i][1], "true", NULL);
+            return true;
+        }
+    return is_off(n);
+}
+
+int ft_from_trackers(struct ft_from *f, const struct ft_from_row *r, const struct ft_yaml *n)
+{
+    const bool list = n->kind == FT_YAML_LIST;
+    bool known = true;
+    for (const struct ft_yaml *e = list ? n->first : n; e; e = list ? e->next : NULL)
+        known &= put_tracker(f, e);
+    if (!known)
+        ft_from_note(f, n, r->note);
+    return FT_OK;
+}
+
 const struct ft_from_choice *ft_from_find_choice(const struct ft_from_choice *all, const char *name)
 {
     for (; all->name; all++)
@@ -579,7 +603,12 @@ static const char *const order[] = {"base_model",
                                     "load_best_model_at_end",
                                     "early_stopping_patience",
                                     "output_dir",
-                                    "overwrite_output_dir"};
+                                    "overwrite_output_dir",
+                                    "use_tensorboard",
+                                    "use_mlflow",
+                                    "use_wandb",
+                                    "wandb_project",
+                                    "wandb_name"};
 
 static void write_line(FILE *o, const char *indent, const struct ft_from_line *l)
 {

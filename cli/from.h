@@ -69,6 +69,9 @@ int ft_from_bool(struct ft_from *f, const struct ft_from_row *r, const struct ft
 /* Not in ft: a comment, unless the value is off (false, 0, none, empty) or the default. */
 int ft_from_lacks(struct ft_from *f, const struct ft_from_row *r, const struct ft_yaml *n);
 
+/* A tracker's name or a list of them; the note: those that ft does not know. */
+int ft_from_trackers(struct ft_from *f, const struct ft_from_row *r, const struct ft_yaml *n);
+
 /* A name of one of the tool's choices, ft's for it, and what is to be said. */
 struct ft_from_choice {
     const char *name, *to, *note;

@@ -255,7 +255,8 @@ const struct ft_from_row ft_from_trainer[] = {
     {"fsdp", ft_from_lacks, NULL, NULL, ONE_DEVICE},
     {"parallelism_config", ft_from_lacks, NULL, NULL, ONE_DEVICE},
     {"push_to_hub", ft_from_lacks, NULL, NULL, "ft never uploads"},
-    {"report_to", ft_from_lacks, NULL, NULL, "ft writes metrics.jsonl, and calls no tracker"},
+    {"report_to", ft_from_trackers, NULL, NULL, "ft knows wandb, tensorboard and mlflow"},
+    {"run_name", ft_from_text, "wandb_name", NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -273,7 +274,7 @@ const char ft_from_trainer_same[] =
     "liger_kernel_config local_rank log_level log_level_replica log_on_each_node logging_dir "
     "logging_nan_inf_filter no_cuda per_device_eval_batch_size "
     "prediction_loss_only project remove_unused_columns "
-    "restore_callback_states_from_checkpoint run_name save_on_each_node save_safetensors "
+    "restore_callback_states_from_checkpoint save_on_each_node save_safetensors "
     "skip_memory_metrics tf32 torch_compile torch_compile_backend torch_compile_mode "
     "torch_empty_cache_steps trackio_bucket_id trackio_space_id trackio_static_space_id "
     "train_sampling_strategy use_cache use_cpu use_liger_kernel";

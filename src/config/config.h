@@ -136,6 +136,9 @@ struct ft_config {
     const char *output_dir;
     bool overwrite_output_dir, use_tensorboard, use_mlflow;
     const char *mlflow_tracking_uri, *mlflow_experiment_name, *mlflow_run_name;
+    int use_wandb;          /* enum ft_auto */
+    const char *wandb_mode; /* "disabled": none */
+    const char *wandb_project, *wandb_entity, *wandb_name, *wandb_run_id;
     int64_t logging_steps;
     const char *baseline;
     double baseline_tolerance;

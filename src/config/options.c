@@ -71,6 +71,11 @@ static const struct ft_choice schedules[] = {{"cosine", FT_COSINE, NULL},
                                              {"constant_with_warmup", FT_CONSTANT_WARMUP, NULL},
                                              {NULL, 0, NULL}};
 
+static const struct ft_choice wandb_uses[] = {
+    {"false", FT_FALSE, NULL}, {"true", FT_TRUE, NULL}, {"auto", FT_AUTO, NULL}, {NULL, 0, NULL}};
+static const struct ft_choice wandb_modes[] = {
+    {"offline", 0, NULL}, {"online", 1, NULL}, {"disabled", 2, NULL}, {NULL, 0, NULL}};
+
 #define AT(member) offsetof(struct ft_config, member)
 #define INT(key, lo, hi, def, group, help)                                                         \
     {                                                                                              \
@@ -350,6 +355,15 @@ const struct ft_option ft_options[] = {
     TEXT(mlflow_experiment_name, "output",
          "The experiment there, which is made if it is not there; unset: ft."),
     TEXT(mlflow_run_name, "output", "The name of the run there; unset: the server's choice."),
+    CHOICE(use_wandb, wandb_uses, "auto", "output",
+           "Write an offline run of Weights & Biases, too, in the folder 'wandb' of output_dir; "
+           "'wandb sync' uploads it, ft never does. auto: if wandb_project is set."),
+    TEXT(wandb_project, "output", "The run's project there; unset: ft."),
+    TEXT(wandb_entity, "output", "The user or team there; unset: whoever uploads it."),
+    TEXT(wandb_name, "output", "The name of the run; unset: the last part of output_dir."),
+    TEXT(wandb_run_id, "output", "The id of the run; unset: a new one."),
+    {"wandb_mode", FT_T_WORD, AT(wandb_mode), 0, 0, false, false, "offline", wandb_modes, "output",
+     "disabled: no run is written. online and offline are the same to ft."},
 
     PATH(
         baseline, "output",

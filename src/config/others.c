@@ -152,10 +152,7 @@ const struct ft_other ft_others[] = {
      "generation_prompt_ratio generation_do_sample",
      "ft generates no text while training.", NULL},
     {FT_NOTICE, "eval_causal_lm_metrics do_causal_lm_eval", "Evaluation gives the loss.", NULL},
-    {FT_NOTICE,
-     "wandb_mode wandb_project wandb_entity wandb_watch wandb_name wandb_run_id "
-     "wandb_log_model use_wandb",
-     "W&B is not used; metrics.jsonl has the numbers, use_tensorboard writes event files.", NULL},
+    {FT_NOTICE, "wandb_watch wandb_log_model", "W&B gets numbers and the config, no files.", NULL},
     {FT_NOTICE, "hub_model_id hub_strategy push_dataset_to_hub hub_revision", "ft never uploads.",
      NULL},
     {FT_NOTICE, "hf_use_auth_token", "ft downloads and uploads nothing.", NULL},

@@ -13,6 +13,18 @@ struct ft_sink {
     void (*close)(void *state);
 };
 
+/* What curves are drawn of, by the names of Hugging Face's Trainer: the finite numbers of an event.
+ */
+struct ft_value {
+    const char *name;
+    double v;
+};
+enum { FT_VALUES = 6 };
+int ft_event_values(const struct ft_event *e, struct ft_value out[FT_VALUES]);
+
+/* All at once, at the file's end. */
+bool ft_sink_write(int fd, const void *p, size_t n);
+
 int ft_console_open(void **state, const struct ft_track_options *o);
 bool ft_console_event(void *state, const struct ft_event *e);
 void ft_console_close(void *state);
@@ -25,5 +37,8 @@ void ft_mlflow_close(void *state);
 int ft_tensorboard_open(void **state, const struct ft_track_options *o);
 bool ft_tensorboard_event(void *state, const struct ft_event *e);
 void ft_tensorboard_close(void *state);
+int ft_wandb_open(void **state, const struct ft_track_options *o);
+bool ft_wandb_event(void *state, const struct ft_event *e);
+void ft_wandb_close(void *state);
 
 #endif

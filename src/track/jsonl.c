@@ -59,12 +59,7 @@ bool ft_jsonl_event(void *state, const struct ft_event *e)
                  number(n[0], e->eval_loss));
     else
         return true;
-    size_t len = strlen(line);
-    ssize_t put;
-    do
-        put = write(j->fd, line, len);
-    while (put < 0 && errno == EINTR);
-    return put == (ssize_t)len;
+    return ft_sink_write(j->fd, line, strlen(line));
 }
 
 void ft_jsonl_close(void *state)

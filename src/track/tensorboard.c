@@ -6,10 +6,10 @@
 
 #include "core/file.h"
 #include "core/mem.h"
+#include "track/protobuf.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <math.h>
 #include <string.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -17,69 +17,28 @@
 struct tensorboard {
     int fd;
     uint32_t crc[256];
+    struct ft_bytes event, record;
 };
 
-enum { ROOM = 512 };
-struct message {
-    unsigned char p[ROOM];
-    size_t n;
-};
-
-/* --- protocol buffers --- */
-
-static void put(struct message *m, const void *p, size_t n)
-{
-    FT_ASSERT(m->n + n <= ROOM);
-    memcpy(m->p + m->n, p, n);
-    m->n += n;
-}
-
-static void put_varint(struct message *m, uint64_t v)
-{
-    do {
-        const unsigned char b = (unsigned char)((v & 127) | (v > 127 ? 128 : 0));
-        put(m, &b, 1);
-        v >>= 7;
-    } while (v);
-}
-
-enum wire { VARINT = 0, BITS64 = 1, BYTES = 2, BITS32 = 5 };
-
-static void put_field(struct message *m, int field, enum wire wire)
-{
-    put_varint(m, (uint64_t)field << 3 | wire);
-}
-
-static void put_bytes(struct message *m, int field, const void *p, size_t n)
-{
-    put_field(m, field, BYTES);
-    put_varint(m, n);
-    put(m, p, n);
-}
+/* --- events --- */
 
 /* An event of now; its step if it has one. */
-static void begin_event(struct message *m, int64_t step)
+static void begin_event(struct ft_bytes *m, int64_t step)
 {
     struct timeval now;
     m->n = 0;
     gettimeofday(&now, NULL);
-    const double seconds = (double)now.tv_sec + (double)now.tv_usec * 1e-6;
-    put_field(m, 1, BITS64);
-    put(m, &seconds, sizeof seconds);
-    if (step > 0) {
-        put_field(m, 2, VARINT);
-        put_varint(m, (uint64_t)step);
-    }
+    ft_pb_double(m, 1, (double)now.tv_sec + (double)now.tv_usec * 1e-6);
+    if (step > 0)
+        ft_pb_int(m, 2, (uint64_t)step);
 }
 
-static void add_value(struct message *summary, const char *tag, double v)
+static void add_value(struct ft_bytes *m, const struct ft_value *v)
 {
-    struct message value = {.n = 0};
-    const float single = (float)v;
-    put_bytes(&value, 1, tag, strlen(tag));
-    put_field(&value, 2, BITS32);
-    put(&value, &single, sizeof single);
-    put_bytes(summary, 1, value.p, value.n);
+    const size_t value = ft_pb_begin(m, 1);
+    ft_pb_text(m, 1, v->name);
+    ft_pb_float(m, 2, (float)v->v);
+    ft_pb_end(m, value);
 }
 
 /* --- records --- */
@@ -94,8 +53,9 @@ static void make_table(uint32_t table[256])
     }
 }
 
-static uint32_t masked_crc(const struct tensorboard *t, const unsigned char *p, size_t n)
+static uint32_t masked_crc(const struct tensorboard *t, const void *bytes, size_t n)
 {
+    const unsigned char *p = bytes;
     uint32_t c = 0xffffffffu;
     for (size_t i = 0; i < n; i++)
         c = c >> 8 ^ t->crc[(c ^ p[i]) & 255];
@@ -103,39 +63,38 @@ static uint32_t masked_crc(const struct tensorboard *t, const unsigned char *p, 
     return (c >> 15 | c << 17) + 0xa282ead8u;
 }
 
-static bool write_record(const struct tensorboard *t, const struct message *m)
+/* The event, as a record of the file. */
+static bool write_record(struct tensorboard *t)
 {
-    unsigned char record[ROOM + 16];
-    const uint64_t length = m->n;
-    memcpy(record, &length, sizeof length);
-    uint32_t crc = masked_crc(t, record, sizeof length);
-    memcpy(record + 8, &crc, sizeof crc);
-    memcpy(record + 12, m->p, m->n);
-    crc = masked_crc(t, m->p, m->n);
-    memcpy(record + 12 + m->n, &crc, sizeof crc);
-    const size_t n = m->n + 16;
-    ssize_t done;
-    do
-        done = write(t->fd, record, n);
-    while (done < 0 && errno == EINTR);
-    return done == (ssize_t)n;
+    struct ft_bytes *r = &t->record;
+    const unsigned since = ft_alloc_failures();
+    const uint64_t length = t->event.n;
+    uint32_t crc = masked_crc(t, &length, sizeof length);
+    r->n = 0;
+    ft_bytes_add(r, (const char *)&length, sizeof length);
+    ft_bytes_add(r, (const char *)&crc, sizeof crc);
+    ft_bytes_add(r, t->event.p, t->event.n);
+    crc = masked_crc(t, t->event.p, t->event.n);
+    ft_bytes_add(r, (const char *)&crc, sizeof crc);
+    return since == ft_alloc_failures() && ft_sink_write(t->fd, r->p, r->n);
 }
 
 /* --- the sink --- */
 
 /* The version, and where a run goes on: what an earlier file has behind that is no longer shown. */
-static bool write_head(const struct tensorboard *t, int64_t first_step)
+static bool write_head(struct tensorboard *t, int64_t first_step)
 {
-    static const char version[] = "brain.Event:2";
-    static const unsigned char started[] = {1 << 3, 1}; /* SessionLog's status: START */
-    struct message m;
-    begin_event(&m, 0);
-    put_bytes(&m, 3, version, sizeof version - 1);
-    if (!write_record(t, &m))
+    begin_event(&t->event, 0);
+    ft_pb_text(&t->event, 3, "brain.Event:2");
+    if (!write_record(t))
         return false;
-    begin_event(&m, first_step + 1);
-    put_bytes(&m, 7, started, sizeof started);
-    return first_step <= 0 || write_record(t, &m);
+    if (first_step <= 0)
+        return true;
+    begin_event(&t->event, first_step + 1);
+    const size_t log = ft_pb_begin(&t->event, 7);
+    ft_pb_int(&t->event, 1, 1); /* SessionLog's status: START */
+    ft_pb_end(&t->event, log);
+    return write_record(t);
 }
 
 static int open_file(struct tensorboard *t, const struct ft_track_options *o)
@@ -174,27 +133,17 @@ int ft_tensorboard_open(void **state, const struct ft_track_options *o)
 
 bool ft_tensorboard_event(void *state, const struct ft_event *e)
 {
-    const struct tensorboard *t = state;
-    const bool step = e->kind == FT_EVENT_STEP && e->log;
-    const struct {
-        const char *tag;
-        double v;
-        bool there;
-    } values[] = {{"train/loss", e->loss, step},
-                  {"train/grad_norm", e->grad_norm, step},
-                  {"train/learning_rate", e->learning_rate, step},
-                  {"train/epoch", e->epoch, step},
-                  {"train/tokens_per_second", e->tokens_per_second, step},
-                  {"eval/loss", e->eval_loss, e->kind == FT_EVENT_EVAL}};
-    struct message m, summary = {.n = 0};
-    for (size_t i = 0; i < sizeof values / sizeof *values; i++)
-        if (values[i].there && isfinite(values[i].v))
-            add_value(&summary, values[i].tag, values[i].v);
-    if (!summary.n)
+    struct tensorboard *t = state;
+    struct ft_value values[FT_VALUES];
+    const int n = ft_event_values(e, values);
+    if (!n)
         return true;
-    begin_event(&m, e->step);
-    put_bytes(&m, 5, summary.p, summary.n);
-    return write_record(t, &m);
+    begin_event(&t->event, e->step);
+    const size_t summary = ft_pb_begin(&t->event, 5);
+    for (int i = 0; i < n; i++)
+        add_value(&t->event, &values[i]);
+    ft_pb_end(&t->event, summary);
+    return write_record(t);
 }
 
 void ft_tensorboard_close(void *state)
@@ -202,5 +151,7 @@ void ft_tensorboard_close(void *state)
     struct tensorboard *t = state;
     if (t->fd >= 0)
         close(t->fd);
+    ft_bytes_free(&t->event);
+    ft_bytes_free(&t->record);
     ft_free(t);
 }

@@ -3,10 +3,15 @@
 
 #include "core/mem.h"
 
+#include <errno.h>
+#include <math.h>
+#include <unistd.h>
+
 static const struct ft_sink sinks[] = {
     {"console", ft_console_open, ft_console_event, ft_console_close},
     {"metrics.jsonl", ft_jsonl_open, ft_jsonl_event, ft_jsonl_close},
     {"tensorboard", ft_tensorboard_open, ft_tensorboard_event, ft_tensorboard_close},
+    {"wandb", ft_wandb_open, ft_wandb_event, ft_wandb_close},
     {"mlflow", ft_mlflow_open, ft_mlflow_event, ft_mlflow_close},
 };
 enum { SINKS = sizeof sinks / sizeof *sinks };
@@ -50,6 +55,34 @@ void ft_track_close(struct ft_track *t)
         if (t->state[i])
             sinks[i].close(t->state[i]);
     ft_free(t);
+}
+
+int ft_event_values(const struct ft_event *e, struct ft_value out[FT_VALUES])
+{
+    const bool step = e->kind == FT_EVENT_STEP && e->log;
+    const struct {
+        struct ft_value is;
+        bool there;
+    } all[FT_VALUES] = {{{"train/loss", e->loss}, step},
+                        {{"train/grad_norm", e->grad_norm}, step},
+                        {{"train/learning_rate", e->learning_rate}, step},
+                        {{"train/epoch", e->epoch}, step},
+                        {{"train/tokens_per_second", e->tokens_per_second}, step},
+                        {{"eval/loss", e->eval_loss}, e->kind == FT_EVENT_EVAL}};
+    int n = 0;
+    for (int i = 0; i < FT_VALUES; i++)
+        if (all[i].there && isfinite(all[i].is.v))
+            out[n++] = all[i].is;
+    return n;
+}
+
+bool ft_sink_write(int fd, const void *p, size_t n)
+{
+    ssize_t done;
+    do
+        done = write(fd, p, n);
+    while (done < 0 && errno == EINTR);
+    return done == (ssize_t)n;
 }
 
 const char *ft_duration_text(char *out, double seconds)

@@ -31,6 +31,7 @@ struct ft_event {
 
 struct ft_track;
 struct ft_mlflow_options; /* mlflow.h */
+struct ft_wandb_options;  /* wandb.h */
 
 /* What the sinks write to; NULL: nothing. */
 struct ft_track_options {
@@ -39,6 +40,7 @@ struct ft_track_options {
     const char *metrics_path; /* one object a line is appended, and flushed */
     const char *tensorboard;  /* the folder of event files */
     const struct ft_mlflow_options *mlflow;
+    const struct ft_wandb_options *wandb;
     int64_t first_step; /* the run goes on behind this step; 0: it begins */
 };
 int ft_track_open(struct ft_track **out, const struct ft_track_options *o);

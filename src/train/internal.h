@@ -99,7 +99,7 @@ void ft_lock_free(struct ft_lock *l);       /* may be NULL */
 struct ft_hashes;
 struct ft_output {
     char *folder, *metrics, *lock_path, *room;
-    char *tensorboard; /* the folder of event files */
+    char *tensorboard, *wandb; /* folders of event files, of offline runs */
     struct ft_lock *lock;
     bool made_folder; /* by us: removed again if nothing was written */
     bool finished;    /* the folder has this very run, at its end */

@@ -1,8 +1,10 @@
 /* The training loop: windows of micro-batches, passes, updates, evaluation. */
 #include "train/loop.h"
 
+#include "core/file.h"
 #include "track/mlflow.h"
 #include "track/track.h"
+#include "track/wandb.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -469,24 +471,54 @@ static int begin_output(struct ft_loop *l)
     return FT_OK;
 }
 
-/* The sinks; the server that the config or the environment names. */
-static int open_track(struct ft_loop *l, struct ft_track_options *to)
+/* What the MLflow server is told, where the config wants one: the one that the config or the
+ * environment names. */
+static int mlflow_options(struct ft_mlflow_options *o, bool *wanted, const struct ft_config *c)
 {
-    const struct ft_config *c = l->j->config;
     const char *named = c->mlflow_tracking_uri, *around = getenv("MLFLOW_TRACKING_URI");
-    json_t *params = NULL;
-    struct ft_mlflow_options mlflow = {
+    *o = (struct ft_mlflow_options){
         .uri = named && *named ? named : around,
         .experiment = c->mlflow_experiment_name ? c->mlflow_experiment_name : "ft",
         .run = c->mlflow_run_name};
-    if (ft_loop_writes(l) && (c->use_mlflow || c->mlflow_experiment_name)) {
-        if (!mlflow.uri || !*mlflow.uri)
-            return ft_fail_at(ft_config_where(c, "use_mlflow"), FT_ECONFIG,
-                              "MLflow needs 'mlflow_tracking_uri', or MLFLOW_TRACKING_URI");
-        mlflow.params = params = ft_config_json(c);
-        to->mlflow = &mlflow;
-    }
-    int rc = ft_track_open(&l->track, to);
+    *wanted = c->use_mlflow || c->mlflow_experiment_name;
+    if (*wanted && (!o->uri || !*o->uri))
+        return ft_fail_at(ft_config_where(c, "use_mlflow"), FT_ECONFIG,
+                          "MLflow needs 'mlflow_tracking_uri', or MLFLOW_TRACKING_URI");
+    return FT_OK;
+}
+
+static int wandb_options(struct ft_wandb_options *o, bool *wanted, const struct ft_loop *l)
+{
+    const struct ft_config *c = l->j->config;
+    const bool project = c->wandb_project && *c->wandb_project;
+    const bool named = c->wandb_run_id && *c->wandb_run_id;
+    *o = (struct ft_wandb_options){
+        .folder = l->out.wandb,
+        .project = project ? c->wandb_project : "ft",
+        .name = c->wandb_name && *c->wandb_name ? c->wandb_name : ft_path_name(l->out.folder),
+        .entity = c->wandb_entity && *c->wandb_entity ? c->wandb_entity : NULL,
+        .run = named ? c->wandb_run_id : NULL};
+    *wanted = (c->use_wandb == FT_AUTO ? project : c->use_wandb == FT_TRUE) &&
+              strcmp(c->wandb_mode, "disabled") != 0;
+    return *wanted && named ? ft_wandb_check(o->run, ft_config_where(c, "wandb_run_id")) : FT_OK;
+}
+
+/* The sinks of the rank that writes. */
+static int open_track(struct ft_loop *l, struct ft_track_options *to)
+{
+    const struct ft_config *c = l->j->config;
+    struct ft_mlflow_options mlflow;
+    struct ft_wandb_options wandb;
+    bool to_mlflow, to_wandb;
+    if (!ft_loop_writes(l))
+        return ft_track_open(&l->track, to);
+    FT_TRY(mlflow_options(&mlflow, &to_mlflow, c));
+    FT_TRY(wandb_options(&wandb, &to_wandb, l));
+    json_t *params = ft_config_json(c);
+    mlflow.params = wandb.config = params;
+    to->mlflow = to_mlflow ? &mlflow : NULL;
+    to->wandb = to_wandb ? &wandb : NULL;
+    int rc = params ? ft_track_open(&l->track, to) : FT_ERESOURCE;
     json_decref(params);
     return rc;
 }

@@ -217,7 +217,8 @@ int ft_output_open(struct ft_output *o, const struct ft_job *j, struct ft_hashes
     o->metrics = o->folder ? ft_path_join(o->folder, "metrics.jsonl") : NULL;
     o->room = o->metrics ? ft_path_join(o->folder, ROOM_NAME) : NULL;
     o->tensorboard = o->room ? ft_path_join(o->folder, "tensorboard") : NULL;
-    o->lock_path = o->tensorboard ? ft_path_join(o->folder, LOCK_NAME) : NULL;
+    o->wandb = o->tensorboard ? ft_path_join(o->folder, "wandb") : NULL;
+    o->lock_path = o->wandb ? ft_path_join(o->folder, LOCK_NAME) : NULL;
     if (!o->lock_path)
         return FT_ERESOURCE;
     FT_TRY(check_inputs(j, at));
@@ -281,6 +282,7 @@ void ft_output_close(struct ft_output *o)
     ft_free(o->folder);
     ft_free(o->metrics);
     ft_free(o->tensorboard);
+    ft_free(o->wandb);
     ft_free(o->room);
     ft_free(o->lock_path);
     ft_free(o->resume);

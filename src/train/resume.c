@@ -12,6 +12,7 @@ static const char free_keys[] =
     " base_model base_model_name revision_of_model output_dir overwrite_output_dir logging_steps "
     "save_steps saves_per_epoch save_strategy save_total_limit save_first_step "
     "use_tensorboard use_mlflow mlflow_tracking_uri mlflow_experiment_name mlflow_run_name "
+    "use_wandb wandb_mode wandb_project wandb_entity wandb_name wandb_run_id "
     "auto_resume_from_checkpoints resume_from_checkpoint resume_with_changes "
     "baseline baseline_tolerance load_best_model_at_end early_stopping_patience "
     "dataset_prepared_path threads device cpu_isa bf16 gradient_checkpointing ";

@@ -413,6 +413,24 @@ CASE(tensorboard_files_follow_the_log)
     CHECK_INT(shell("test ! -e @D/out/tensorboard"), 0);
 }
 
+CASE(offline_runs_are_kept_where_the_config_has_a_project)
+{
+    fresh_folder();
+    EXPECT(0, "'wandb sync @D/out/wandb/offline-run-",
+           "@FT train @D/ok.yaml max_steps=2 wandb_project=p wandb_run_id=id7 save_strategy=no "
+           "2>&1");
+    CHECK_INT(shell("cat @D/out/wandb/offline-run-*-id7/run-id7.wandb | head -c 7 | od -An -tx1 | "
+                    "grep -q '3a 57 26 42 e1 be 00'"),
+              0);
+    EXPECT(2, "'a/b' is no id",
+           "@FT train @D/ok.yaml max_steps=2 output_dir=@D/no use_wandb=true wandb_run_id=a/b "
+           "2>&1");
+    EXPECT(0, "adapter in",
+           "@FT train @D/ok.yaml max_steps=2 output_dir=@D/no wandb_project=p "
+           "wandb_mode=disabled 2>&1");
+    CHECK_INT(shell("test ! -e @D/no/wandb"), 0);
+}
+
 CASE(report_is_one_page)
 {
     train_one();

@@ -230,7 +230,7 @@ CASE(trl_with_a_chat_dataset)
         "lora_alpha: 16\nlora_target_modules: all-linear\ndataset_name: chat\n"
         "assistant_only_loss: true\nmax_length: 512\npacking: true\nlearning_rate: 2.0e-4\n"
         "num_train_epochs: 1\nlr_scheduler_type: cosine\nwarmup_ratio: 0.03\n"
-        "eval_strategy: steps\neval_steps: 100\noutput_dir: out\nreport_to: [wandb]\n"
+        "eval_strategy: steps\neval_steps: 100\noutput_dir: out\nreport_to: [wandb, comet]\n"
         "push_to_hub: true\nhub_model_id: a/b\neos_token: <|end|>\ncolour: red\n");
     convert();
     LINES("base_model: model", "lora_r: 32", "lora_alpha: 16", "lora_dropout: 0.05",
@@ -239,9 +239,8 @@ CASE(trl_with_a_chat_dataset)
           "test_datasets:\n  - path: chat\n    split: test\n    type: chat_template",
           "sequence_len: 512", "excess_length_strategy: truncate", "sample_packing: true",
           "micro_batch_size: 8", "learning_rate: 2.0e-4", "warmup_ratio: 0.03", "eval_steps: 100",
-          "logging_steps: 10");
-    COMMENTS("push_to_hub: true: ft never uploads", "report_to: [\"wandb\"]",
-             "colour: red: not a key of TRL's");
+          "logging_steps: 10", "use_wandb: true");
+    COMMENTS("push_to_hub: true: ft never uploads", "colour: red: not a key of TRL's");
 }
 
 CASE(trl_left_to_its_defaults)

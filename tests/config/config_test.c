@@ -198,13 +198,13 @@ CASE(switches_of_others_are_noticed)
 {
     struct ft_config c;
     static const char text[] =
-        NEEDED "adapter: lora\ntf32: true\nflash_attention: true\nwandb_project: x\nload_in_8bit: "
+        NEEDED "adapter: lora\ntf32: true\nflash_attention: true\nwandb_watch: x\nload_in_8bit: "
                "false\nfsdp:\n"
                "plugins: [axolotl.integrations.liger.LigerPlugin]\noptimizer: adamw_torch_4bit\n"
                "dpo_beta:\nhf_mlflow_log_artifacts: true\nbf16: true\n";
     CHECK_INT(read_text(&c, text, sizeof text - 1), FT_OK);
     CHECK_HAS(ft_status_notices(), "these keys change nothing here: tf32, flash_attention, "
-                                   "wandb_project, fsdp, plugins, "
+                                   "wandb_watch, fsdp, plugins, "
                                    "dpo_beta; not there yet, and the adapter is the same: "
                                    "hf_mlflow_log_artifacts");
     CHECK_HAS(ft_status_notices(), "kept in 8 bits");
