@@ -47,7 +47,7 @@ int ft_gguf_put_count(struct ft_gguf_out *o, const char *key, uint32_t v)
     return put(&o->pairs, v, 4);
 }
 
-static int put_flag(struct ft_gguf_out *o, const char *key, bool v)
+int ft_gguf_put_flag(struct ft_gguf_out *o, const char *key, bool v)
 {
     FT_TRY(put_key(o, key, BOOL));
     return put(&o->pairs, v, 1);
@@ -76,6 +76,14 @@ static int put_numbers(struct ft_gguf_out *o, const char *key, const json_t *lis
     return FT_OK;
 }
 
+static int put_flags(struct ft_gguf_out *o, const char *key, const json_t *list)
+{
+    FT_TRY(begin_list(o, key, BOOL, list));
+    for (size_t i = 0; i < json_array_size(list); i++)
+        FT_TRY(put(&o->pairs, json_is_true(json_array_get(list, i)), 1));
+    return FT_OK;
+}
+
 static int put_reals(struct ft_gguf_out *o, const char *key, const json_t *list)
 {
     FT_TRY(begin_list(o, key, F32, list));
@@ -95,11 +103,12 @@ int ft_gguf_put_all(struct ft_gguf_out *o, const json_t *members)
     json_object_foreach((json_t *)(uintptr_t)members, key, v)
     {
         FT_TRY(json_is_string(v)    ? ft_gguf_put_text(o, key, json_string_value(v))
-               : json_is_boolean(v) ? put_flag(o, key, json_is_true(v))
+               : json_is_boolean(v) ? ft_gguf_put_flag(o, key, json_is_true(v))
                : json_is_integer(v) ? ft_gguf_put_count(o, key, (uint32_t)json_integer_value(v))
-               : json_is_string(json_array_get(v, 0)) ? put_texts(o, key, v)
-               : json_is_real(json_array_get(v, 0))   ? put_reals(o, key, v)
-                                                      : put_numbers(o, key, v));
+               : json_is_string(json_array_get(v, 0))  ? put_texts(o, key, v)
+               : json_is_boolean(json_array_get(v, 0)) ? put_flags(o, key, v)
+               : json_is_real(json_array_get(v, 0))    ? put_reals(o, key, v)
+                                                       : put_numbers(o, key, v));
     }
     return FT_OK;
 }

@@ -20,8 +20,9 @@ void ft_gguf_out_free(struct ft_gguf_out *o);
 int ft_gguf_put_text(struct ft_gguf_out *o, const char *key, const char *text);
 int ft_gguf_put_real(struct ft_gguf_out *o, const char *key, float v);
 int ft_gguf_put_count(struct ft_gguf_out *o, const char *key, uint32_t v);
-/* Each member of an object: a text, a whole number as U32, a flag, or a list of texts, of whole
- * numbers (I32) or of reals (F32). */
+int ft_gguf_put_flag(struct ft_gguf_out *o, const char *key, bool v);
+/* Each member of an object: a text, a whole number as U32, a flag, or a list of texts, of flags,
+ * of whole numbers (I32) or of reals (F32). */
 int ft_gguf_put_all(struct ft_gguf_out *o, const json_t *members);
 
 /* A tensor behind those before it. dims: rows first, as of a row-major tensor; F32, F16, BF16, Q8_0

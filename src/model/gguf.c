@@ -15,40 +15,42 @@
 
 /* llama.cpp's architecture, and transformers'. permuted: rows of q and k lie as pairs that rotate.
  * windowed, mixture: what it is with a window of attention or with experts, where that is another
- * one. written: ft writes such files too. */
+ * one. written: ft writes such files too. every: llama.cpp gives all layers a window but each so
+ * many-th, where the file has no list of them; 0: it knows no windows there. */
 static const struct kind {
     const char *name, *architecture;
     bool permuted;
     const char *windowed;
     bool written;
     const char *mixture;
+    int every;
 } kinds[] = {
-    {"llama", "LlamaForCausalLM", true, "MistralForCausalLM", true, "MixtralForCausalLM"},
-    {"mistral3", "Ministral3ForCausalLM", true, NULL, false, NULL},
-    {"qwen2", "Qwen2ForCausalLM", false, NULL, true, NULL},
-    {"qwen3", "Qwen3ForCausalLM", false, NULL, true, NULL},
-    {"gemma", "GemmaForCausalLM", false, NULL, true, NULL},
-    {"gemma2", "Gemma2ForCausalLM", false, NULL, true, NULL},
-    {"gemma3", "Gemma3ForCausalLM", false, NULL, true, NULL},
-    {"phi3", "Phi3ForCausalLM", false, NULL, false, NULL},
-    {"smollm3", "SmolLM3ForCausalLM", true, NULL, true, NULL},
-    {"granite", "GraniteForCausalLM", true, NULL, true, NULL},
-    {"arcee", "ArceeForCausalLM", true, NULL, true, NULL},
-    {"olmo2", "Olmo2ForCausalLM", false, "Olmo3ForCausalLM", false, NULL},
-    {"starcoder2", "Starcoder2ForCausalLM", false, NULL, false, NULL},
-    {"seed_oss", "SeedOssForCausalLM", false, NULL, false, NULL},
-    {"command-r", "CohereForCausalLM", false, NULL, false, NULL},
-    {"cohere2", "Cohere2ForCausalLM", false, NULL, false, NULL},
-    {"glm4", "Glm4ForCausalLM", false, NULL, false, NULL},
-    {"chatglm", "GlmForCausalLM", false, NULL, false, NULL},
-    {"gpt2", "GPT2LMHeadModel", false, NULL, false, NULL},
-    {"gptneox", "GPTNeoXForCausalLM", false, NULL, false, NULL},
-    {"falcon", "FalconForCausalLM", false, NULL, false, NULL},
-    {"qwen2vl", "Qwen2_5_VLForConditionalGeneration", false, NULL, false, NULL},
-    {"qwen3vl", "Qwen3VLForConditionalGeneration", false, NULL, false, NULL},
-    {"qwen2moe", "Qwen2MoeForCausalLM", false, NULL, true, NULL},
-    {"qwen3moe", "Qwen3MoeForCausalLM", false, NULL, true, NULL},
-    {"olmoe", "OlmoeForCausalLM", false, NULL, true, NULL},
+    {"llama", "LlamaForCausalLM", true, "MistralForCausalLM", true, "MixtralForCausalLM", 0},
+    {"mistral3", "Ministral3ForCausalLM", true, NULL, true, NULL, 0},
+    {"qwen2", "Qwen2ForCausalLM", false, NULL, true, NULL, 0},
+    {"qwen3", "Qwen3ForCausalLM", false, NULL, true, NULL, 0},
+    {"gemma", "GemmaForCausalLM", false, NULL, true, NULL, 0},
+    {"gemma2", "Gemma2ForCausalLM", false, NULL, true, NULL, 2},
+    {"gemma3", "Gemma3ForCausalLM", false, NULL, true, NULL, 6},
+    {"phi3", "Phi3ForCausalLM", false, NULL, true, NULL, 0},
+    {"smollm3", "SmolLM3ForCausalLM", true, NULL, true, NULL, 0},
+    {"granite", "GraniteForCausalLM", true, NULL, true, NULL, 0},
+    {"arcee", "ArceeForCausalLM", true, NULL, true, NULL, 0},
+    {"olmo2", "Olmo2ForCausalLM", false, "Olmo3ForCausalLM", true, NULL, 4},
+    {"starcoder2", "Starcoder2ForCausalLM", false, NULL, true, NULL, 0},
+    {"seed_oss", "SeedOssForCausalLM", false, NULL, true, NULL, 0},
+    {"command-r", "CohereForCausalLM", false, NULL, true, NULL, 0},
+    {"cohere2", "Cohere2ForCausalLM", false, NULL, true, NULL, 4},
+    {"glm4", "Glm4ForCausalLM", false, NULL, true, NULL, 0},
+    {"chatglm", "GlmForCausalLM", false, NULL, false, NULL, 0},
+    {"gpt2", "GPT2LMHeadModel", false, NULL, false, NULL, 0},
+    {"gptneox", "GPTNeoXForCausalLM", false, NULL, true, NULL, 0},
+    {"falcon", "FalconForCausalLM", false, NULL, false, NULL, 0},
+    {"qwen2vl", "Qwen2_5_VLForConditionalGeneration", false, NULL, false, NULL, 0},
+    {"qwen3vl", "Qwen3VLForConditionalGeneration", false, NULL, false, NULL, 0},
+    {"qwen2moe", "Qwen2MoeForCausalLM", false, NULL, true, NULL, 0},
+    {"qwen3moe", "Qwen3MoeForCausalLM", false, NULL, true, NULL, 0},
+    {"olmoe", "OlmoeForCausalLM", false, NULL, true, NULL, 0},
 };
 
 /* Keys of the metadata, behind the architecture's name and a dot, and config.json's for them. */
@@ -242,6 +244,9 @@ static void put_rest(const struct ft_gguf *g, const struct kind *k, json_t *conf
     if (gemma2 || gemma3)
         json_object_set_new(config, "query_pre_attn_scalar",
                             json_real(large ? hidden / heads : head));
+    if (number(g, k, "attention.sliding_window") <=
+        0) /* Phi-3's files say so where there is none */
+        json_object_del(config, "sliding_window");
     if (json_is_integer(pattern))
         json_object_set_new(config, "sliding_window_pattern", shared(pattern));
     if (!json_is_array(pattern))
@@ -613,31 +618,108 @@ static const struct ft_rope_spec *main_rope(const struct ft_decoder *d)
     return &d->rope[rope];
 }
 
-static int put_scaling(struct ft_gguf_out *o, const struct ft_decoder *d, const char *arch)
+/* What its queries grow by. */
+static double growth(const struct ft_decoder *d)
 {
-    char key[96];
-    if (main_rope(d)->type != FT_ROPE_LINEAR)
-        return FT_OK;
-    snprintf(key, sizeof key, "%s.rope.scaling.type", arch);
-    FT_TRY(ft_gguf_put_text(o, key, "linear"));
-    snprintf(key, sizeof key, "%s.rope.scaling.factor", arch);
-    return ft_gguf_put_real(o, key, (float)main_rope(d)->factor);
+    return d->layers && d->layer[0].rope_q >= 0 ? d->rope[d->layer[0].rope_q].growth : 0;
 }
 
-/* Whether the windows lie where llama.cpp's code for the architecture has them; others it passes
- * over (Mistral's). */
+/* Of the layers with a window, where they have one of their own. */
+static const struct ft_rope_spec *window_rope(const struct ft_decoder *d)
+{
+    for (int64_t i = 0; i < d->layers; i++)
+        if (d->layer[i].window && d->layer[i].rope >= 0)
+            return &d->rope[d->layer[i].rope];
+    return NULL;
+}
+
+static bool is_kind(const struct kind *k, const char *name)
+{
+    return strcmp(k->name, name) == 0;
+}
+
+/* What llama.cpp multiplies cosines and sines by for such a rule, without being told. */
+static double yarn_attention(const struct ft_rope_spec *r, const struct kind *k)
+{
+    return is_kind(k, "mistral3") || r->factor <= 1 ? 1 : 0.1 * log(r->factor) + 1;
+}
+
+static int put_real_of(struct ft_gguf_out *o, const struct kind *k, const char *name, double v)
+{
+    char key[96];
+    snprintf(key, sizeof key, "%s.%s", k->name, name);
+    return ft_gguf_put_real(o, key, (float)v);
+}
+
+static int put_scaling(struct ft_gguf_out *o, const struct ft_decoder *d, const struct kind *k)
+{
+    const struct ft_rope_spec *r = main_rope(d);
+    const enum ft_rope_type type = r->type;
+    char key[96];
+    if (type == FT_ROPE_YARN || type == FT_ROPE_LONGROPE || is_kind(k, "phi3")) {
+        snprintf(key, sizeof key, "%s.rope.scaling.original_context_length", k->name);
+        FT_TRY(ft_gguf_put_count(o, key,
+                                 (uint32_t)(r->original_max_positions > 0
+                                                ? r->original_max_positions
+                                                : (double)d->max_positions)));
+    }
+    if (type == FT_ROPE_LONGROPE)
+        return put_real_of(o, k, "rope.scaling.attn_factor", r->attention_factor);
+    if (type != FT_ROPE_LINEAR && type != FT_ROPE_YARN)
+        return FT_OK;
+    snprintf(key, sizeof key, "%s.rope.scaling.type", k->name);
+    FT_TRY(ft_gguf_put_text(o, key, type == FT_ROPE_LINEAR ? "linear" : "yarn"));
+    FT_TRY(put_real_of(o, k, "rope.scaling.factor", r->factor));
+    if (type == FT_ROPE_LINEAR)
+        return FT_OK;
+    FT_TRY(put_real_of(o, k, "rope.scaling.yarn_beta_fast", r->beta_fast));
+    FT_TRY(put_real_of(o, k, "rope.scaling.yarn_beta_slow", r->beta_slow));
+    return is_kind(k, "mistral3") ? put_real_of(o, k, "rope.scaling.yarn_log_multiplier", 1)
+                                  : FT_OK;
+}
+
+/* Whether llama.cpp's code for the architecture knows windows (Mistral's it passes over). */
 static bool windows_fit(const struct ft_decoder *d, const struct kind *k)
 {
-    const int every = strcmp(k->name, "gemma2") == 0 ? 2 : strcmp(k->name, "gemma3") == 0 ? 6 : 0;
     bool any = false;
     for (int64_t i = 0; i < d->layers; i++)
-        any |= d->layer[i].window != 0;
-    if (!d->use_window || !any)
-        return true;
-    for (int64_t i = 0; every && i < d->layers; i++)
-        if ((d->layer[i].window != 0) != ((i + 1) % every != 0))
-            return false;
-    return every > 0;
+        any |= d->layer[i].window && d->layer[i].window < d->max_positions;
+    return !d->use_window || !any || k->every;
+}
+
+/* Which layers have a window, where they are not the ones that it takes by itself. */
+static int put_windows(struct ft_gguf_out *o, const struct ft_decoder *d, const struct kind *k)
+{
+    char key[96];
+    bool usual = true;
+    json_t *list = json_array();
+    for (int64_t i = 0; i < d->layers; i++) {
+        usual &= !k->every || (d->layer[i].window != 0) == ((i + 1) % k->every != 0);
+        json_array_append_new(list, json_boolean(d->layer[i].window != 0));
+    }
+    snprintf(key, sizeof key, "%s.attention.sliding_window_pattern", k->name);
+    json_t *all = usual || !d->use_window ? json_object() : json_pack("{sO}", key, list);
+    int rc = ft_gguf_put_all(o, all);
+    json_decref(all);
+    json_decref(list);
+    return rc;
+}
+
+static bool positions_fit(const struct ft_decoder *d, const struct kind *k)
+{
+    const struct ft_rope_spec *r = d->n_ropes ? main_rope(d) : NULL, *other = window_rope(d);
+    const bool two = is_kind(k, "gemma3") || is_kind(k, "olmo2");
+    if (!r || (growth(d) > 0) != is_kind(k, "mistral3"))
+        return false;
+    if (d->n_ropes > 1 + (two || is_kind(k, "mistral3")))
+        return false;
+    if (is_kind(k, "olmo2") && other &&
+        (other->type != FT_ROPE_DEFAULT || other->theta != r->theta))
+        return false;
+    return r->type == FT_ROPE_DEFAULT || r->type == FT_ROPE_LINEAR || r->type == FT_ROPE_LLAMA3 ||
+           (r->type == FT_ROPE_YARN && r->truncate &&
+            fabs(r->attention_factor - yarn_attention(r, k)) < 1e-6) ||
+           (r->type == FT_ROPE_LONGROPE && is_kind(k, "phi3"));
 }
 
 /* The 27 billions have a scale of their own, which llama.cpp knows by their layers. */
@@ -667,21 +749,26 @@ static bool experts_fit(const struct ft_decoder *d, const struct kind *k)
     return !d->mixture.count || d->mixture.each == 1 || d->mixture.normalise == normalises(k);
 }
 
+/* What llama.cpp's code for the architecture asks of the tensors: a head of its own; norms of
+ * queries and keys in the largest Command R alone. */
+static bool tensors_fit(const struct ft_decoder *d, const struct kind *k)
+{
+    if (is_kind(k, "command-r"))
+        return !d->names.layer_norm[FT_NORM_Q] || d->layers >= 64;
+    return !d->tied || !(is_kind(k, "olmo2") || is_kind(k, "gptneox"));
+}
+
 static int check_written(const struct ft_model *m, const struct kind *k)
 {
     const struct ft_decoder *d = &m->decoder;
-    const enum ft_rope_type rope = d->n_ropes ? main_rope(d)->type : FT_ROPE_DEFAULT;
-    const bool two = k && strcmp(k->name, "gemma3") == 0; /* rotations: one beside the windows */
-    const char *why =
-        !k || !k->written    ? "of its architecture"
-        : !experts_fit(d, k) ? "with such experts"
-        : !windows_fit(d, k) ? "with such windows of attention"
-        : !scale_fits(d, k)  ? "with such a scale of attention"
-        : d->n_ropes < 1 || d->n_ropes > 1 + two ||
-                (rope != FT_ROPE_DEFAULT && rope != FT_ROPE_LINEAR && rope != FT_ROPE_LLAMA3)
-            ? "with such rotary positions"
-        : d->nope_every && d->nope_every != 4 ? "with such layers unrotated"
-                                              : NULL;
+    const char *why = !k || !k->written                     ? "of its architecture"
+                      : !experts_fit(d, k)                  ? "with such experts"
+                      : !tensors_fit(d, k)                  ? "with such a head or norms"
+                      : !windows_fit(d, k)                  ? "with such windows of attention"
+                      : !scale_fits(d, k)                   ? "with such a scale of attention"
+                      : !positions_fit(d, k)                ? "with such rotary positions"
+                      : d->nope_every && d->nope_every != 4 ? "with such layers unrotated"
+                                                            : NULL;
     if (!why)
         return FT_OK;
     ft_fail_at((struct ft_where){.file = m->folder}, FT_EDATA,
@@ -697,7 +784,8 @@ int ft_gguf_put_model(struct ft_gguf_out *o, const struct ft_model *m)
     const struct kind *k = kind_of(m);
     char key[96];
     FT_TRY(check_written(m, k));
-    const bool granite = strcmp(k->name, "granite") == 0;
+    const bool granite = is_kind(k, "granite"),
+               cohere = is_kind(k, "command-r") || is_kind(k, "cohere2");
     const struct {
         const char *key;
         int64_t v;
@@ -723,43 +811,57 @@ int ft_gguf_put_model(struct ft_gguf_out *o, const struct ft_model *m)
     } reals[] = {{"rope.freq_base", main_rope(d)->theta, true},
                  {"attn_logit_softcapping", d->attention_softcap, d->attention_softcap > 0},
                  {"final_logit_softcapping", d->logit_softcap, d->logit_softcap > 0},
-                 {"attention.layer_norm_rms_epsilon", d->norm_eps, true},
+                 {"attention.layer_norm_rms_epsilon", d->norm_eps, !d->norm_centred},
+                 {"attention.layer_norm_epsilon", d->norm_eps, d->norm_centred},
+                 {"attention.temperature_scale", growth(d), is_kind(k, "mistral3")},
                  {"attention.scale", d->attention_scale, granite},
                  {"embedding_scale", d->embed_scale, granite},
                  {"residual_scale", d->residual_scale, granite},
-                 {"logit_scale", 1 / d->logit_scale, granite}};
+                 {"logit_scale", cohere ? d->logit_scale : 1 / d->logit_scale, cohere || granite}};
     FT_TRY(ft_gguf_put_text(o, "general.architecture", k->name));
     FT_TRY(ft_gguf_put_text(o, "general.type", "model"));
     FT_TRY(ft_gguf_put_count(o, "general.quantization_version", 2));
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
         snprintf(key, sizeof key, "%s.%s", k->name, counts[i].key);
-        if (counts[i].v)
+        if (counts[i].v || (is_kind(k, "phi3") && strstr(key, "sliding"))) /* 0: it has none */
             FT_TRY(ft_gguf_put_count(o, key, (uint32_t)counts[i].v));
     }
-    for (size_t i = 0; i < sizeof reals / sizeof *reals; i++) {
-        snprintf(key, sizeof key, "%s.%s", k->name, reals[i].key);
+    for (size_t i = 0; i < sizeof reals / sizeof *reals; i++)
         if (reals[i].there)
-            FT_TRY(ft_gguf_put_real(o, key, (float)reals[i].v));
-    }
-    return put_scaling(o, d, k->name);
+            FT_TRY(put_real_of(o, k, reals[i].key, reals[i].v));
+    if (is_kind(k, "gptneox"))
+        FT_TRY(ft_gguf_put_flag(o, "gptneox.use_parallel_residual", d->parallel));
+    FT_TRY(put_windows(o, d, k));
+    return put_scaling(o, d, k);
 }
 
-int ft_gguf_factors(const struct ft_model *m, float out[FT_ROPE_MAX_HALF])
+int ft_gguf_factors(const struct ft_model *m, struct ft_gguf_factors out[FT_GGUF_FACTORS])
 {
     struct ft_rope_spec plain = *main_rope(&m->decoder);
     float scaled[FT_ROPE_MAX_HALF];
+    const int half = plain.dim / 2;
+    if (plain.type == FT_ROPE_LONGROPE) {
+        out[0] = (struct ft_gguf_factors){.name = "rope_factors_long.weight", .n = half};
+        out[1] = (struct ft_gguf_factors){.name = "rope_factors_short.weight", .n = half};
+        memcpy(out[0].v, plain.long_factor, sizeof out[0].v);
+        memcpy(out[1].v, plain.short_factor, sizeof out[1].v);
+        return 2;
+    }
     if (plain.type != FT_ROPE_LLAMA3)
         return 0;
+    out[0] = (struct ft_gguf_factors){.name = "rope_freqs.weight", .n = half};
     ft_rope_frequencies(&plain, 1, scaled);
     plain.type = FT_ROPE_DEFAULT;
-    ft_rope_frequencies(&plain, 1, out);
-    for (int i = 0; i < plain.dim / 2; i++)
-        out[i] /= scaled[i];
-    return plain.dim / 2;
+    ft_rope_frequencies(&plain, 1, out[0].v);
+    for (int i = 0; i < half; i++)
+        out[0].v[i] /= scaled[i];
+    return 1;
 }
 
-static const char *layer_tensor(const struct ft_names *n, const char *what, size_t length)
+static const char *layer_tensor(const struct ft_model *m, const char *what, size_t length)
 {
+    const struct ft_names *n = &m->decoder.names;
+    const char *mlp = n->layer_norm[FT_NORM_MLP];
     const char *own = n->router && is(n->router, what, length) ? router : NULL;
     for (int i = 0; i < FT_KINDS; i++)
         if (n->module[i] && is(n->module[i], what, length))
@@ -767,7 +869,7 @@ static const char *layer_tensor(const struct ft_names *n, const char *what, size
     for (int i = 0; i < FT_NORM_SITES; i++)
         if (n->layer_norm[i] && is(n->layer_norm[i], what, length))
             own = norms[i];
-    return own;
+    return mlp && is_kind(kind_of(m), "seed_oss") && is(mlp, what, length) ? after_attention : own;
 }
 
 int ft_gguf_places(const struct ft_model *m, int weight)
@@ -787,8 +889,9 @@ bool ft_gguf_place(const struct ft_model *m, int weight, int i, struct ft_gguf_p
     out->of = w.kind == FT_W_EXPERTS ? w.rows / m->decoder.mixture.count : w.rows;
     out->rows = out->of / places;
     out->first = i * out->rows;
-    out->n_dims = w.cols && w.rows > 1 ? 2 : 1; /* a matrix of one row is a vector there */
-    out->dims[0] = w.cols && w.rows == 1 ? w.cols : w.rows;
+    const bool matrix = w.cols && (w.rows > 1 || w.kind == FT_W_NORM); /* of one row: a vector */
+    out->n_dims = matrix ? 2 : 1;
+    out->dims[0] = w.cols && !matrix ? w.cols : w.rows;
     out->dims[1] = w.cols;
     if (w.kind == FT_W_EMBED || w.kind == FT_W_HEAD) {
         snprintf(out->name, sizeof out->name, "%s%s",
@@ -798,7 +901,7 @@ bool ft_gguf_place(const struct ft_model *m, int weight, int i, struct ft_gguf_p
     rest += ft_starts_with(rest, n->prefix) ? strlen(n->prefix) : 0;
     if (!ft_starts_with(rest, n->layers) || rest[strlen(n->layers)] != '.') {
         snprintf(out->name, sizeof out->name, "output_norm%s", end);
-        return w.kind == FT_W_NORM;
+        return is(n->norm, rest, (size_t)(end - rest));
     }
     const long layer = strtol(rest + strlen(n->layers) + 1, &after, 10);
     if (w.kind == FT_W_EXPERTS) {
@@ -810,7 +913,7 @@ bool ft_gguf_place(const struct ft_model *m, int weight, int i, struct ft_gguf_p
                  experts[places == 2 ? i : 2].name);
         return true;
     }
-    const char *own = layer_tensor(n, after + 1, (size_t)(end - after) - 1);
+    const char *own = layer_tensor(m, after + 1, (size_t)(end - after) - 1);
     snprintf(out->name, sizeof out->name, "blk.%ld.%s%s", layer, own ? own : "?", end);
     return own != NULL;
 }

@@ -21,8 +21,14 @@ int64_t ft_gguf_module_row(const struct ft_model *m, const struct ft_module *p, 
 
 /* The metadata of the model itself. FT_EDATA: ft does not write its architecture. */
 int ft_gguf_put_model(struct ft_gguf_out *o, const struct ft_model *m);
-/* What llama.cpp divides the frequencies by; returns how many, 0: none. */
-int ft_gguf_factors(const struct ft_model *m, float out[FT_ROPE_MAX_HALF]);
+/* Tensors of what llama.cpp divides the frequencies by; returns how many. */
+struct ft_gguf_factors {
+    const char *name;
+    int n;
+    float v[FT_ROPE_MAX_HALF];
+};
+enum { FT_GGUF_FACTORS = 2 };
+int ft_gguf_factors(const struct ft_model *m, struct ft_gguf_factors out[FT_GGUF_FACTORS]);
 /* A tensor of llama.cpp's that a weight becomes, or a part of it: of each expert's matrix (or of
  * the whole) `rows` rows from `first` on, of rows that number `of`. dims: rows first. */
 struct ft_gguf_place {

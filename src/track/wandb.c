@@ -26,7 +26,7 @@
 enum { BLOCK = 1 << 15, HEAD = 7, ROW = 4096 };
 enum { NUM = 1, HISTORY = 2, SUMMARY = 3, METRIC = 12, RUN = 17, EXIT = 18, HEADER = 21 };
 #define STEP_NAME "train/global_step"
-#define PREFIX "offline-run-"
+#define PREFIX    "offline-run-"
 
 struct wandb {
     int fd;

@@ -386,7 +386,7 @@ struct model_source {
         int weight, place; /* of that weight's places */
     } * places;
     int n_places;
-    const float *factors;
+    struct ft_gguf_factors factors[FT_GGUF_FACTORS];
     int n_factors;
 };
 
@@ -440,11 +440,11 @@ static const struct packing *packing_of(enum ft_dtype type)
     return NULL;
 }
 
-/* A vector and a router stay f32; a row that is not in whole blocks becomes f16; of 4 bits the
- * embedding and the head, which a small error shows most in, have 8. */
+/* A vector, a norm and a router stay f32; a row that is not in whole blocks becomes f16; of 4 bits
+ * the embedding and the head, which a small error shows most in, have 8. */
 static enum ft_dtype type_of(const struct ft_model_weight *w, enum ft_dtype type)
 {
-    if (!w->cols || w->rows == 1 || w->kind == FT_W_ROUTER)
+    if (!w->cols || w->rows == 1 || w->kind == FT_W_NORM || w->kind == FT_W_ROUTER)
         return FT_F32;
     if (type == FT_Q4_0 && (w->kind == FT_W_EMBED || w->kind == FT_W_HEAD))
         type = FT_Q8_0;
@@ -481,25 +481,27 @@ static int put_weight(void *ctx, int64_t i, struct ft_writer *w)
     struct ft_gguf_place place;
     const float *values;
     char *out;
-    if (i >= s->n_places)
-        return ft_writer_put(w, s->factors, (size_t)s->n_factors * sizeof *s->factors);
+    if (i >= s->n_places) {
+        const struct ft_gguf_factors *f = &s->factors[i - s->n_places];
+        return ft_writer_put(w, f->v, (size_t)f->n * sizeof *f->v);
+    }
     const int weight = s->places[i].weight;
     const struct ft_model_weight is = ft_model_weight(model, weight);
     const enum ft_dtype type = type_of(&is, s->type);
     const int64_t cols = is.cols ? is.cols : 1;
     const size_t bytes = row_bytes(cols, type);
     /* Gemma's norms have there what is added to them */
-    const float more = is.kind == FT_W_NORM ? (float)ft_model_decoder(model)->norm_offset : 0;
+    const bool norm = is.kind == FT_W_NORM && !is.cols;
+    const float more = norm ? (float)ft_model_decoder(model)->norm_offset : 0;
     ft_gguf_place(model, weight, s->places[i].place, &place);
     const int64_t rows = is.rows / place.of * place.rows;
     FT_TRY(ft_merge_values(s->m, weight, &values));
     FT_TRY(ft_alloc(&out, (size_t)rows, bytes));
     for (int64_t r = 0; r < rows; r++) {
         const int64_t row = r / place.rows * place.of + place.first + r % place.rows;
-        const float raised = is.kind == FT_W_NORM ? values[row] + more : 0;
+        const float raised = norm ? values[row] + more : 0;
         const int64_t to = is.kind == FT_W_EXPERTS ? r : ft_gguf_weight_row(model, weight, row);
-        put_row(is.kind == FT_W_NORM ? &raised : values + row * cols, cols, type,
-                out + (size_t)to * bytes);
+        put_row(norm ? &raised : values + row * cols, cols, type, out + (size_t)to * bytes);
     }
     int rc = ft_writer_put(w, out, (size_t)rows * bytes);
     ft_free(out);
@@ -519,8 +521,10 @@ static int add_weights(struct ft_gguf_out *o, struct model_source *s, const stru
             s->places[s->n_places++] = (struct place){i, k};
         }
     }
-    return s->n_factors ? ft_gguf_add(o, "rope_freqs.weight", FT_F32, 1, (int64_t[]){s->n_factors})
-                        : FT_OK;
+    s->n_factors = ft_gguf_factors(m, s->factors);
+    for (int i = 0; i < s->n_factors; i++)
+        FT_TRY(ft_gguf_add(o, s->factors[i].name, FT_F32, 1, (int64_t[]){s->factors[i].n}));
+    return FT_OK;
 }
 
 /* Whether texts begin with bos_token by themselves. */
@@ -577,18 +581,15 @@ static int put_text(struct ft_gguf_out *o, const struct ft_merge *m)
 int ft_export_gguf(struct ft_merge *m, enum ft_dtype type, const char *path)
 {
     const struct ft_model *model = m->jobs[0].model;
-    float factors[FT_ROPE_MAX_HALF];
-    struct model_source s = {.m = m, .type = type, .factors = factors};
+    struct model_source s = {.m = m, .type = type};
     struct ft_gguf_out o = {0};
     int rc = ft_gguf_put_model(&o, model);
     if (!rc)
         rc = ft_gguf_put_text(&o, "general.name", m->jobs[0].base_name);
     if (!rc)
         rc = put_text(&o, m);
-    if (!rc) {
-        s.n_factors = ft_gguf_factors(model, factors);
+    if (!rc)
         rc = add_weights(&o, &s, model);
-    }
     if (!rc)
         rc = ft_gguf_write(&o, path, put_weight, &s);
     ft_free(s.places);

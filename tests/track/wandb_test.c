@@ -13,7 +13,15 @@
 #include <unistd.h>
 #include <zlib.h>
 
-enum { BLOCK = 1 << 15, MOST = 1 << 21, HISTORY = 2, SUMMARY = 3, METRIC = 12, RUN = 17, EXIT = 18 };
+enum {
+    BLOCK = 1 << 15,
+    MOST = 1 << 21,
+    HISTORY = 2,
+    SUMMARY = 3,
+    METRIC = 12,
+    RUN = 17,
+    EXIT = 18
+};
 
 static char folder[64];
 
@@ -156,8 +164,8 @@ CASE(a_run_is_kept_and_goes_on)
 
     t = open_sink(&w, metrics, STEPS);
     steps(t, STEPS + 1, STEPS + 1, STEPS + 1);
-    ft_track_event(t, &(struct ft_event){
-                          .kind = FT_EVENT_END, .step = STEPS + 1, .steps = STEPS + 1});
+    ft_track_event(t,
+                   &(struct ft_event){.kind = FT_EVENT_END, .step = STEPS + 1, .steps = STEPS + 1});
     ft_track_close(t);
     l = read_only(again);
     CHECK(strcmp(path, again) == 0);
