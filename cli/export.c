@@ -1,4 +1,5 @@
 /* ft export */
+#include "cli/engines.h"
 #include "cli/responder.h"
 
 #include "core/file.h"
@@ -17,7 +18,7 @@ static const struct form {
     {"gguf-adapter", "llama.cpp: llama-cli -m MODEL.gguf --lora",
      .of_adapter = ft_export_gguf_adapter},
     {"gguf", "llama.cpp, the model with the adapter in its weights", .of_model = ft_export_gguf},
-    {"portable", "PEFT, vLLM, SGLang, LoRAX and llama.cpp's converter, which read it alike",
+    {"portable", "PEFT, vLLM, SGLang, LoRAX and llama.cpp's converter",
      .of_adapter = ft_export_portable},
     {"mlx", "mlx-lm: mlx_lm.generate --adapter-path", .of_adapter = ft_export_mlx},
     {"sbom", "CycloneDX 1.6: what the run was made from", .of_run = ft_export_sbom},
@@ -62,6 +63,9 @@ static int write_adapter(const struct form *form, const struct ft_config *c, con
         rc = ft_adapter_check_finite(j.adapter, values);
     if (!rc)
         rc = form->of_adapter(&j, values, out);
+    if (!rc && form->of_adapter == ft_export_portable)
+        ft_note_portable(&j);
+    ft_print_notices();
     ft_free(values);
     ft_job_close(&j);
     return rc;

@@ -203,6 +203,11 @@ static bool is_uneven(const struct ft_adapter *a)
     return false;
 }
 
+bool ft_adapter_has_site(const struct ft_adapter *a, int site)
+{
+    return a->slot_of_site[site] >= 0;
+}
+
 unsigned ft_adapter_traits(const struct ft_adapter *a)
 {
     const char *bias = json_string_value(json_object_get(a->peft, "bias"));

@@ -97,6 +97,7 @@ int64_t ft_adapter_max_rank(const struct ft_adapter *a);  /* as it is written */
 const char *ft_adapter_title(const struct ft_adapter *a); /* "LoRA" */
 /* Whether the embedding or the head has an adapter. */
 bool ft_adapter_has(const struct ft_adapter *a, enum ft_site_kind kind);
+bool ft_adapter_has_site(const struct ft_adapter *a, int site);
 /* What a program that loads the adapter has to know, as bits. */
 enum ft_trait {
     FT_TRAIT_METHOD = 1,  /* it is not plain LoRA */

@@ -132,7 +132,8 @@ static const char *leaf_of(const char *name)
     return dot ? dot + 1 : name;
 }
 
-/* Kinds of modules that any layer has an adapter of; queries too where keys or values are. */
+/* Kinds of modules that any layer has an adapter of; queries too where keys or values are, and all
+ * matrices of experts where one is (vLLM's lora_weights.py asks for the three of them). */
 static void find_kinds(const struct ft_job *j, const float *values, bool kinds[FT_KINDS])
 {
     const struct ft_module *modules;
@@ -144,6 +145,7 @@ static void find_kinds(const struct ft_job *j, const float *values, bool kinds[F
             kinds[modules[i].kind] = true;
     if (kinds[FT_K] || kinds[FT_V])
         kinds[FT_Q] = true;
+    kinds[FT_EXPERTS_IN] = kinds[FT_EXPERTS_OUT] = kinds[FT_EXPERTS_IN] || kinds[FT_EXPERTS_OUT];
 }
 
 /* Both of a module's tensors, of the one rank, zeros where it has none. */
@@ -188,8 +190,9 @@ static int fill_expert(const char *module, const struct ft_lora_pair *p, int64_t
         return FT_ERESOURCE;
     memset(a, 0, (size_t)(r * p->in) * sizeof *a);
     memset(b, 0, (size_t)(rows * r) * sizeof *b);
-    memcpy(a, p->a + expert * p->r * p->in, (size_t)(p->r * p->in) * sizeof *a);
-    for (int64_t row = 0; row < rows; row++)
+    if (p->r)
+        memcpy(a, p->a + expert * p->r * p->in, (size_t)(p->r * p->in) * sizeof *a);
+    for (int64_t row = 0; row < rows && p->r; row++)
         for (int64_t k = 0; k < p->r; k++)
             b[row * r + k] = p->scale * p->b[(expert * p->out + first + row) * p->r + k];
     items[0] = (struct ft_st_item){
@@ -210,8 +213,8 @@ static int fill_experts(const struct ft_job *j, const float *values, const struc
     const bool in = m->kind == FT_EXPERTS_IN;
     struct ft_lora_pair p;
     char module[256];
-    if (!ft_adapter_pair(j->adapter, values, site, &p))
-        return FT_OK;
+    if (!ft_adapter_pair(j->adapter, values, site, &p)) /* zeros, of rank 0 */
+        p = (struct ft_lora_pair){.in = m->in, .out = m->out, .experts = m->experts};
     for (int64_t e = 0; e < p.experts; e++)
         for (int k = 0; k < (in ? 2 : 1); k++, *n += 2) {
             snprintf(module, sizeof module, "%s%s.%d.%s.%lld.%s", names->prefix, names->layers,
@@ -256,7 +259,7 @@ static int make_uniform(struct uniform *u, const struct ft_job *j, const float *
     FT_TRY(ft_alloc(&u->items, most, sizeof *u->items));
     FT_TRY(ft_alloc(&u->sites, most / 2 + 1, sizeof *u->sites));
     for (int i = 0; i < n && !rc; i++)
-        if (ft_is_experts(modules[i].kind)) {
+        if (ft_is_experts(modules[i].kind) && u->kinds[modules[i].kind]) {
             rc = fill_experts(j, values, &modules[i], i, u->r, &u->arena, u->items, &u->n);
         } else if (u->kinds[modules[i].kind]) {
             u->sites[u->n / 2] = i;

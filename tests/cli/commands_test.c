@@ -133,7 +133,8 @@ CASE(f45_what_engines_do_not_load_is_said)
         {"lora_modules_to_save=[lm_head]", "does not load modules_to_save",
          "does not load modules_to_save"},
         {"peft_use_rslora=true", "vllm serve", "--to gguf-adapter"},
-        {"lora_rank_pattern={q_proj: 4}", "ignores rank and alpha patterns", "--to gguf-adapter"},
+        {"lora_rank_pattern={q_proj: 4}", "may ignore rank and alpha patterns",
+         "--to gguf-adapter"},
     };
     fresh_folder();
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -145,6 +146,21 @@ CASE(f45_what_engines_do_not_load_is_said)
         CHECK_HAS(vllm ? vllm : "", rows[i].vllm);
         CHECK_HAS(llama ? llama : "", rows[i].llama);
     }
+}
+
+CASE(f45_what_engines_read_otherwise_is_said_of_the_portable_form)
+{
+    static const struct {
+        const char *name, *what;
+    } rows[] = {{"glm4", "does not find GLM-4's gate_up_proj"},
+                {"qwen2-moe", "passes over shared_expert_gate"},
+                {"qwen2-moe", "PEFT passes over Qwen2-MoE's experts"}};
+    fresh_folder();
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        EXPECT(0, rows[i].what,
+               "@FT export " FT_ROOT "/tests/golden/%s -m " FT_ROOT
+               "/tests/golden/%s --force -o @D/p%zu --to portable 2>&1",
+               rows[i].name, rows[i].name, i);
 }
 
 CASE(an_adapter_can_be_continued)

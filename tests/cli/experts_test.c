@@ -48,6 +48,23 @@ CASE(experts_go_out_module_by_module_and_come_back)
     EXPECT(3, "experts have adapters", "@FT export @D/run -o @D/x --to mlx 2>&1");
 }
 
+/* vLLM asks for all three. */
+CASE(experts_with_one_matrix_adapted_go_out_with_all)
+{
+    take_model();
+    EXPECT(0, "",
+           "@FT train --quiet base_model=@D/m adapter=lora lora_r=4 max_steps=4 learning_rate=5e-3 "
+           "'lora_target_parameters=[mlp.experts.down_proj]'" DATA " output_dir=@D/run 2>&1");
+    EXPECT(0, "", "@FT export @D/run -o @D/portable --to portable 2>&1");
+    EXPECT(0, "experts.3.gate_proj.lora_A", "strings @D/portable/adapter_model.safetensors");
+    for (int i = 0; i < 2; i++)
+        EXPECT(0, "",
+               "@FT train --quiet base_model=@D/m lora_model_dir=@D/%s max_steps=1" DATA
+               " output_dir=@D/%s 2>&1",
+               i ? "portable" : "run", i ? "other" : "one");
+    CHECK_NEAR(loss_at("other", 1), loss_at("one", 1), 1e-6);
+}
+
 /* The adapter of a case that lies in GGUF, beside its model and in a file with it. */
 CASE(a_gguf_file_holds_what_was_trained)
 {
