@@ -184,6 +184,11 @@ static struct ft_cost gather_cost(const union ft_op_args *a, const int64_t *n)
     return (struct ft_cost){0, 2 * bytes_of(a->gather.y, n)};
 }
 
+static struct ft_cost balance_cost(const union ft_op_args *a, const int64_t *n)
+{
+    return (struct ft_cost){30 * elements(a->balance.logits, n), bytes_of(a->balance.logits, n)};
+}
+
 /* Both tables and what is read or written at the routed rows. */
 static struct ft_cost spread_cost(const union ft_op_args *a, const int64_t *n)
 {
@@ -377,6 +382,30 @@ static void route_dx_check(const union ft_op_args *a)
     const struct ft_route_dx_args *r = &a->route_dx;
     FT_ASSERT(same(r->dweights, r->weights) && same(r->chosen, r->weights));
     FT_ASSERT(same(r->dlogits, r->logits) && r->dweights->dtype == FT_F32);
+}
+
+static void balance_check(const union ft_op_args *a)
+{
+    const struct ft_balance_args *b = &a->balance;
+    FT_ASSERT(b->logits->dtype == FT_F32 && b->chosen->dtype == FT_I32);
+    FT_ASSERT(b->chosen->rows == b->logits->rows && b->logits->cols <= FT_EXPERTS_MAX);
+    FT_ASSERT(is(b->sums, 2, b->logits->cols) && b->sums->dtype == FT_F32);
+    FT_ASSERT(!b->so_far || same(b->so_far, b->sums));
+}
+
+static void balance_loss_check(const union ft_op_args *a)
+{
+    const struct ft_balance_loss_args *b = &a->balance_loss;
+    FT_ASSERT(b->sums->rows == 2 && b->sums->dtype == FT_F32 && b->each > 0);
+    FT_ASSERT(is(b->dshares, 1, b->sums->cols) && b->dshares->dtype == FT_F32);
+    FT_ASSERT(b->scalars->dtype == FT_F64);
+}
+
+static void balance_dx_check(const union ft_op_args *a)
+{
+    const struct ft_balance_dx_args *b = &a->balance_dx;
+    FT_ASSERT(is(b->dshares, 1, b->logits->cols) && b->logits->dtype == FT_F32);
+    FT_ASSERT(same(b->dlogits, b->logits));
 }
 
 /* The tables of route, between rows of x and their routed rows. */
@@ -656,6 +685,9 @@ const struct ft_op_row ft_op_rows[FT_OP_COUNT] = {
     ROW(gather, FT_ROWWISE, KEEP, 0, NONE, 0, gather_cost),
     ROW(route, FT_ROWWISE, NEVER, SLOT(route, bias), NONE, 30, NULL),
     ROW(route_dx, FT_ROWWISE, KEEP, 0, NONE, 30, NULL),
+    ROW(balance, FT_ROWWISE, NEVER, SLOT(balance, so_far), NONE, 0, balance_cost),
+    ROW(balance_dx, FT_ROWWISE, KEEP, 0, NONE, 30, NULL),
+    ROW(balance_loss, FT_ROWWISE, KEEP, 0, NONE, 2, NULL),
     ROW(spread, FT_ROWWISE, AGAIN, SLOT(spread, weights), NONE, 0, spread_cost),
     ROW(collect, FT_ROWWISE, KEEP, SLOT(collect, weights) | SLOT(collect, add), OVER({0, 4}), 2,
         NULL),

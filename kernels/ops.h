@@ -45,6 +45,9 @@
     X(gather, 2, 1)                                                                                \
     X(route, 2, 5)                                                                                 \
     X(route_dx, 4, 1)                                                                              \
+    X(balance, 3, 1)                                                                               \
+    X(balance_dx, 2, 1)                                                                            \
+    X(balance_loss, 1, 2)                                                                          \
     X(spread, 4, 1)                                                                                \
     X(collect, 5, 1)                                                                               \
     X(collect_dw, 3, 1)                                                                            \
@@ -293,6 +296,28 @@ struct ft_route_dx_args {
     struct ft_tensor *dweights, *logits, *weights, *chosen, *dlogits;
     bool sigmoid, normalise;
     float scale;
+};
+
+/* Adds up how a mixture's rows are spread over its experts: sums[0][e] = so_far[0][e] + the rows
+ * that chose e, sums[1][e] = so_far[1][e] + the sum of softmax(logits)[e] over all rows. logits
+ * (T,E) f32; chosen I32 (T,k); so_far, sums (2,E) f32. */
+struct ft_balance_args {
+    struct ft_tensor *logits, *chosen, *so_far /*?*/, *sums;
+};
+
+/* scalars[LOSS_SUM] += trained rows * L, which is least where all experts have as much to do:
+ * L = rate * E * sum_e sums[0][e] sums[1][e] / n^2, n = sum_e sums[0][e] / each, the rows of all
+ * mixtures. dshares (1,E) f32: its gradient where sums[1] is changed; the choice has none. Source:
+ * load_balancing_loss_func of transformers; Fedus et al., arXiv 2101.03961. */
+struct ft_balance_loss_args {
+    struct ft_tensor *sums, *scalars, *dshares;
+    int each;
+    float rate;
+};
+
+/* dlogits (T,E) act where every row's softmax has the gradient dshares (1,E). */
+struct ft_balance_dx_args {
+    struct ft_tensor *dshares, *logits, *dlogits;
 };
 
 /* y[r] = x[slots[r] / k], times weights[slots[r]] if there. x (T,C); y (R,C); the tables as of

@@ -152,6 +152,67 @@ void K(route_dx)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
     by_rows(ctx, args->route_dx.logits, 16 * args->route_dx.logits->cols, args, route_dx_rows);
 }
 
+/* --- how evenly they are chosen --- */
+
+/* By one thread, in the order of the rows. */
+void K(balance)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
+{
+    const struct ft_balance_args *a = &args->balance;
+    const int64_t rows = ft_live_rows(ctx, a->logits), experts = a->logits->cols;
+    float *counts = row_of(a->sums, 0), *shares = row_of(a->sums, 1), score[FT_EXPERTS_MAX];
+    double sums[2][FT_EXPERTS_MAX] = {{0}};
+    for (int64_t t = 0; t < rows; t++) {
+        find_scores(score, row_of(a->logits, t), experts, false);
+        for (int64_t e = 0; e < experts; e++)
+            sums[1][e] += (double)score[e];
+        for (int64_t j = 0; j < a->chosen->cols; j++)
+            sums[0][ints_of(a->chosen, t)[j]]++;
+    }
+    for (int64_t e = 0; e < experts; e++) {
+        counts[e] = (a->so_far ? row_of(a->so_far, 0)[e] : 0) + (float)sums[0][e];
+        shares[e] = (a->so_far ? row_of(a->so_far, 1)[e] : 0) + (float)sums[1][e];
+    }
+}
+
+void K(balance_loss)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
+{
+    const struct ft_balance_loss_args *a = &args->balance_loss;
+    const float *counts = row_of(a->sums, 0), *shares = row_of(a->sums, 1);
+    const int64_t experts = a->sums->cols;
+    double rows = 0, sum = 0;
+    for (int64_t e = 0; e < experts; e++)
+        rows += (double)counts[e] / a->each;
+    const double trained = (double)ctx->counts[FT_TRAINED],
+                 scale = rows > 0 ? trained * (double)a->rate * (double)experts / (rows * rows) : 0;
+    for (int64_t e = 0; e < experts; e++) {
+        row_of(a->dshares, 0)[e] = (float)(scale * (double)counts[e]);
+        sum += (double)counts[e] * (double)shares[e];
+    }
+    ((double *)a->scalars->data)[FT_S_LOSS_SUM] += scale * sum;
+}
+
+static void balance_dx_rows(const union ft_op_args *args, int64_t t0, int64_t t1)
+{
+    const struct ft_balance_dx_args *a = &args->balance_dx;
+    const int64_t experts = a->logits->cols;
+    const float *dshare = row_of(a->dshares, 0);
+    float score[FT_EXPERTS_MAX];
+    for (int64_t t = t0; t < t1; t++) {
+        float *d = row_of(a->dlogits, t), mean = 0;
+        find_scores(score, row_of(a->logits, t), experts, false);
+        for (int64_t e = 0; e < experts; e++)
+            mean += score[e] * dshare[e];
+        for (int64_t e = 0; e < experts; e++)
+            d[e] = score[e] * (dshare[e] - mean);
+    }
+}
+
+void K(balance_dx)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
+{
+    by_rows(ctx, args->balance_dx.logits, 16 * args->balance_dx.logits->cols, args,
+            balance_dx_rows);
+}
+
 /* --- there and back --- */
 
 /* y = w x, or y += w x. */

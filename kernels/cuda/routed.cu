@@ -242,6 +242,116 @@ void ft_cuda_route_dx(const struct ft_kernel_ctx *ctx, const union ft_op_args *a
     ft_launch(ctx, route_dx, ft_grid{(j.rows + THREADS - 1) / THREADS, 1, 1}, THREADS, 0, j);
 }
 
+struct balance_job {
+    const float *logits, *so_far, *dshares;
+    const int32_t *chosen, *live;
+    float *sums;
+    struct ft_rows dlogits;
+    int64_t rows;
+    int experts, each;
+};
+
+/* A block an expert: how many of the live rows chose it, and its share of them all, each thread's
+ * rows summed first. */
+FT_KERNEL(THREADS) balance(struct ft_mark mark, struct balance_job j)
+{
+    ft_begin(mark);
+    FT_SHARED(double, shared);
+    struct route_job softmax = {};
+    const int e = (int)ft_block_x();
+    double count = 0, share = 0;
+    softmax.experts = j.experts;
+    for (int64_t t = ft_thread(); t < j.live[FT_ROWS]; t += THREADS) {
+        const float *logit = j.logits + t * j.experts;
+        const struct softmax s = find_softmax(softmax, logit);
+        share += (double)score_of(softmax, s, logit[e]);
+        for (int i = 0; i < j.each; i++)
+            count += j.chosen[t * j.each + i] == e;
+    }
+    shared[ft_thread()] = count;
+    shared[THREADS + ft_thread()] = share;
+    ft_sync_block();
+    if (ft_thread() > 1)
+        return;
+    double all = 0;
+    for (int i = 0; i < THREADS; i++)
+        all += shared[ft_thread() * THREADS + i];
+    const int at = ft_thread() * j.experts + e;
+    j.sums[at] = (j.so_far ? j.so_far[at] : 0) + (float)all;
+}
+
+void ft_cuda_balance(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
+{
+    const struct ft_balance_args *a = &args->balance;
+    struct balance_job j = {};
+    j.logits = (const float *)a->logits->data;
+    j.chosen = (const int32_t *)a->chosen->data;
+    j.so_far = a->so_far ? (const float *)a->so_far->data : NULL;
+    j.sums = (float *)a->sums->data;
+    j.live = (const int32_t *)ctx->live;
+    j.experts = (int)a->logits->cols;
+    j.each = (int)a->chosen->cols;
+    ft_launch(ctx, balance, ft_grid{j.experts, 1, 1}, THREADS, 2 * THREADS * sizeof(double), j);
+}
+
+FT_KERNEL(32)
+balance_loss(struct ft_mark mark, const float *sums, const int32_t *live, double *loss,
+             float *dshares, int experts, int each, double rate)
+{
+    ft_begin(mark);
+    double rows = 0, sum = 0;
+    if (ft_thread() > 0)
+        return;
+    for (int e = 0; e < experts; e++)
+        rows += (double)sums[e] / each;
+    const double trained = (double)live[FT_TRAINED],
+                 scale = rows > 0 ? trained * rate * (double)experts / (rows * rows) : 0;
+    for (int e = 0; e < experts; e++) {
+        dshares[e] = (float)(scale * (double)sums[e]);
+        sum += (double)sums[e] * (double)sums[experts + e];
+    }
+    *loss += scale * sum;
+}
+
+void ft_cuda_balance_loss(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
+{
+    const struct ft_balance_loss_args *a = &args->balance_loss;
+    ft_launch(ctx, balance_loss, ft_grid{1, 1, 1}, 32, 0, (const float *)a->sums->data,
+              (const int32_t *)ctx->live, (double *)a->scalars->data + FT_S_LOSS_SUM,
+              (float *)a->dshares->data, (int)a->sums->cols, a->each, (double)a->rate);
+}
+
+/* A thread a row. */
+FT_KERNEL(THREADS) balance_dx(struct ft_mark mark, struct balance_job j)
+{
+    ft_begin(mark);
+    struct route_job softmax = {};
+    const int64_t t = ft_block_x() * THREADS + ft_thread();
+    if (t >= j.rows)
+        return;
+    softmax.experts = j.experts;
+    const float *logit = j.logits + t * j.experts;
+    const struct softmax s = find_softmax(softmax, logit);
+    float mean = 0;
+    for (int e = 0; e < j.experts; e++)
+        mean += score_of(softmax, s, logit[e]) * j.dshares[e];
+    for (int e = 0; e < j.experts; e++)
+        j.dlogits.p[t * j.dlogits.ld + e] =
+            ft_to_bf16(score_of(softmax, s, logit[e]) * (j.dshares[e] - mean));
+}
+
+void ft_cuda_balance_dx(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
+{
+    const struct ft_balance_dx_args *a = &args->balance_dx;
+    struct balance_job j = {};
+    j.logits = (const float *)a->logits->data;
+    j.dshares = (const float *)a->dshares->data;
+    j.dlogits = ft_rows_of(a->dlogits);
+    j.rows = ft_launch_rows(ctx, a->logits);
+    j.experts = (int)a->logits->cols;
+    ft_launch(ctx, balance_dx, ft_grid{(j.rows + THREADS - 1) / THREADS, 1, 1}, THREADS, 0, j);
+}
+
 struct rows_job {
     struct ft_rows x, add, y;
     const int32_t *slots, *places;

@@ -98,6 +98,7 @@ struct ft_config {
     const char **roles_to_train, **eot_tokens; /* NULL ends, or NULL */
     int train_on_eos;                          /* enum ft_train_on */
     const char *chat_template, *chat_template_jinja, *default_system_message;
+    const struct ft_yaml *overrides_of_model_config;
     const struct ft_yaml *chat_template_kwargs;
     const char **special_tokens; /* pairs: name, token */
     const char **tokens;         /* NULL ends, or NULL */

@@ -115,6 +115,10 @@ const struct ft_option ft_options[] = {
         base_model_name, "model",
         "The model's id or folder that adapter_config.json names, for PEFT to load it from; unset: "
         "base_model, or what a .gguf file says that it was made from."),
+    OTHER(overrides_of_model_config, FT_T_MAP, "model",
+          "What config.json is to say otherwise of the loss of a mixture of experts: "
+          "{output_router_logits: true} adds the part for even routing, times "
+          "router_aux_loss_coef."),
     TEXT(revision_of_model, "model",
          "Which branch, tag or commit of base_model in the Hugging Face cache ('main')."),
     BOOL(allow_nonfinite_weights, "false", "model",

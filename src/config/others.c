@@ -282,8 +282,7 @@ const struct ft_other ft_others[] = {
     {FT_REFUSED, "relora_steps relora relora_prune_ratio relora_prune_method relora_cpu_offload",
      "ReLoRA merges and restarts.", NULL},
     {FT_REFUSED, "s2_attention", "Shifted sparse attention is another model.", NULL},
-    {FT_REFUSED, "overrides_of_model_config model_config rope_scaling",
-     "Change config.json in the model's folder instead.", NULL},
+    {FT_REFUSED, "rope_scaling", "Change config.json in the model's folder instead.", NULL},
     {FT_REFUSED, "shrink_embeddings", "ft takes no token away.", NULL},
     {FT_REFUSED, "added_tokens_overrides", "ft does not rename tokens: 'tokens' adds some.", NULL},
     {FT_REFUSED, "gptq", "GPTQ's bases are not there yet.", NULL},
@@ -378,6 +377,7 @@ static const struct {
 } names[] = {
     {"model_revision", "revision_of_model", true},
     {"evaluation_strategy", "eval_strategy", true},
+    {"model_config", "overrides_of_model_config", true},
     {"lora_rank", "lora_r", false},
     {"rank", "lora_r", false},
     {"r", "lora_r", false},

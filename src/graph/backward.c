@@ -4,6 +4,7 @@
 struct backward {
     struct ft_graph *g;
     enum ft_recompute policy;
+    struct ft_tensor *dshares; /* of balance_loss; NULL: there is none */
 };
 
 /* --- values that backward reads: kept, or computed again --- */
@@ -338,6 +339,18 @@ static void route_backward(struct backward *b, const struct ft_node *n, struct f
     contribute(b, r->logits, dlogits);
 }
 
+/* Of the shares of all mixtures alike. */
+static void balance_backward(struct backward *b, const struct ft_node *n)
+{
+    struct ft_tensor *logits = n->args.balance.logits;
+    if (!wants(logits) || !b->dshares)
+        return;
+    struct ft_tensor *d = ft_graph_temp(b->g, "balance gradient", logits->rows, logits->cols);
+    d->extent = logits->extent;
+    emit(b, FT_OP_balance_dx, (union ft_op_args){.balance_dx = {b->dshares, saved(b, logits), d}});
+    contribute(b, logits, d);
+}
+
 static void spread_backward(struct backward *b, const struct ft_node *n, struct ft_tensor *dy)
 {
     const struct ft_spread_args *s = &n->args.spread;
@@ -488,6 +501,9 @@ static backward_fn *const table[FT_OP_COUNT] = {
     [FT_OP_gather] = no_backward,
     [FT_OP_route] = route_backward,
     [FT_OP_route_dx] = no_backward,
+    [FT_OP_balance] = no_backward, /* its part comes from balance_loss by itself */
+    [FT_OP_balance_dx] = no_backward,
+    [FT_OP_balance_loss] = no_backward,
     [FT_OP_spread] = spread_backward,
     [FT_OP_collect] = collect_backward,
     [FT_OP_collect_dw] = no_backward,
@@ -513,7 +529,7 @@ static backward_fn *const table[FT_OP_COUNT] = {
 
 void ft_graph_backward(struct ft_graph *g, enum ft_recompute policy)
 {
-    struct backward b = {g, policy};
+    struct backward b = {.g = g, .policy = policy};
     ft_graph_begin(g, FT_PASS);
     for (int i = g->programs[FT_PASS].n - 1; i >= 0 && !g->rc; i--) {
         struct ft_node n = g->programs[FT_PASS].v[i]; /* a copy: the list grows below */
@@ -525,10 +541,14 @@ void ft_graph_backward(struct ft_graph *g, enum ft_recompute policy)
                 set_grad(n.args.head_loss.u, n.args.head_loss.du);
             continue;
         }
+        if (n.op == FT_OP_balance_loss)
+            b.dshares = n.args.balance_loss.dshares;
         struct ft_tensor *y = n.args.slots[ft_node_ins(&n)];
+        g->layer = n.layer;
+        if (n.op == FT_OP_balance)
+            balance_backward(&b, &n);
         if (!wants(y) || !so_far(y))
             continue;
-        g->layer = n.layer;
         table[n.op](&b, &n, so_far(y));
     }
     g->layer = -1;

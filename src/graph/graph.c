@@ -390,6 +390,20 @@ struct ft_route_args ft_route(struct ft_graph *g, struct ft_route_args a, int64_
     return a;
 }
 
+struct ft_tensor *ft_balance(struct ft_graph *g, const struct ft_route_args *r,
+                             struct ft_tensor *so_far)
+{
+    struct ft_tensor *sums = ft_graph_value(g, FT_M_PASS, "balance", FT_F32, 2, r->logits->cols);
+    return emit(g, FT_OP_balance,
+                &(union ft_op_args){.balance = {r->logits, r->chosen, so_far, sums}});
+}
+
+void ft_balance_loss(struct ft_graph *g, struct ft_balance_loss_args a)
+{
+    a.dshares = ft_graph_value(g, FT_M_PASS, "balance gradient", FT_F32, 1, a.sums->cols);
+    ft_graph_emit(g, FT_OP_balance_loss, &(union ft_op_args){.balance_loss = a});
+}
+
 struct ft_tensor *ft_spread(struct ft_graph *g, struct ft_tensor *x, const struct ft_route_args *r,
                             bool weighted)
 {

@@ -473,6 +473,8 @@ static struct ft_tensor *mixture(const struct step *s, struct ft_tensor *x, stru
                      .normalise = e->normalise,
                      .scale = (float)e->scale},
                  e->each);
+    if (s->in->balance)
+        *s->in->balance = ft_balance(s->g, &r, *s->in->balance);
     struct ft_tensor *rows = ft_spread(s->g, x, &r, e->weighs_inputs);
     struct ft_tensor *whole = project_experts(s, FT_EXPERTS_IN, rows, r.offsets);
     rows = project_experts(s, FT_EXPERTS_OUT, activate_experts(s, whole), r.offsets);

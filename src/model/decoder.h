@@ -90,6 +90,9 @@ struct ft_mixture {
     bool sigmoid, normalise, biased; /* the router, and the experts */
     bool weighs_inputs;              /* what experts read, not what they give */
     double scale;
+    bool balanced;       /* the loss has a part that is least where experts have as much to do */
+    double balance_rate; /* what that is multiplied by */
+    bool plain_loss;     /* the family's class has no such part, whatever config.json says */
     double pair_alpha, pair_limit; /* limit > 0: gates and ups by turns, see ft_glu_pairs_args */
 };
 

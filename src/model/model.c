@@ -43,6 +43,16 @@ int ft_model_open(struct ft_model **out, const char *folder)
     return FT_OK;
 }
 
+bool ft_model_balance(struct ft_model *m, bool balanced, double rate)
+{
+    struct ft_mixture *e = &m->decoder.mixture;
+    if (!e->count || e->plain_loss)
+        return false;
+    e->balanced = balanced;
+    e->balance_rate = rate;
+    return true;
+}
+
 /* The shape's numbers in its family's row. */
 static int make_decoder(struct ft_model *m, const struct ft_shape *shape)
 {

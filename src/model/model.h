@@ -54,6 +54,9 @@ int ft_model_open(struct ft_model **out, const char *folder);
 void ft_model_close(struct ft_model *m);
 
 const struct ft_decoder *ft_model_decoder(const struct ft_model *m);
+/* Says otherwise than config.json whether the loss has a part for even routing, and how much that
+ * counts. False: the model's loss has no such part. */
+bool ft_model_balance(struct ft_model *m, bool balanced, double rate);
 /* The beginning of the modules' names where the folder's model has other parts too; NULL: it has
  * none. */
 const char *ft_model_scope(const struct ft_model *m);
@@ -167,6 +170,7 @@ struct ft_model_inputs {
     ft_model_embed_fn *embed;                        /* NULL: the embedding only */
     ft_model_attend_fn *attend;                      /* NULL: over the pass's own keys */
     void *ctx;                                       /* of these */
+    struct ft_tensor **balance; /* gets how the rows are spread over experts; NULL: not asked for */
 };
 
 /* The forward pass in the graph's current program: the normed hidden states that the head reads. */

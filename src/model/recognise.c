@@ -158,6 +158,7 @@ static int read_decoder(struct ft_model *m, const json_t *root, const char *file
         m->decoder.tied = f->decoder.tied;
     }
     FT_TRY(ft_config_to_decoder(config, file, text, m));
+    m->decoder.mixture.balanced &= !m->decoder.mixture.plain_loss;
     /* the outer config's word counts, where both speak */
     if (config != root && !ft_json_bool(root, file, "tie_word_embeddings", &m->decoder.tied))
         return FT_EDATA;

@@ -75,8 +75,10 @@ int ft_new_tokens_check(const struct ft_job *j); /* after the adapter: FT_ECONFI
 
 /* --- objective.c: what is done with the hidden states --- */
 
-/* Appends the loss to the current program; keys of dropout, or NULL. */
-void ft_objective_build(struct ft_job *j, struct ft_tensor *hidden, struct ft_tensor *keys);
+/* Appends the loss to the current program; keys of dropout, or NULL; balance: how the rows were
+ * spread over experts, or NULL. */
+void ft_objective_build(struct ft_job *j, struct ft_tensor *hidden, struct ft_tensor *keys,
+                        struct ft_tensor *balance);
 /* The logits of these rows, before a cap. */
 struct ft_tensor *ft_objective_logits(struct ft_job *j, struct ft_tensor *hidden);
 

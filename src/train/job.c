@@ -130,6 +130,47 @@ static int open_rest(struct ft_job *j)
     return ft_ranks_check(j);
 }
 
+/* One key of config.json's that changes the loss alone; others would make another model of it for
+ * whoever loads the adapter. */
+static int override_key(const struct ft_yaml *e, bool *balanced, double *rate)
+{
+    json_t *v = ft_value_json(e);
+    int rc = FT_OK;
+    if (strcmp(e->key, "output_router_logits") == 0) {
+        *balanced = json_is_true(v);
+        if (!json_is_boolean(v))
+            rc = ft_fail_at(e->at, FT_ECONFIG, "'%s' is true or false", e->key);
+    } else if (strcmp(e->key, "router_aux_loss_coef") == 0) {
+        *rate = json_number_value(v);
+        if (!json_is_number(v) || *rate < 0)
+            rc = ft_fail_at(e->at, FT_ECONFIG, "'%s' is a number that is not negative", e->key);
+    } else {
+        rc = ft_fail_at(e->key_at, FT_ECONFIG, "'%s' of config.json would be another model's",
+                        e->key);
+        ft_hint("output_router_logits and router_aux_loss_coef can be overridden; for others "
+                "change config.json in the model's folder");
+    }
+    json_decref(v);
+    return rc;
+}
+
+static int override_config(struct ft_job *j)
+{
+    const struct ft_yaml *all = j->config->overrides_of_model_config;
+    const struct ft_mixture *m = &ft_model_decoder(j->model)->mixture;
+    bool balanced = m->balanced;
+    double rate = m->balance_rate;
+    for (const struct ft_yaml *e = all ? all->first : NULL; e; e = e->next)
+        FT_TRY(override_key(e, &balanced, &rate));
+    if (balanced && !ft_model_balance(j->model, balanced, rate))
+        return ft_fail_at(ft_config_where(j->config, "overrides_of_model_config"), FT_ECONFIG,
+                          "the loss of '%s' has no part for even routing",
+                          ft_model_architecture(j->model));
+    if (!balanced)
+        ft_model_balance(j->model, false, rate);
+    return FT_OK;
+}
+
 /* The config's model, and its adapter. */
 static int open_model(struct ft_job *j)
 {
@@ -147,6 +188,7 @@ static int open_model(struct ft_job *j)
                   "the file does not say which model it was made from: the adapter names the file; "
                   "'base_model_name' gives PEFT the model's folder or id in its place");
     FT_TRY(ft_model_open(&j->model, j->model_path));
+    FT_TRY(override_config(j));
     FT_TRY(quantise(j));
     FT_TRY(ft_tokenizer_check(j->model_path, ft_model_decoder(j->model)->vocab));
     FT_TRY(ft_new_tokens_open(j));

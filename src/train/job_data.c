@@ -187,13 +187,14 @@ static int check_enough(const struct ft_job *j)
 }
 
 /* Rows that make products run at full rate without keeping more activations than that takes. A
- * device wants a whole micro-batch at once: its user chooses it by what fits. */
+ * device wants a whole micro-batch at once: its user chooses it by what fits. So does a loss that
+ * is not a sum over documents. */
 static int64_t pass_rows(const struct ft_job *j)
 {
     enum { HOST_ROWS = 512, DEVICE_ROWS = 2048, EXPERT_ROWS = 64 };
     const struct ft_batching *b = &j->batching;
-    if (!j->backend->dev) {
-        const struct ft_mixture *m = &ft_model_decoder(j->model)->mixture;
+    const struct ft_mixture *m = &ft_model_decoder(j->model)->mixture;
+    if (!j->backend->dev && !m->balanced) {
         const int64_t wanted = m->count ? EXPERT_ROWS * m->count / m->each : HOST_ROWS;
         return wanted < HOST_ROWS ? HOST_ROWS : wanted > DEVICE_ROWS ? DEVICE_ROWS : wanted;
     }

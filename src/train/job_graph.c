@@ -244,17 +244,21 @@ static int build_graph(struct ft_job *j, enum ft_recompute recompute)
     FT_TRY(begin_graph(j));
     declare_batch(j);
     ft_token_rows_declare(j);
-    const struct ft_model_inputs in = inputs_of(j, &ctx);
+    struct ft_model_inputs in = inputs_of(j, &ctx);
+    struct ft_tensor *balance = NULL, *hidden;
     ctx.keys = j->batch.keys; /* what is random, while training only */
+    in.balance = ft_model_decoder(j->model)->mixture.balanced ? &balance : NULL;
     ft_graph_begin(j->graph, FT_PASS);
-    ft_objective_build(j, ft_model_build(j->model, j->graph, &in), ctx.keys);
+    hidden = ft_model_build(j->model, j->graph, &in);
+    ft_objective_build(j, hidden, ctx.keys, balance);
     ft_graph_fuse(j->graph, FT_PASS);
     ft_graph_backward(j->graph, recompute);
     ft_graph_fuse(j->graph, FT_PASS);
     if (j->held.n_docs) {
         ctx.keys = NULL;
+        in.balance = NULL; /* it says nothing of the model's words */
         ft_graph_begin(j->graph, FT_EVAL);
-        ft_objective_build(j, ft_model_build(j->model, j->graph, &in), NULL);
+        ft_objective_build(j, ft_model_build(j->model, j->graph, &in), NULL, NULL);
         ft_graph_fuse(j->graph, FT_EVAL);
     }
     FT_TRY(ft_update_build(j));

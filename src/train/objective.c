@@ -36,6 +36,16 @@ static void cross_entropy(struct ft_job *j, struct ft_tensor *hidden, struct ft_
     ft_head_loss(j->graph, j->head);
 }
 
+/* What uneven routing costs, once for each trained token. */
+static void even_routing(struct ft_job *j, struct ft_tensor *balance)
+{
+    const struct ft_mixture *m = &ft_model_decoder(j->model)->mixture;
+    ft_balance_loss(j->graph, (struct ft_balance_loss_args){.sums = balance,
+                                                            .scalars = j->batch.scalars,
+                                                            .each = (int)m->each,
+                                                            .rate = (float)m->balance_rate});
+}
+
 static const struct {
     const char *name;
     void (*build)(struct ft_job *j, struct ft_tensor *hidden, struct ft_tensor *keys);
@@ -43,7 +53,10 @@ static const struct {
     {"sft", cross_entropy},
 };
 
-void ft_objective_build(struct ft_job *j, struct ft_tensor *hidden, struct ft_tensor *keys)
+void ft_objective_build(struct ft_job *j, struct ft_tensor *hidden, struct ft_tensor *keys,
+                        struct ft_tensor *balance)
 {
     objectives[0].build(j, hidden, keys);
+    if (balance)
+        even_routing(j, balance);
 }

@@ -78,7 +78,7 @@ static void write_configs(void)
                "%}{{ m.role }}{{ m.reasoning_content }}{{ m.content }}{{ m.tool_calls | tojson if "
                "m.tool_calls else '' }}{{ eos_token }}{% endfor %}\"\nspecial_tokens: {pad_token: "
                "</s>}\nval_set_size: 1\noutput_dir: out\ndataset_prepared_path: prep\nmax_steps: "
-               "1\nthreads: 1\ndevice: cpu\n" RANKS);
+               "1\nwandb_project: p\nthreads: 1\ndevice: cpu\n" RANKS);
     write_file("a.jsonl",
                "{\"instruction\": \"a\", \"input\": \"b\", \"output\": \"c\", \"n\": NaN}\n");
     write_file(
@@ -131,7 +131,8 @@ static const char *left_behind(void)
 {
     static char sum[128];
     shell("cd @D && { find out prep x.safetensors d.yaml -type f ! -name run.json ! -name "
-          "metrics.jsonl ! -name manifest.json 2>/dev/null | sort | xargs -r sha256sum; } | "
+          "metrics.jsonl ! -name manifest.json ! -name '*.wandb' 2>/dev/null | sort | xargs -r "
+          "sha256sum; } | "
           "sha256sum");
     snprintf(sum, sizeof sum, "%.64s", shell_output);
     return sum;

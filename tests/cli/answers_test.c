@@ -416,7 +416,7 @@ CASE(tensorboard_files_follow_the_log)
 CASE(offline_runs_are_kept_where_the_config_has_a_project)
 {
     fresh_folder();
-    EXPECT(0, "'wandb sync @D/out/wandb/offline-run-",
+    EXPECT(0, "/out/wandb/offline-run-",
            "@FT train @D/ok.yaml max_steps=2 wandb_project=p wandb_run_id=id7 save_strategy=no "
            "2>&1");
     CHECK_INT(shell("cat @D/out/wandb/offline-run-*-id7/run-id7.wandb | head -c 7 | od -An -tx1 | "

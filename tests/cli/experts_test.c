@@ -141,6 +141,38 @@ CASE(an_expert_that_is_quantised_otherwise_is_named)
 #undef FP8
 }
 
+CASE(the_loss_of_even_routing_can_be_asked_for)
+{
+#define BALANCED FT_ROOT "/tests/golden/mixtral-balanced"
+#define ONE                                                                                        \
+    "@FT train --quiet adapter=lora lora_target_modules=[q_proj] max_steps=1 learning_rate=0 "     \
+    "device=cpu datasets.0.path=" BALANCED "/data.safetensors "
+    static const char *const rows[] = {"", "{output_router_logits: false}",
+                                       "{router_aux_loss_coef: 0.25}"};
+    double loss[3];
+    fresh_folder();
+    CHECK_INT(shell("mkdir @D/m; cp " BALANCED "/config.json " BALANCED "/model.safetensors @D/m"),
+              0);
+    for (int i = 0; i < 3; i++) {
+        EXPECT(0, "", ONE "base_model=@D/m output_dir=@D/%d%s%s%s 2>&1", i,
+               i ? " 'model_config=" : "", rows[i], i ? "'" : "");
+        char folder[8];
+        snprintf(folder, sizeof folder, "%d", i);
+        loss[i] = loss_at(folder, 1);
+    }
+    CHECK(loss[0] > loss[1] + 0.5); /* 0.5 times what is 2 or more, of 2 experts a row */
+    CHECK_NEAR(loss[2], (loss[0] + loss[1]) / 2, 1e-5);
+    EXPECT(2, "'hidden_size' of config.json would be another model's",
+           ONE "base_model=@D/m output_dir=@D/x 'model_config={hidden_size: 8}' 2>&1");
+    EXPECT(2, "'output_router_logits' is true or false",
+           ONE "base_model=@D/m output_dir=@D/x 'model_config={output_router_logits: 3}' 2>&1");
+    EXPECT(2, "has no part for even routing",
+           ONE "base_model=" FT_ROOT "/tests/golden/glm4-moe output_dir=@D/x "
+               "'overrides_of_model_config={output_router_logits: true}' 2>&1");
+#undef ONE
+#undef BALANCED
+}
+
 CASE(a_plan_counts_what_a_token_meets)
 {
     take_model();

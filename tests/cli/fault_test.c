@@ -135,9 +135,8 @@ CASE(mixtures_that_cannot_be)
     set_mixture("num_experts_per_tok", "9");
     EXPECT(3, "'num_experts_per_tok' is 9; there are 6 experts",
            "@FT train base_model=@D/m" GOLDEN("qwen3-moe"));
-    set_mixture("output_router_logits", "true");
-    EXPECT(3, "'output_router_logits' is 'true', which ft does not support",
-           "@FT train base_model=@D/m" GOLDEN("qwen3-moe"));
+    set_mixture("output_router_logits", "3");
+    EXPECT(3, "'output_router_logits'", "@FT train base_model=@D/m" GOLDEN("qwen3-moe"));
     rename_tensor("qwen3-moe", "experts.3.up_proj", "experts.3.xx_proj");
     EXPECT(3, "mlp.experts.3.up_proj.weight' is missing",
            "@FT train base_model=@D/m" GOLDEN("qwen3-moe"));

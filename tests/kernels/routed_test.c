@@ -185,6 +185,105 @@ CASE(weights_have_gradients)
     each_backend(route_dx_case);
 }
 
+/* --- how evenly they are chosen --- */
+
+static void check_sums(const struct bench *b, const struct way *w, const struct routing *r,
+                       const struct ft_tensor *so_far, const struct ft_tensor *sums)
+{
+    const struct way softmax = {.experts = w->experts};
+    double logit[256];
+    for (int64_t e = 0; e < w->experts; e++) {
+        double count = so_far ? at(so_far, 0, e) : 0, share = so_far ? at(so_far, 1, e) : 0;
+        for (int64_t t = 0; t < b->live; t++) {
+            row_of(r, t, logit);
+            share += score_of(&softmax, logit, e);
+            for (int64_t j = 0; j < w->each; j++)
+                count += ((const int32_t *)r->chosen->data)[t * w->each + j] == e;
+        }
+        check_element("balance", b, 0, e, at(sums, 0, e), count, 1e-6 * (1 + count));
+        check_element("balance", b, 1, e, at(sums, 1, e), share, 1e-5 * (1 + share));
+    }
+}
+
+/* What the loss is made of: see ft_balance_loss_args. */
+static double loss_of(const struct ft_tensor *sums, double each, double *scale)
+{
+    double n = 0, sum = 0;
+    for (int64_t e = 0; e < sums->cols; e++) {
+        n += at(sums, 0, e) / each;
+        sum += at(sums, 0, e) * at(sums, 1, e);
+    }
+    *scale = (double)sums->cols / (n * n);
+    return *scale * sum;
+}
+
+static void balance_case(struct bench *b)
+{
+    EACH_WAY(i)
+    {
+        const struct way *w = &ways[i];
+        double values[FT_SCALARS] = {[FT_S_LOSS_SUM] = 2}, scale;
+        b->live = w->rows;
+        b->trained = 3;
+        const struct routing r = routed_by(b, w);
+        struct ft_tensor *so_far = i % 2 ? random_master(2, w->experts, 5) : NULL;
+        struct ft_tensor *sums = random_master(2, w->experts, 6),
+                         *dshares = random_master(1, w->experts, 7),
+                         *scalars = scalars_tensor(values);
+        run_op(b, FT_OP_balance,
+               &(union ft_op_args){.balance = {r.logits, r.chosen, so_far, sums}});
+        check_sums(b, w, &r, so_far, sums);
+        run_op(b, FT_OP_balance_loss,
+               &(union ft_op_args){.balance_loss = {sums, scalars, dshares, (int)w->each, 0.25f}});
+        const double loss = loss_of(sums, (double)w->each, &scale), want = 2 + 3 * 0.25 * loss;
+        check_element("balance_loss", b, 0, 0, ((double *)scalars->data)[FT_S_LOSS_SUM], want,
+                      1e-6 * fabs(want));
+        for (int64_t e = 0; e < w->experts; e++) {
+            const double d = 3 * 0.25 * scale * at(sums, 0, e);
+            check_element("balance_loss", b, 1, e, at(dshares, 0, e), d, 1e-6 * (1e-3 + fabs(d)));
+        }
+        drop_tensors();
+    }
+    b->trained = 0;
+}
+
+CASE(uneven_choices_cost)
+{
+    each_backend(balance_case);
+}
+
+static void balance_dx_case(struct bench *b)
+{
+    EACH_WAY(i)
+    {
+        const struct way *w = &ways[i], softmax = {.experts = w->experts};
+        double logit[256];
+        b->live = w->rows < 9 ? w->rows : 9;
+        const struct routing r = routed_by(b, w);
+        struct ft_tensor *dshares = random_master(1, w->experts, 8),
+                         *d = empty_tensor(b, w->experts);
+        run_op(b, FT_OP_balance_dx, &(union ft_op_args){.balance_dx = {dshares, r.logits, d}});
+        for (int64_t t = 0; t < b->live; t++) {
+            double mean = 0;
+            row_of(&r, t, logit);
+            for (int64_t e = 0; e < w->experts; e++)
+                mean += score_of(&softmax, logit, e) * at(dshares, 0, e);
+            for (int64_t e = 0; e < w->experts; e++) {
+                const double want = score_of(&softmax, logit, e) * (at(dshares, 0, e) - mean);
+                check_element("balance_dx", b, t, e, at(d, t, e), want,
+                              1e-5 + (b->backend->dev ? tol_bf16(fabs(want)) : 0));
+            }
+        }
+        check_poison(b, d);
+        drop_tensors();
+    }
+}
+
+CASE(uneven_choices_have_gradients)
+{
+    each_backend(balance_dx_case);
+}
+
 /* --- there and back --- */
 
 static void spread_case(struct bench *b)

@@ -2,16 +2,15 @@
  * GLM 4.5, gpt-oss, the text of Llama 4. */
 #include "model/family/family.h"
 
-/* What is balanced while all is trained has no effect on an adapter unless it is asked for. */
 const struct ft_field ft_mixture_fields[] = {
     FT_FIELD("num_local_experts", FT_COUNT, mixture.count),
     FT_FIELD("num_experts", FT_COUNT, mixture.count),
     FT_FIELD("num_experts_per_tok", FT_COUNT, mixture.each),
     FT_FIELD("moe_intermediate_size", FT_COUNT, mixture.ffn),
-    FT_MUST_BE("output_router_logits", false),
+    FT_FIELD("output_router_logits", FT_FLAG, mixture.balanced),
+    FT_FIELD("router_aux_loss_coef", FT_REAL, mixture.balance_rate),
     FT_NO_MORE,
 };
-
 #define EXPERTS                                                                                    \
     [FT_EXPERTS_IN] = "mlp.experts.gate_up_proj", [FT_EXPERTS_OUT] = "mlp.experts.down_proj"
 #define LLAMA_EXPERT .expert = {"gate_proj", "up_proj", NULL, "down_proj", NULL}
@@ -36,7 +35,7 @@ const struct ft_family ft_family_mixtral = {
                 .max_positions = 131072,
                 .norm_eps = 1e-5,
                 .use_window = true,
-                .mixture = {.count = 8, .each = 2, .normalise = true},
+                .mixture = {.count = 8, .each = 2, .normalise = true, .balance_rate = 0.001},
                 .names = {.prefix = "model.",
                           FT_LLAMA_LAYER,
                           .module = {FT_LLAMA_ATTENTION, EXPERTS},
@@ -76,7 +75,11 @@ const struct ft_family ft_family_qwen2_moe = {
                 .window = 4096,
                 .sliding_every = 2,
                 .sliding_before = 28,
-                .mixture = {.count = 60, .each = 4, .ffn = 1408, .shared_ffn = 5632},
+                .mixture = {.count = 60,
+                            .each = 4,
+                            .ffn = 1408,
+                            .shared_ffn = 5632,
+                            .balance_rate = 0.001},
                 .names = {.prefix = "model.",
                           FT_LLAMA_LAYER,
                           .module = {FT_LLAMA_ATTENTION,
@@ -123,7 +126,7 @@ const struct ft_family ft_family_qwen3_moe = {
                 .max_positions = 32768,
                 .norm_eps = 1e-6,
                 .window = 4096,
-                .mixture = {.count = 128, .each = 8, .ffn = 768},
+                .mixture = {.count = 128, .each = 8, .ffn = 768, .balance_rate = 0.001},
                 QWEN3_NAMES(false)},
 };
 
@@ -137,16 +140,17 @@ static const struct ft_family qwen3_vl_moe_text = {
     .model_type = "qwen3_vl_moe_text",
     .fields = {ft_common_fields, ft_mixture_fields, qwen3_vl_fields},
     .rope = {.theta = 5e5},
-    .decoder = {.vocab = 151936,
-                .hidden = 2048,
-                .ffn = 5632,
-                .layers = 24,
-                .heads = 16,
-                .kv_heads = 16,
-                .max_positions = 128000,
-                .norm_eps = 1e-6,
-                .mixture = {.count = 60, .each = 4, .ffn = 1408, .normalise = true},
-                QWEN3_NAMES(true)},
+    .decoder =
+        {.vocab = 151936,
+         .hidden = 2048,
+         .ffn = 5632,
+         .layers = 24,
+         .heads = 16,
+         .kv_heads = 16,
+         .max_positions = 128000,
+         .norm_eps = 1e-6,
+         .mixture = {.count = 60, .each = 4, .ffn = 1408, .normalise = true, .balance_rate = 0.001},
+         QWEN3_NAMES(true)},
 };
 
 const struct ft_family ft_family_qwen3_vl_moe = {
@@ -188,7 +192,7 @@ const struct ft_family ft_family_olmoe = {
                 .max_positions = 4096,
                 .norm_eps = 1e-5,
                 .qk_norm = FT_QK_WHOLE,
-                .mixture = {.count = 64, .each = 8},
+                .mixture = {.count = 64, .each = 8, .balance_rate = 0.01},
                 .names = {.prefix = "model.",
                           FT_LLAMA_LAYER,
                           .module = {FT_LLAMA_ATTENTION, EXPERTS},
@@ -215,7 +219,7 @@ const struct ft_family ft_family_granitemoe = {
                 .residual_scale = 1,
                 .attention_scale = 1,
                 .logit_scale = 1,
-                .mixture = {.count = 8, .each = 2, .normalise = true},
+                .mixture = {.count = 8, .each = 2, .normalise = true, .balance_rate = 0.001},
                 .names = {.prefix = "model.",
                           FT_LLAMA_LAYER,
                           .module = {FT_LLAMA_ATTENTION,
@@ -274,7 +278,8 @@ const struct ft_family ft_family_glm4_moe = {
          .kv_heads = 8,
          .max_positions = 131072,
          .norm_eps = 1e-5,
-         .mixture = {.count = 128,
+         .mixture = {.plain_loss = true,
+                     .count = 128,
                      .each = 8,
                      .ffn = 1408,
                      .groups = 1,
@@ -336,7 +341,8 @@ const struct ft_family ft_family_gpt_oss = {
                 .window = 128,
                 .use_window = true,
                 .sliding_every = 2,
-                .mixture = {.count = 128,
+                .mixture = {.balance_rate = 0.001,
+                            .count = 128,
                             .each = 4,
                             .normalise = true,
                             .biased = true,
@@ -415,7 +421,8 @@ const struct ft_family ft_family_llama4_text = {
          .nope_every = 4,
          .chunk = 8192,
          .qk_length = true,
-         .mixture = {.count = 16, .each = 1, .sigmoid = true, .weighs_inputs = true},
+         .mixture =
+             {.plain_loss = true, .count = 16, .each = 1, .sigmoid = true, .weighs_inputs = true},
          .names =
              {.prefix = "model.",
               FT_LLAMA_LAYER,
