@@ -514,11 +514,14 @@ static int open_track(struct ft_loop *l, struct ft_track_options *to)
         return ft_track_open(&l->track, to);
     FT_TRY(mlflow_options(&mlflow, &to_mlflow, c));
     FT_TRY(wandb_options(&wandb, &to_wandb, l));
-    json_t *params = ft_config_json(c);
+    const unsigned since = ft_alloc_failures();
+    json_t *params = to_mlflow || to_wandb ? ft_config_json(c) : NULL;
     mlflow.params = wandb.config = params;
     to->mlflow = to_mlflow ? &mlflow : NULL;
     to->wandb = to_wandb ? &wandb : NULL;
-    int rc = params ? ft_track_open(&l->track, to) : FT_ERESOURCE;
+    int rc = ft_alloc_check(since);
+    if (!rc)
+        rc = ft_track_open(&l->track, to);
     json_decref(params);
     return rc;
 }

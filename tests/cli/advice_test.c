@@ -115,8 +115,8 @@ CASE(runs_that_go_wrong_say_so)
 CASE(axolotls_files)
 {
     fresh_text("completion", "{\"text\": \"a b c\"}");
-    EXPECT(0, "these keys change nothing here: flash_attention, wandb_project",
-           "sed -i 's/^sequence_len.*/&\\nflash_attention: true\\nwandb_project:/' @D/c.yaml; @FT "
+    EXPECT(0, "these keys change nothing here: flash_attention, wandb_watch",
+           "sed -i 's/^sequence_len.*/&\\nflash_attention: true\\nwandb_watch:/' @D/c.yaml; @FT "
            "train @D/c.yaml adapter=lora 2>&1");
     CHECK_INT(shell("@FT plan @D/c.yaml adapter=lora 2>&1 | grep -c notice:.*flash"), 0);
     CHECK_HAS(shell_output, "1\n");
