@@ -401,12 +401,12 @@ static const struct ft_from_row rows[] = {
     {"save_every", in_updates, "save_steps", "100", NULL},
     {"report_to", ft_from_trackers, NULL, NULL, "ft knows wandb, tensorboard and mlflow"},
     {"wandb", ft_from_text, "wandb_project", NULL, NULL},
-    {"project_name", ft_from_text, "wandb_project", NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
-static const char same[] = "clear_cache_threshold config grad_checkpoint test_batches train "
-                           "trust_remote_code";
+static const char same[] =
+    "clear_cache_threshold config grad_checkpoint project_name test_batches train "
+    "trust_remote_code";
 
 static const char *const sure[] = {"lora_parameters", "fine_tune_type", "iters", "hf_dataset",
                                    "num_layers",      "mask_prompt",    NULL};

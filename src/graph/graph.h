@@ -121,12 +121,12 @@ struct ft_tensor *ft_gather(struct ft_graph *g, struct ft_tensor *x, struct ft_t
 /* Where rows go: outputs are made here; give logits, bias (NULL: none) and the scalars; k experts a
  * row. */
 struct ft_route_args ft_route(struct ft_graph *g, struct ft_route_args args, int64_t k);
-/* The rows of x, sorted by expert; weighted: times their weights. */
 /* How the rows were spread so far (NULL: the first), and with this choice: see ft_balance_args. */
 struct ft_tensor *ft_balance(struct ft_graph *g, const struct ft_route_args *r,
                              struct ft_tensor *so_far);
 /* In FT_PASS: adds the loss of an uneven spread. */
 void ft_balance_loss(struct ft_graph *g, struct ft_balance_loss_args args);
+/* The rows of x, sorted by expert; weighted: times their weights. */
 struct ft_tensor *ft_spread(struct ft_graph *g, struct ft_tensor *x, const struct ft_route_args *r,
                             bool weighted);
 /* add (NULL: none) and what the experts gave for each row of x's. */

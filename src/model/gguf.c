@@ -656,7 +656,8 @@ static int put_scaling(struct ft_gguf_out *o, const struct ft_decoder *d, const 
     const struct ft_rope_spec *r = main_rope(d);
     const enum ft_rope_type type = r->type;
     char key[96];
-    if (type == FT_ROPE_YARN || type == FT_ROPE_LONGROPE || is_kind(k, "phi3")) {
+    if (type == FT_ROPE_YARN || type == FT_ROPE_LONGROPE || is_kind(k, "phi3") ||
+        is_kind(k, "mistral3")) {
         snprintf(key, sizeof key, "%s.rope.scaling.original_context_length", k->name);
         FT_TRY(ft_gguf_put_count(o, key,
                                  (uint32_t)(r->original_max_positions > 0
@@ -708,18 +709,26 @@ static int put_windows(struct ft_gguf_out *o, const struct ft_decoder *d, const 
 static bool positions_fit(const struct ft_decoder *d, const struct kind *k)
 {
     const struct ft_rope_spec *r = d->n_ropes ? main_rope(d) : NULL, *other = window_rope(d);
-    const bool two = is_kind(k, "gemma3") || is_kind(k, "olmo2");
-    if (!r || (growth(d) > 0) != is_kind(k, "mistral3"))
+    const bool gemma3 = is_kind(k, "gemma3"), mistral3 = is_kind(k, "mistral3");
+    if (!r || (growth(d) > 0) != mistral3)
         return false;
-    if (d->n_ropes > 1 + (two || is_kind(k, "mistral3")))
+    if (d->n_ropes > 1 + (gemma3 || is_kind(k, "olmo2") || mistral3))
         return false;
-    if (is_kind(k, "olmo2") && other &&
-        (other->type != FT_ROPE_DEFAULT || other->theta != r->theta))
+    if (k->every && other && other != r &&
+        (other->type != FT_ROPE_DEFAULT || other->theta != (gemma3 ? 10000 : r->theta)))
         return false;
-    return r->type == FT_ROPE_DEFAULT || r->type == FT_ROPE_LINEAR || r->type == FT_ROPE_LLAMA3 ||
-           (r->type == FT_ROPE_YARN && r->truncate &&
-            fabs(r->attention_factor - yarn_attention(r, k)) < 1e-6) ||
-           (r->type == FT_ROPE_LONGROPE && is_kind(k, "phi3"));
+    switch (r->type) {
+    case FT_ROPE_LLAMA3: /* where it loads factors */
+        return mistral3 || is_kind(k, "llama") || is_kind(k, "granite") || is_kind(k, "arcee");
+    case FT_ROPE_YARN: /* Gemma 3's windows would be scaled too; the betas are told Mistral's code
+                        */
+        return r->truncate && !gemma3 && fabs(r->attention_factor - yarn_attention(r, k)) < 1e-6 &&
+               (mistral3 || (r->beta_fast == 32 && r->beta_slow == 1));
+    case FT_ROPE_LONGROPE:
+        return is_kind(k, "phi3");
+    default:
+        return r->type == FT_ROPE_DEFAULT || r->type == FT_ROPE_LINEAR;
+    }
 }
 
 /* The 27 billions have a scale of their own, which llama.cpp knows by their layers. */
@@ -749,13 +758,33 @@ static bool experts_fit(const struct ft_decoder *d, const struct kind *k)
     return !d->mixture.count || d->mixture.each == 1 || d->mixture.normalise == normalises(k);
 }
 
-/* What llama.cpp's code for the architecture asks of the tensors: a head of its own; norms of
- * queries and keys in the largest Command R alone. */
-static bool tensors_fit(const struct ft_decoder *d, const struct kind *k)
+/* What llama.cpp's code for the architecture asks of the tensors: a head of its own, or none;
+ * biases; norms of queries and keys in the largest Command R alone; windows in Cohere 2. */
+static bool tensors_fit(const struct ft_model *m, const struct kind *k)
 {
+    const struct ft_decoder *d = &m->decoder;
     if (is_kind(k, "command-r"))
-        return !d->names.layer_norm[FT_NORM_Q] || d->layers >= 64;
-    return !d->tied || !(is_kind(k, "olmo2") || is_kind(k, "gptneox"));
+        return d->tied && !d->biased &&
+               (d->names.layer_norm[FT_NORM_Q] != NULL) == (d->layers >= 64);
+    if (is_kind(k, "cohere2"))
+        return d->tied && !d->biased && d->use_window && d->window;
+    if (is_kind(k, "gptneox") || is_kind(k, "starcoder2"))
+        return d->biased == m->family->decoder.biased && !(d->tied && is_kind(k, "gptneox"));
+    if (is_kind(k, "olmo2") || is_kind(k, "seed_oss"))
+        return !(d->biased & ~(unsigned)FT_BITS_QKV) && !(d->tied && is_kind(k, "olmo2"));
+    return d->tied || !ft_starts_with(k->name, "gemma");
+}
+
+static bool is_gelu(enum ft_activation act)
+{
+    return act == FT_GELU || act == FT_GELU_TANH;
+}
+
+/* The family's own, which llama.cpp does not ask for. */
+static bool activation_fits(const struct ft_model *m)
+{
+    const enum ft_activation act = m->decoder.act, own = m->family->decoder.act;
+    return act == own || (is_gelu(act) && is_gelu(own));
 }
 
 static int check_written(const struct ft_model *m, const struct kind *k)
@@ -763,7 +792,8 @@ static int check_written(const struct ft_model *m, const struct kind *k)
     const struct ft_decoder *d = &m->decoder;
     const char *why = !k || !k->written                     ? "of its architecture"
                       : !experts_fit(d, k)                  ? "with such experts"
-                      : !tensors_fit(d, k)                  ? "with such a head or norms"
+                      : !tensors_fit(m, k)                  ? "with such a head, norms or biases"
+                      : !activation_fits(m)                 ? "with such an activation"
                       : !windows_fit(d, k)                  ? "with such windows of attention"
                       : !scale_fits(d, k)                   ? "with such a scale of attention"
                       : !positions_fit(d, k)                ? "with such rotary positions"

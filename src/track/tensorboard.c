@@ -14,6 +14,8 @@
 #include <sys/time.h>
 #include <unistd.h>
 
+enum { ROOM = 1024 };
+
 struct tensorboard {
     int fd;
     uint32_t crc[256];
@@ -122,7 +124,12 @@ int ft_tensorboard_open(void **state, const struct ft_track_options *o)
     FT_TRY(ft_alloc(&t, 1, sizeof *t));
     t->fd = -1;
     make_table(t->crc);
-    int rc = open_file(t, o);
+    static const char room[ROOM];
+    int rc = ft_bytes_add(&t->event, room, ROOM); /* what any event takes */
+    if (!rc)
+        rc = ft_bytes_add(&t->record, room, ROOM);
+    if (!rc)
+        rc = open_file(t, o);
     if (rc) {
         ft_tensorboard_close(t);
         return rc;

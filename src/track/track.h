@@ -25,8 +25,9 @@ struct ft_event {
     double tokens_per_second, seconds, eta_seconds;
     double fraction;
     size_t resident_bytes;
-    bool skipped; /* the step's update was dropped */
-    bool log;     /* a step that logging_steps asks to write */
+    bool skipped;     /* the step's update was dropped */
+    bool interrupted; /* at the end: the run can go on */
+    bool log;         /* a step that logging_steps asks to write */
 };
 
 struct ft_track;

@@ -67,7 +67,11 @@ static bool append(struct wandb *w, const char *p, size_t n)
         memcpy(head + 4, &length, 2);
         head[6] = type;
         const struct iovec both[] = {{head, HEAD}, {(void *)(uintptr_t)p, take}};
-        if (writev(w->fd, both, 2) != (ssize_t)(HEAD + take))
+        ssize_t done;
+        do
+            done = writev(w->fd, both, 2);
+        while (done < 0 && errno == EINTR);
+        if (done != (ssize_t)(HEAD + take))
             return false;
         w->at += HEAD + take;
         p += take;
@@ -349,7 +353,7 @@ bool ft_wandb_event(void *state, const struct ft_event *e)
     struct wandb *w = state;
     w->seconds = now() - w->began;
     if (e->kind == FT_EVENT_END)
-        return e->step < e->steps || put_exit(w); /* an interrupted run goes on */
+        return e->interrupted || put_exit(w);
     return put_event(w, e);
 }
 

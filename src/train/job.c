@@ -162,12 +162,14 @@ static int override_config(struct ft_job *j)
     double rate = m->balance_rate;
     for (const struct ft_yaml *e = all ? all->first : NULL; e; e = e->next)
         FT_TRY(override_key(e, &balanced, &rate));
-    if (balanced && !ft_model_balance(j->model, balanced, rate))
+    const bool asked = balanced || rate != m->balance_rate;
+    if (!ft_model_balance(j->model, balanced, rate) && asked)
         return ft_fail_at(ft_config_where(j->config, "overrides_of_model_config"), FT_ECONFIG,
                           "the loss of '%s' has no part for even routing",
                           ft_model_architecture(j->model));
-    if (!balanced)
-        ft_model_balance(j->model, false, rate);
+    if (asked && !balanced)
+        ft_notice(ft_config_where(j->config, "overrides_of_model_config"),
+                  "'router_aux_loss_coef' changes nothing where 'output_router_logits' is false");
     return FT_OK;
 }
 

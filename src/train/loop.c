@@ -451,6 +451,7 @@ static void finish(struct ft_loop *l)
     if (!r->interrupted)
         say_doubts(r);
     ft_track_event(l->track, &(struct ft_event){.kind = FT_EVENT_END,
+                                                .interrupted = r->interrupted,
                                                 .step = r->steps,
                                                 .steps = l->j->length.steps,
                                                 .tokens_seen = r->tokens,
@@ -487,7 +488,21 @@ static int mlflow_options(struct ft_mlflow_options *o, bool *wanted, const struc
     return FT_OK;
 }
 
-static int wandb_options(struct ft_wandb_options *o, bool *wanted, const struct ft_loop *l)
+/* Before anything is touched: what the trackers are told can be right. */
+static int check_trackers(const struct ft_loop *l)
+{
+    const struct ft_config *c = l->j->config;
+    const char *id = c->wandb_run_id;
+    struct ft_mlflow_options mlflow;
+    bool wanted;
+    FT_TRY(mlflow_options(&mlflow, &wanted, c));
+    if (wanted)
+        FT_TRY(ft_mlflow_check(mlflow.uri));
+    const bool on = c->use_wandb != FT_FALSE && strcmp(c->wandb_mode, "disabled") != 0;
+    return on && id && *id ? ft_wandb_check(id, ft_config_where(c, "wandb_run_id")) : FT_OK;
+}
+
+static bool wandb_options(struct ft_wandb_options *o, const struct ft_loop *l)
 {
     const struct ft_config *c = l->j->config;
     const bool project = c->wandb_project && *c->wandb_project;
@@ -498,9 +513,8 @@ static int wandb_options(struct ft_wandb_options *o, bool *wanted, const struct 
         .name = c->wandb_name && *c->wandb_name ? c->wandb_name : ft_path_name(l->out.folder),
         .entity = c->wandb_entity && *c->wandb_entity ? c->wandb_entity : NULL,
         .run = named ? c->wandb_run_id : NULL};
-    *wanted = (c->use_wandb == FT_AUTO ? project : c->use_wandb == FT_TRUE) &&
-              strcmp(c->wandb_mode, "disabled") != 0;
-    return *wanted && named ? ft_wandb_check(o->run, ft_config_where(c, "wandb_run_id")) : FT_OK;
+    return (c->use_wandb == FT_AUTO ? project : c->use_wandb == FT_TRUE) &&
+           strcmp(c->wandb_mode, "disabled") != 0;
 }
 
 /* The sinks of the rank that writes. */
@@ -509,11 +523,11 @@ static int open_track(struct ft_loop *l, struct ft_track_options *to)
     const struct ft_config *c = l->j->config;
     struct ft_mlflow_options mlflow;
     struct ft_wandb_options wandb;
-    bool to_mlflow, to_wandb;
+    bool to_mlflow;
     if (!ft_loop_writes(l))
         return ft_track_open(&l->track, to);
     FT_TRY(mlflow_options(&mlflow, &to_mlflow, c));
-    FT_TRY(wandb_options(&wandb, &to_wandb, l));
+    const bool to_wandb = wandb_options(&wandb, l);
     const unsigned since = ft_alloc_failures();
     json_t *params = to_mlflow || to_wandb ? ft_config_json(c) : NULL;
     mlflow.params = wandb.config = params;
@@ -562,6 +576,8 @@ static int write_all(struct ft_loop *l)
 /* Opens the folder, and tells all whether there is anything to do. */
 static int open_output(struct ft_loop *l)
 {
+    if (ft_loop_writes(l))
+        FT_TRY(check_trackers(l));
     if (ft_loop_writes(l))
         FT_TRY(ft_output_open(&l->out, l->j, &l->hashes));
     FT_TRY(ft_world_share(l->j->world, &l->out.finished, sizeof l->out.finished));
