@@ -113,6 +113,11 @@ static const struct kind *find_kind(const char *name)
     return NULL;
 }
 
+static bool is_kind(const struct kind *k, const char *name)
+{
+    return strcmp(k->name, name) == 0;
+}
+
 static const json_t *of_kind(const struct ft_gguf *g, const struct kind *k, const char *key)
 {
     char full[128];
@@ -234,7 +239,7 @@ static void put_rest(const struct ft_gguf *g, const struct kind *k, json_t *conf
                  turned = number(g, k, "rope.dimension_count");
     const double head = own > 0 ? own : heads > 0 ? hidden / heads : 0;
     const json_t *pattern = of_kind(g, k, "attention.sliding_window_pattern");
-    const bool gemma2 = strcmp(k->name, "gemma2") == 0, gemma3 = strcmp(k->name, "gemma3") == 0;
+    const bool gemma2 = is_kind(k, "gemma2"), gemma3 = is_kind(k, "gemma3");
     const double layers = number(g, k, "block_count");
     if (head > 0)
         json_object_set_new(config, "head_dim", json_integer((json_int_t)head));
@@ -311,9 +316,9 @@ int ft_gguf_config(const struct ft_gguf *g, const char *path, json_t **out)
             json_object_set_new(config, flags[i][1], json_boolean(find_tensor(g, flags[i][0])));
     put_rest(g, k, config);
     for (size_t i = 0; i < sizeof weights / sizeof *weights; i++)
-        if (strcmp(weights[i].kind, k->name) == 0)
+        if (is_kind(k, weights[i].kind))
             json_object_set_new(config, "norm_topk_prob", json_boolean(weights[i].normalised));
-    if (strcmp(k->name, "falcon") == 0)
+    if (is_kind(k, "falcon"))
         put_falcon(g, k, config);
     int rc = put_rope(g, k, path, config);
     if (!rc)
@@ -633,11 +638,6 @@ static const struct ft_rope_spec *window_rope(const struct ft_decoder *d)
     return NULL;
 }
 
-static bool is_kind(const struct kind *k, const char *name)
-{
-    return strcmp(k->name, name) == 0;
-}
-
 /* What llama.cpp multiplies cosines and sines by for such a rule, without being told. */
 static double yarn_attention(const struct ft_rope_spec *r, const struct kind *k)
 {
@@ -744,7 +744,7 @@ static bool scale_fits(const struct ft_decoder *d, const struct kind *k)
 static bool normalises(const struct kind *k)
 {
     for (size_t i = 0; i < sizeof weights / sizeof *weights; i++)
-        if (strcmp(weights[i].kind, k->name) == 0)
+        if (is_kind(k, weights[i].kind))
             return weights[i].normalised;
     return true;
 }
