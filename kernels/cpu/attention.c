@@ -1,14 +1,16 @@
 /* Causal attention within documents, forward and backward, without the (T,T) matrix.
  *
- * Forward is cut by document, key head and block of queries. Backward is cut by document and head,
- * whose keys' gradients are added up afterwards, or, where these are few for the threads, by blocks
- * of keys and then by blocks of queries, for which the scores are computed twice. Every sum has one
- * writer and the same order in both ways. */
+ * Forward is cut by document, key head and block of queries; where each document has one query,
+ * whose keys are cached, by parts of its keys, which are joined afterwards. Backward is cut by
+ * document and head, whose keys' gradients are added up afterwards, or, where these are few for the
+ * threads, by blocks of keys and then by blocks of queries, for which the scores are computed
+ * twice. Every sum has one writer and the same order in both ways. */
 #include "kernels/cpu/cpu.h"
 
 enum {
     QB = 64,
     KB = 96,
+    PARTS = FT_CPU_ATTENTION_PARTS,
     MAX_DIM = FT_HEAD_DIM_MAX
 }; /* rows of queries and keys at a time; widest head */
 
@@ -32,6 +34,8 @@ struct job {
     float scale, softcap;
     float *delta;       /* backward: sum_c dout*o, (T, heads) */
     float *dk_h, *dv_h; /* of each head, (T, heads, d); NULL: every head has keys of its own */
+    float *parts;       /* forward, where keys are shared out: what each part came to */
+    int64_t n_parts;    /* of a query and key head */
 };
 
 /* The row behind the document that starts at row t. */
@@ -95,12 +99,11 @@ static void hide(float *row, int64_t first, int64_t end)
                                           v16_load(row + t)));
 }
 
-/* s = scale q k^T, capped, with -inf where unseen; q rows are nq from position i0, keys nk from t0.
- */
-static void scores(const struct job *j, float *s, const float *q, int64_t ldq,
-                   const float *packed_keys, int64_t i0, int64_t nq, int64_t t0, int64_t nk)
+/* s = q k^T becomes scale s, capped, with -inf where unseen; q rows are nq from position i0, keys
+ * nk from t0. */
+static void mask_scores(const struct job *j, float *s, int64_t i0, int64_t nq, int64_t t0,
+                        int64_t nk)
 {
-    K(gemm_mul)(nq, nk, j->d, q, ldq, 1, packed_keys, s, KB, false);
     for (int64_t i = 0; i < nq; i++) {
         float *row = s + i * KB;
         for (int64_t t = 0; t < nk; t++)
@@ -110,6 +113,13 @@ static void scores(const struct job *j, float *s, const float *q, int64_t ldq,
         const int64_t first = first_key(j, i0 + i) - t0, behind = i0 + i - t0 + 1;
         hide(row, first, behind < nk ? behind : nk);
     }
+}
+
+static void scores(const struct job *j, float *s, const float *q, int64_t ldq,
+                   const float *packed_keys, int64_t i0, int64_t nq, int64_t t0, int64_t nk)
+{
+    K(gemm_mul)(nq, nk, j->d, q, ldq, 1, packed_keys, s, KB, false);
+    mask_scores(j, s, i0, nq, t0, nk);
 }
 
 /* One row of the running softmax: s becomes exp(s - new max); o, sum are rescaled. */
@@ -166,52 +176,203 @@ static struct total total_of(const struct ft_attention_args *a, int head, float 
     return (struct total){mine / all, most + __builtin_logf(all)};
 }
 
+/* Some queries of one document and key head, and some of the keys that they see. */
+struct block {
+    int64_t row, nq;    /* queries: the first one's row, how many */
+    int64_t key, at;    /* the row of the document's first key; keys before the first query's own */
+    int64_t first, end; /* keys, from the document's first; `first` is a multiple of KB */
+    int kv;
+    float *o; /* (nq, group*d): what is summed, without the denominator */
+    int64_t ldo;
+    float *max, *sum; /* (group, QB) */
+};
+
+static struct block block_of(const struct job *j, int64_t base, int64_t i0, int kv)
+{
+    const struct ft_attention_args *a = j->f;
+    const int64_t len = end_of(j, base) - base, nq = len - i0 < QB ? len - i0 : QB;
+    const int32_t *cached = a->cached ? (const int32_t *)a->cached->data + 2 * base : NULL;
+    const int64_t at = cached ? cached[1] + i0 : i0;
+    return (struct block){.row = base + i0,
+                          .nq = nq,
+                          .key = cached ? cached[0] : base,
+                          .at = at,
+                          .first = first_key(j, at) / KB * KB,
+                          .end = at + nq,
+                          .kv = kv};
+}
+
+/* The products of one query with rows of keys as they lie: packing is for several. */
+static void score_rows(float *s, const float *q, const float *k, int64_t ldk, int64_t nk, int64_t d)
+{
+    for (int64_t t = 0; t < nk; t++, k += ldk) {
+        v16 sum = {0};
+        int64_t c = 0;
+        for (; c + 16 <= d; c += 16)
+            sum += v16_load(q + c) * v16_load(k + c);
+        if (c < d)
+            sum += v16_load_part(q + c, d - c) * v16_load_part(k + c, d - c);
+        s[t] = v16_sum(sum);
+    }
+}
+
+/* o += s v */
+static void add_rows(float *o, const float *s, const float *v, int64_t ldv, int64_t nk, int64_t d)
+{
+    int64_t c = 0;
+    for (; c + 32 <= d; c += 32) {
+        v16 low = v16_load(o + c), high = v16_load(o + c + 16);
+        for (int64_t t = 0; t < nk; t++) {
+            low += s[t] * v16_load(v + t * ldv + c);
+            high += s[t] * v16_load(v + t * ldv + c + 16);
+        }
+        v16_store(o + c, low);
+        v16_store(o + c + 16, high);
+    }
+    for (; c < d; c++)
+        for (int64_t t = 0; t < nk; t++)
+            o[c] += s[t] * v[t * ldv + c];
+}
+
+static void attend(const struct job *j, struct room *r, const struct block *b)
+{
+    const struct ft_attention_args *a = j->f;
+    const int64_t d = j->d, ldq = ft_tensor_ld(a->q);
+    for (int64_t i = 0; i < b->nq; i++)
+        memset(b->o + i * b->ldo, 0, (size_t)(j->group * d) * sizeof(float));
+    for (int h = 0; h < j->group; h++)
+        for (int64_t i = 0; i < b->nq; i++) {
+            b->max[h * QB + i] = -__builtin_inff();
+            b->sum[h * QB + i] = 0;
+        }
+    for (int64_t t0 = b->first; t0 < b->end; t0 += KB) {
+        const int64_t nk = b->end - t0 < KB ? b->end - t0 : KB;
+        struct ft_operand k = rows_of(a->k, b->key + t0, b->kv * d, true);
+        struct ft_operand v = rows_of(a->v, b->key + t0, b->kv * d, false);
+        if (b->nq > 1) {
+            K(gemm_pack)(r->keys_t, &k, d, nk);
+            K(gemm_pack)(r->values, &v, nk, d);
+        }
+        for (int h = 0; h < j->group; h++) {
+            const float *q = (const float *)a->q->data + b->row * ldq + (b->kv * j->group + h) * d;
+            float *o = b->o + h * d;
+            if (b->nq > 1)
+                K(gemm_mul)(b->nq, nk, d, q, ldq, 1, r->keys_t, r->s, KB, false);
+            else
+                score_rows(r->s, q, k.data, k.ld, nk, d);
+            mask_scores(j, r->s, b->at, b->nq, t0, nk);
+            for (int64_t i = 0; i < b->nq; i++)
+                softmax_row(r->s + i * KB, o + i * b->ldo, d, &b->max[h * QB + i],
+                            &b->sum[h * QB + i]);
+            if (b->nq > 1)
+                K(gemm_mul)(b->nq, d, nk, r->s, KB, 1, r->values, o, b->ldo, true);
+            else
+                add_rows(o, r->s, v.data, v.ld, nk, d);
+        }
+    }
+}
+
 static void forward(void *arg, int64_t piece, void *scratch)
 {
     const struct job *j = arg;
     const struct ft_attention_args *a = j->f;
     struct room *r = scratch;
-    const int64_t d = j->d, ldq = ft_tensor_ld(a->q), ldo = ft_tensor_ld(a->o);
-    const int kv = (int)(piece % j->kv_heads);
     int64_t base, i0;
     find_block(j, piece / j->kv_heads, QB, &base, &i0);
-    const int64_t len = end_of(j, base) - base;
-    const int64_t nq = len - i0 < QB ? len - i0 : QB;
-    const int32_t *cached = a->cached ? (const int32_t *)a->cached->data + 2 * base : NULL;
-    const int64_t key0 = cached ? cached[0] : base, at = cached ? cached[1] + i0 : i0;
-    float *max = r->dk, *sum = r->dv; /* (group, QB) */
-    for (int64_t i = 0; i < j->group * QB; i++) {
-        max[i] = -__builtin_inff();
-        sum[i] = 0;
-    }
-    for (int64_t i = 0; i < nq; i++)
-        memset((float *)a->o->data + (base + i0 + i) * ldo + kv * j->group * d, 0,
-               (size_t)(j->group * d) * sizeof(float));
-    for (int64_t t0 = first_key(j, at) / KB * KB; t0 < at + nq; t0 += KB) {
-        int64_t nk = at + nq - t0 < KB ? at + nq - t0 : KB;
-        struct ft_operand k = rows_of(a->k, key0 + t0, kv * d, true);
-        struct ft_operand v = rows_of(a->v, key0 + t0, kv * d, false);
-        K(gemm_pack)(r->keys_t, &k, d, nk);
-        K(gemm_pack)(r->values, &v, nk, d);
-        for (int h = 0; h < j->group; h++) {
-            const int64_t row = base + i0, col = (kv * j->group + h) * d;
-            const float *q = (const float *)a->q->data + row * ldq + col;
-            float *o = (float *)a->o->data + row * ldo + col;
-            scores(j, r->s, q, ldq, r->keys_t, at, nq, t0, nk);
-            for (int64_t i = 0; i < nq; i++)
-                softmax_row(r->s + i * KB, o + i * ldo, d, &max[h * QB + i], &sum[h * QB + i]);
-            K(gemm_mul)(nq, d, nk, r->s, KB, 1, r->values, o, ldo, true);
-        }
-    }
+    struct block b = block_of(j, base, i0, (int)(piece % j->kv_heads));
+    b.ldo = ft_tensor_ld(a->o);
+    b.o = (float *)a->o->data + b.row * b.ldo + b.kv * j->group * j->d;
+    b.max = r->dk;
+    b.sum = r->dv;
+    attend(j, r, &b);
     for (int h = 0; h < j->group; h++)
-        for (int64_t i = 0; i < nq; i++) {
-            int head = kv * j->group + h;
-            float *o = (float *)a->o->data + (base + i0 + i) * ldo + head * d;
-            const struct total all = total_of(a, head, max[h * QB + i], sum[h * QB + i]);
-            for (int64_t c = 0; c < d; c++)
+        for (int64_t i = 0; i < b.nq; i++) {
+            const int head = b.kv * j->group + h;
+            float *o = b.o + i * b.ldo + h * j->d;
+            const struct total all = total_of(a, head, b.max[h * QB + i], b.sum[h * QB + i]);
+            for (int64_t c = 0; c < j->d; c++)
                 o[c] *= all.factor;
-            ((float *)a->lse->data)[(base + i0 + i) * j->heads + head] = all.lse;
+            ((float *)a->lse->data)[(b.row + i) * j->heads + head] = all.lse;
         }
+}
+
+/* --- one query of each document, whose keys are shared out --- */
+
+/* What some of a query's keys come to, for each head of a group. */
+static float *largest_of(const struct job *j, int64_t piece, int h)
+{
+    return j->parts + (piece * j->group + h) * 2;
+}
+
+static float *sums_of(const struct job *j, int64_t piece, int h)
+{
+    return j->parts + 2 * PARTS * j->group + (piece * j->group + h) * j->d;
+}
+
+static void forward_part(void *arg, int64_t piece, void *scratch)
+{
+    const struct job *j = arg;
+    struct room *r = scratch;
+    const int64_t part = piece / j->kv_heads % j->n_parts, row = piece / j->kv_heads / j->n_parts;
+    struct block b = block_of(j, row, 0, (int)(piece % j->kv_heads));
+    const int64_t first = b.first, blocks = (b.end - first + KB - 1) / KB;
+    const int64_t end = first + blocks * (part + 1) / j->n_parts * KB;
+    b.first = first + blocks * part / j->n_parts * KB;
+    b.end = end < b.end ? end : b.end;
+    b.max = r->dk;
+    b.sum = r->dv;
+    b.o = sums_of(j, piece, 0);
+    attend(j, r, &b);
+    for (int h = 0; h < j->group; h++) {
+        largest_of(j, piece, h)[0] = b.max[h * QB];
+        largest_of(j, piece, h)[1] = b.sum[h * QB];
+    }
+}
+
+/* A head's sums, in the order of its keys. */
+static void join_parts(const struct job *j, int64_t row, int head)
+{
+    const struct ft_attention_args *a = j->f;
+    const int h = head % j->group;
+    const int64_t piece = row * j->n_parts * j->kv_heads + head / j->group;
+    float *o = (float *)a->o->data + row * ft_tensor_ld(a->o) + head * j->d;
+    float max = -__builtin_inff(), sum = 0;
+    for (int64_t i = 0; i < j->n_parts; i++)
+        max = larger(max, largest_of(j, piece + i * j->kv_heads, h)[0]);
+    memset(o, 0, (size_t)j->d * sizeof *o);
+    for (int64_t i = 0; i < j->n_parts; i++) {
+        const float *part = sums_of(j, piece + i * j->kv_heads, h);
+        const float keep = __builtin_expf(largest_of(j, piece + i * j->kv_heads, h)[0] - max);
+        sum += keep * largest_of(j, piece + i * j->kv_heads, h)[1];
+        for (int64_t c = 0; c < j->d; c++)
+            o[c] += keep * part[c];
+    }
+    const struct total all = total_of(a, head, max, sum);
+    for (int64_t c = 0; c < j->d; c++)
+        o[c] *= all.factor;
+    ((float *)a->lse->data)[row * j->heads + head] = all.lse;
+}
+
+static int64_t most_blocks(const struct job *j)
+{
+    int64_t most = 1;
+    for (int64_t row = 0; row < j->rows; row++) {
+        const struct block b = block_of(j, row, 0, 0);
+        const int64_t n = (b.end - b.first + KB - 1) / KB;
+        most = n > most ? n : most;
+    }
+    return most;
+}
+
+static void forward_parts(const struct ft_kernel_ctx *ctx, struct job *j)
+{
+    const int64_t queries = j->rows * j->kv_heads, most = most_blocks(j);
+    j->parts = ctx->scratch;
+    j->n_parts = PARTS / queries < most ? PARTS / queries : most;
+    ft_pool_run(ctx->pool, queries * j->n_parts, forward_part, j);
+    for (int64_t row = 0; row < j->rows; row++)
+        for (int head = 0; head < j->heads; head++)
+            join_parts(j, row, head);
 }
 
 /* p = exp(s - lse); ds = p * (dp - delta) * scale, times the cap's slope 1 - (s/cap)^2; for one
@@ -410,7 +571,10 @@ void K(attention)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
                     .group = a->heads / a->kv_heads,
                     .scale = a->scale,
                     .softcap = a->softcap};
-    ft_pool_run(ctx->pool, count_blocks(&j, QB) * j.kv_heads, forward, &j);
+    if (a->cached && j.rows * j.kv_heads <= PARTS / 2 && count_documents(&j) == j.rows)
+        forward_parts(ctx, &j);
+    else
+        ft_pool_run(ctx->pool, count_blocks(&j, QB) * j.kv_heads, forward, &j);
 }
 
 void K(attention_dx)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)

@@ -288,10 +288,15 @@ void BASE(widen_row)(float *out, const struct ft_tensor *w, int64_t row);
 /* Columns col to col+n-1 of a row of a quantised matrix. */
 void BASE(widen)(float *out, const struct ft_planes *q, int64_t row, int64_t col, int64_t n);
 
+/* attention.c: where keys of single queries are shared out, the most parts of all queries together.
+ */
+enum { FT_CPU_ATTENTION_PARTS = 64 };
+
 /* scratch.c: compiled once */
 size_t ft_cpu_scratch_product(const union ft_op_args *a);
 size_t ft_cpu_scratch_linear(const union ft_op_args *a);
 size_t ft_cpu_scratch_linear_dw(const union ft_op_args *a);
+size_t ft_cpu_scratch_attention(const union ft_op_args *a);
 size_t ft_cpu_scratch_attention_dx(const union ft_op_args *a);
 size_t ft_cpu_scratch_head_loss(const union ft_op_args *a);
 size_t ft_cpu_scratch_compose(const union ft_op_args *a);

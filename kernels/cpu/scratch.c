@@ -21,6 +21,14 @@ size_t ft_cpu_scratch_linear_dw(const union ft_op_args *a)
            (size_t)(a->linear_dw.dw->rows * a->linear_dw.dw->cols) * sizeof(float);
 }
 
+size_t ft_cpu_scratch_attention(const union ft_op_args *a)
+{
+    const struct ft_attention_args *t = &a->attention;
+    const size_t group = (size_t)(t->heads / t->kv_heads);
+    return t->cached ? FT_CPU_ATTENTION_PARTS * group * ((size_t)t->head_dim + 2) * sizeof(float)
+                     : 0;
+}
+
 size_t ft_cpu_scratch_attention_dx(const union ft_op_args *a)
 {
     const struct ft_attention_dx_args *t = &a->attention_dx;

@@ -46,6 +46,7 @@ const struct ft_backend FT_CAT(ft_cpu_, FT_ISA, _, backend) = {
             [FT_OP_linear] = ft_cpu_scratch_linear,
             [FT_OP_linear_dx] = ft_cpu_scratch_product,
             [FT_OP_linear_dw] = ft_cpu_scratch_linear_dw,
+            [FT_OP_attention] = ft_cpu_scratch_attention,
             [FT_OP_attention_dx] = ft_cpu_scratch_attention_dx,
             [FT_OP_head_loss] = ft_cpu_scratch_head_loss,
             [FT_OP_grad_norm] = ft_cpu_scratch_grad_norm,
