@@ -165,7 +165,7 @@ struct ft_quantised_said {
 struct ft_model {
     struct ft_arena arena;
     char *folder;
-    const struct ft_family *family;
+    const struct ft_family *family, *text; /* text: the decoder's row, of a folder that also sees */
     struct ft_decoder decoder;
     struct ft_st **files;
     int n_files;

@@ -152,6 +152,7 @@ static int read_decoder(struct ft_model *m, const json_t *root, const char *file
         config = ft_json_get(root, "text_config") ? ft_json_get(root, "text_config") : root;
         FT_TRY(find_text(f, config, file, &text));
     }
+    m->text = text;
     m->decoder = text->decoder;
     if (f->text[0]) {
         place_names(&m->decoder.names, &f->decoder.names);

@@ -1,0 +1,137 @@
+/* A row an architecture of llama.cpp's. */
+#include "model/gguf_kinds.h"
+
+#include "model/gguf.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const struct ft_gguf_kind kinds[] = {
+    {.name = "llama",
+     .architecture = "LlamaForCausalLM",
+     .windowed = "MistralForCausalLM",
+     .mixture = "MixtralForCausalLM",
+     .permuted = true,
+     .written = true,
+     .normalised = true},
+    {.name = "mistral3",
+     .architecture = "Ministral3ForCausalLM",
+     .permuted = true,
+     .written = true},
+    {.name = "qwen2", .architecture = "Qwen2ForCausalLM", .written = true},
+    {.name = "qwen3", .architecture = "Qwen3ForCausalLM", .written = true},
+    {.name = "gemma", .architecture = "GemmaForCausalLM", .written = true},
+    {.name = "gemma2", .architecture = "Gemma2ForCausalLM", .written = true, .every = 2},
+    {.name = "gemma3", .architecture = "Gemma3ForCausalLM", .written = true, .every = 6},
+    {.name = "phi3", .architecture = "Phi3ForCausalLM", .written = true},
+    {.name = "smollm3", .architecture = "SmolLM3ForCausalLM", .permuted = true, .written = true},
+    {.name = "granite", .architecture = "GraniteForCausalLM", .permuted = true, .written = true},
+    {.name = "arcee", .architecture = "ArceeForCausalLM", .permuted = true, .written = true},
+    {.name = "olmo2",
+     .architecture = "Olmo2ForCausalLM",
+     .windowed = "Olmo3ForCausalLM",
+     .written = true,
+     .every = 4},
+    {.name = "starcoder2", .architecture = "Starcoder2ForCausalLM", .written = true},
+    {.name = "seed_oss", .architecture = "SeedOssForCausalLM", .written = true},
+    {.name = "command-r", .architecture = "CohereForCausalLM", .written = true},
+    {.name = "cohere2", .architecture = "Cohere2ForCausalLM", .written = true, .every = 4},
+    {.name = "glm4", .architecture = "Glm4ForCausalLM", .written = true},
+    {.name = "chatglm", .architecture = "GlmForCausalLM"},
+    {.name = "gpt2", .architecture = "GPT2LMHeadModel"},
+    {.name = "gptneox", .architecture = "GPTNeoXForCausalLM", .written = true},
+    {.name = "falcon", .architecture = "FalconForCausalLM"},
+    {.name = "qwen2vl", .architecture = "Qwen2_5_VLForConditionalGeneration"},
+    {.name = "qwen3vl", .architecture = "Qwen3VLForConditionalGeneration"},
+    {.name = "qwen2moe", .architecture = "Qwen2MoeForCausalLM", .written = true},
+    {.name = "qwen3moe",
+     .architecture = "Qwen3MoeForCausalLM",
+     .written = true,
+     .normalised = true},
+    {.name = "olmoe", .architecture = "OlmoeForCausalLM", .written = true},
+};
+
+const struct ft_gguf_kind *ft_gguf_kind(const char *name)
+{
+    for (size_t i = 0; name && i < sizeof kinds / sizeof *kinds; i++)
+        if (strcmp(kinds[i].name, name) == 0)
+            return &kinds[i];
+    return NULL;
+}
+
+bool ft_gguf_is_kind(const struct ft_gguf_kind *k, const char *name)
+{
+    return strcmp(k->name, name) == 0;
+}
+
+const struct ft_gguf_kind *ft_gguf_kind_of(const struct ft_model *m)
+{
+    const char *own = m->family->architecture;
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (strcmp(kinds[i].architecture, own) == 0 ||
+            (kinds[i].windowed && strcmp(kinds[i].windowed, own) == 0) ||
+            (kinds[i].mixture && strcmp(kinds[i].mixture, own) == 0))
+            return &kinds[i];
+    return NULL;
+}
+
+const char *ft_gguf_architecture(const struct ft_model *m)
+{
+    const struct ft_gguf_kind *k = ft_gguf_kind_of(m);
+    return k ? k->name : NULL;
+}
+
+void ft_gguf_module(const struct ft_module *p, char *out, size_t room)
+{
+    snprintf(out, room, "blk.%d.%s", p->layer, ft_gguf_modules[p->kind]);
+}
+
+int64_t ft_gguf_module_row(const struct ft_model *m, const struct ft_module *p, int64_t row)
+{
+    const struct ft_decoder *d = &m->decoder;
+    if (ft_gguf_kind_of(m)->permuted && (p->kind == FT_Q || p->kind == FT_K))
+        return ft_gguf_paired_row(d, row);
+    return p->kind == FT_QKV && d->qkv_by_group ? ft_gguf_grouped_row(d, row) : row;
+}
+
+const char *const ft_gguf_modules[FT_KINDS] = {[FT_Q] = "attn_q",
+                                               [FT_K] = "attn_k",
+                                               [FT_V] = "attn_v",
+                                               [FT_QKV] = "attn_qkv",
+                                               [FT_O] = "attn_output",
+                                               [FT_GATE] = "ffn_gate",
+                                               [FT_UP] = "ffn_up",
+                                               [FT_GATE_UP] = "ffn_up",
+                                               [FT_DOWN] = "ffn_down",
+                                               [FT_SHARED_GATE] = "ffn_gate_shexp",
+                                               [FT_SHARED_UP] = "ffn_up_shexp",
+                                               [FT_SHARED_DOWN] = "ffn_down_shexp",
+                                               [FT_SHARED_SCALE] = "ffn_gate_inp_shexp"};
+const struct ft_gguf_experts ft_gguf_experts[FT_GGUF_EXPERTS] = {
+    {"ffn_gate_exps", 0}, {"ffn_up_exps", 1}, {"ffn_down_exps", 3}};
+const char *const ft_gguf_norms[FT_NORM_SITES] = {
+    [FT_NORM_ATTENTION] = "attn_norm", [FT_NORM_ATTENTION_OUT] = FT_GGUF_AFTER_ATTENTION,
+    [FT_NORM_MLP] = "ffn_norm",        [FT_NORM_MLP_OUT] = "post_ffw_norm",
+    [FT_NORM_Q] = "attn_q_norm",       [FT_NORM_K] = "attn_k_norm",
+};
+
+bool ft_gguf_named(const char *name, const char *what, size_t length)
+{
+    return strlen(name) == length && strncmp(name, what, length) == 0;
+}
+
+int64_t ft_gguf_grouped_row(const struct ft_decoder *d, int64_t row)
+{
+    const int64_t queries = d->heads / d->kv_heads * d->head_dim;
+    const int64_t group = row / (queries + 2 * d->head_dim), at = row % (queries + 2 * d->head_dim);
+    if (at < queries)
+        return group * queries + at;
+    const int64_t kind = (at - queries) / d->head_dim; /* 0: a key, 1: a value */
+    return (d->heads + kind * d->kv_heads + group) * d->head_dim + (at - queries) % d->head_dim;
+}
+
+int64_t ft_gguf_paired_row(const struct ft_decoder *d, int64_t row)
+{
+    const int64_t n = d->head_dim;
+    return row / n * n + row % n % (n / 2) * 2 + row % n / (n / 2);
+}

@@ -1,0 +1,358 @@
+/* A whole model as llama.cpp's: its metadata, what of it llama.cpp would not load or read
+ * otherwise, and the tensors that its weights become. */
+#include "model/gguf.h"
+
+#include "model/gguf_kinds.h"
+
+#include "core/text.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Of the layers without a window, if there are such: the one that the file speaks of. */
+static const struct ft_rope_spec *main_rope(const struct ft_decoder *d)
+{
+    int rope = 0;
+    for (int64_t i = 0; i < d->layers; i++)
+        if (!d->layer[i].window && d->layer[i].rope >= 0)
+            rope = d->layer[i].rope;
+    return &d->rope[rope];
+}
+
+/* What its queries grow by. */
+static double growth(const struct ft_decoder *d)
+{
+    return d->layers && d->layer[0].rope_q >= 0 ? d->rope[d->layer[0].rope_q].growth : 0;
+}
+
+/* Of the layers with a window, where they have one of their own. */
+static const struct ft_rope_spec *window_rope(const struct ft_decoder *d)
+{
+    for (int64_t i = 0; i < d->layers; i++)
+        if (d->layer[i].window && d->layer[i].rope >= 0)
+            return &d->rope[d->layer[i].rope];
+    return NULL;
+}
+
+/* What llama.cpp multiplies cosines and sines by for such a rule, without being told. */
+static double yarn_attention(const struct ft_rope_spec *r, const struct ft_gguf_kind *k)
+{
+    return ft_gguf_is_kind(k, "mistral3") || r->factor <= 1 ? 1 : 0.1 * log(r->factor) + 1;
+}
+
+static int put_real_of(struct ft_gguf_out *o, const struct ft_gguf_kind *k, const char *name,
+                       double v)
+{
+    char key[96];
+    snprintf(key, sizeof key, "%s.%s", k->name, name);
+    return ft_gguf_put_real(o, key, (float)v);
+}
+
+static int put_scaling(struct ft_gguf_out *o, const struct ft_decoder *d,
+                       const struct ft_gguf_kind *k)
+{
+    const struct ft_rope_spec *r = main_rope(d);
+    const enum ft_rope_type type = r->type;
+    char key[96];
+    if (type == FT_ROPE_YARN || type == FT_ROPE_LONGROPE || ft_gguf_is_kind(k, "phi3") ||
+        ft_gguf_is_kind(k, "mistral3")) {
+        snprintf(key, sizeof key, "%s.rope.scaling.original_context_length", k->name);
+        FT_TRY(ft_gguf_put_count(o, key,
+                                 (uint32_t)(r->original_max_positions > 0
+                                                ? r->original_max_positions
+                                                : (double)d->max_positions)));
+    }
+    if (type == FT_ROPE_LONGROPE)
+        return put_real_of(o, k, "rope.scaling.attn_factor", r->attention_factor);
+    if (type != FT_ROPE_LINEAR && type != FT_ROPE_YARN)
+        return FT_OK;
+    snprintf(key, sizeof key, "%s.rope.scaling.type", k->name);
+    FT_TRY(ft_gguf_put_text(o, key, type == FT_ROPE_LINEAR ? "linear" : "yarn"));
+    FT_TRY(put_real_of(o, k, "rope.scaling.factor", r->factor));
+    if (type == FT_ROPE_LINEAR)
+        return FT_OK;
+    FT_TRY(put_real_of(o, k, "rope.scaling.yarn_beta_fast", r->beta_fast));
+    FT_TRY(put_real_of(o, k, "rope.scaling.yarn_beta_slow", r->beta_slow));
+    return ft_gguf_is_kind(k, "mistral3") ? put_real_of(o, k, "rope.scaling.yarn_log_multiplier", 1)
+                                          : FT_OK;
+}
+
+/* Whether llama.cpp's code for the architecture knows windows (Mistral's it passes over). */
+static bool windows_fit(const struct ft_decoder *d, const struct ft_gguf_kind *k)
+{
+    bool any = false;
+    for (int64_t i = 0; i < d->layers; i++)
+        any |= d->layer[i].window && d->layer[i].window < d->max_positions;
+    return !d->use_window || !any || k->every;
+}
+
+/* Which layers have a window, where they are not the ones that it takes by itself. */
+static int put_windows(struct ft_gguf_out *o, const struct ft_decoder *d,
+                       const struct ft_gguf_kind *k)
+{
+    char key[96];
+    bool usual = true;
+    json_t *list = json_array();
+    for (int64_t i = 0; i < d->layers; i++) {
+        usual &= !k->every || (d->layer[i].window != 0) == ((i + 1) % k->every != 0);
+        json_array_append_new(list, json_boolean(d->layer[i].window != 0));
+    }
+    snprintf(key, sizeof key, "%s.attention.sliding_window_pattern", k->name);
+    json_t *all = usual || !d->use_window ? json_object() : json_pack("{sO}", key, list);
+    int rc = ft_gguf_put_all(o, all);
+    json_decref(all);
+    json_decref(list);
+    return rc;
+}
+
+static bool positions_fit(const struct ft_decoder *d, const struct ft_gguf_kind *k)
+{
+    const struct ft_rope_spec *r = d->n_ropes ? main_rope(d) : NULL, *other = window_rope(d);
+    const bool gemma3 = ft_gguf_is_kind(k, "gemma3"), mistral3 = ft_gguf_is_kind(k, "mistral3");
+    if (!r || (growth(d) > 0) != mistral3)
+        return false;
+    if (d->n_ropes > 1 + (gemma3 || ft_gguf_is_kind(k, "olmo2") || mistral3))
+        return false;
+    if (k->every && other && other != r &&
+        (other->type != FT_ROPE_DEFAULT || other->theta != (gemma3 ? 10000 : r->theta)))
+        return false;
+    switch (r->type) {
+    case FT_ROPE_LLAMA3: /* where it loads factors */
+        return mistral3 || ft_gguf_is_kind(k, "llama") || ft_gguf_is_kind(k, "granite") ||
+               ft_gguf_is_kind(k, "arcee");
+    case FT_ROPE_YARN: /* Gemma 3's windows would be scaled too; the betas are told Mistral's code
+                        */
+        return r->truncate && !gemma3 && fabs(r->attention_factor - yarn_attention(r, k)) < 1e-6 &&
+               (mistral3 || (r->beta_fast == 32 && r->beta_slow == 1));
+    case FT_ROPE_LONGROPE:
+        return ft_gguf_is_kind(k, "phi3");
+    default:
+        return r->type == FT_ROPE_DEFAULT || r->type == FT_ROPE_LINEAR;
+    }
+}
+
+/* The 27 billions have a scale of their own, which llama.cpp knows by their layers. */
+static bool scale_fits(const struct ft_decoder *d, const struct ft_gguf_kind *k)
+{
+    if (!ft_starts_with(k->name, "gemma") || !(d->attention_scale > 0))
+        return true;
+    return fabs(d->attention_scale * sqrt((double)d->head_dim) - 1) < 1e-6 || d->layers == 46 ||
+           d->layers == 62;
+}
+
+/* Whether all layers have experts, as llama.cpp's code for the architecture routes to them. */
+static bool experts_fit(const struct ft_decoder *d, const struct ft_gguf_kind *k)
+{
+    for (int64_t i = 0; d->mixture.count && i < d->layers; i++)
+        if (!d->layer[i].experts)
+            return false;
+    return !d->mixture.count || d->mixture.each == 1 || d->mixture.normalise == k->normalised;
+}
+
+/* What llama.cpp's code for the architecture asks of the tensors: a head of its own, or none;
+ * biases; norms of queries and keys in the largest Command R alone; windows in Cohere 2. */
+static bool tensors_fit(const struct ft_model *m, const struct ft_gguf_kind *k)
+{
+    const struct ft_decoder *d = &m->decoder;
+    if (ft_gguf_is_kind(k, "command-r"))
+        return d->tied && !d->biased &&
+               (d->names.layer_norm[FT_NORM_Q] != NULL) == (d->layers >= 64);
+    if (ft_gguf_is_kind(k, "cohere2"))
+        return d->tied && !d->biased && d->use_window && d->window;
+    if (ft_gguf_is_kind(k, "gptneox") || ft_gguf_is_kind(k, "starcoder2"))
+        return d->biased == m->text->decoder.biased && !(d->tied && ft_gguf_is_kind(k, "gptneox"));
+    if (ft_gguf_is_kind(k, "olmo2") || ft_gguf_is_kind(k, "seed_oss"))
+        return !(d->biased & ~(unsigned)FT_BITS_QKV) && !(d->tied && ft_gguf_is_kind(k, "olmo2"));
+    return d->tied || !ft_starts_with(k->name, "gemma");
+}
+
+static bool is_gelu(enum ft_activation act)
+{
+    return act == FT_GELU || act == FT_GELU_TANH;
+}
+
+/* The family's own, which llama.cpp does not ask for. */
+static bool activation_fits(const struct ft_model *m)
+{
+    const enum ft_activation act = m->decoder.act, own = m->text->decoder.act;
+    return act == own || (is_gelu(act) && is_gelu(own));
+}
+
+static int check_written(const struct ft_model *m, const struct ft_gguf_kind *k)
+{
+    const struct ft_decoder *d = &m->decoder;
+    const char *why = !k || !k->written                     ? "of its architecture"
+                      : !experts_fit(d, k)                  ? "with such experts"
+                      : !tensors_fit(m, k)                  ? "with such a head, norms or biases"
+                      : !activation_fits(m)                 ? "with such an activation"
+                      : !windows_fit(d, k)                  ? "with such windows of attention"
+                      : !scale_fits(d, k)                   ? "with such a scale of attention"
+                      : !positions_fit(d, k)                ? "with such rotary positions"
+                      : d->nope_every && d->nope_every != 4 ? "with such layers unrotated"
+                                                            : NULL;
+    if (!why)
+        return FT_OK;
+    ft_fail_at((struct ft_where){.file = m->folder}, FT_EDATA,
+               "'%s' cannot be written as GGUF: ft writes no model %s", m->family->architecture,
+               why);
+    ft_hint("llama.cpp's convert_hf_to_gguf.py reads what 'ft merge' writes");
+    return FT_EDATA;
+}
+
+int ft_gguf_put_model(struct ft_gguf_out *o, const struct ft_model *m)
+{
+    const struct ft_decoder *d = &m->decoder;
+    const struct ft_gguf_kind *k = ft_gguf_kind_of(m);
+    char key[96];
+    FT_TRY(check_written(m, k));
+    const bool granite = ft_gguf_is_kind(k, "granite"),
+               cohere = ft_gguf_is_kind(k, "command-r") || ft_gguf_is_kind(k, "cohere2");
+    const struct {
+        const char *key;
+        int64_t v;
+    } counts[] = {{"block_count", d->layers},
+                  {"context_length", d->max_positions},
+                  {"embedding_length", d->hidden},
+                  {"feed_forward_length", d->ffn},
+                  {"expert_count", d->mixture.count},
+                  {"expert_used_count", d->mixture.each},
+                  {"expert_feed_forward_length", d->mixture.count ? d->mixture.ffn : 0},
+                  {"expert_shared_feed_forward_length", d->mixture.shared_ffn},
+                  {"attention.head_count", d->heads},
+                  {"attention.head_count_kv", d->kv_heads},
+                  {"attention.key_length", d->head_dim},
+                  {"attention.value_length", d->head_dim},
+                  {"vocab_size", d->vocab},
+                  {"attention.sliding_window", d->use_window ? d->window : 0},
+                  {"rope.dimension_count", d->rope[0].dim}};
+    const struct {
+        const char *key;
+        double v;
+        bool there;
+    } reals[] = {{"rope.freq_base", main_rope(d)->theta, true},
+                 {"attn_logit_softcapping", d->attention_softcap, d->attention_softcap > 0},
+                 {"final_logit_softcapping", d->logit_softcap, d->logit_softcap > 0},
+                 {"attention.layer_norm_rms_epsilon", d->norm_eps, !d->norm_centred},
+                 {"attention.layer_norm_epsilon", d->norm_eps, d->norm_centred},
+                 {"attention.temperature_scale", growth(d), ft_gguf_is_kind(k, "mistral3")},
+                 {"attention.scale", d->attention_scale, granite},
+                 {"embedding_scale", d->embed_scale, granite},
+                 {"residual_scale", d->residual_scale, granite},
+                 {"logit_scale", cohere ? d->logit_scale : 1 / d->logit_scale, cohere || granite}};
+    FT_TRY(ft_gguf_put_text(o, "general.architecture", k->name));
+    FT_TRY(ft_gguf_put_text(o, "general.type", "model"));
+    FT_TRY(ft_gguf_put_count(o, "general.quantization_version", 2));
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+        snprintf(key, sizeof key, "%s.%s", k->name, counts[i].key);
+        if (counts[i].v ||
+            (ft_gguf_is_kind(k, "phi3") && strstr(key, "sliding"))) /* 0: it has none */
+            FT_TRY(ft_gguf_put_count(o, key, (uint32_t)counts[i].v));
+    }
+    for (size_t i = 0; i < sizeof reals / sizeof *reals; i++)
+        if (reals[i].there)
+            FT_TRY(put_real_of(o, k, reals[i].key, reals[i].v));
+    if (ft_gguf_is_kind(k, "gptneox"))
+        FT_TRY(ft_gguf_put_flag(o, "gptneox.use_parallel_residual", d->parallel));
+    FT_TRY(put_windows(o, d, k));
+    return put_scaling(o, d, k);
+}
+
+int ft_gguf_factors(const struct ft_model *m, struct ft_gguf_factors out[FT_GGUF_FACTORS])
+{
+    struct ft_rope_spec plain = *main_rope(&m->decoder);
+    float scaled[FT_ROPE_MAX_HALF];
+    const int half = plain.dim / 2;
+    if (plain.type == FT_ROPE_LONGROPE) {
+        out[0] = (struct ft_gguf_factors){.name = "rope_factors_long.weight", .n = half};
+        out[1] = (struct ft_gguf_factors){.name = "rope_factors_short.weight", .n = half};
+        memcpy(out[0].v, plain.long_factor, sizeof out[0].v);
+        memcpy(out[1].v, plain.short_factor, sizeof out[1].v);
+        return 2;
+    }
+    if (plain.type != FT_ROPE_LLAMA3)
+        return 0;
+    out[0] = (struct ft_gguf_factors){.name = "rope_freqs.weight", .n = half};
+    ft_rope_frequencies(&plain, 1, scaled);
+    plain.type = FT_ROPE_DEFAULT;
+    ft_rope_frequencies(&plain, 1, out[0].v);
+    for (int i = 0; i < half; i++)
+        out[0].v[i] /= scaled[i];
+    return 1;
+}
+
+static const char *layer_tensor(const struct ft_model *m, const char *what, size_t length)
+{
+    const struct ft_names *n = &m->decoder.names;
+    const char *mlp = n->layer_norm[FT_NORM_MLP];
+    const char *own = n->router && ft_gguf_named(n->router, what, length) ? FT_GGUF_ROUTER : NULL;
+    for (int i = 0; i < FT_KINDS; i++)
+        if (n->module[i] && ft_gguf_named(n->module[i], what, length))
+            own = ft_gguf_modules[i];
+    for (int i = 0; i < FT_NORM_SITES; i++)
+        if (n->layer_norm[i] && ft_gguf_named(n->layer_norm[i], what, length))
+            own = ft_gguf_norms[i];
+    return mlp && ft_gguf_is_kind(ft_gguf_kind_of(m), "seed_oss") &&
+                   ft_gguf_named(mlp, what, length)
+               ? FT_GGUF_AFTER_ATTENTION
+               : own;
+}
+
+int ft_gguf_places(const struct ft_model *m, int weight)
+{
+    const struct ft_model_weight w = ft_model_weight(m, weight);
+    const char *in = m->decoder.names.module[FT_EXPERTS_IN];
+    return w.kind == FT_W_EXPERTS && ft_ends_with(w.path, in) ? 2 : 1;
+}
+
+bool ft_gguf_place(const struct ft_model *m, int weight, int i, struct ft_gguf_place *out)
+{
+    const struct ft_names *n = &m->decoder.names;
+    const struct ft_model_weight w = ft_model_weight(m, weight);
+    const int places = ft_gguf_places(m, weight);
+    const char *end = strrchr(w.path, '.'), *rest = w.path;
+    char *after;
+    out->of = w.kind == FT_W_EXPERTS ? w.rows / m->decoder.mixture.count : w.rows;
+    out->rows = out->of / places;
+    out->first = i * out->rows;
+    const bool matrix = w.cols && (w.rows > 1 || w.kind == FT_W_NORM); /* of one row: a vector */
+    out->n_dims = matrix ? 2 : 1;
+    out->dims[0] = w.cols && !matrix ? w.cols : w.rows;
+    out->dims[1] = w.cols;
+    if (w.kind == FT_W_EMBED || w.kind == FT_W_HEAD) {
+        snprintf(out->name, sizeof out->name, "%s%s",
+                 w.kind == FT_W_EMBED ? "token_embd" : "output", end);
+        return true;
+    }
+    rest += ft_starts_with(rest, n->prefix) ? strlen(n->prefix) : 0;
+    if (!ft_starts_with(rest, n->layers) || rest[strlen(n->layers)] != '.') {
+        snprintf(out->name, sizeof out->name, "output_norm%s", end);
+        return ft_gguf_named(n->norm, rest, (size_t)(end - rest));
+    }
+    const long layer = strtol(rest + strlen(n->layers) + 1, &after, 10);
+    if (w.kind == FT_W_EXPERTS) {
+        out->n_dims = 3;
+        out->dims[0] = m->decoder.mixture.count;
+        out->dims[1] = out->rows;
+        out->dims[2] = w.cols;
+        snprintf(out->name, sizeof out->name, "blk.%ld.%s.weight", layer,
+                 ft_gguf_experts[places == 2 ? i : 2].name);
+        return true;
+    }
+    const char *own = layer_tensor(m, after + 1, (size_t)(end - after) - 1);
+    snprintf(out->name, sizeof out->name, "blk.%ld.%s%s", layer, own ? own : "?", end);
+    return own != NULL;
+}
+
+int64_t ft_gguf_weight_row(const struct ft_model *m, int weight, int64_t row)
+{
+    const struct ft_model_weight w = ft_model_weight(m, weight);
+    const struct ft_module *all;
+    const int n = ft_model_modules(m, &all);
+    const size_t length = (size_t)(strrchr(w.path, '.') - w.path);
+    for (int i = 0; i < n; i++)
+        if (ft_gguf_named(all[i].name, w.path, length))
+            return ft_gguf_module_row(m, &all[i], row);
+    return row;
+}
