@@ -240,7 +240,7 @@ int ft_decoder_weights(struct ft_model *m)
     FT_TRY(ft_alloc(&m->stacks, layers * FT_KINDS, sizeof *m->stacks));
     FT_TRY(want(m, FT_W_EMBED, &m->embed, d->vocab, d->hidden, "%s", m->embed_name));
     if (d->names.positions)
-        FT_TRY(want(m, FT_W_EMBED, &m->positions, d->positions, d->hidden, "%s%s.weight",
+        FT_TRY(want(m, FT_W_POSITIONS, &m->positions, d->positions, d->hidden, "%s%s.weight",
                     m->in_file, d->names.positions));
     for (int l = 0; l < d->layers; l++)
         FT_TRY(add_layer(m, l));

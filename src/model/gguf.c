@@ -44,6 +44,7 @@ static const char *const keys[][2] = {
     {"expert_used_count", "num_experts_per_tok"},
     {"expert_feed_forward_length", "moe_intermediate_size"},
     {"expert_shared_feed_forward_length", "shared_expert_intermediate_size"},
+    {"n_deepstack_layers", "n_deepstack_layers"},
 };
 
 /* Flags of config.json's, which one such tensor is the sign of. */
@@ -139,6 +140,7 @@ static int put_rope(const struct ft_gguf *g, const struct ft_gguf_kind *k, const
 {
     const json_t *before = of_kind(g, k, "rope.scaling.original_context_length");
     const json_t *attention = of_kind(g, k, "rope.scaling.attn_factor");
+    const json_t *sections = of_kind(g, k, "rope.dimension_sections");
     json_t *one = NULL, *longer = NULL, *shorter = NULL, *rope = json_object();
     int rc = read_factors(g, path, "rope_freqs.weight", &one);
     if (!rc)
@@ -157,7 +159,9 @@ static int put_rope(const struct ft_gguf *g, const struct ft_gguf_kind *k, const
         rc = put_rule(g, k, path, rope);
     }
     if (before && json_object_size(rope))
-        json_object_set(rope, "original_max_position_embeddings", (json_t *)(uintptr_t)before);
+        json_object_set_new(rope, "original_max_position_embeddings", shared(before));
+    if (sections)
+        json_object_set_new(rope, "mrope_section", shared(sections));
     if (json_object_size(rope))
         json_object_set(config, "rope_scaling", rope);
     json_decref(rope);
@@ -234,9 +238,10 @@ int ft_gguf_config(const struct ft_gguf *g, const char *path, json_t **out)
         ft_fail_at((struct ft_where){.file = path}, FT_EDATA,
                    "'general.architecture' is '%s', which ft does not read from GGUF",
                    name ? name : "(missing)");
-        ft_hint("ft reads llama, mistral3, qwen2, qwen3, gemma, gemma2, gemma3, phi3, smollm3, "
-                "granite, arcee, olmo2, starcoder2, seed_oss, command-r, cohere2, glm4, chatglm, "
-                "gpt2, gptneox, falcon, qwen2vl, qwen3vl, qwen2moe, qwen3moe and olmoe");
+        ft_hint(
+            "ft reads llama, mistral3, qwen2, qwen3, gemma, gemma2, gemma3, phi3, smollm3, "
+            "granite, arcee, olmo2, starcoder2, seed_oss, command-r, cohere2, glm4, chatglm, "
+            "gpt2, gptneox, falcon, qwen2vl, qwen3vl, qwen3vlmoe, qwen2moe, qwen3moe and olmoe");
         return FT_EDATA;
     }
     json_t *config = json_object();
@@ -275,23 +280,16 @@ int ft_gguf_config(const struct ft_gguf *g, const char *path, json_t **out)
 /* --- tensors --- */
 
 /* transformers' name of blk.N.`what`.`end`; NULL: none. */
-static const char *layer_name(const struct ft_names *n, const char *what, size_t length)
+static const char *layer_name(const struct ft_model *m, const char *what, size_t length)
 {
-    const char *attention = n->layer_norm[FT_NORM_ATTENTION], *mlp = n->layer_norm[FT_NORM_MLP];
+    const struct ft_names *n = &m->decoder.names;
     for (int i = 0; i < FT_KINDS; i++)
         if (n->module[i] && ft_gguf_modules[i] && ft_gguf_named(ft_gguf_modules[i], what, length))
             return n->module[i];
     if (n->router && ft_gguf_named(FT_GGUF_ROUTER, what, length))
         return n->router_in_file ? n->router_in_file : n->router;
-    if (!n->layer_norm[FT_NORM_ATTENTION_OUT] &&
-        ft_gguf_named(FT_GGUF_AFTER_ATTENTION, what, length))
-        return mlp;                        /* Seed-OSS, whose norm has that name of the other's */
-    if (mlp && strcmp(mlp, "ln_mlp") == 0) /* Falcon with two norms beside one another */
-        return ft_gguf_named("attn_norm_2", what, length)                      ? attention
-               : ft_gguf_named(ft_gguf_norms[FT_NORM_ATTENTION], what, length) ? mlp
-                                                                               : NULL;
     for (int i = 0; i < FT_NORM_SITES; i++)
-        if (n->layer_norm[i] && ft_gguf_named(ft_gguf_norms[i], what, length))
+        if (n->layer_norm[i] && ft_gguf_named(ft_gguf_norm(m, i), what, length))
             return n->layer_norm[i];
     return NULL;
 }
@@ -314,7 +312,7 @@ static char *name_of(struct ft_model *m, const char *name)
     const long layer = strtol(name + 4, &after, 10);
     const char *what = after + 1;
     const char *own =
-        *after == '.' && end > what ? layer_name(n, what, (size_t)(end - what)) : NULL;
+        *after == '.' && end > what ? layer_name(m, what, (size_t)(end - what)) : NULL;
     if (!own)
         return ft_arena_format(&m->arena, "%s", name);
     return ft_arena_format(&m->arena, "%s%s.%ld.%s%s", n->prefix, n->layers, layer, own, end);

@@ -33,16 +33,30 @@ static const struct ft_gguf_kind kinds[] = {
      .written = true,
      .every = 4},
     {.name = "starcoder2", .architecture = "Starcoder2ForCausalLM", .written = true},
-    {.name = "seed_oss", .architecture = "SeedOssForCausalLM", .written = true},
+    {.name = "seed_oss",
+     .architecture = "SeedOssForCausalLM",
+     .written = true,
+     .mlp_norm = "post_attention_norm"},
     {.name = "command-r", .architecture = "CohereForCausalLM", .written = true},
     {.name = "cohere2", .architecture = "Cohere2ForCausalLM", .written = true, .every = 4},
     {.name = "glm4", .architecture = "Glm4ForCausalLM", .written = true},
-    {.name = "chatglm", .architecture = "GlmForCausalLM"},
-    {.name = "gpt2", .architecture = "GPT2LMHeadModel"},
+    {.name = "chatglm", .architecture = "GlmForCausalLM", .written = true},
+    {.name = "gpt2", .architecture = "GPT2LMHeadModel", .written = true},
     {.name = "gptneox", .architecture = "GPTNeoXForCausalLM", .written = true},
-    {.name = "falcon", .architecture = "FalconForCausalLM"},
-    {.name = "qwen2vl", .architecture = "Qwen2_5_VLForConditionalGeneration"},
-    {.name = "qwen3vl", .architecture = "Qwen3VLForConditionalGeneration"},
+    {.name = "falcon", .architecture = "FalconForCausalLM", .written = true},
+    {.name = "qwen2vl",
+     .architecture = "Qwen2_5_VLForConditionalGeneration",
+     .written = true,
+     .sections = {16, 24, 24}},
+    {.name = "qwen3vl",
+     .architecture = "Qwen3VLForConditionalGeneration",
+     .written = true,
+     .sections = {24, 20, 20}},
+    {.name = "qwen3vlmoe",
+     .architecture = "Qwen3VLMoeForConditionalGeneration",
+     .written = true,
+     .normalised = true,
+     .sections = {24, 20, 20}},
     {.name = "qwen2moe", .architecture = "Qwen2MoeForCausalLM", .written = true},
     {.name = "qwen3moe",
      .architecture = "Qwen3MoeForCausalLM",
@@ -64,15 +78,21 @@ bool ft_gguf_is_kind(const struct ft_gguf_kind *k, const char *name)
     return strcmp(k->name, name) == 0;
 }
 
-const struct ft_gguf_kind *ft_gguf_kind_of(const struct ft_model *m)
+static const struct ft_gguf_kind *kind_of_family(const struct ft_family *f)
 {
-    const char *own = m->family->architecture;
-    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+    const char *own = f->architecture;
+    for (size_t i = 0; own && i < sizeof kinds / sizeof *kinds; i++)
         if (strcmp(kinds[i].architecture, own) == 0 ||
             (kinds[i].windowed && strcmp(kinds[i].windowed, own) == 0) ||
             (kinds[i].mixture && strcmp(kinds[i].mixture, own) == 0))
             return &kinds[i];
     return NULL;
+}
+
+const struct ft_gguf_kind *ft_gguf_kind_of(const struct ft_model *m)
+{
+    const struct ft_gguf_kind *k = kind_of_family(m->family);
+    return k ? k : kind_of_family(m->text);
 }
 
 const char *ft_gguf_architecture(const struct ft_model *m)
@@ -109,11 +129,22 @@ const char *const ft_gguf_modules[FT_KINDS] = {[FT_Q] = "attn_q",
                                                [FT_SHARED_SCALE] = "ffn_gate_inp_shexp"};
 const struct ft_gguf_experts ft_gguf_experts[FT_GGUF_EXPERTS] = {
     {"ffn_gate_exps", 0}, {"ffn_up_exps", 1}, {"ffn_down_exps", 3}};
-const char *const ft_gguf_norms[FT_NORM_SITES] = {
-    [FT_NORM_ATTENTION] = "attn_norm", [FT_NORM_ATTENTION_OUT] = FT_GGUF_AFTER_ATTENTION,
+static const char *const norms[FT_NORM_SITES] = {
+    [FT_NORM_ATTENTION] = "attn_norm", [FT_NORM_ATTENTION_OUT] = "post_attention_norm",
     [FT_NORM_MLP] = "ffn_norm",        [FT_NORM_MLP_OUT] = "post_ffw_norm",
     [FT_NORM_Q] = "attn_q_norm",       [FT_NORM_K] = "attn_k_norm",
 };
+
+const char *ft_gguf_norm(const struct ft_model *m, int site)
+{
+    const struct ft_gguf_kind *k = ft_gguf_kind_of(m);
+    const char *mlp = m->decoder.names.layer_norm[FT_NORM_MLP];
+    if (k && ft_gguf_is_kind(k, "falcon") && mlp) /* its two norms beside one another */
+        return site == FT_NORM_MLP         ? norms[FT_NORM_ATTENTION]
+               : site == FT_NORM_ATTENTION ? "attn_norm_2"
+                                           : norms[site];
+    return site == FT_NORM_MLP && k && k->mlp_norm ? k->mlp_norm : norms[site];
+}
 
 bool ft_gguf_named(const char *name, const char *what, size_t length)
 {

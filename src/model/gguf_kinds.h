@@ -14,7 +14,9 @@ struct ft_gguf_kind {
     int every;       /* all layers have a window but each so many-th, where the file has no list of
                       * them; 0: llama.cpp knows no windows there */
     bool normalised; /* the weights of a row's experts are made to sum to 1; no key says it */
-    bool sections;   /* positions of images are rotated by sections, which the file has to list */
+    const char *mlp_norm; /* where the norm before the MLP has another one's name */
+    int sections[3]; /* by which positions of images are rotated, where config.json does not say;
+                      * 0: it has none. The file lists them */
 };
 
 /* NULL: ft knows none of that name; none for the model. */
@@ -23,9 +25,9 @@ const struct ft_gguf_kind *ft_gguf_kind_of(const struct ft_model *m);
 bool ft_gguf_is_kind(const struct ft_gguf_kind *k, const char *name);
 
 /* llama.cpp's names behind blk.N., by ft's numbers. */
-extern const char *const ft_gguf_modules[FT_KINDS], *const ft_gguf_norms[FT_NORM_SITES];
-#define FT_GGUF_ROUTER          "ffn_gate_inp"
-#define FT_GGUF_AFTER_ATTENTION "post_attention_norm"
+extern const char *const ft_gguf_modules[FT_KINDS];
+const char *ft_gguf_norm(const struct ft_model *m, int site);
+#define FT_GGUF_ROUTER "ffn_gate_inp"
 /* All experts' matrices, one behind the other; their places in ft_names.expert. */
 enum { FT_GGUF_EXPERTS = 3 };
 extern const struct ft_gguf_experts {

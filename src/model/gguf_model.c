@@ -107,10 +107,48 @@ static int put_windows(struct ft_gguf_out *o, const struct ft_decoder *d,
     return rc;
 }
 
+/* How positions of images are rotated, and how many layers take what was seen: text asks for
+ * neither, but the same file serves the part that sees. */
+static int put_seen(struct ft_gguf_out *o, const struct ft_model *m, const struct ft_gguf_kind *k)
+{
+    char *path = ft_path_join(m->folder, "config.json"), key[96];
+    json_t *root = NULL, *all = json_object(), *list = json_array();
+    int rc = path ? ft_json_file(path, FT_EDATA, &root) : FT_ERESOURCE;
+    const json_t *text = ft_json_get(root, "text_config") ? ft_json_get(root, "text_config") : root;
+    const json_t *rope = ft_json_get(text, "rope_parameters") ? ft_json_get(text, "rope_parameters")
+                                                              : ft_json_get(text, "rope_scaling");
+    const json_t *said = ft_json_get(rope, "mrope_section");
+    for (size_t i = 0; i < 4; i++) {
+        const json_t *v = json_array_get(said, i);
+        json_array_append_new(list, json_integer(v               ? json_integer_value(v)
+                                                 : said || i > 2 ? 0
+                                                                 : k->sections[i]));
+    }
+    snprintf(key, sizeof key, "%s.rope.dimension_sections", k->name);
+    json_object_set(all, key, list);
+    const json_t *layers =
+        json_object_get(ft_json_get(root, "vision_config"), "deepstack_visual_indexes");
+    const json_t *number = ft_json_get(root, "n_deepstack_layers");
+    snprintf(key, sizeof key, "%s.n_deepstack_layers", k->name);
+    if (!ft_gguf_is_kind(k, "qwen2vl"))
+        json_object_set_new(all, key,
+                            json_integer(number ? json_integer_value(number)
+                                                : (json_int_t)json_array_size(layers)));
+    if (!rc)
+        rc = ft_gguf_put_all(o, all);
+    json_decref(list);
+    json_decref(all);
+    json_decref(root);
+    ft_free(path);
+    return rc;
+}
+
 static bool positions_fit(const struct ft_decoder *d, const struct ft_gguf_kind *k)
 {
     const struct ft_rope_spec *r = d->n_ropes ? main_rope(d) : NULL, *other = window_rope(d);
     const bool gemma3 = ft_gguf_is_kind(k, "gemma3"), mistral3 = ft_gguf_is_kind(k, "mistral3");
+    if (ft_gguf_is_kind(k, "gpt2"))
+        return d->positions == d->max_positions && !d->first_position;
     if (!r || (growth(d) > 0) != mistral3)
         return false;
     if (d->n_ropes > 1 + (gemma3 || ft_gguf_is_kind(k, "olmo2") || mistral3))
@@ -133,11 +171,14 @@ static bool positions_fit(const struct ft_decoder *d, const struct ft_gguf_kind 
     }
 }
 
-/* The 27 billions have a scale of their own, which llama.cpp knows by their layers. */
+/* Granite's is told; Gemma's 27 billions have one of their own, which llama.cpp knows by their
+ * layers. */
 static bool scale_fits(const struct ft_decoder *d, const struct ft_gguf_kind *k)
 {
-    if (!ft_starts_with(k->name, "gemma") || !(d->attention_scale > 0))
+    if (ft_gguf_is_kind(k, "granite") || !(d->attention_scale > 0))
         return true;
+    if (!ft_starts_with(k->name, "gemma"))
+        return fabs(d->attention_scale * sqrt((double)d->head_dim) - 1) < 1e-6;
     return fabs(d->attention_scale * sqrt((double)d->head_dim) - 1) < 1e-6 || d->layers == 46 ||
            d->layers == 62;
 }
@@ -152,7 +193,8 @@ static bool experts_fit(const struct ft_decoder *d, const struct ft_gguf_kind *k
 }
 
 /* What llama.cpp's code for the architecture asks of the tensors: a head of its own, or none;
- * biases; norms of queries and keys in the largest Command R alone; windows in Cohere 2. */
+ * biases; norms of queries and keys in the largest Command R alone; windows in Cohere 2; Falcon's
+ * attention and MLP beside one another. */
 static bool tensors_fit(const struct ft_model *m, const struct ft_gguf_kind *k)
 {
     const struct ft_decoder *d = &m->decoder;
@@ -163,6 +205,10 @@ static bool tensors_fit(const struct ft_model *m, const struct ft_gguf_kind *k)
         return d->tied && !d->biased && d->use_window && d->window;
     if (ft_gguf_is_kind(k, "gptneox") || ft_gguf_is_kind(k, "starcoder2"))
         return d->biased == m->text->decoder.biased && !(d->tied && ft_gguf_is_kind(k, "gptneox"));
+    if (ft_gguf_is_kind(k, "falcon"))
+        return !d->biased && d->parallel;
+    if (ft_gguf_is_kind(k, "chatglm"))
+        return d->heads * d->head_dim == d->hidden;
     if (ft_gguf_is_kind(k, "olmo2") || ft_gguf_is_kind(k, "seed_oss"))
         return !(d->biased & ~(unsigned)FT_BITS_QKV) && !(d->tied && ft_gguf_is_kind(k, "olmo2"));
     return d->tied || !ft_starts_with(k->name, "gemma");
@@ -231,7 +277,7 @@ int ft_gguf_put_model(struct ft_gguf_out *o, const struct ft_model *m)
         const char *key;
         double v;
         bool there;
-    } reals[] = {{"rope.freq_base", main_rope(d)->theta, true},
+    } reals[] = {{"rope.freq_base", main_rope(d)->theta, d->n_ropes > 0},
                  {"attn_logit_softcapping", d->attention_softcap, d->attention_softcap > 0},
                  {"final_logit_softcapping", d->logit_softcap, d->logit_softcap > 0},
                  {"attention.layer_norm_rms_epsilon", d->norm_eps, !d->norm_centred},
@@ -256,7 +302,9 @@ int ft_gguf_put_model(struct ft_gguf_out *o, const struct ft_model *m)
     if (ft_gguf_is_kind(k, "gptneox"))
         FT_TRY(ft_gguf_put_flag(o, "gptneox.use_parallel_residual", d->parallel));
     FT_TRY(put_windows(o, d, k));
-    return put_scaling(o, d, k);
+    if (k->sections[0])
+        FT_TRY(put_seen(o, m, k));
+    return d->n_ropes ? put_scaling(o, d, k) : FT_OK;
 }
 
 int ft_gguf_factors(const struct ft_model *m, struct ft_gguf_factors out[FT_GGUF_FACTORS])
@@ -285,18 +333,14 @@ int ft_gguf_factors(const struct ft_model *m, struct ft_gguf_factors out[FT_GGUF
 static const char *layer_tensor(const struct ft_model *m, const char *what, size_t length)
 {
     const struct ft_names *n = &m->decoder.names;
-    const char *mlp = n->layer_norm[FT_NORM_MLP];
     const char *own = n->router && ft_gguf_named(n->router, what, length) ? FT_GGUF_ROUTER : NULL;
     for (int i = 0; i < FT_KINDS; i++)
         if (n->module[i] && ft_gguf_named(n->module[i], what, length))
             own = ft_gguf_modules[i];
     for (int i = 0; i < FT_NORM_SITES; i++)
         if (n->layer_norm[i] && ft_gguf_named(n->layer_norm[i], what, length))
-            own = ft_gguf_norms[i];
-    return mlp && ft_gguf_is_kind(ft_gguf_kind_of(m), "seed_oss") &&
-                   ft_gguf_named(mlp, what, length)
-               ? FT_GGUF_AFTER_ATTENTION
-               : own;
+            own = ft_gguf_norm(m, i);
+    return own;
 }
 
 int ft_gguf_places(const struct ft_model *m, int weight)
@@ -320,9 +364,12 @@ bool ft_gguf_place(const struct ft_model *m, int weight, int i, struct ft_gguf_p
     out->n_dims = matrix ? 2 : 1;
     out->dims[0] = w.cols && !matrix ? w.cols : w.rows;
     out->dims[1] = w.cols;
-    if (w.kind == FT_W_EMBED || w.kind == FT_W_HEAD) {
+    if (w.kind == FT_W_EMBED || w.kind == FT_W_HEAD || w.kind == FT_W_POSITIONS) {
         snprintf(out->name, sizeof out->name, "%s%s",
-                 w.kind == FT_W_EMBED ? "token_embd" : "output", end);
+                 w.kind == FT_W_EMBED  ? "token_embd"
+                 : w.kind == FT_W_HEAD ? "output"
+                                       : "position_embd",
+                 end);
         return true;
     }
     rest += ft_starts_with(rest, n->prefix) ? strlen(n->prefix) : 0;

@@ -81,6 +81,7 @@ struct ft_model_weight {
         FT_W_BIAS,
         FT_W_NORM,
         FT_W_EMBED,
+        FT_W_POSITIONS, /* a learned table of them */
         FT_W_HEAD,
         FT_W_ROUTER,
         FT_W_BUFFER,  /* is never trained */

@@ -443,11 +443,12 @@ static const struct packing *packing_of(enum ft_dtype type)
     return NULL;
 }
 
-/* A vector, a norm and a router stay f32; a row that is not in whole blocks becomes f16; of 4 bits
- * the embedding and the head, which a small error shows most in, have 8. */
+/* A vector, a norm, a router and positions stay f32; a row that is not in whole blocks becomes f16;
+ * of 4 bits the embedding and the head, which a small error shows most in, have 8. */
 static enum ft_dtype type_of(const struct ft_model_weight *w, enum ft_dtype type)
 {
-    if (!w->cols || w->rows == 1 || w->kind == FT_W_NORM || w->kind == FT_W_ROUTER)
+    if (!w->cols || w->rows == 1 || w->kind == FT_W_NORM || w->kind == FT_W_ROUTER ||
+        w->kind == FT_W_POSITIONS)
         return FT_F32;
     if (type == FT_Q4_0 && (w->kind == FT_W_EMBED || w->kind == FT_W_HEAD))
         type = FT_Q8_0;

@@ -68,10 +68,12 @@ CASE(experts_with_one_matrix_adapted_go_out_with_all)
 /* The adapter of a case that lies in GGUF, beside its model and in a file with it. */
 CASE(a_gguf_file_holds_what_was_trained)
 {
-    static const char *const cases[] = {"gguf-qwen3-moe", "gguf-qwen2-moe", "gguf-mixtral",
-                                        "gguf-olmoe",     "gguf-phi3",      "gguf-olmo2",
-                                        "gguf-olmo3",     "gguf-glm4",      "gguf-starcoder2",
-                                        "gguf-gpt-neox",  "gguf-ministral3"};
+    static const char *const cases[] = {"gguf-qwen3-moe",    "gguf-qwen2-moe",  "gguf-mixtral",
+                                        "gguf-olmoe",        "gguf-phi3",       "gguf-olmo2",
+                                        "gguf-olmo3",        "gguf-glm4",       "gguf-starcoder2",
+                                        "gguf-gpt-neox",     "gguf-ministral3", "gguf-falcon",
+                                        "gguf-falcon-later", "gguf-glm",        "gguf-gpt2",
+                                        "gguf-qwen2-5-vl",   "gguf-qwen3-vl"};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
 #define CASE_AT FT_ROOT "/tests/golden/%s"
 #define ONE_STEP                                                                                   \
