@@ -257,9 +257,12 @@ GGUF_KEYS = {
     "rope.scaling.original_context_length": "original_max_position_embeddings",
     "rope.scaling.yarn_beta_fast": "beta_fast", "rope.scaling.yarn_beta_slow": "beta_slow",
     "rope.scaling.yarn_log_multiplier": "mscale_all_dim", "attention.temperature_scale": "llama_4_scaling_beta",
-    "expert_count": ("num_experts", "num_local_experts"), "expert_used_count": "num_experts_per_tok",
+    "expert_count": ("num_experts", "num_local_experts", "n_routed_experts"),
+    "expert_used_count": "num_experts_per_tok",
     "expert_feed_forward_length": "moe_intermediate_size",
     "expert_shared_feed_forward_length": "shared_expert_intermediate_size",
+    "expert_shared_count": "n_shared_experts", "leading_dense_block_count": "first_k_dense_replace",
+    "expert_weights_scale": "routed_scaling_factor",
 }
 PERMUTED = ("llama", "mistral3", "smollm3", "granite", "arcee")
 
@@ -317,6 +320,8 @@ def write_gguf(path, model, arch, kind, factors=None):
             break
     if arch == "gptneox":
         writer.add_parallel_residual(config.use_parallel_residual)
+    if arch == "glm4moe":
+        writer.add_bool(f"{arch}.expert_weights_norm", config.norm_topk_prob)
     if said.get("rope_type") in ("linear", "yarn"):
         writer.add_string(f"{arch}.rope.scaling.type", said["rope_type"])
     if arch == "olmo2" and said.get("sliding_window"):
@@ -336,7 +341,8 @@ def write_gguf(path, model, arch, kind, factors=None):
         state[name[:-12] + "gate_proj.weight"], state[name[:-12] + "up_proj.weight"] = state.pop(name).chunk(2, 1)
         state[name[:-12] + "down_proj.weight"] = state.pop(name.replace("gate_up", "down"))
     for name, w in state.items():
-        own = gguf_name(name.replace("model.language_model.", "model."), arch, config.num_hidden_layers)
+        own = gguf_name(name.replace("model.language_model.", "model.").replace("correction_bias", "correction.bias"),
+                        arch, config.num_hidden_layers)
         if name == "lm_head.weight" and model.config.tie_word_embeddings or ".visual." in name:
             continue
         assert own, name

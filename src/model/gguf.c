@@ -41,6 +41,10 @@ static const char *const keys[][2] = {
     {"attention.scale", "attention_multiplier"},
     {"expert_count", "num_experts"},
     {"expert_count", "num_local_experts"},
+    {"expert_count", "n_routed_experts"},
+    {"expert_shared_count", "n_shared_experts"},
+    {"leading_dense_block_count", "first_k_dense_replace"},
+    {"expert_weights_scale", "routed_scaling_factor"},
     {"expert_used_count", "num_experts_per_tok"},
     {"expert_feed_forward_length", "moe_intermediate_size"},
     {"expert_shared_feed_forward_length", "shared_expert_intermediate_size"},
@@ -234,14 +238,15 @@ int ft_gguf_config(const struct ft_gguf *g, const char *path, json_t **out)
     const char *name = json_string_value(json_object_get(g->metadata, "general.architecture"));
     const struct ft_gguf_kind *k = ft_gguf_kind(name);
     const unsigned since = ft_alloc_failures();
-    if (!k) {
+    if (!k || k->unread) {
         ft_fail_at((struct ft_where){.file = path}, FT_EDATA,
                    "'general.architecture' is '%s', which ft does not read from GGUF",
                    name ? name : "(missing)");
         ft_hint(
             "ft reads llama, mistral3, qwen2, qwen3, gemma, gemma2, gemma3, phi3, smollm3, "
             "granite, arcee, olmo2, starcoder2, seed_oss, command-r, cohere2, glm4, chatglm, "
-            "gpt2, gptneox, falcon, qwen2vl, qwen3vl, qwen3vlmoe, qwen2moe, qwen3moe and olmoe");
+            "gpt2, gptneox, falcon, qwen2vl, qwen3vl, qwen3vlmoe, qwen2moe, qwen3moe, olmoe and "
+            "glm4moe");
         return FT_EDATA;
     }
     json_t *config = json_object();
@@ -263,7 +268,13 @@ int ft_gguf_config(const struct ft_gguf *g, const char *path, json_t **out)
             json_object_set_new(config, flags[i][1], json_boolean(find_tensor(g, flags[i][0])));
     put_rest(g, k, config);
     if (number(g, k, "expert_count") > 0)
-        json_object_set_new(config, "norm_topk_prob", json_boolean(k->normalised));
+        json_object_set_new(
+            config, "norm_topk_prob",
+            json_boolean(k->normalised || json_is_true(of_kind(g, k, "expert_weights_norm"))));
+    if (number(g, k, "nextn_predict_layers") > 0) /* which only guess further tokens */
+        json_object_set_new(config, "num_hidden_layers",
+                            json_integer((json_int_t)(number(g, k, "block_count") -
+                                                      number(g, k, "nextn_predict_layers"))));
     if (ft_gguf_is_kind(k, "falcon"))
         put_falcon(g, k, config);
     int rc = put_rope(g, k, path, config);
@@ -311,6 +322,9 @@ static char *name_of(struct ft_model *m, const char *name)
         return ft_arena_format(&m->arena, "%s", name);
     const long layer = strtol(name + 4, &after, 10);
     const char *what = after + 1;
+    if (n->correction && strcmp(what, "exp_probs_b.bias") == 0)
+        return ft_arena_format(&m->arena, "%s%s.%ld.%s", n->prefix, n->layers, layer,
+                               n->correction);
     const char *own =
         *after == '.' && end > what ? layer_name(m, what, (size_t)(end - what)) : NULL;
     if (!own)

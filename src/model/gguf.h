@@ -30,14 +30,15 @@ struct ft_gguf_factors {
 enum { FT_GGUF_FACTORS = 2 };
 int ft_gguf_factors(const struct ft_model *m, struct ft_gguf_factors out[FT_GGUF_FACTORS]);
 /* A tensor of llama.cpp's that a weight becomes, or a part of it: of each expert's matrix (or of
- * the whole) `rows` rows from `first` on, of rows that number `of`. dims: rows first. */
+ * the whole) `rows` rows from `first` on, each `step`-th, of rows that number `of`, each of `cols`
+ * elements. dims: rows first. */
 struct ft_gguf_place {
     char name[128];
     int n_dims;
     int64_t dims[3];
-    int64_t first, rows, of;
+    int64_t first, step, rows, of, cols;
 };
-/* How many tensors it becomes: gates and ups of experts are two. */
+/* How many tensors it becomes: gates and ups of experts are two, and so are their biases. */
 int ft_gguf_places(const struct ft_model *m, int weight);
 /* The i-th; false: llama.cpp has no such tensor that ft knows. */
 bool ft_gguf_place(const struct ft_model *m, int weight, int i, struct ft_gguf_place *out);

@@ -63,6 +63,23 @@ static const struct ft_gguf_kind kinds[] = {
      .written = true,
      .normalised = true},
     {.name = "olmoe", .architecture = "OlmoeForCausalLM", .written = true},
+    {.name = "granitemoe",
+     .architecture = "GraniteMoeForCausalLM",
+     .permuted = true,
+     .written = true,
+     .unread = true,
+     .normalised = true},
+    {.name = "glm4moe",
+     .architecture = "Glm4MoeForCausalLM",
+     .written = true,
+     .mlp_norm = "post_attention_norm"},
+    {.name = "gpt-oss",
+     .architecture = "GptOssForCausalLM",
+     .written = true,
+     .unread = true,
+     .every = 2,
+     .normalised = true,
+     .mlp_norm = "post_attention_norm"},
 };
 
 const struct ft_gguf_kind *ft_gguf_kind(const char *name)

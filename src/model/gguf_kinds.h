@@ -10,7 +10,8 @@ struct ft_gguf_kind {
     /* what it is with a window of attention, or with experts, where that is another one */
     const char *windowed, *mixture;
     bool permuted;   /* rows of q and k lie as pairs that rotate */
-    bool written;    /* ft writes such files too */
+    bool written;    /* ft writes such files */
+    bool unread;     /* but does not read them */
     int every;       /* all layers have a window but each so many-th, where the file has no list of
                       * them; 0: llama.cpp knows no windows there */
     bool normalised; /* the weights of a row's experts are made to sum to 1; no key says it */

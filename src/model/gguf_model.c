@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { SIGMOID = 2 }; /* of llama.cpp's ways to route */
+
 /* Of the layers without a window, if there are such: the one that the file speaks of. */
 static const struct ft_rope_spec *main_rope(const struct ft_decoder *d)
 {
@@ -50,9 +52,10 @@ static int put_real_of(struct ft_gguf_out *o, const struct ft_gguf_kind *k, cons
     return ft_gguf_put_real(o, key, (float)v);
 }
 
-static int put_scaling(struct ft_gguf_out *o, const struct ft_decoder *d,
+static int put_scaling(struct ft_gguf_out *o, const struct ft_model *m,
                        const struct ft_gguf_kind *k)
 {
+    const struct ft_decoder *d = &m->decoder;
     const struct ft_rope_spec *r = main_rope(d);
     const enum ft_rope_type type = r->type;
     char key[96];
@@ -73,6 +76,10 @@ static int put_scaling(struct ft_gguf_out *o, const struct ft_decoder *d,
     FT_TRY(put_real_of(o, k, "rope.scaling.factor", r->factor));
     if (type == FT_ROPE_LINEAR)
         return FT_OK;
+    if (!r->truncate)
+        ft_notice((struct ft_where){.file = m->folder},
+                  "llama.cpp rounds the frequencies from which, and up to which, yarn acts; this "
+                  "model does not: answers differ a little, as with any GGUF file of it");
     FT_TRY(put_real_of(o, k, "rope.scaling.yarn_beta_fast", r->beta_fast));
     FT_TRY(put_real_of(o, k, "rope.scaling.yarn_beta_slow", r->beta_slow));
     return ft_gguf_is_kind(k, "mistral3") ? put_real_of(o, k, "rope.scaling.yarn_log_multiplier", 1)
@@ -158,11 +165,12 @@ static bool positions_fit(const struct ft_decoder *d, const struct ft_gguf_kind 
         return false;
     switch (r->type) {
     case FT_ROPE_LLAMA3: /* where it loads factors */
-        return mistral3 || ft_gguf_is_kind(k, "llama") || ft_gguf_is_kind(k, "granite") ||
+        return mistral3 || ft_gguf_is_kind(k, "llama") || ft_starts_with(k->name, "granite") ||
                ft_gguf_is_kind(k, "arcee");
     case FT_ROPE_YARN: /* Gemma 3's windows would be scaled too; the betas are told Mistral's code
                         */
-        return r->truncate && !gemma3 && fabs(r->attention_factor - yarn_attention(r, k)) < 1e-6 &&
+        return (r->truncate || ft_gguf_is_kind(k, "gpt-oss")) && !gemma3 &&
+               fabs(r->attention_factor - yarn_attention(r, k)) < 1e-6 &&
                (mistral3 || (r->beta_fast == 32 && r->beta_slow == 1));
     case FT_ROPE_LONGROPE:
         return ft_gguf_is_kind(k, "phi3");
@@ -175,7 +183,7 @@ static bool positions_fit(const struct ft_decoder *d, const struct ft_gguf_kind 
  * layers. */
 static bool scale_fits(const struct ft_decoder *d, const struct ft_gguf_kind *k)
 {
-    if (ft_gguf_is_kind(k, "granite") || !(d->attention_scale > 0))
+    if (ft_starts_with(k->name, "granite") || !(d->attention_scale > 0))
         return true;
     if (!ft_starts_with(k->name, "gemma"))
         return fabs(d->attention_scale * sqrt((double)d->head_dim) - 1) < 1e-6;
@@ -183,13 +191,20 @@ static bool scale_fits(const struct ft_decoder *d, const struct ft_gguf_kind *k)
            d->layers == 62;
 }
 
-/* Whether all layers have experts, as llama.cpp's code for the architecture routes to them. */
+/* Whether those layers have experts that llama.cpp's code for the architecture takes to have some,
+ * and rows go to them as it has it. */
 static bool experts_fit(const struct ft_decoder *d, const struct ft_gguf_kind *k)
 {
-    for (int64_t i = 0; d->mixture.count && i < d->layers; i++)
-        if (!d->layer[i].experts)
+    const struct ft_mixture *x = &d->mixture;
+    const bool glm = ft_gguf_is_kind(k, "glm4moe");
+    for (int64_t i = 0; x->count && i < d->layers; i++)
+        if (d->layer[i].experts != (!glm || i >= x->first))
             return false;
-    return !d->mixture.count || d->mixture.each == 1 || d->mixture.normalise == k->normalised;
+    if (glm)
+        return x->groups <= 1 && x->sigmoid && x->shared_ffn % x->ffn == 0;
+    if (ft_gguf_is_kind(k, "gpt-oss"))
+        return x->pair_limit == 7 && fabs(x->pair_alpha - 1.702) < 1e-6;
+    return !x->count || x->each == 1 || x->normalise == k->normalised;
 }
 
 /* What llama.cpp's code for the architecture asks of the tensors: a head of its own, or none;
@@ -207,9 +222,12 @@ static bool tensors_fit(const struct ft_model *m, const struct ft_gguf_kind *k)
         return d->biased == m->text->decoder.biased && !(d->tied && ft_gguf_is_kind(k, "gptneox"));
     if (ft_gguf_is_kind(k, "falcon"))
         return !d->biased && d->parallel;
+    if (ft_gguf_is_kind(k, "gpt-oss"))
+        return d->biased == FT_BITS_ATTEND && !d->tied;
     if (ft_gguf_is_kind(k, "chatglm"))
         return d->heads * d->head_dim == d->hidden;
-    if (ft_gguf_is_kind(k, "olmo2") || ft_gguf_is_kind(k, "seed_oss"))
+    if (ft_gguf_is_kind(k, "olmo2") || ft_gguf_is_kind(k, "seed_oss") ||
+        ft_gguf_is_kind(k, "glm4moe"))
         return !(d->biased & ~(unsigned)FT_BITS_QKV) && !(d->tied && ft_gguf_is_kind(k, "olmo2"));
     return d->tied || !ft_starts_with(k->name, "gemma");
 }
@@ -253,7 +271,7 @@ int ft_gguf_put_model(struct ft_gguf_out *o, const struct ft_model *m)
     const struct ft_gguf_kind *k = ft_gguf_kind_of(m);
     char key[96];
     FT_TRY(check_written(m, k));
-    const bool granite = ft_gguf_is_kind(k, "granite"),
+    const bool granite = ft_starts_with(k->name, "granite"), glm = ft_gguf_is_kind(k, "glm4moe"),
                cohere = ft_gguf_is_kind(k, "command-r") || ft_gguf_is_kind(k, "cohere2");
     const struct {
         const char *key;
@@ -266,6 +284,9 @@ int ft_gguf_put_model(struct ft_gguf_out *o, const struct ft_model *m)
                   {"expert_used_count", d->mixture.each},
                   {"expert_feed_forward_length", d->mixture.count ? d->mixture.ffn : 0},
                   {"expert_shared_feed_forward_length", d->mixture.shared_ffn},
+                  {"expert_shared_count", glm ? d->mixture.shared_ffn / d->mixture.ffn : 0},
+                  {"leading_dense_block_count", glm ? d->mixture.first : 0},
+                  {"expert_gating_func", d->mixture.sigmoid ? SIGMOID : 0},
                   {"attention.head_count", d->heads},
                   {"attention.head_count_kv", d->kv_heads},
                   {"attention.key_length", d->head_dim},
@@ -283,6 +304,7 @@ int ft_gguf_put_model(struct ft_gguf_out *o, const struct ft_model *m)
                  {"attention.layer_norm_rms_epsilon", d->norm_eps, !d->norm_centred},
                  {"attention.layer_norm_epsilon", d->norm_eps, d->norm_centred},
                  {"attention.temperature_scale", growth(d), ft_gguf_is_kind(k, "mistral3")},
+                 {"expert_weights_scale", d->mixture.scale, glm},
                  {"attention.scale", d->attention_scale, granite},
                  {"embedding_scale", d->embed_scale, granite},
                  {"residual_scale", d->residual_scale, granite},
@@ -301,10 +323,12 @@ int ft_gguf_put_model(struct ft_gguf_out *o, const struct ft_model *m)
             FT_TRY(put_real_of(o, k, reals[i].key, reals[i].v));
     if (ft_gguf_is_kind(k, "gptneox"))
         FT_TRY(ft_gguf_put_flag(o, "gptneox.use_parallel_residual", d->parallel));
+    if (glm)
+        FT_TRY(ft_gguf_put_flag(o, "glm4moe.expert_weights_norm", d->mixture.normalise));
     FT_TRY(put_windows(o, d, k));
     if (k->sections[0])
         FT_TRY(put_seen(o, m, k));
-    return d->n_ropes ? put_scaling(o, d, k) : FT_OK;
+    return d->n_ropes ? put_scaling(o, m, k) : FT_OK;
 }
 
 int ft_gguf_factors(const struct ft_model *m, struct ft_gguf_factors out[FT_GGUF_FACTORS])
@@ -343,33 +367,72 @@ static const char *layer_tensor(const struct ft_model *m, const char *what, size
     return own;
 }
 
+/* What has no name of a module's or norm's, with its end. */
+static const char *buffer_tensor(const struct ft_names *n, const char *what)
+{
+    return n->sinks && strcmp(n->sinks, what) == 0             ? "attn_sinks.weight"
+           : n->correction && strcmp(n->correction, what) == 0 ? "exp_probs_b.bias"
+                                                               : NULL;
+}
+
+/* Whether they are all experts' gates and ups, or what is added to them; or what follows those. */
+static bool is_experts(const struct ft_model *m, const struct ft_model_weight *w, enum ft_kind kind)
+{
+    const char *name = m->decoder.names.module[kind];
+    const char *found = name ? strstr(w->path, name) : NULL;
+    return found && (w->kind == FT_W_EXPERTS || w->kind == FT_W_BUFFER);
+}
+
+/* Gates and ups lie below each other, or by turns. */
+static void place_experts(const struct ft_model *m, const struct ft_model_weight *w, long layer,
+                          int i, struct ft_gguf_place *out)
+{
+    const struct ft_mixture *x = &m->decoder.mixture;
+    const bool both = is_experts(m, w, FT_EXPERTS_IN), bias = w->kind == FT_W_BUFFER;
+    const bool turns = both && x->pair_limit > 0;
+    out->cols = bias ? 1 : w->cols;
+    out->of = bias ? w->cols : w->rows / x->count;
+    out->rows = both ? out->of / 2 : out->of;
+    out->first = turns ? i : i * out->rows;
+    out->step = turns ? 2 : 1;
+    out->n_dims = bias ? 2 : 3;
+    out->dims[0] = x->count;
+    out->dims[1] = out->rows;
+    out->dims[2] = w->cols;
+    snprintf(out->name, sizeof out->name, "blk.%ld.%s.%s", layer,
+             ft_gguf_experts[both ? i : 2].name, bias ? "bias" : "weight");
+}
+
 int ft_gguf_places(const struct ft_model *m, int weight)
 {
     const struct ft_model_weight w = ft_model_weight(m, weight);
-    const char *in = m->decoder.names.module[FT_EXPERTS_IN];
-    return w.kind == FT_W_EXPERTS && ft_ends_with(w.path, in) ? 2 : 1;
+    return is_experts(m, &w, FT_EXPERTS_IN) ? 2 : 1;
+}
+
+/* What all layers share. */
+static const char *shared_tensor(enum ft_weight_kind kind)
+{
+    return kind == FT_W_EMBED       ? "token_embd"
+           : kind == FT_W_HEAD      ? "output"
+           : kind == FT_W_POSITIONS ? "position_embd"
+                                    : NULL;
 }
 
 bool ft_gguf_place(const struct ft_model *m, int weight, int i, struct ft_gguf_place *out)
 {
     const struct ft_names *n = &m->decoder.names;
     const struct ft_model_weight w = ft_model_weight(m, weight);
-    const int places = ft_gguf_places(m, weight);
-    const char *end = strrchr(w.path, '.'), *rest = w.path;
-    char *after;
-    out->of = w.kind == FT_W_EXPERTS ? w.rows / m->decoder.mixture.count : w.rows;
-    out->rows = out->of / places;
-    out->first = i * out->rows;
+    const char *end = strrchr(w.path, '.'), *rest = w.path, *own = shared_tensor(w.kind);
     const bool matrix = w.cols && (w.rows > 1 || w.kind == FT_W_NORM); /* of one row: a vector */
-    out->n_dims = matrix ? 2 : 1;
-    out->dims[0] = w.cols && !matrix ? w.cols : w.rows;
-    out->dims[1] = w.cols;
-    if (w.kind == FT_W_EMBED || w.kind == FT_W_HEAD || w.kind == FT_W_POSITIONS) {
-        snprintf(out->name, sizeof out->name, "%s%s",
-                 w.kind == FT_W_EMBED  ? "token_embd"
-                 : w.kind == FT_W_HEAD ? "output"
-                                       : "position_embd",
-                 end);
+    char *after;
+    *out = (struct ft_gguf_place){.n_dims = matrix ? 2 : 1,
+                                  .dims = {w.cols && !matrix ? w.cols : w.rows, w.cols},
+                                  .step = 1,
+                                  .rows = w.rows,
+                                  .of = w.rows,
+                                  .cols = w.cols ? w.cols : 1};
+    if (own) {
+        snprintf(out->name, sizeof out->name, "%s%s", own, end);
         return true;
     }
     rest += ft_starts_with(rest, n->prefix) ? strlen(n->prefix) : 0;
@@ -378,16 +441,13 @@ bool ft_gguf_place(const struct ft_model *m, int weight, int i, struct ft_gguf_p
         return ft_gguf_named(n->norm, rest, (size_t)(end - rest));
     }
     const long layer = strtol(rest + strlen(n->layers) + 1, &after, 10);
-    if (w.kind == FT_W_EXPERTS) {
-        out->n_dims = 3;
-        out->dims[0] = m->decoder.mixture.count;
-        out->dims[1] = out->rows;
-        out->dims[2] = w.cols;
-        snprintf(out->name, sizeof out->name, "blk.%ld.%s.weight", layer,
-                 ft_gguf_experts[places == 2 ? i : 2].name);
+    if (is_experts(m, &w, FT_EXPERTS_IN) || is_experts(m, &w, FT_EXPERTS_OUT)) {
+        place_experts(m, &w, layer, i, out);
         return true;
     }
-    const char *own = layer_tensor(m, after + 1, (size_t)(end - after) - 1);
+    own = buffer_tensor(n, after + 1);
+    end = own ? "" : end;
+    own = own ? own : layer_tensor(m, after + 1, (size_t)(end - after) - 1);
     snprintf(out->name, sizeof out->name, "blk.%ld.%s%s", layer, own ? own : "?", end);
     return own != NULL;
 }

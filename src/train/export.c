@@ -443,12 +443,12 @@ static const struct packing *packing_of(enum ft_dtype type)
     return NULL;
 }
 
-/* A vector, a norm, a router and positions stay f32; a row that is not in whole blocks becomes f16;
- * of 4 bits the embedding and the head, which a small error shows most in, have 8. */
+/* A vector, a norm, a router, a buffer and positions stay f32; a row that is not in whole blocks
+ * becomes f16; of 4 bits the embedding and the head, which a small error shows most in, have 8. */
 static enum ft_dtype type_of(const struct ft_model_weight *w, enum ft_dtype type)
 {
     if (!w->cols || w->rows == 1 || w->kind == FT_W_NORM || w->kind == FT_W_ROUTER ||
-        w->kind == FT_W_POSITIONS)
+        w->kind == FT_W_POSITIONS || w->kind == FT_W_BUFFER)
         return FT_F32;
     if (type == FT_Q4_0 && (w->kind == FT_W_EMBED || w->kind == FT_W_HEAD))
         type = FT_Q8_0;
@@ -492,19 +492,19 @@ static int put_weight(void *ctx, int64_t i, struct ft_writer *w)
     const int weight = s->places[i].weight;
     const struct ft_model_weight is = ft_model_weight(model, weight);
     const enum ft_dtype type = type_of(&is, s->type);
-    const int64_t cols = is.cols ? is.cols : 1;
-    const size_t bytes = row_bytes(cols, type);
     /* Gemma's norms have there what is added to them */
     const bool norm = is.kind == FT_W_NORM && !is.cols;
     const float more = norm ? (float)ft_model_decoder(model)->norm_offset : 0;
     ft_gguf_place(model, weight, s->places[i].place, &place);
-    const int64_t rows = is.rows / place.of * place.rows;
+    const int64_t cols = place.cols, all = is.rows * (is.cols ? is.cols : 1) / cols;
+    const int64_t rows = all / place.of * place.rows;
+    const size_t bytes = row_bytes(cols, type);
     FT_TRY(ft_merge_values(s->m, weight, &values));
     FT_TRY(ft_alloc(&out, (size_t)rows, bytes));
     for (int64_t r = 0; r < rows; r++) {
-        const int64_t row = r / place.rows * place.of + place.first + r % place.rows;
+        const int64_t row = r / place.rows * place.of + place.first + r % place.rows * place.step;
         const float raised = norm ? values[row] + more : 0;
-        const int64_t to = is.kind == FT_W_EXPERTS ? r : ft_gguf_weight_row(model, weight, row);
+        const int64_t to = place.rows < all ? r : ft_gguf_weight_row(model, weight, row);
         put_row(norm ? &raised : values + row * cols, cols, type, out + (size_t)to * bytes);
     }
     int rc = ft_writer_put(w, out, (size_t)rows * bytes);

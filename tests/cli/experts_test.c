@@ -2,8 +2,14 @@
  * they were, in and out; what a plan says of them; merging. */
 #include "tests/cli/cli.h"
 
+#include "io/gguf.h"
+#include "io/safetensors.h"
+
 #include <jansson.h>
 #include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #define MIXTURE FT_ROOT "/tests/golden/qwen3-moe"
 #define DATA    " datasets.0.path=" MIXTURE "/data.safetensors device=cpu overwrite_output_dir=true"
@@ -99,6 +105,120 @@ CASE(a_gguf_file_holds_what_was_trained)
            "/model.gguf -o @D/y.gguf --to gguf --type f32 2>&1",
            "gguf-cohere", "gguf-cohere");
 #undef CASE_AT
+}
+
+static const char *test_folder;
+
+/* A tensor of the model's folder, or of the GGUF file, which is all F32; the caller's. */
+static float *in_folder(const char *name)
+{
+    char path[512];
+    struct ft_st *f;
+    snprintf(path, sizeof path, "%s/m/model.safetensors", test_folder);
+    CHECK_INT(ft_st_open(&f, path), 0);
+    const struct ft_st_entry *e = ft_st_find(f, name);
+    const size_t n = e ? (size_t)(e->end - e->begin) / ft_dtype_size(e->dtype) : 0;
+    void *stored = calloc(n + 1, 4);
+    float *out = calloc(n + 1, sizeof *out);
+    CHECK(e && !ft_st_read(f, e, 0, n * ft_dtype_size(e->dtype), stored));
+    for (size_t i = 0; i < n; i++)
+        out[i] = ft_element_get(stored, i, e->dtype);
+    free(stored);
+    ft_st_close(f);
+    return out;
+}
+
+static float *in_gguf(const char *name, int64_t rows, int64_t more, int64_t cols)
+{
+    char path[512];
+    struct ft_gguf g;
+    float *out = calloc((size_t)(rows * more * cols), sizeof *out);
+    snprintf(path, sizeof path, "%s/x.gguf", test_folder);
+    if (ft_gguf_open(&g, path)) {
+        CHECK(false);
+        return out;
+    }
+    FILE *f = fopen(path, "rb");
+    bool found = false;
+    for (int i = 0; i < g.n; i++)
+        if (strcmp(g.tensors[i].name, name) == 0) {
+            const struct ft_gguf_tensor *t = &g.tensors[i];
+            found = t->dtype == FT_F32 && t->dims[0] == rows &&
+                    t->end - t->begin == rows * more * cols * 4;
+            CHECK(found && !fseek(f, t->begin, SEEK_SET) &&
+                  fread(out, 4, (size_t)(rows * more * cols), f) == (size_t)(rows * more * cols));
+        }
+    CHECK(found);
+    fclose(f);
+    ft_gguf_close(&g);
+    return out;
+}
+
+/* Whether number (e, r, c) of one is (e, first + step * r, c), or (e, c, that) if turned, of the
+ * other, which has `of` such rows. */
+static void same_rows(const float *gguf, const float *folder, int64_t experts, int64_t rows,
+                      int64_t cols, int64_t of, int64_t first, int64_t step, bool turned)
+{
+    int64_t wrong = 0;
+    for (int64_t e = 0; e < experts; e++)
+        for (int64_t r = 0; r < rows; r++)
+            for (int64_t c = 0; c < cols; c++) {
+                const int64_t row = first + step * r;
+                const float want =
+                    folder[turned ? (e * cols + c) * of + row : (e * of + row) * cols + c];
+                wrong += memcmp(&gguf[(e * rows + r) * cols + c], &want, sizeof want) != 0;
+            }
+    CHECK_INT(wrong, 0);
+}
+
+/* One that is not read again: its gates and ups, which lie by turns or below each other, what is
+ * added to them, and the scores of attention. */
+static void check_written(const char *name, int64_t experts, int64_t ffn, int64_t hidden,
+                          const char *in, bool by_turns)
+{
+    test_folder = fresh_folder();
+    shell("mkdir @D/m; cp tests/golden/%s/config.json tests/golden/%s/model.safetensors @D/m", name,
+          name);
+    shell("printf '{\"version\": \"1.0\", \"added_tokens\": [], \"normalizer\": null, "
+          "\"pre_tokenizer\": {\"type\": \"ByteLevel\", \"add_prefix_space\": false, "
+          "\"trim_offsets\": true, \"use_regex\": true}, \"post_processor\": null, "
+          "\"decoder\": {\"type\": \"ByteLevel\", \"add_prefix_space\": true, "
+          "\"trim_offsets\": true, \"use_regex\": true}, \"model\": {\"type\": \"BPE\", "
+          "\"vocab\": {\"a\": 0, \"b\": 1, \"ab\": 2}, \"merges\": [[\"a\", \"b\"]]}}' "
+          "> @D/m/tokenizer.json; echo '{}' > @D/m/tokenizer_config.json; "
+          "sed -i 's/\"swiglu_limit\": 1.0/\"swiglu_limit\": 7.0/' @D/m/config.json");
+    EXPECT(0, "",
+           "@FT train --quiet base_model=@D/m adapter=lora lora_target_linear=true max_steps=1 "
+           "learning_rate=0 device=cpu datasets.0.path=tests/golden/%s/data.safetensors "
+           "output_dir=@D/run 2>&1",
+           name);
+    EXPECT(0, "llama.cpp", "@FT export @D/run -o @D/x.gguf --to gguf --type f32 2>&1");
+    float *both = in_folder(in),
+          *gate = in_gguf("blk.0.ffn_gate_exps.weight", experts, ffn, hidden),
+          *up = in_gguf("blk.0.ffn_up_exps.weight", experts, ffn, hidden);
+    const int64_t step = by_turns ? 2 : 1;
+    same_rows(gate, both, experts, ffn, hidden, 2 * ffn, 0, step, by_turns);
+    same_rows(up, both, experts, ffn, hidden, 2 * ffn, by_turns ? 1 : ffn, step, by_turns);
+    free(both);
+    free(gate);
+    free(up);
+}
+
+CASE(experts_go_to_gguf_as_llama_cpp_has_them)
+{
+    check_written("granitemoe", 5, 44, 32, "model.layers.0.block_sparse_moe.input_linear.weight",
+                  false);
+    check_written("gpt-oss", 5, 44, 32, "model.layers.0.mlp.experts.gate_up_proj", true);
+    float *both = in_folder("model.layers.0.mlp.experts.gate_up_proj_bias"),
+          *up = in_gguf("blk.0.ffn_up_exps.bias", 5, 44, 1),
+          *sinks = in_folder("model.layers.0.self_attn.sinks"),
+          *there = in_gguf("blk.0.attn_sinks.weight", 4, 1, 1);
+    same_rows(up, both, 5, 44, 1, 88, 1, 2, false);
+    same_rows(there, sinks, 4, 1, 1, 1, 0, 1, false);
+    free(both);
+    free(up);
+    free(sinks);
+    free(there);
 }
 
 CASE(names_of_modules_in_experts_mean_their_parameters)
