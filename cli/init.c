@@ -352,6 +352,7 @@ struct init {
     const char *template; /* NULL: the model's own */
     int64_t documents, sequence_len, micro, accumulate, epochs;
     bool fits;
+    bool halves; /* it is a CPU's job, and this one is faster at bf16 products */
 };
 
 /* A built-in template whose tokens the model's vocabulary has. */
@@ -464,6 +465,8 @@ static bool is_written(const struct init *o, const char *key, size_t n)
                                          "lr_scheduler",     "warmup_ratio"};
     if (n == 13 && memcmp(key, "chat_template", 13) == 0)
         return o->template != NULL;
+    if (n == 4 && memcmp(key, "bf16", 4) == 0)
+        return o->halves;
     if (n == 12 && memcmp(key, "val_set_size", 12) == 0)
         return o->documents >= 100;
     for (size_t i = 0; i < sizeof always / sizeof *always; i++)
@@ -528,6 +531,8 @@ static void write_yaml(FILE *f, const struct init *o)
     put_line(f, o, "lr_scheduler", "cosine", NULL);
     if (!option(o, "warmup_steps"))
         put_line(f, o, "warmup_ratio", "0.03", NULL);
+    if (o->halves)
+        put_line(f, o, "bf16", "auto", "what this processor multiplies faster; false: fp32");
     for (int i = 0; i < o->n_options; i++) {
         const size_t n = strcspn(o->options[i], "=");
         if (!is_written(o, o->options[i], n))
@@ -633,6 +638,12 @@ static int measure(struct init *o, const struct ft_config *c, const char *folder
 /* --- what fits --- */
 
 /* Whether a run with this config would fit: o->fits. An error may be this batch's alone. */
+static bool has_halves(const struct ft_config *c)
+{
+    const struct ft_backend *b;
+    return ft_cpu_backend(&b, c->cpu_isa, true) == FT_OK && b->products == FT_BF16;
+}
+
 static int try_config(struct init *o)
 {
     struct ft_config c = {.file = NULL};
@@ -641,6 +652,7 @@ static int try_config(struct init *o)
     if (!rc)
         rc = ft_job_open(&j, &c, &ft_data_hooks);
     o->fits = !rc && ft_job_check_memory(&j) == FT_OK;
+    o->halves = !rc && !j.backend->dev && has_halves(&c);
     if (!rc)
         ft_status_clear_errors();
     ft_job_close(&j);
@@ -716,7 +728,9 @@ static int make(struct init *o)
         rc = measure(o, &c, folder, context);
     ft_config_fini(&c);
     ft_free(folder);
-    return rc ? rc : fit(o);
+    if (!rc)
+        rc = fit(o);
+    return !rc && o->halves ? fit(o) : rc; /* with bf16 in it */
 }
 
 static int show(const struct init *o, bool failed)

@@ -2,6 +2,8 @@
  * tools' records, ft init. */
 #include "tests/cli/cli.h"
 
+#include "kernels/backend.h"
+
 CASE(records_are_read_whatever_the_suffix)
 {
     fresh_text("completion", "[{\"text\": \"hi there\"},\n {\"text\": \"you\"}]");
@@ -166,6 +168,20 @@ CASE(all_bad_records_are_counted)
     CHECK_HAS(shell_output, "'skip_bad_records: 6' leaves them out");
     EXPECT(0, "documents              2", "@FT data @D/c.yaml skip_bad_records=6 2>&1");
     EXPECT(3, "'skip_bad_records' allows 5", "@FT data @D/c.yaml skip_bad_records=5 2>&1");
+}
+
+/* Where the CPU it is for has units for them. */
+CASE(init_proposes_bf16_products)
+{
+    const struct ft_backend *b;
+    fresh_text("x", "{\"text\": \"a b c\"}");
+    CHECK_INT(ft_cpu_backend(&b, "auto", true), 0);
+    EXPECT(0, "data.jsonl", "cd @D && @FT init shake data.jsonl device=cpu 2>&1");
+    CHECK_INT(shell("grep -q '^bf16: auto ' @D/data.yaml"), b->products != FT_BF16);
+    EXPECT(0, "data.jsonl", "cd @D && @FT init shake data.jsonl --force cpu_isa=generic 2>&1");
+    CHECK_INT(shell("grep -q bf16 @D/data.yaml"), 1);
+    EXPECT(0, "", "cd @D && @FT init shake data.jsonl --force device=cpu bf16=false 2>&1");
+    EXPECT(0, "1\n", "grep -c '^bf16: false' @D/data.yaml");
 }
 
 CASE(init_takes_what_people_have)
