@@ -4,7 +4,7 @@
 static const struct ft_field window_fields[] = {
     FT_FIELD("sliding_window", FT_COUNT_OR_NONE, window),
     FT_FIELD("use_sliding_window", FT_FLAG, use_window),
-    FT_FIELD("max_window_layers", FT_COUNT, sliding_from),
+    FT_FIELD("max_window_layers", FT_COUNT_OR_ZERO, sliding_from),
     FT_NO_MORE,
 };
 
