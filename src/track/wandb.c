@@ -279,6 +279,23 @@ static bool find_run(struct wandb *w, const struct ft_wandb_options *o)
     return true;
 }
 
+void ft_wandb_remove(const char *folder)
+{
+    char path[4096];
+    DIR *d = opendir(folder);
+    for (const struct dirent *e; d && (e = readdir(d));) {
+        if (strncmp(e->d_name, PREFIX, sizeof PREFIX - 1) != 0)
+            continue;
+        snprintf(path, sizeof path, "%s/%s/files", folder, e->d_name);
+        ft_remove_folder(path);
+        *strrchr(path, '/') = 0;
+        ft_remove_folder(path);
+    }
+    if (d)
+        closedir(d);
+    rmdir(folder); /* unless there is more in it */
+}
+
 static void name_run(struct wandb *w, const struct ft_wandb_options *o)
 {
     static const char letters[] = "abcdefghijklmnopqrstuvwxyz0123456789";

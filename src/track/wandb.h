@@ -16,5 +16,7 @@ struct ft_wandb_options {
 
 /* FT_ECONFIG for an id that W&B does not take. */
 int ft_wandb_check(const char *id, struct ft_where at);
+/* The offline runs in the folder, and the folder if nothing else is in it. */
+void ft_wandb_remove(const char *folder);
 
 #endif

@@ -6,6 +6,7 @@
 #include "core/json.h"
 #include "core/mem.h"
 #include "core/sha256.h"
+#include "track/wandb.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -268,6 +269,7 @@ int ft_output_begin(struct ft_output *o, const struct ft_job *j)
         return cut_log(o);
     FT_TRY(ft_checkpoint_remove_all(o->folder));
     ft_remove_folder(o->tensorboard);
+    ft_wandb_remove(o->wandb);
     FT_TRY(remove_files(o->folder, ft_text_files, TEXT_FILES));
     return remove_files(o->folder, own_files, COUNT(own_files));
 }

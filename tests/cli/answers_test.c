@@ -422,6 +422,10 @@ CASE(offline_runs_are_kept_where_the_config_has_a_project)
     CHECK_INT(shell("cat @D/out/wandb/offline-run-*-id7/run-id7.wandb | head -c 7 | od -An -tx1 | "
                     "grep -q '3a 57 26 42 e1 be 00'"),
               0);
+    EXPECT(0, "1\n",
+           "@FT train @D/ok.yaml max_steps=2 wandb_project=p overwrite_output_dir=true --quiet "
+           "2>/dev/null && ls "
+           "@D/out/wandb | grep -c offline-run-");
     EXPECT(2, "'a/b' is no id",
            "@FT train @D/ok.yaml max_steps=2 output_dir=@D/no use_wandb=true wandb_run_id=a/b "
            "2>&1");
