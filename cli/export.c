@@ -38,14 +38,14 @@ static int find_type(const char *name, enum ft_dtype *out)
     static const struct {
         const char *name;
         enum ft_dtype type;
-    } types[] = {
-        {"f32", FT_F32}, {"f16", FT_F16}, {"bf16", FT_BF16}, {"q8_0", FT_Q8_0}, {"q4_0", FT_Q4_0}};
+    } types[] = {{"f32", FT_F32},   {"f16", FT_F16},   {"bf16", FT_BF16},
+                 {"q8_0", FT_Q8_0}, {"q4_0", FT_Q4_0}, {"mxfp4", FT_MXFP4}};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
         if (strcmp(types[i].name, name) == 0) {
             *out = types[i].type;
             return FT_OK;
         }
-    return ft_fail(FT_ECONFIG, "'--type %s': f32, f16, bf16, q8_0 or q4_0", name);
+    return ft_fail(FT_ECONFIG, "'--type %s': f32, f16, bf16, q8_0, q4_0 or mxfp4", name);
 }
 
 static int write_adapter(const struct form *form, const struct ft_config *c, const char *out)

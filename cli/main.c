@@ -195,7 +195,8 @@ const struct ft_command ft_commands[] = {
      "can.\n\n"
      "  -o PATH         the file or folder to write\n"
      "  --to FORM       gguf-adapter, gguf, portable, mlx or sbom\n"
-     "  --type TYPE     of a gguf file's matrices: f32, f16 (the default), bf16, q8_0, q4_0\n"
+     "  --type TYPE     of a gguf file's matrices: f32, f16 (the default), bf16, q8_0, q4_0;\n"
+     "                  mxfp4: of experts, the rest q8_0\n"
      "  -m MODEL        the model (default: the one that the adapter names)\n"
      "  --force         replace what is there; gguf: for another base, too\n",
      ft_cmd_export},

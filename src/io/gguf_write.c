@@ -125,11 +125,8 @@ int ft_gguf_add(struct ft_gguf_out *o, const char *name, enum ft_dtype dtype, in
         enum ft_dtype dtype;
         uint32_t number;
         int64_t bytes, elements;
-    } types[] = {{FT_F32, 0, 4, 1},
-                 {FT_F16, 1, 2, 1},
-                 {FT_Q4_0, 2, 18, 32},
-                 {FT_Q8_0, 8, 34, 32},
-                 {FT_BF16, 30, 2, 1}};
+    } types[] = {{FT_F32, 0, 4, 1},    {FT_F16, 1, 2, 1},   {FT_Q4_0, 2, 18, 32},
+                 {FT_Q8_0, 8, 34, 32}, {FT_BF16, 30, 2, 1}, {FT_MXFP4, 39, 17, 32}};
     int64_t n = 1;
     size_t t = 0;
     while (types[t].dtype != dtype)

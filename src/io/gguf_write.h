@@ -25,8 +25,8 @@ int ft_gguf_put_flag(struct ft_gguf_out *o, const char *key, bool v);
  * of whole numbers (I32) or of reals (F32). */
 int ft_gguf_put_all(struct ft_gguf_out *o, const json_t *members);
 
-/* A tensor behind those before it. dims: rows first, as of a row-major tensor; F32, F16, BF16, Q8_0
- * or Q4_0. */
+/* A tensor behind those before it. dims: rows first, as of a row-major tensor; F32, F16, BF16,
+ * Q8_0, Q4_0 or MXFP4. */
 int ft_gguf_add(struct ft_gguf_out *o, const char *name, enum ft_dtype dtype, int n_dims,
                 const int64_t *dims);
 /* Puts tensor i's bytes, all of them, to the writer. */

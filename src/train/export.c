@@ -429,11 +429,36 @@ static void pack_q4_0(const float *x, unsigned char *out)
         out[2 + k] = (unsigned char)(codes[k] | codes[k + 16] << 4);
 }
 
+/* A power of two, then for each number the nearest of sixteen, the first of two that are as near;
+ * what has been such a block is again what it was. */
+static void pack_mxfp4(const float *x, unsigned char *out)
+{
+    static const signed char values[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+    int codes[32], exponent = 0;
+    float most = 0;
+    for (int k = 0; k < 32; k++)
+        most = fabsf(x[k]) > most ? fabsf(x[k]) : most;
+    if (most > 0)
+        frexpf(most, &exponent);
+    exponent += 124; /* the largest is 6 of 2^(this - 127), or below */
+    exponent = exponent < 0 || !(most > 0) ? 0 : exponent > 254 ? 254 : exponent;
+    const float d = ldexpf(1, exponent - 128);
+    for (int k = 0; k < 32; k++) {
+        codes[k] = 0;
+        for (int i = 1; i < 16; i++)
+            if (fabsf((float)values[i] * d - x[k]) < fabsf((float)values[codes[k]] * d - x[k]))
+                codes[k] = i;
+    }
+    out[0] = (unsigned char)exponent;
+    for (int k = 0; k < 16; k++)
+        out[1 + k] = (unsigned char)(codes[k] | codes[k + 16] << 4);
+}
+
 /* Types of blocks that can be written. */
 static const struct packing {
     enum ft_dtype type;
     void (*pack)(const float *x, unsigned char *out);
-} packings[] = {{FT_Q8_0, pack_q8_0}, {FT_Q4_0, pack_q4_0}};
+} packings[] = {{FT_Q8_0, pack_q8_0}, {FT_Q4_0, pack_q4_0}, {FT_MXFP4, pack_mxfp4}};
 
 static const struct packing *packing_of(enum ft_dtype type)
 {
@@ -444,13 +469,15 @@ static const struct packing *packing_of(enum ft_dtype type)
 }
 
 /* A vector, a norm, a router, a buffer and positions stay f32; a row that is not in whole blocks
- * becomes f16; of 4 bits the embedding and the head, which a small error shows most in, have 8. */
+ * becomes f16; of 4 bits the embedding and the head, which a small error shows most in, have 8; so
+ * has all but the experts beside MXFP4. */
 static enum ft_dtype type_of(const struct ft_model_weight *w, enum ft_dtype type)
 {
     if (!w->cols || w->rows == 1 || w->kind == FT_W_NORM || w->kind == FT_W_ROUTER ||
         w->kind == FT_W_POSITIONS || w->kind == FT_W_BUFFER)
         return FT_F32;
-    if (type == FT_Q4_0 && (w->kind == FT_W_EMBED || w->kind == FT_W_HEAD))
+    if ((type == FT_Q4_0 && (w->kind == FT_W_EMBED || w->kind == FT_W_HEAD)) ||
+        (type == FT_MXFP4 && w->kind != FT_W_EXPERTS))
         type = FT_Q8_0;
     return packing_of(type) && w->cols % ft_block_size(type).elements != 0 ? FT_F16 : type;
 }
@@ -587,6 +614,9 @@ int ft_export_gguf(struct ft_merge *m, enum ft_dtype type, const char *path)
     const struct ft_model *model = m->jobs[0].model;
     struct model_source s = {.m = m, .type = type};
     struct ft_gguf_out o = {0};
+    if (type == FT_MXFP4 && !ft_model_decoder(model)->mixture.count)
+        return ft_fail(FT_ECONFIG,
+                       "'--type mxfp4' is for the weights of experts; this model has none");
     int rc = ft_gguf_put_model(&o, model);
     if (!rc)
         rc = ft_gguf_put_text(&o, "general.name", m->jobs[0].base_name);

@@ -344,7 +344,8 @@ CASE(export_for_other_programs)
     EXPECT(0, "model.layers.0.mlp.up_proj.lora_a\":{\"dtype\":\"F32\",\"shape\":[192,16]",
            "head -c 4096 @D/mlx/adapters.safetensors | strings");
     export_whole_models();
-    EXPECT(2, "f32, f16, bf16, q8_0 or q4_0", "@FT export @D/run -o @D/x --to gguf --type q4 2>&1");
+    EXPECT(2, "f32, f16, bf16, q8_0, q4_0 or mxfp4",
+           "@FT export @D/run -o @D/x --to gguf --type q4 2>&1");
     EXPECT(2, "'--type' is for '--to gguf'",
            "@FT export @D/run -o @D/x --to portable --type f16 2>&1");
     EXPECT(3, "with such windows of attention",

@@ -107,6 +107,29 @@ CASE(a_gguf_file_holds_what_was_trained)
 #undef CASE_AT
 }
 
+/* What lies so already stays what it is. */
+CASE(experts_in_mxfp4)
+{
+#define CASE_AT FT_ROOT "/tests/golden/gguf-qwen3-moe"
+#define ONE_STEP                                                                                   \
+    "@FT train --quiet adapter=lora max_steps=1 learning_rate=0 device=cpu "                       \
+    "lora_target_modules=[q_proj] datasets.0.path=" CASE_AT "/data.safetensors "
+    fresh_folder();
+    EXPECT(0, "", ONE_STEP "base_model=" CASE_AT "/model.gguf output_dir=@D/a 2>&1");
+    EXPECT(0, "llama.cpp", "@FT export @D/a -o @D/b.gguf --to gguf --type mxfp4 2>&1");
+    EXPECT(0, "", ONE_STEP "base_model=@D/b.gguf output_dir=@D/b 2>&1");
+    EXPECT(0, "llama.cpp", "@FT export @D/b -o @D/c.gguf --to gguf --type mxfp4 2>&1");
+    EXPECT(0, "", ONE_STEP "base_model=@D/c.gguf output_dir=@D/c 2>&1");
+    CHECK_NEAR(loss_at("a", 1), loss_at("b", 1), 0.2);
+    CHECK(fabs(loss_at("a", 1) - loss_at("b", 1)) > 1e-5);
+    CHECK_NEAR(loss_at("b", 1), loss_at("c", 1), 1e-6);
+    EXPECT(2, "this model has none",
+           "@FT export " FT_ROOT "/tests/golden/gguf-phi3 --force -m " FT_ROOT
+           "/tests/golden/gguf-phi3/model.gguf -o @D/y.gguf --to gguf --type mxfp4 2>&1");
+#undef ONE_STEP
+#undef CASE_AT
+}
+
 static const char *test_folder;
 
 /* A tensor of the model's folder, or of the GGUF file, which is all F32; the caller's. */
