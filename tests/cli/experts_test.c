@@ -116,9 +116,11 @@ CASE(experts_in_mxfp4)
     "lora_target_modules=[q_proj] datasets.0.path=" CASE_AT "/data.safetensors "
     fresh_folder();
     EXPECT(0, "", ONE_STEP "base_model=" CASE_AT "/model.gguf output_dir=@D/a 2>&1");
-    EXPECT(0, "llama.cpp", "@FT export @D/a -o @D/b.gguf --to gguf --type mxfp4 2>&1");
+    EXPECT(0, "llama.cpp",
+           "@FT export @D/a -m " CASE_AT
+           "/model.gguf --force -o @D/b.gguf --to gguf --type mxfp4 2>&1");
     EXPECT(0, "", ONE_STEP "base_model=@D/b.gguf output_dir=@D/b 2>&1");
-    EXPECT(0, "llama.cpp", "@FT export @D/b -o @D/c.gguf --to gguf --type mxfp4 2>&1");
+    EXPECT(0, "llama.cpp", "@FT export @D/b -m @D/b.gguf -o @D/c.gguf --to gguf --type mxfp4 2>&1");
     EXPECT(0, "", ONE_STEP "base_model=@D/c.gguf output_dir=@D/c 2>&1");
     CHECK_NEAR(loss_at("a", 1), loss_at("b", 1), 0.2);
     CHECK(fabs(loss_at("a", 1) - loss_at("b", 1)) > 1e-5);
