@@ -316,12 +316,16 @@ def write_gguf(path, model, arch, kind, factors=None):
             value = said.get(name)
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 continue
+            value += arch == "glm4moe" and key == "block_count"  # with the layer that guesses further tokens
             (writer.add_uint32 if isinstance(value, int) else writer.add_float32)(f"{arch}.{key}", value)
             break
     if arch == "gptneox":
         writer.add_parallel_residual(config.use_parallel_residual)
     if arch == "glm4moe":
         writer.add_bool(f"{arch}.expert_weights_norm", config.norm_topk_prob)
+        writer.add_uint32(f"{arch}.nextn_predict_layers", 1)
+        for name in ("nextn.enorm", "attn_norm"):
+            writer.add_tensor(f"blk.{config.num_hidden_layers}.{name}.weight", numpy.ones(config.hidden_size, numpy.float32))
     if said.get("rope_type") in ("linear", "yarn"):
         writer.add_string(f"{arch}.rope.scaling.type", said["rope_type"])
     if arch == "olmo2" and said.get("sliding_window"):

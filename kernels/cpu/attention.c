@@ -571,7 +571,8 @@ void K(attention)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
                     .group = a->heads / a->kv_heads,
                     .scale = a->scale,
                     .softcap = a->softcap};
-    if (a->cached && j.rows * j.kv_heads <= PARTS / 2 && count_documents(&j) == j.rows)
+    if (a->cached && j.rows > 0 && j.rows * j.kv_heads <= PARTS / 2 &&
+        count_documents(&j) == j.rows)
         forward_parts(ctx, &j);
     else
         ft_pool_run(ctx->pool, count_blocks(&j, QB) * j.kv_heads, forward, &j);

@@ -45,6 +45,8 @@ static const char *const keys[][2] = {
     {"expert_shared_count", "n_shared_experts"},
     {"leading_dense_block_count", "first_k_dense_replace"},
     {"expert_weights_scale", "routed_scaling_factor"},
+    {"expert_group_count", "n_group"},
+    {"expert_group_used_count", "topk_group"},
     {"expert_used_count", "num_experts_per_tok"},
     {"expert_feed_forward_length", "moe_intermediate_size"},
     {"expert_shared_feed_forward_length", "shared_expert_intermediate_size"},
@@ -225,6 +227,18 @@ static void put_falcon(const struct ft_gguf *g, const struct ft_gguf_kind *k, js
                         json_integer(find_tensor(g, "blk.0.attn_norm_2.weight") ? 2 : 1));
 }
 
+/* Other ways to route than the family's. */
+static int check_gating(const struct ft_gguf *g, const struct ft_gguf_kind *k, const char *path)
+{
+    const json_t *said = of_kind(g, k, "expert_gating_func");
+    const int own = ft_gguf_is_kind(k, "glm4moe") ? FT_GGUF_SIGMOID : FT_GGUF_SOFTMAX;
+    if (!said || json_number_value(said) == 0 || json_number_value(said) == own)
+        return FT_OK;
+    return ft_fail_at((struct ft_where){.file = path}, FT_EDATA,
+                      "'%s.expert_gating_func' is %g, ft knows %d there", k->name,
+                      json_number_value(said), own);
+}
+
 static const char *architecture_of(const struct ft_gguf *g, const struct ft_gguf_kind *k)
 {
     if (k->mixture && number(g, k, "expert_count") > 0)
@@ -271,13 +285,18 @@ int ft_gguf_config(const struct ft_gguf *g, const char *path, json_t **out)
         json_object_set_new(
             config, "norm_topk_prob",
             json_boolean(k->normalised || json_is_true(of_kind(g, k, "expert_weights_norm"))));
-    if (number(g, k, "nextn_predict_layers") > 0) /* which only guess further tokens */
-        json_object_set_new(config, "num_hidden_layers",
-                            json_integer((json_int_t)(number(g, k, "block_count") -
-                                                      number(g, k, "nextn_predict_layers"))));
+    const json_int_t guessing = json_integer_value(of_kind(g, k, "nextn_predict_layers"));
+    if (guessing > 0) /* layers which only guess further tokens */
+        json_object_set_new(
+            config, "num_hidden_layers",
+            json_integer(json_integer_value(of_kind(g, k, "block_count")) - guessing));
     if (ft_gguf_is_kind(k, "falcon"))
         put_falcon(g, k, config);
-    int rc = put_rope(g, k, path, config);
+    if (ft_gguf_is_kind(k, "glm4moe") && !of_kind(g, k, "leading_dense_block_count"))
+        json_object_set_new(config, "first_k_dense_replace", json_integer(0));
+    int rc = check_gating(g, k, path);
+    if (!rc)
+        rc = put_rope(g, k, path, config);
     if (!rc)
         rc = ft_alloc_check(since);
     if (rc) {
@@ -321,12 +340,13 @@ static char *name_of(struct ft_model *m, const char *name)
     if (!ft_starts_with(name, "blk."))
         return ft_arena_format(&m->arena, "%s", name);
     const long layer = strtol(name + 4, &after, 10);
-    const char *what = after + 1;
+    const char *what = *after == '.' ? after + 1 : "";
+    if (n->more_layers && layer >= m->decoder.layers && *what) /* which only guess further tokens */
+        return ft_arena_format(&m->arena, "%s%s.%ld.%s", n->prefix, n->layers, layer, what);
     if (n->correction && strcmp(what, "exp_probs_b.bias") == 0)
         return ft_arena_format(&m->arena, "%s%s.%ld.%s", n->prefix, n->layers, layer,
                                n->correction);
-    const char *own =
-        *after == '.' && end > what ? layer_name(m, what, (size_t)(end - what)) : NULL;
+    const char *own = *what && end > what ? layer_name(m, what, (size_t)(end - what)) : NULL;
     if (!own)
         return ft_arena_format(&m->arena, "%s", name);
     return ft_arena_format(&m->arena, "%s%s.%ld.%s%s", n->prefix, n->layers, layer, own, end);

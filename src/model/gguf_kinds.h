@@ -10,8 +10,7 @@ struct ft_gguf_kind {
     /* what it is with a window of attention, or with experts, where that is another one */
     const char *windowed, *mixture;
     bool permuted;   /* rows of q and k lie as pairs that rotate */
-    bool written;    /* ft writes such files */
-    bool unread;     /* but does not read them */
+    bool unread;     /* ft writes such files alone */
     int every;       /* all layers have a window but each so many-th, where the file has no list of
                       * them; 0: llama.cpp knows no windows there */
     bool normalised; /* the weights of a row's experts are made to sum to 1; no key says it */
@@ -30,6 +29,7 @@ extern const char *const ft_gguf_modules[FT_KINDS];
 const char *ft_gguf_norm(const struct ft_model *m, int site);
 #define FT_GGUF_ROUTER "ffn_gate_inp"
 /* All experts' matrices, one behind the other; their places in ft_names.expert. */
+enum { FT_GGUF_SOFTMAX = 1, FT_GGUF_SIGMOID = 2 }; /* ways to route */
 enum { FT_GGUF_EXPERTS = 3 };
 extern const struct ft_gguf_experts {
     const char *name;

@@ -11,8 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SIGMOID = 2 }; /* of llama.cpp's ways to route */
-
 /* Of the layers without a window, if there are such: the one that the file speaks of. */
 static const struct ft_rope_spec *main_rope(const struct ft_decoder *d)
 {
@@ -86,13 +84,18 @@ static int put_scaling(struct ft_gguf_out *o, const struct ft_model *m,
                                           : FT_OK;
 }
 
-/* Whether llama.cpp's code for the architecture knows windows (Mistral's it passes over). */
+/* Whether llama.cpp's code for the architecture knows windows (Mistral's it passes over), or cannot
+ * do without. */
 static bool windows_fit(const struct ft_decoder *d, const struct ft_gguf_kind *k)
 {
-    bool any = false;
-    for (int64_t i = 0; i < d->layers; i++)
-        any |= d->layer[i].window && d->layer[i].window < d->max_positions;
-    return !d->use_window || !any || k->every;
+    bool any = false, shorter = false;
+    for (int64_t i = 0; i < d->layers; i++) {
+        any |= d->layer[i].window != 0;
+        shorter |= d->layer[i].window && d->layer[i].window < d->max_positions;
+    }
+    if (!k->every)
+        return !d->use_window || !shorter;
+    return d->use_window ? any : ft_gguf_is_kind(k, "olmo2");
 }
 
 /* Which layers have a window, where they are not the ones that it takes by itself. */
@@ -101,6 +104,7 @@ static int put_windows(struct ft_gguf_out *o, const struct ft_decoder *d,
 {
     char key[96];
     bool usual = true;
+    const unsigned since = ft_alloc_failures();
     json_t *list = json_array();
     for (int64_t i = 0; i < d->layers; i++) {
         usual &= !k->every || (d->layer[i].window != 0) == ((i + 1) % k->every != 0);
@@ -108,10 +112,21 @@ static int put_windows(struct ft_gguf_out *o, const struct ft_decoder *d,
     }
     snprintf(key, sizeof key, "%s.attention.sliding_window_pattern", k->name);
     json_t *all = usual || !d->use_window ? json_object() : json_pack("{sO}", key, list);
-    int rc = ft_gguf_put_all(o, all);
+    int rc = ft_alloc_check(since);
+    if (!rc)
+        rc = ft_gguf_put_all(o, all);
     json_decref(all);
     json_decref(list);
     return rc;
+}
+
+static bool are_sections(const json_t *said)
+{
+    const size_t n = json_array_size(said);
+    bool all = n == 3 || n == 4; /* of a GGUF file: a fourth, which is 0 */
+    for (size_t i = 0; i < 3; i++)
+        all &= json_integer_value(json_array_get(said, i)) > 0;
+    return all;
 }
 
 /* How positions of images are rotated, and how many layers take what was seen: text asks for
@@ -119,12 +134,16 @@ static int put_windows(struct ft_gguf_out *o, const struct ft_decoder *d,
 static int put_seen(struct ft_gguf_out *o, const struct ft_model *m, const struct ft_gguf_kind *k)
 {
     char *path = ft_path_join(m->folder, "config.json"), key[96];
+    const unsigned since = ft_alloc_failures();
     json_t *root = NULL, *all = json_object(), *list = json_array();
     int rc = path ? ft_json_file(path, FT_EDATA, &root) : FT_ERESOURCE;
     const json_t *text = ft_json_get(root, "text_config") ? ft_json_get(root, "text_config") : root;
     const json_t *rope = ft_json_get(text, "rope_parameters") ? ft_json_get(text, "rope_parameters")
                                                               : ft_json_get(text, "rope_scaling");
     const json_t *said = ft_json_get(rope, "mrope_section");
+    if (!rc && said && !are_sections(said))
+        rc = ft_fail_at((struct ft_where){.file = path}, FT_EDATA,
+                        "'mrope_section' is no list of three whole numbers from 1 on");
     for (size_t i = 0; i < 4; i++) {
         const json_t *v = json_array_get(said, i);
         json_array_append_new(list, json_integer(v               ? json_integer_value(v)
@@ -141,6 +160,8 @@ static int put_seen(struct ft_gguf_out *o, const struct ft_model *m, const struc
         json_object_set_new(all, key,
                             json_integer(number ? json_integer_value(number)
                                                 : (json_int_t)json_array_size(layers)));
+    if (!rc)
+        rc = ft_alloc_check(since);
     if (!rc)
         rc = ft_gguf_put_all(o, all);
     json_decref(list);
@@ -179,11 +200,15 @@ static bool positions_fit(const struct ft_decoder *d, const struct ft_gguf_kind 
     }
 }
 
-/* Granite's is told; Gemma's 27 billions have one of their own, which llama.cpp knows by their
- * layers. */
+/* Granite's is told, and 0 is none; Gemma's 27 billions have one of their own, which llama.cpp
+ * knows by their layers. */
 static bool scale_fits(const struct ft_decoder *d, const struct ft_gguf_kind *k)
 {
-    if (ft_starts_with(k->name, "granite") || !(d->attention_scale > 0))
+    if (d->attention_softcap > 0 && !ft_gguf_is_kind(k, "gemma2"))
+        return false;
+    if (ft_starts_with(k->name, "granite"))
+        return d->embed_scale && d->residual_scale && d->logit_scale && d->attention_scale;
+    if (!(d->attention_scale > 0))
         return true;
     if (!ft_starts_with(k->name, "gemma"))
         return fabs(d->attention_scale * sqrt((double)d->head_dim) - 1) < 1e-6;
@@ -201,7 +226,7 @@ static bool experts_fit(const struct ft_decoder *d, const struct ft_gguf_kind *k
         if (d->layer[i].experts != (!glm || i >= x->first))
             return false;
     if (glm)
-        return x->groups <= 1 && x->sigmoid && x->shared_ffn % x->ffn == 0;
+        return x->groups <= 1 && x->sigmoid && x->scale && x->shared_ffn % x->ffn == 0;
     if (ft_gguf_is_kind(k, "gpt-oss"))
         return x->pair_limit == 7 && fabs(x->pair_alpha - 1.702) < 1e-6;
     return !x->count || x->each == 1 || x->normalise == k->normalised;
@@ -247,12 +272,12 @@ static bool activation_fits(const struct ft_model *m)
 static int check_written(const struct ft_model *m, const struct ft_gguf_kind *k)
 {
     const struct ft_decoder *d = &m->decoder;
-    const char *why = !k || !k->written                     ? "of its architecture"
+    const char *why = !k                                    ? "of its architecture"
                       : !experts_fit(d, k)                  ? "with such experts"
                       : !tensors_fit(m, k)                  ? "with such a head, norms or biases"
                       : !activation_fits(m)                 ? "with such an activation"
                       : !windows_fit(d, k)                  ? "with such windows of attention"
-                      : !scale_fits(d, k)                   ? "with such a scale of attention"
+                      : !scale_fits(d, k)                   ? "with such scales or caps"
                       : !positions_fit(d, k)                ? "with such rotary positions"
                       : d->nope_every && d->nope_every != 4 ? "with such layers unrotated"
                                                             : NULL;
@@ -286,7 +311,7 @@ int ft_gguf_put_model(struct ft_gguf_out *o, const struct ft_model *m)
                   {"expert_shared_feed_forward_length", d->mixture.shared_ffn},
                   {"expert_shared_count", glm ? d->mixture.shared_ffn / d->mixture.ffn : 0},
                   {"leading_dense_block_count", glm ? d->mixture.first : 0},
-                  {"expert_gating_func", d->mixture.sigmoid ? SIGMOID : 0},
+                  {"expert_gating_func", d->mixture.sigmoid ? FT_GGUF_SIGMOID : 0},
                   {"attention.head_count", d->heads},
                   {"attention.head_count_kv", d->kv_heads},
                   {"attention.key_length", d->head_dim},

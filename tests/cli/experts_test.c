@@ -244,6 +244,15 @@ CASE(experts_go_to_gguf_as_llama_cpp_has_them)
     free(up);
     free(sinks);
     free(there);
+    static const char *const changes[][2] = {
+        {"s/\"swiglu_limit\": 7.0/\"swiglu_limit\": 6.0/", "with such experts"},
+        {"s/\"sliding_window\": 5/\"sliding_window\": null/", "with such windows"},
+        {"s/\"sliding_attention\"/\"full_attention\"/", "with such windows"}};
+    for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
+        shell("cp @D/m/config.json @D/config.json; sed -i '%s' @D/m/config.json", changes[i][0]);
+        EXPECT(3, changes[i][1], "@FT export @D/run -o @D/y.gguf --to gguf --force 2>&1");
+        shell("mv @D/config.json @D/m/config.json");
+    }
 }
 
 CASE(names_of_modules_in_experts_mean_their_parameters)
