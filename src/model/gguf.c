@@ -227,6 +227,22 @@ static void put_falcon(const struct ft_gguf *g, const struct ft_gguf_kind *k, js
                         json_integer(find_tensor(g, "blk.0.attn_norm_2.weight") ? 2 : 1));
 }
 
+/* What a mixture's file leaves to llama.cpp's code, and layers that only guess further tokens. */
+static void put_experts(const struct ft_gguf *g, const struct ft_gguf_kind *k, json_t *config)
+{
+    const json_t *normed = of_kind(g, k, "expert_weights_norm");
+    const json_int_t guessing = json_integer_value(of_kind(g, k, "nextn_predict_layers"));
+    if (number(g, k, "expert_count") > 0)
+        json_object_set_new(config, "norm_topk_prob",
+                            json_boolean(k->normalised || json_is_true(normed)));
+    if (guessing > 0)
+        json_object_set_new(
+            config, "num_hidden_layers",
+            json_integer(json_integer_value(of_kind(g, k, "block_count")) - guessing));
+    if (ft_gguf_is_kind(k, "glm4moe") && !of_kind(g, k, "leading_dense_block_count"))
+        json_object_set_new(config, "first_k_dense_replace", json_integer(0));
+}
+
 /* Other ways to route than the family's. */
 static int check_gating(const struct ft_gguf *g, const struct ft_gguf_kind *k, const char *path)
 {
@@ -252,15 +268,13 @@ int ft_gguf_config(const struct ft_gguf *g, const char *path, json_t **out)
     const char *name = json_string_value(json_object_get(g->metadata, "general.architecture"));
     const struct ft_gguf_kind *k = ft_gguf_kind(name);
     const unsigned since = ft_alloc_failures();
+    char known[512];
     if (!k || k->unread) {
         ft_fail_at((struct ft_where){.file = path}, FT_EDATA,
                    "'general.architecture' is '%s', which ft does not read from GGUF",
                    name ? name : "(missing)");
-        ft_hint(
-            "ft reads llama, mistral3, qwen2, qwen3, gemma, gemma2, gemma3, phi3, smollm3, "
-            "granite, arcee, olmo2, starcoder2, seed_oss, command-r, cohere2, glm4, chatglm, "
-            "gpt2, gptneox, falcon, qwen2vl, qwen3vl, qwen3vlmoe, qwen2moe, qwen3moe, olmoe and "
-            "glm4moe");
+        ft_gguf_list_kinds(known, sizeof known);
+        ft_hint("ft reads %s", known);
         return FT_EDATA;
     }
     json_t *config = json_object();
@@ -281,19 +295,9 @@ int ft_gguf_config(const struct ft_gguf *g, const char *path, json_t **out)
         if (find_tensor(g, flags[i][0]) || !json_object_get(config, flags[i][1]))
             json_object_set_new(config, flags[i][1], json_boolean(find_tensor(g, flags[i][0])));
     put_rest(g, k, config);
-    if (number(g, k, "expert_count") > 0)
-        json_object_set_new(
-            config, "norm_topk_prob",
-            json_boolean(k->normalised || json_is_true(of_kind(g, k, "expert_weights_norm"))));
-    const json_int_t guessing = json_integer_value(of_kind(g, k, "nextn_predict_layers"));
-    if (guessing > 0) /* layers which only guess further tokens */
-        json_object_set_new(
-            config, "num_hidden_layers",
-            json_integer(json_integer_value(of_kind(g, k, "block_count")) - guessing));
+    put_experts(g, k, config);
     if (ft_gguf_is_kind(k, "falcon"))
         put_falcon(g, k, config);
-    if (ft_gguf_is_kind(k, "glm4moe") && !of_kind(g, k, "leading_dense_block_count"))
-        json_object_set_new(config, "first_k_dense_replace", json_integer(0));
     int rc = check_gating(g, k, path);
     if (!rc)
         rc = put_rope(g, k, path, config);

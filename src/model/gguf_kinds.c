@@ -76,6 +76,20 @@ bool ft_gguf_is_kind(const struct ft_gguf_kind *k, const char *name)
     return strcmp(k->name, name) == 0;
 }
 
+void ft_gguf_list_kinds(char *out, size_t room)
+{
+    size_t n = sizeof kinds / sizeof *kinds, at = 0;
+    while (kinds[n - 1].unread)
+        n--;
+    for (size_t i = 0; i < n; i++)
+        if (!kinds[i].unread && at < room)
+            at += (size_t)snprintf(out + at, room - at, "%s%s",
+                                   !at          ? ""
+                                   : i == n - 1 ? " and "
+                                                : ", ",
+                                   kinds[i].name);
+}
+
 static const struct ft_gguf_kind *kind_of_family(const struct ft_family *f)
 {
     const char *own = f->architecture;

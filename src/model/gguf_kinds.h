@@ -23,13 +23,15 @@ struct ft_gguf_kind {
 const struct ft_gguf_kind *ft_gguf_kind(const char *name);
 const struct ft_gguf_kind *ft_gguf_kind_of(const struct ft_model *m);
 bool ft_gguf_is_kind(const struct ft_gguf_kind *k, const char *name);
+/* The names of those that are read, as "llama, qwen2 and qwen3". */
+void ft_gguf_list_kinds(char *out, size_t room);
 
 /* llama.cpp's names behind blk.N., by ft's numbers. */
 extern const char *const ft_gguf_modules[FT_KINDS];
 const char *ft_gguf_norm(const struct ft_model *m, int site);
 #define FT_GGUF_ROUTER "ffn_gate_inp"
-/* All experts' matrices, one behind the other; their places in ft_names.expert. */
 enum { FT_GGUF_SOFTMAX = 1, FT_GGUF_SIGMOID = 2 }; /* ways to route */
+/* All experts' matrices, one behind the other; their places in ft_names.expert. */
 enum { FT_GGUF_EXPERTS = 3 };
 extern const struct ft_gguf_experts {
     const char *name;

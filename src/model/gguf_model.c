@@ -290,14 +290,11 @@ static int check_written(const struct ft_model *m, const struct ft_gguf_kind *k)
     return FT_EDATA;
 }
 
-int ft_gguf_put_model(struct ft_gguf_out *o, const struct ft_model *m)
+static int put_counts(struct ft_gguf_out *o, const struct ft_decoder *d,
+                      const struct ft_gguf_kind *k)
 {
-    const struct ft_decoder *d = &m->decoder;
-    const struct ft_gguf_kind *k = ft_gguf_kind_of(m);
+    const bool glm = ft_gguf_is_kind(k, "glm4moe"), phi3 = ft_gguf_is_kind(k, "phi3");
     char key[96];
-    FT_TRY(check_written(m, k));
-    const bool granite = ft_starts_with(k->name, "granite"), glm = ft_gguf_is_kind(k, "glm4moe"),
-               cohere = ft_gguf_is_kind(k, "command-r") || ft_gguf_is_kind(k, "cohere2");
     const struct {
         const char *key;
         int64_t v;
@@ -319,6 +316,19 @@ int ft_gguf_put_model(struct ft_gguf_out *o, const struct ft_model *m)
                   {"vocab_size", d->vocab},
                   {"attention.sliding_window", d->use_window ? d->window : 0},
                   {"rope.dimension_count", d->rope[0].dim}};
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+        snprintf(key, sizeof key, "%s.%s", k->name, counts[i].key);
+        if (counts[i].v || (phi3 && strstr(key, "sliding"))) /* 0: it has none */
+            FT_TRY(ft_gguf_put_count(o, key, (uint32_t)counts[i].v));
+    }
+    return FT_OK;
+}
+
+static int put_reals(struct ft_gguf_out *o, const struct ft_decoder *d,
+                     const struct ft_gguf_kind *k)
+{
+    const bool granite = ft_starts_with(k->name, "granite"), glm = ft_gguf_is_kind(k, "glm4moe"),
+               cohere = ft_gguf_is_kind(k, "command-r") || ft_gguf_is_kind(k, "cohere2");
     const struct {
         const char *key;
         double v;
@@ -334,21 +344,25 @@ int ft_gguf_put_model(struct ft_gguf_out *o, const struct ft_model *m)
                  {"embedding_scale", d->embed_scale, granite},
                  {"residual_scale", d->residual_scale, granite},
                  {"logit_scale", cohere ? d->logit_scale : 1 / d->logit_scale, cohere || granite}};
-    FT_TRY(ft_gguf_put_text(o, "general.architecture", k->name));
-    FT_TRY(ft_gguf_put_text(o, "general.type", "model"));
-    FT_TRY(ft_gguf_put_count(o, "general.quantization_version", 2));
-    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
-        snprintf(key, sizeof key, "%s.%s", k->name, counts[i].key);
-        if (counts[i].v ||
-            (ft_gguf_is_kind(k, "phi3") && strstr(key, "sliding"))) /* 0: it has none */
-            FT_TRY(ft_gguf_put_count(o, key, (uint32_t)counts[i].v));
-    }
     for (size_t i = 0; i < sizeof reals / sizeof *reals; i++)
         if (reals[i].there)
             FT_TRY(put_real_of(o, k, reals[i].key, reals[i].v));
+    return FT_OK;
+}
+
+int ft_gguf_put_model(struct ft_gguf_out *o, const struct ft_model *m)
+{
+    const struct ft_decoder *d = &m->decoder;
+    const struct ft_gguf_kind *k = ft_gguf_kind_of(m);
+    FT_TRY(check_written(m, k));
+    FT_TRY(ft_gguf_put_text(o, "general.architecture", k->name));
+    FT_TRY(ft_gguf_put_text(o, "general.type", "model"));
+    FT_TRY(ft_gguf_put_count(o, "general.quantization_version", 2));
+    FT_TRY(put_counts(o, d, k));
+    FT_TRY(put_reals(o, d, k));
     if (ft_gguf_is_kind(k, "gptneox"))
         FT_TRY(ft_gguf_put_flag(o, "gptneox.use_parallel_residual", d->parallel));
-    if (glm)
+    if (ft_gguf_is_kind(k, "glm4moe"))
         FT_TRY(ft_gguf_put_flag(o, "glm4moe.expert_weights_norm", d->mixture.normalise));
     FT_TRY(put_windows(o, d, k));
     if (k->sections[0])
