@@ -55,6 +55,10 @@ FT_DEVICE int ft_block_z(void)
 {
     return ft_host_launch.block_z;
 }
+FT_DEVICE int64_t ft_grid_x(void)
+{
+    return ft_host_launch.grid_x;
+}
 FT_DEVICE int ft_grid_y(void)
 {
     return ft_host_launch.grid_y;
@@ -159,6 +163,10 @@ FT_DEVICE int ft_block_y(void)
 FT_DEVICE int ft_block_z(void)
 {
     return (int)blockIdx.z;
+}
+FT_DEVICE int64_t ft_grid_x(void)
+{
+    return gridDim.x;
 }
 FT_DEVICE int ft_grid_y(void)
 {
@@ -358,6 +366,24 @@ static inline int64_t ft_launch_rows(const struct ft_kernel_ctx *ctx, const stru
 {
     const int64_t n = ctx->counts[t->extent];
     return t->extent && n < t->rows ? n : t->rows;
+}
+
+/* How many blocks of a kernel are on the device at a time. */
+template <typename... P>
+static int64_t ft_resident_blocks(const struct ft_kernel_ctx *ctx,
+                                  void (*kernel)(struct ft_mark, P...), int threads, size_t shared)
+{
+    struct ft_cuda *c = ft_cuda_of(ctx);
+    int each = 3; /* as the host build has it */
+#ifdef FT_HOST_BUILD
+    (void)kernel, (void)threads, (void)shared;
+#else
+    if (ft_cuda_check(
+            c, cudaOccupancyMaxActiveBlocksPerMultiprocessor(&each, kernel, threads, shared),
+            "cudaOccupancyMaxActiveBlocksPerMultiprocessor"))
+        return 0;
+#endif
+    return (int64_t)c->processors * (each > 0 ? each : 1);
 }
 
 /* Queues kernel<<<grid, threads, shared>>>(mark, args...). Nothing if the device has failed. */

@@ -1,7 +1,7 @@
 /* Products of experts (struct ft_linear_args): rows sorted by expert, each expert's rows times its own
- * matrix. A block finds its expert and its rows by the offsets, in device memory, so that a launch
- * is the same whatever the routing. Quantised weights are widened as tiles of them are read, those
- * of experts without rows never. */
+ * matrix. As many blocks as the device has room for stay for the whole product and find their
+ * pieces by the offsets, in device memory, so that a launch is the same whatever the routing.
+ * Quantised weights are widened as tiles of them are read, those of experts without rows never. */
 #include "kernels/cuda/product.h"
 #include "kernels/cuda/tile.cuh"
 #include "kernels/cuda/widen.cuh"
@@ -37,17 +37,27 @@ FT_DEVICE int64_t smaller(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-/* The expert and first row of a block of rows; false: there are fewer blocks. */
-FT_DEVICE bool find_rows(const struct job &j, int64_t block, int *expert, int64_t *row)
+/* The list of pieces, SIDE rows of an expert and SIDE columns each: expert after expert, of an
+ * expert its rows, of rows their columns. A block walks it with its pieces. */
+struct piece {
+    int64_t number, before; /* blocks of rows of the experts before */
+    int expert;
+    int64_t row, col;
+};
+
+/* Where a piece is, the one of before being behind it; false: there are fewer pieces. */
+FT_DEVICE bool find_piece(const struct job &j, struct piece *p)
 {
-    for (int e = 0; e < j.experts; e++) {
-        const int64_t blocks = (j.offsets[e + 1] - j.offsets[e] + SIDE - 1) / SIDE;
-        if (block < blocks) {
-            *expert = e;
-            *row = j.offsets[e] + block * SIDE;
+    const int64_t columns = (j.cols + SIDE - 1) / SIDE, block = p->number / columns;
+    for (; p->expert < j.experts; p->expert++) {
+        const int64_t begin = j.offsets[p->expert];
+        const int64_t blocks = (j.offsets[p->expert + 1] - begin + SIDE - 1) / SIDE;
+        if (block - p->before < blocks) {
+            p->row = begin + (block - p->before) * SIDE;
+            p->col = p->number % columns * SIDE;
             return true;
         }
-        block -= blocks;
+        p->before += blocks;
     }
     return false;
 }
@@ -97,59 +107,46 @@ FT_DEVICE void load_quant(bf16 *tile, const struct job &j, const float *code, in
     }
 }
 
-/* The tiles of a part for depth k: of the left side rows row..end, of the right side those of `col`.
- * RIGHT: its rows are the depth. */
+/* A piece's tiles of part i for depth k: of the left side its rows to `end`, of the right side those
+ * of its columns. RIGHT: its rows are the depth. */
 template <bool RIGHT>
-FT_DEVICE void fetch(const struct job &j, int i, bf16 *tiles, const float *code, int expert,
-                     int64_t row, int64_t end, int64_t col, int64_t k)
+FT_DEVICE void fetch(const struct job &j, int i, bf16 *tiles, const float *code,
+                     const struct piece &at, int64_t end, int64_t k)
 {
     const struct part &p = j.part[i];
     struct ft_rows left = p.left, right = p.right;
     const int deep = (int)smaller(p.depth - k, SIDE);
     left.p += k;
-    ft_tile_load<SIDE, SIDE>(tiles, left, row, end, deep, j.wide);
-    const int64_t first = RIGHT ? k : col, c = RIGHT ? col : k;
+    ft_tile_load<SIDE, SIDE>(tiles, left, at.row, end, deep, j.wide);
+    const int64_t first = RIGHT ? k : at.col, c = RIGHT ? at.col : k;
     if (i == 0 && j.quant.p[0]) {
         if (j.quant.cols % 8)
-            load_quant<1>(tiles + TILE, j, code, expert, first, c);
+            load_quant<1>(tiles + TILE, j, code, at.expert, first, c);
         else
-            load_quant<8>(tiles + TILE, j, code, expert, first, c);
+            load_quant<8>(tiles + TILE, j, code, at.expert, first, c);
     } else {
-        const int64_t begin = (int64_t)expert * p.each;
+        const int64_t begin = (int64_t)at.expert * p.each;
         right.p += c;
         ft_tile_load<SIDE, SIDE>(tiles + TILE, right, begin + first, begin + p.each,
-                                 RIGHT ? (int)smaller(j.cols - col, SIDE) : deep, j.wide);
+                                 RIGHT ? (int)smaller(j.cols - at.col, SIDE) : deep, j.wide);
     }
     ft_copy_commit();
 }
 
-/* y = add + bias + the parts' products: a block SIDE rows of an expert and SIDE columns. */
-template <bool RIGHT> FT_KERNEL(FT_TILE_THREADS) grouped(struct ft_mark mark, struct job j)
+/* A piece of y = add + bias + the parts' products. */
+template <bool RIGHT>
+FT_DEVICE void multiply_piece(const struct job &j, const struct piece &p, bf16 *tiles,
+                              const float *code)
 {
-    ft_begin(mark);
-    FT_SHARED(bf16, tiles);
-    float *code = (float *)(tiles + 4 * TILE);
-    bf16 *mine = tiles + ft_warp() * 16 * LD;
-    const int64_t col = (int64_t)ft_block_y() * SIDE;
+    const int64_t end = j.offsets[p.expert + 1];
     float sum[1][SIDE / 8][4] = {};
-    int64_t row = 0;
-    int expert = 0;
-    if (!find_rows(j, ft_block_x(), &expert, &row))
-        return;
-    const int64_t end = j.offsets[expert + 1];
-    if (j.quant.p[FT_CODE] && ft_thread() < 16)
-        code[ft_thread()] =
-            ((const float *)((char *)j.quant.p[FT_CODE] +
-                             (size_t)expert * j.quant_bytes))[ft_thread()];
-    ft_sync_block();
     for (int i = 0; i < 2 && j.part[i].depth; i++) {
         float s[SIDE / 8][4] = {};
         int stage = 0;
-        fetch<RIGHT>(j, i, tiles, code, expert, row, end, col, 0);
+        fetch<RIGHT>(j, i, tiles, code, p, end, 0);
         for (int64_t k = 0; k < j.part[i].depth; k += SIDE, stage ^= 1) {
             if (k + SIDE < j.part[i].depth) {
-                fetch<RIGHT>(j, i, tiles + (stage ^ 1) * 2 * TILE, code, expert, row, end, col,
-                             k + SIDE);
+                fetch<RIGHT>(j, i, tiles + (stage ^ 1) * 2 * TILE, code, p, end, k + SIDE);
                 ft_copy_wait<1>();
             } else {
                 ft_copy_wait<0>();
@@ -168,19 +165,37 @@ template <bool RIGHT> FT_KERNEL(FT_TILE_THREADS) grouped(struct ft_mark mark, st
     for (int n = 0; n < SIDE / 8; n++)
         FT_UNROLL
     for (int e = 0; e < 4; e++) {
-        const int64_t r = row + ft_warp() * 16 + ft_fragment_row(e);
-        const int64_t c = col + 8 * n + ft_fragment_col(e);
+        const int64_t r = p.row + ft_warp() * 16 + ft_fragment_row(e);
+        const int64_t c = p.col + 8 * n + ft_fragment_col(e);
         if (r >= end || c >= j.cols)
             continue;
         if (j.bias.p)
-            sum[0][n][e] += ft_to_float(j.bias.p[expert * j.bias.ld + c]);
+            sum[0][n][e] += ft_to_float(j.bias.p[p.expert * j.bias.ld + c]);
         if (j.add.p)
             sum[0][n][e] += ft_to_float(j.add.p[r * j.add.ld + c]);
     }
     struct ft_rows to = j.y;
-    to.p += col;
-    ft_tile_store<SIDE, 1, SIDE / 8>(to, row + ft_warp() * 16, end,
-                                     (int)smaller(j.cols - col, SIDE), j.wide, sum, mine);
+    to.p += p.col;
+    ft_tile_store<SIDE, 1, SIDE / 8>(to, p.row + ft_warp() * 16, end,
+                                     (int)smaller(j.cols - p.col, SIDE), j.wide, sum,
+                                     tiles + ft_warp() * 16 * LD);
+}
+
+template <bool RIGHT> FT_KERNEL(FT_TILE_THREADS) grouped(struct ft_mark mark, struct job j)
+{
+    ft_begin(mark);
+    FT_SHARED(bf16, tiles);
+    float *code = (float *)(tiles + 4 * TILE);
+    struct piece p = {ft_block_x(), 0, 0, 0, 0};
+    for (; find_piece(j, &p); p.number += ft_grid_x()) {
+        ft_sync_block(); /* with the piece before */
+        if (j.quant.p[FT_CODE] && ft_thread() < 16)
+            code[ft_thread()] =
+                ((const float *)((char *)j.quant.p[FT_CODE] +
+                                 (size_t)p.expert * j.quant_bytes))[ft_thread()];
+        ft_sync_block();
+        multiply_piece<RIGHT>(j, p, tiles, code);
+    }
 }
 
 /* dw of an expert: a block SIDE of its rows (columns of dy) and SIDE columns. */
@@ -255,14 +270,17 @@ static struct job job_of(const struct ft_tensor *offsets, const struct ft_tensor
     return j;
 }
 
-/* As many blocks of rows as there can be: each expert's last one may be nearly empty. */
-static struct ft_grid grid_of(const struct ft_kernel_ctx *ctx, const struct ft_tensor *y,
-                              int experts)
+/* As many blocks as the device has room for, or as there can be pieces: the last rows of each expert
+ * may be few. */
+template <bool RIGHT>
+static void launch(const struct ft_kernel_ctx *ctx, const struct ft_tensor *y, const struct job &j)
 {
-    return ft_grid{tiles_of(ft_launch_rows(ctx, y)) + experts, (int)tiles_of(y->cols), 1};
+    enum { SHARED = 4 * TILE * (int)sizeof(bf16) + 16 * (int)sizeof(float) };
+    const int64_t room = ft_resident_blocks(ctx, grouped<RIGHT>, FT_TILE_THREADS, SHARED);
+    const int64_t most = (tiles_of(ft_launch_rows(ctx, y)) + j.experts) * tiles_of(y->cols);
+    ft_launch(ctx, grouped<RIGHT>, ft_grid{room < most ? room : most, 1, 1},
+              FT_TILE_THREADS, SHARED, j);
 }
-
-enum { SHARED = 4 * TILE * (int)sizeof(bf16) + 16 * (int)sizeof(float) };
 
 void ft_grouped_linear(const struct ft_kernel_ctx *ctx, const struct ft_linear_args *l)
 {
@@ -272,7 +290,7 @@ void ft_grouped_linear(const struct ft_kernel_ctx *ctx, const struct ft_linear_a
     j.add = ft_rows_of(l->add);
     j.bias = ft_rows_of(l->bias);
     j.wide = ft_is_wide(l->x, ft_is_quant(l->w->dtype) ? NULL : l->w, l->u, l->b, l->y);
-    ft_launch(ctx, grouped<false>, grid_of(ctx, l->y, j.experts), FT_TILE_THREADS, SHARED, j);
+    launch<false>(ctx, l->y, j);
 }
 
 void ft_grouped_linear_dx(const struct ft_kernel_ctx *ctx, const struct ft_linear_dx_args *l)
@@ -282,7 +300,7 @@ void ft_grouped_linear_dx(const struct ft_kernel_ctx *ctx, const struct ft_linea
     j.part[1] = part_of(l->du, l->a, j.experts, l->beta);
     j.add = ft_rows_of(l->add);
     j.wide = ft_is_wide(l->dy, ft_is_quant(l->w->dtype) ? NULL : l->w, l->du, l->a, l->dx);
-    ft_launch(ctx, grouped<true>, grid_of(ctx, l->dx, j.experts), FT_TILE_THREADS, SHARED, j);
+    launch<true>(ctx, l->dx, j);
 }
 
 void ft_grouped_linear_dw(const struct ft_kernel_ctx *ctx, const struct ft_linear_dw_args *l)

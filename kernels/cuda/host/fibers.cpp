@@ -223,7 +223,7 @@ static void run_grid(int64_t x, int y, int z, int threads, size_t shared,
     for (int64_t i = 0; i < x; i++)
         for (int j = 0; j < y; j++)
             for (int k = 0; k < z; k++) {
-                ft_host_launch = {threads, j, k, y, i};
+                ft_host_launch = {threads, j, k, y, i, x};
                 run_block(threads, shared);
             }
 }

@@ -17,7 +17,7 @@ struct bf16;
 /* The launch and the block that run now. */
 struct ft_host_launch_info {
     int threads, block_y, block_z, grid_y;
-    int64_t block_x;
+    int64_t block_x, grid_x;
 };
 extern struct ft_host_launch_info ft_host_launch;
 extern size_t ft_host_shared_limit; /* of a block */
