@@ -1,8 +1,8 @@
 /* Shared by the CPU kernels: vectors, names per instruction set, the serial and parallel products.
  *
  * Every file here but detect.c and scratch.c is compiled once per instruction set, with FT_ISA
- * naming it and the matching -m flags. Vector code is written with GCC's vector extension, and sums
- * keep 16 lanes whatever the machine's width, so that AVX2 and AVX-512 give the same bits. */
+ * naming it and the matching flags. Vector code is written with GCC's vector extension, and sums
+ * keep 16 lanes whatever the machine's width, so that AVX2, AVX-512 and NEON give the same bits. */
 #ifndef FT_KERNELS_CPU_H
 #define FT_KERNELS_CPU_H
 
@@ -11,6 +11,8 @@
 
 #if defined(__FMA__) || defined(__AVX512F__)
 #include <immintrin.h>
+#elif defined(FT_NEON) && defined(__ARM_NEON)
+#include <arm_neon.h>
 #endif
 #include <stdint.h>
 #include <string.h>
@@ -117,7 +119,7 @@ FT_INLINE float v16_max_lane(v16 v)
                   larger(larger(a[1], b[1]), larger(a[3], b[3])));
 }
 
-/* a b + c, rounded once where the set can: avx2 and avx512 alike. */
+/* a b + c, rounded once where the set can: avx2, avx512 and neon alike. */
 FT_INLINE v16 v16_fma(v16 a, v16 b, v16 c)
 {
 #if defined(__AVX512F__)
@@ -132,6 +134,14 @@ FT_INLINE v16 v16_fma(v16 a, v16 b, v16 c)
         v16 v;
     } sum = {{_mm256_fmadd_ps(x.half[0], y.half[0], z.half[0]),
               _mm256_fmadd_ps(x.half[1], y.half[1], z.half[1])}};
+    return sum.v;
+#elif defined(FT_NEON) && defined(__ARM_NEON)
+    union {
+        v16 v;
+        float32x4_t quarter[4];
+    } x = {a}, y = {b}, sum = {c};
+    for (int i = 0; i < 4; i++)
+        sum.quarter[i] = vfmaq_f32(sum.quarter[i], x.quarter[i], y.quarter[i]);
     return sum.v;
 #else
     return a * b + c;
@@ -291,6 +301,14 @@ void BASE(widen)(float *out, const struct ft_planes *q, int64_t row, int64_t col
 /* attention.c: where keys of single queries are shared out, the most parts of all queries together.
  */
 enum { FT_CPU_ATTENTION_PARTS = 64 };
+
+/* detect.c: of the BLAS library, once the set that needs it has been asked for; Fortran's
+ * interface, the lengths of the texts behind */
+typedef void ft_sgemm_fn(const char *trans_a, const char *trans_b, const int *m, const int *n,
+                         const int *k, const float *alpha, const float *a, const int *lda,
+                         const float *b, const int *ldb, const float *beta, float *c,
+                         const int *ldc, size_t, size_t);
+extern ft_sgemm_fn *ft_cpu_sgemm;
 
 /* scratch.c: compiled once */
 size_t ft_cpu_scratch_product(const union ft_op_args *a);

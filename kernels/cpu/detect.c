@@ -1,22 +1,41 @@
 /* Chooses the CPU backend by what the processor can do. */
 #include "kernels/backend.h"
 
+#include "core/blas.h"
 #include "core/status.h"
+#include "kernels/cpu/cpu.h"
 
 #ifdef FT_HAVE_X86
 #include <cpuid.h>
 #endif
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#ifdef FT_HAVE_ARM
+#include <sys/auxv.h>
+#endif
 #include <sys/syscall.h>
 #include <unistd.h>
 
-extern const struct ft_backend ft_cpu_generic_backend;
+extern const struct ft_backend ft_cpu_generic_backend, ft_cpu_openblas_backend;
 #ifdef FT_HAVE_X86
 extern const struct ft_backend ft_cpu_avx2_backend, ft_cpu_avx512_backend,
     ft_cpu_avx512_bf16_backend, ft_cpu_amx_backend;
 #endif
+#ifdef FT_HAVE_ARM
+extern const struct ft_backend ft_cpu_neon_backend, ft_cpu_neon_bf16_backend;
+#endif
+
+ft_sgemm_fn *ft_cpu_sgemm;
+
+static bool has_openblas(void)
+{
+    void *library = ft_cpu_sgemm ? NULL : ft_blas_open(); /* open until the process ends */
+    if (library)
+        *(void **)&ft_cpu_sgemm = dlsym(library, "sgemm_");
+    return ft_cpu_sgemm != NULL;
+}
 
 static bool always(void)
 {
@@ -54,7 +73,17 @@ static bool has_amx(void)
 }
 #endif
 
-/* Best first. A name may stand for two sets, one with bf16 products. */
+#ifdef FT_HAVE_ARM
+/* bfdot: wherever it is, it has twice the rate of fp32's multiply-adds. */
+static bool has_neon_bf16(void)
+{
+    enum { BF16 = 1 << 14 }; /* HWCAP2_BF16, of Linux's arch/arm64/include/uapi/asm/hwcap.h */
+    return (getauxval(AT_HWCAP2) & BF16) != 0;
+}
+#endif
+
+/* Best first: OpenBLAS's products where there are none of ft's own for the processor. A name may
+ * stand for two sets, one with bf16 products. */
 static const struct {
     const char *name;
     const struct ft_backend *backend;
@@ -66,6 +95,11 @@ static const struct {
     {"avx512", &ft_cpu_avx512_backend, has_avx512},
     {"avx2", &ft_cpu_avx2_backend, has_avx2},
 #endif
+#ifdef FT_HAVE_ARM
+    {"neon", &ft_cpu_neon_bf16_backend, has_neon_bf16},
+    {"neon", &ft_cpu_neon_backend, always},
+#endif
+    {"openblas", &ft_cpu_openblas_backend, has_openblas},
     {"generic", &ft_cpu_generic_backend, always},
 };
 
@@ -84,19 +118,32 @@ int ft_cpu_backend(const struct ft_backend **out, const char *isa, bool bf16)
     return FT_ERESOURCE;
 }
 
-/* Without stdio, whose buffer could not be had. */
+/* The value of the first line of /proc/cpuinfo that begins with a word; "" without one. */
+static void copy_value(char out[64], const char *text, const char *word)
+{
+    const char *line = strstr(text, word), *value = line ? strchr(line, ':') : NULL;
+    out[0] = 0;
+    if (value)
+        value += 1 + strspn(value + 1, " ");
+    if (value)
+        snprintf(out, 64, "%.*s", (int)strcspn(value, "\n"), value);
+}
+
+/* Without stdio, whose buffer could not be had. ARM's processors have numbers in place of a name.
+ */
 const char *ft_cpu_model(void)
 {
-    static _Thread_local char name[128];
-    char text[4096];
+    static _Thread_local char name[160];
+    char text[4096], maker[64], part[64];
     const int fd = open("/proc/cpuinfo", O_RDONLY | O_CLOEXEC);
     const ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
     text[n > 0 ? n : 0] = 0;
-    const char *line = strstr(text, "model name"), *value = line ? strchr(line, ':') : NULL;
-    name[0] = 0;
-    if (value)
-        snprintf(name, sizeof name, "%.*s", (int)strcspn(value + 1, "\n"), value + 1);
+    copy_value(name, text, "model name");
+    copy_value(maker, text, "CPU implementer");
+    copy_value(part, text, "CPU part");
+    if (!name[0] && part[0])
+        snprintf(name, sizeof name, "implementer %s, part %s", maker, part);
     if (fd >= 0)
         close(fd);
-    return name[0] == ' ' ? name + 1 : name;
+    return name;
 }

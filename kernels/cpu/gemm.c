@@ -16,13 +16,67 @@ enum {
 
 #if defined(FT_AMX)
 #include "kernels/cpu/amx.h"
+#elif defined(FT_BLAS)
+#include "kernels/cpu/blas.h"
 #else
 
 /* --- the register tile --- */
 
-FT_INLINE void tile(const int mr, const int nv, int64_t k, const float *a, int64_t rs, int64_t cs,
-                    const float *b, float *c, int64_t ldc, bool accumulate)
+/* acc += a word of each of mr rows of A, broadcast, times nv vectors of B. */
+FT_INLINE void add_word(const int mr, const int nv, const float *a, int64_t rs, const float *b,
+                        vf acc[8][NV])
 {
+    vf bv[NV];
+#pragma GCC unroll 3
+    for (int j = 0; j < nv; j++)
+        bv[j] = (vf) * (const vfu *)(b + j * VW);
+#pragma GCC unroll 8
+    for (int i = 0; i < mr; i++) {
+        const float one = a[i * rs];
+        const vf av = SPLAT(one); /* a broadcast from memory */
+#pragma GCC unroll 3
+        for (int j = 0; j < nv; j++)
+            acc[i][j] = mul_add(acc[i][j], av, bv[j]);
+    }
+}
+
+#if defined(FT_NEON)
+
+/* The same of VW words, which are lanes of registers: of a vector for each row where rows lie in
+ * memory, else of a vector for VW rows. */
+FT_INLINE void add_lanes(const int mr, const int nv, const bool by_col, const float *a,
+                         int64_t stride, const float *b, vf acc[8][NV])
+{
+    vf rows[8];
+#pragma GCC unroll 8
+    for (int i = 0; i < mr && !by_col; i++)
+        rows[i] = (vf) * (const vfu *)(a + i * stride);
+#pragma GCC unroll 4
+    for (int l = 0; l < VW; l++, b += nv * VW) {
+        vf bv[NV], columns[2];
+#pragma GCC unroll 3
+        for (int j = 0; j < nv; j++)
+            bv[j] = (vf) * (const vfu *)(b + j * VW);
+#pragma GCC unroll 2
+        for (int i = 0; i < 2; i++)
+            columns[i] =
+                i >= mr / VW || !by_col ? (vf){0} : (vf) * (const vfu *)(a + l * stride + i * VW);
+#pragma GCC unroll 8
+        for (int i = 0; i < mr; i++)
+#pragma GCC unroll 3
+            for (int j = 0; j < nv; j++)
+                acc[i][j] = by_col ? mul_add_lane(acc[i][j], columns[i / VW], i % VW, bv[j])
+                                   : mul_add_lane(acc[i][j], rows[i], l, bv[j]);
+    }
+}
+
+#endif
+
+FT_INLINE void tile(const int mr, const int nv, const bool by_col, int64_t k, const float *a,
+                    int64_t stride, const float *b, float *c, int64_t ldc, bool accumulate)
+{
+    const int64_t rs = by_col ? 1 : stride, cs = by_col ? stride : 1;
+    int64_t l = 0;
     vf acc[8][NV];
 #pragma GCC unroll 8
     for (int i = 0; i < mr; i++)
@@ -31,21 +85,12 @@ FT_INLINE void tile(const int mr, const int nv, int64_t k, const float *a, int64
             acc[i][j] = (vf){0};
             __builtin_prefetch(c + i * ldc + j * VW, 1); /* by the time it is written */
         }
-    for (int64_t l = 0; l < k; l++) {
-        vf bv[NV];
-#pragma GCC unroll 3
-        for (int j = 0; j < nv; j++)
-            bv[j] = (vf) * (const vfu *)(b + j * VW);
-        b += nv * VW;
-#pragma GCC unroll 8
-        for (int i = 0; i < mr; i++) {
-            const float one = a[i * rs + l * cs];
-            const vf av = SPLAT(one); /* a broadcast from memory */
-#pragma GCC unroll 3
-            for (int j = 0; j < nv; j++)
-                acc[i][j] = mul_add(acc[i][j], av, bv[j]);
-        }
-    }
+#if defined(FT_NEON)
+    for (; (!by_col || mr % VW == 0) && l + VW <= k; l += VW)
+        add_lanes(mr, nv, by_col, a + l * cs, stride, b + l * nv * VW, acc);
+#endif
+    for (; l < k; l++)
+        add_word(mr, nv, a + l * cs, rs, b + l * nv * VW, acc);
 #pragma GCC unroll 8
     for (int i = 0; i < mr; i++)
 #pragma GCC unroll 3
@@ -63,12 +108,12 @@ typedef void tile_fn(int64_t k, const float *a, int64_t stride, const float *b, 
     static void row_##mr##_##nv(int64_t k, const float *a, int64_t s, const float *b, float *c,    \
                                 int64_t ldc, bool acc)                                             \
     {                                                                                              \
-        tile(mr, nv, k, a, s, 1, b, c, ldc, acc);                                                  \
+        tile(mr, nv, false, k, a, s, b, c, ldc, acc);                                              \
     }                                                                                              \
     static void col_##mr##_##nv(int64_t k, const float *a, int64_t s, const float *b, float *c,    \
                                 int64_t ldc, bool acc)                                             \
     {                                                                                              \
-        tile(mr, nv, k, a, 1, s, b, c, ldc, acc);                                                  \
+        tile(mr, nv, true, k, a, s, b, c, ldc, acc);                                               \
     }
 #if defined(__AVX512F__)
 #define TILES(X)        X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8)
@@ -76,7 +121,11 @@ typedef void tile_fn(int64_t k, const float *a, int64_t stride, const float *b, 
 #define ENTRY(mr)                                                                                  \
     {{row_##mr##_1, row_##mr##_2, row_##mr##_3}, {col_##mr##_1, col_##mr##_2, col_##mr##_3}},
 #else
-#define TILES(X)        X(1) X(2) X(3) X(4) X(5) X(6)
+#if defined(FT_NEON)
+#define TILES(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8)
+#else
+#define TILES(X) X(1) X(2) X(3) X(4) X(5) X(6)
+#endif
 #define TILE_ALL_NV(mr) TILE(mr, 1) TILE(mr, 2)
 #define ENTRY(mr)       {{row_##mr##_1, row_##mr##_2}, {col_##mr##_1, col_##mr##_2}},
 #endif

@@ -2,10 +2,12 @@
  * behind the last column (to ALIGN) and the last word (to DEPTH). */
 #include "kernels/cpu/unit.h"
 
-/* Weights come from memory in strides that the processor does not foresee. */
+/* Weights come from memory in strides that the processor does not foresee. It may be behind them.
+ */
 FT_INLINE void fetch_ahead(const struct ft_operand *b, int64_t at)
 {
-    __builtin_prefetch((const char *)b->data + at * (b->dtype == FT_F32 ? 4 : 2));
+    const uintptr_t ahead = (uintptr_t)b->data + (uintptr_t)(at * (b->dtype == FT_F32 ? 4 : 2));
+    __builtin_prefetch((const void *)ahead);
 }
 
 /* The word of element `at` and, if the sum goes on, of the one that is `step` further. */

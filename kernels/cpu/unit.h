@@ -2,9 +2,10 @@
  * and how stored numbers become words.
  *
  * A word is an f32; of a set with bf16 products (FT_PAIRS) it is two bf16 that follow each other
- * along the sum, the first in the low half, as vdpbf16ps and AMX's tdpbf16ps take them. Numbers are
- * rounded to the nearest, ties to even, where they become words; sums are f32. A factor of the
- * right side falls on the left side then, so that stored weights of bf16 stay what they are. */
+ * along the sum, the first in the low half, as vdpbf16ps, AMX's tdpbf16ps and ARM's bfdot take
+ * them. Numbers are rounded to the nearest, ties to even, where they become words; sums are f32. A
+ * factor of the right side falls on the left side then, so that stored weights of bf16 stay what
+ * they are. */
 #ifndef FT_KERNELS_CPU_UNIT_H
 #define FT_KERNELS_CPU_UNIT_H
 
@@ -16,6 +17,10 @@ enum { MR = 32 };
 enum { MR = 8, NV = 3 };
 #elif defined(__AVX2__)
 enum { MR = 6, NV = 2 };
+#elif defined(FT_NEON)
+enum { MR = 8, NV = 2 };
+#elif defined(FT_BLAS)
+enum { MR = 1, NV = 192 / VW };
 #else
 enum { MR = 4, NV = 2 };
 #endif
@@ -32,8 +37,12 @@ enum { NR = VW * NV, DEPTH = 1, ALIGN = VW };
 #endif
 
 enum {
-    KC = 384,       /* words summed in registers before they are added to memory */
+    KC = 384, /* words summed in registers before they are added to memory */
+#if defined(FT_BLAS)
+    TILE_ROWS = 256, /* a call packs both operands */
+#else
     TILE_ROWS = 64, /* rows of one piece: blocks of both operands stay in the second-level cache */
+#endif
     PLAIN_PANELS = (64 + NR - 1) / NR, /* of a quantised matrix that are packed at a time */
 };
 
@@ -76,6 +85,11 @@ FT_INLINE vf pair(vf first, vf second)
     const __m512i low = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(both));
     const __m512i high = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(both, 1));
     return (vf)_mm512_or_si512(low, _mm512_slli_epi32(high, 16));
+#elif defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+    const bfloat16x8_t low = vcvtq_low_bf16_f32((float32x4_t)first);
+    const bfloat16x8_t both = vcvtq_high_bf16_f32(low, (float32x4_t)second);
+    const uint16x8_t halves = vreinterpretq_u16_bf16(both);
+    return (vf)vzip1q_u16(halves, vextq_u16(halves, halves, 4));
 #else
     return (vf)(rounded(first) >> 16 | rounded(second));
 #endif
@@ -86,6 +100,9 @@ FT_INLINE vf pairs(vf low, vf high)
 {
 #if defined(__AVX512BF16__)
     return (vf)_mm512_cvtne2ps_pbh((__m512)high, (__m512)low);
+#elif defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+    const bfloat16x8_t half = vcvtq_low_bf16_f32((float32x4_t)low);
+    return (vf)vcvtq_high_bf16_f32(half, (float32x4_t)high);
 #else
     vi even, odd;
     for (int i = 0; i < VW; i++) {
@@ -132,6 +149,8 @@ FT_INLINE vf mul_add(vf acc, vf a, vf b)
 {
 #if defined(__AVX512BF16__)
     return (vf)_mm512_dpbf16_ps((__m512)acc, (__m512bh)a, (__m512bh)b);
+#elif defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+    return (vf)vbfdotq_f32((float32x4_t)acc, (bfloat16x8_t)a, (bfloat16x8_t)b);
 #else
     acc += (vf)((vu)a & 0xffff0000) * (vf)((vu)b & 0xffff0000);
     return acc + (vf)((vu)a << 16) * (vf)((vu)b << 16);
@@ -161,6 +180,21 @@ FT_INLINE vf words_across(const void *data, enum ft_dtype dtype, int64_t at, int
 FT_INLINE vf mul_add(vf acc, vf a, vf b)
 {
     return acc + a * b;
+}
+
+#endif
+
+#if defined(FT_NEON)
+
+/* acc + the products of a lane of a with b: one instruction. */
+FT_INLINE vf mul_add_lane(vf acc, vf a, const int lane, vf b)
+{
+#if defined(FT_PAIRS) && defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+    return (vf)vbfdotq_laneq_f32((float32x4_t)acc, (bfloat16x8_t)b, (bfloat16x8_t)a, lane);
+#else
+    const float one = a[lane];
+    return mul_add(acc, (vf)SPLAT(one), b);
+#endif
 }
 
 #endif

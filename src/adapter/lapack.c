@@ -1,7 +1,7 @@
-/* LAPACK is opened when it is needed: OpenBLAS starts a thread for each core as soon as it is
- * loaded, and most runs have no use for it. */
+/* LAPACK's calls in C, of the library that core/blas.h opens. */
 #include "adapter/lapack.h"
 
+#include "core/blas.h"
 #include "core/mem.h"
 
 #include <dlfcn.h>
@@ -28,17 +28,11 @@ enum { BLOCK = 256 }; /* rows or columns of w that are widened at a time */
 
 int ft_lapack_open(struct ft_lapack **out)
 {
-    static const char *const names[] = {"libopenblas.so.0", "liblapack.so.3"};
     struct ft_lapack *l;
     *out = NULL;
     FT_TRY(ft_alloc(&l, 1, sizeof *l));
-    for (size_t i = 0; i < sizeof names / sizeof *names && !l->library; i++)
-        l->library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
+    l->library = ft_blas_open();
     if (l->library) {
-        void (*threads)(int);
-        *(void **)&threads = dlsym(l->library, "openblas_set_num_threads");
-        if (threads)
-            threads(1); /* its threads wait by yielding, and starve on a busy machine */
         *(void **)&l->dsyrk = dlsym(l->library, "dsyrk_");
         *(void **)&l->dsyevr = dlsym(l->library, "dsyevr_");
     }

@@ -40,9 +40,9 @@ static const struct ft_choice biases[] = {{"none", FT_BIASES_NONE, NULL},
                                           {"all", FT_BIASES_ALL, NULL},
                                           {"lora_only", FT_BIASES_LORA_ONLY, NULL},
                                           {NULL, 0, NULL}};
-static const struct ft_choice isas[] = {{"auto", 0, NULL}, {"generic", 1, NULL},
-                                        {"avx2", 2, NULL}, {"avx512", 3, NULL},
-                                        {"amx", 4, NULL},  {NULL, 0, NULL}};
+static const struct ft_choice isas[] = {
+    {"auto", 0, NULL}, {"generic", 1, NULL}, {"avx2", 2, NULL},     {"avx512", 3, NULL},
+    {"amx", 4, NULL},  {"neon", 5, NULL},    {"openblas", 6, NULL}, {NULL, 0, NULL}};
 #define MOMENTS "its moments are kept in 8 bits"
 static const struct ft_choice optimizers[] = {{"adamw", FT_ADAMW, NULL},
                                               {"adamw_torch", FT_ADAMW, NULL},
@@ -333,15 +333,18 @@ const struct ft_option ft_options[] = {
     CHOICE(
         bf16, bf16s, "unset", "machine",
         "Products of bf16 numbers with fp32 sums. unset: on a GPU. auto, true: on a CPU too, where "
-        "it has units for them that are faster than fp32's (AMX, AMD's AVX-512-BF16); true says "
+        "it has units for them that are faster than fp32's (AMX, AMD's AVX-512-BF16, ARM's "
+        "BF16); true says "
         "so if not. Everything else is fp32 on a CPU."),
     INT(threads, 0, 4096, "0", "machine",
         "Threads; 0: what affinity, the cgroup's quota and SLURM_CPUS_PER_TASK allow. The results "
         "do "
         "not depend on it."),
     {"cpu_isa", FT_T_WORD, AT(cpu_isa), 0, 0, false, false, "auto", isas, "machine",
-     "The instruction set of the CPU kernels. avx2 and avx512 give the same bits in fp32. amx has "
-     "bf16 products alone."},
+     "The instruction set of the CPU kernels. avx2, avx512 and (on ARM) neon give the same bits in "
+     "fp32. amx has bf16 products alone. openblas: generic, with OpenBLAS's products; auto takes "
+     "it "
+     "on a processor that ft has no products for."},
 
     PATH(output_dir, "output", "Folder for the adapter, metrics.jsonl and run.json."),
     BOOL(overwrite_output_dir, "false", "output",

@@ -6,9 +6,12 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
-#ifdef FT_HAVE_X86
+#if defined(FT_HAVE_X86)
 #include <cpuid.h>
 #include <immintrin.h>
+#elif defined(FT_HAVE_ARM)
+#include <arm_neon.h>
+#include <sys/auxv.h>
 #endif
 
 static const uint32_t k[64] = {
@@ -49,10 +52,10 @@ static void mix_plain(uint32_t h[8], const uint8_t *p)
         h[i] += v[i];
 }
 
-#ifdef FT_HAVE_X86
+#if defined(FT_HAVE_X86)
 /* With the processor's SHA instructions: about eight times as fast. Four rounds at a time; the two
  * halves of the state lie as the instructions want them, (a,b,e,f) and (c,d,g,h). */
-__attribute__((target("sha,sse4.1,ssse3"))) static void mix_x86(uint32_t h[8], const uint8_t *p)
+__attribute__((target("sha,sse4.1,ssse3"))) static void mix_fast(uint32_t h[8], const uint8_t *p)
 {
     const __m128i swap = _mm_set_epi64x(0x0c0d0e0f08090a0b, 0x0405060700010203);
     __m128i w[16], abcd = _mm_loadu_si128((const __m128i *)h);
@@ -85,16 +88,40 @@ static bool has_sha(void)
     unsigned a, b, c, d;
     return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b >> 29 & 1);
 }
+#elif defined(FT_HAVE_ARM)
+/* The same with ARM's. */
+__attribute__((target("+crypto"))) static void mix_fast(uint32_t h[8], const uint8_t *p)
+{
+    uint32x4_t w[16], abcd = vld1q_u32(h), efgh = vld1q_u32(h + 4);
+    const uint32x4_t abcd_was = abcd, efgh_was = efgh;
+    for (int i = 0; i < 16; i++) {
+        if (i < 4)
+            w[i] = vreinterpretq_u32_u8(vrev32q_u8(vld1q_u8(p + 16 * i)));
+        else
+            w[i] = vsha256su1q_u32(vsha256su0q_u32(w[i - 4], w[i - 3]), w[i - 2], w[i - 1]);
+        const uint32x4_t m = vaddq_u32(w[i], vld1q_u32(k + 4 * i)), before = abcd;
+        abcd = vsha256hq_u32(abcd, efgh, m);
+        efgh = vsha256h2q_u32(efgh, before, m);
+    }
+    vst1q_u32(h, vaddq_u32(abcd, abcd_was));
+    vst1q_u32(h + 4, vaddq_u32(efgh, efgh_was));
+}
+
+static bool has_sha(void)
+{
+    enum { SHA2 = 1 << 6 }; /* HWCAP_SHA2, of Linux's arch/arm64/include/uapi/asm/hwcap.h */
+    return (getauxval(AT_HWCAP) & SHA2) != 0;
+}
 #endif
 
 static void mix(uint32_t h[8], const uint8_t *p)
 {
-#ifdef FT_HAVE_X86
+#if defined(FT_HAVE_X86) || defined(FT_HAVE_ARM)
     static _Atomic int known; /* 0: not asked yet, 1: no, 2: yes */
     if (!known)
         known = has_sha() ? 2 : 1;
     if (known == 2) {
-        mix_x86(h, p);
+        mix_fast(h, p);
         return;
     }
 #endif

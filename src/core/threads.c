@@ -16,6 +16,8 @@
 
 #if defined(__x86_64__)
 #define cpu_relax() __builtin_ia32_pause()
+#elif defined(__aarch64__)
+#define cpu_relax() __asm__ volatile("isb" ::: "memory") /* waits about as long as x86's pause */
 #else
 #define cpu_relax() ((void)0)
 #endif

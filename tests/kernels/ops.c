@@ -5,7 +5,8 @@
 #include "core/status.h"
 
 /* of this test alone */
-extern const struct ft_backend ft_cpu_bf16_emulated_backend, ft_cpu_amx_emulated_backend;
+extern const struct ft_backend ft_cpu_bf16_emulated_backend, ft_cpu_amx_emulated_backend,
+    ft_cpu_neon_emulated_backend, ft_cpu_neon_bf16_emulated_backend;
 
 enum { SPARE = 3 }; /* rows behind the live ones; on a device as many again behind the bucket */
 
@@ -409,11 +410,11 @@ static void on_host(const struct ft_backend *backend, int least, void (*body)(st
 
 void each_host_backend(void (*body)(struct bench *b))
 {
-    static const char *const isas[] = {"generic", "avx2", "avx512", "amx"};
+    static const char *const isas[] = {"generic", "avx2", "avx512", "amx", "neon", "openblas"};
     const struct ft_backend *plain, *bf16;
     if (getenv("FT_TEST_DEVICE"))
         return;
-    for (int i = 0; i < 4; i++) {
+    for (size_t i = 0; i < sizeof isas / sizeof *isas; i++) {
         if (ft_cpu_backend(&plain, isas[i], false) == FT_OK)
             on_host(plain, 1, body);
         if (ft_cpu_backend(&bf16, isas[i], true) == FT_OK && bf16 != plain)
@@ -422,6 +423,8 @@ void each_host_backend(void (*body)(struct bench *b))
     }
     on_host(&ft_cpu_bf16_emulated_backend, 3, body);
     on_host(&ft_cpu_amx_emulated_backend, 3, body);
+    on_host(&ft_cpu_neon_emulated_backend, 3, body);
+    on_host(&ft_cpu_neon_bf16_emulated_backend, 3, body);
 }
 
 void each_backend(void (*body)(struct bench *b))

@@ -41,13 +41,13 @@ static void check_plane(const struct ft_st *f, const char *kind, const char *nam
 /* What its rows stand for, in every instruction set, by segments and by products. */
 static void check_value(const struct ft_st *f, const char *kind, struct ft_tensor *w)
 {
-    static const char *const isas[] = {"generic", "avx2", "avx512"};
+    static const char *const isas[] = {"generic", "avx2", "avx512", "neon"};
     size_t n;
     float *want = read_tensor(f, kind, "value", &n);
     float *got = malloc((size_t)(w->rows * w->cols) * sizeof *got);
     int32_t ids[64] = {0};
     CHECK(n > 0 || w->rows > 100);
-    for (int k = 0; k < 3 && n; k++) {
+    for (int k = 0; k < 4 && n; k++) {
         const struct ft_backend *b;
         if (ft_cpu_backend(&b, isas[k], false)) {
             ft_status_clear();

@@ -70,7 +70,7 @@ CASE(same_bits_with_recomputed_dropout)
     /* a fresh adapter, since the golden ones have no dropout */
     struct setup s = {0};
     struct ft_train_result r;
-    char folder[3][256], file[3][512];
+    char folder[3][256], file[3][1024];
     static const char *const variants[3] = {"gradient_checkpointing=false",
                                             "gradient_checkpointing=true", "threads=3"};
     setup_golden(&s, "base");
