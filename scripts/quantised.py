@@ -264,7 +264,7 @@ GGUF_KEYS = {
     "expert_shared_count": "n_shared_experts", "leading_dense_block_count": "first_k_dense_replace",
     "expert_weights_scale": "routed_scaling_factor",
 }
-PERMUTED = ("llama", "mistral3", "smollm3", "granite", "arcee")
+PERMUTED = ("llama", "mistral3", "smollm3", "granite", "granitemoe", "arcee")
 
 
 def gguf_name(name, arch, layers):
@@ -341,19 +341,27 @@ def write_gguf(path, model, arch, kind, factors=None):
     values, wanted = {}, gguf.GGMLQuantizationType[kind]
     state = dict(model.state_dict())
     fused = [name for name in state if name.endswith("experts.gate_up_proj")]
+    by_turns = arch == "gpt-oss"  # whose matrices are (in, out), gates and ups by turns
     for name in fused:  # the file has gates and ups apart
-        state[name[:-12] + "gate_proj.weight"], state[name[:-12] + "up_proj.weight"] = state.pop(name).chunk(2, 1)
-        state[name[:-12] + "down_proj.weight"] = state.pop(name.replace("gate_up", "down"))
+        both, down = state.pop(name), state.pop(name.replace("gate_up", "down"))
+        if by_turns:
+            bias, both, down = state.pop(name + "_bias"), both.transpose(1, 2), down.transpose(1, 2)
+            state[name[:-12] + "gate_proj.bias"], state[name[:-12] + "up_proj.bias"] = bias[:, ::2], bias[:, 1::2]
+            state[name[:-12] + "down_proj.bias"] = state.pop(name.replace("gate_up", "down") + "_bias")
+        halves = (both[:, ::2], both[:, 1::2]) if by_turns else both.chunk(2, 1)
+        state[name[:-12] + "gate_proj.weight"], state[name[:-12] + "up_proj.weight"] = halves
+        state[name[:-12] + "down_proj.weight"] = down
     for name, w in state.items():
-        own = gguf_name(name.replace("model.language_model.", "model.").replace("correction_bias", "correction.bias"),
-                        arch, config.num_hidden_layers)
+        own = gguf_name(name.replace("model.language_model.", "model.").replace("correction_bias", "correction.bias")
+                        .replace("block_sparse_moe.experts", "mlp.experts").replace("moe.router.weight", "moe.router.layer.weight"), arch, config.num_hidden_layers)
+        own = own + ".weight" if own and own.endswith("attn_sinks") else own
         if name == "lm_head.weight" and model.config.tie_word_embeddings or ".visual." in name:
             continue
         assert own, name
         data = to_file(name, w.float(), arch, config).contiguous().numpy()
         if own.endswith("ffn_gate_inp_shexp.weight"):
             data = data[0]
-        if data.ndim > 1 and "ffn_gate_inp" not in own and data.shape[-1] % gguf.GGML_QUANT_SIZES[wanted][0] == 0:
+        if data.ndim > 1 and "ffn_gate_inp" not in own and not own.endswith(".bias") and data.shape[-1] % gguf.GGML_QUANT_SIZES[wanted][0] == 0:
             blocks = gguf.quantize(data, wanted)
             writer.add_tensor(own, blocks, raw_dtype=wanted)
             value = torch.from_numpy(gguf.dequantize(blocks, wanted).astype(numpy.float32)).reshape(data.shape)
@@ -364,6 +372,8 @@ def write_gguf(path, model, arch, kind, factors=None):
     writer.close()
     for name in fused:
         gate, up = (values.pop(f"{name[:-12]}{part}_proj.weight") for part in ("gate", "up"))
-        values[name], values[name.replace("gate_up", "down")] = (
-            torch.cat([gate, up], 1), values.pop(name[:-12] + "down_proj.weight"))
+        both = torch.stack([gate, up], 2).flatten(1, 2) if by_turns else torch.cat([gate, up], 1)
+        down = values.pop(name[:-12] + "down_proj.weight")
+        values[name] = both.transpose(1, 2) if by_turns else both
+        values[name.replace("gate_up", "down")] = down.transpose(1, 2) if by_turns else down
     return values

@@ -87,6 +87,49 @@ static enum ft_kind group_of(enum ft_kind kind)
                                         : kind;
 }
 
+const char *ft_decoder_expert(struct ft_model *m, const char *prefix, int layer, int64_t expert,
+                              int which, const char *end)
+{
+    static const char *const plain[] = {"gate", "up", NULL, "down"}; /* only GGUF has them apart */
+    const struct ft_names *n = &m->decoder.names;
+    const char *own = n->expert[0] ? n->expert[which] : plain[which];
+    const char *all = n->experts ? n->experts : "experts";
+    return expert < 0 ? ft_arena_format(&m->arena, "%s%s.%d.%s.%s.%s", prefix, n->layers, layer,
+                                        all, own, end)
+                      : ft_arena_format(&m->arena, "%s%s.%d.%s.%lld.%s.%s", prefix, n->layers,
+                                        layer, all, (long long)expert, own, end);
+}
+
+/* The tensors that the files have of a weight one by one: of each expert, or of all of them
+ * (`expert` below 0); of gates and ups each. */
+static int want_pieces(struct ft_model *m, const struct ft_module *p, struct ft_weight *w, int n,
+                       bool all, const char *end)
+{
+    const bool in = p->kind == FT_EXPERTS_IN;
+    const int each = in ? 2 : 1;
+    w->n_pieces = n;
+    w->pieces = ft_arena_alloc(&m->arena, (size_t)n, sizeof *w->pieces);
+    for (int i = 0; w->pieces && i < n; i++)
+        if (!(w->pieces[i].name = ft_decoder_expert(m, m->in_file, p->layer, all ? -1 : i / each,
+                                                    in ? i % each : 3, end)))
+            return FT_ERESOURCE;
+    return w->pieces ? FT_OK : FT_ERESOURCE;
+}
+
+/* What is added to all experts' products. */
+static int want_biases(struct ft_model *m, struct ft_module *p)
+{
+    const struct ft_names *n = &m->decoder.names;
+    FT_TRY(want(m, FT_W_BUFFER, &p->bias, p->experts, p->out, "%s%s.%d.%s_bias", m->in_file,
+                n->layers, p->layer, n->module[p->kind]));
+    struct ft_weight *w = &m->weights[m->n_weights - 1];
+    if (!m->gguf || p->kind != FT_EXPERTS_IN)
+        return FT_OK;
+    w->by_turns = true;
+    w->piece_rows = w->rows;
+    return want_pieces(m, p, w, 2, true, "bias");
+}
+
 /* A weight of all experts: one tensor, or in the files one for each expert, and for its gate and up
  * too. */
 static int want_experts(struct ft_model *m, struct ft_module *p)
@@ -101,7 +144,7 @@ static int want_experts(struct ft_model *m, struct ft_module *p)
     p->experts = m->decoder.mixture.count;
     snprintf(name, sizeof name, "%s%s.%d.%s", m->in_file, n->layers, p->layer,
              all ? all : n->module[p->kind]);
-    if (!ft_model_entry(m, name, &file))
+    if (!ft_model_entry(m, name, &file) && !m->gguf)
         snprintf(name, sizeof name, "%s%s.%d.%s", m->in_file, n->layers, p->layer,
                  n->module[p->kind]);
     FT_TRY(want(m, FT_W_EXPERTS, &p->w, p->experts * p->out, p->in, "%s", name));
@@ -111,28 +154,15 @@ static int want_experts(struct ft_model *m, struct ft_module *p)
     e = ft_model_entry(m, name, &file);
     const bool fits = e && e->n_dims == 3 && p->in != p->out && e->dims[1] == p->in;
     w->transposed = e && (n->always_turned || (n->turned && fits));
-    if (m->decoder.mixture.biased)
-        FT_TRY(want(m, FT_W_BUFFER, &p->bias, p->experts, p->out, "%s%s.%d.%s_bias", m->in_file,
-                    n->layers, p->layer, n->module[p->kind]));
-    w = &m->weights[m->n_weights - 1 - m->decoder.mixture.biased];
-    if (!n->expert[0])
-        return FT_OK;
-    p->once = ft_arena_format(&m->arena, "%s%s.%d.%s", n->prefix, n->layers, p->layer, n->experts);
-    if (!p->once)
+    if (n->expert[0] && !(p->once = ft_arena_format(&m->arena, "%s%s.%d.%s", n->prefix, n->layers,
+                                                    p->layer, n->experts)))
         return FT_ERESOURCE;
-    if (e || !m->n_files)
-        return FT_OK;
-    w->n_pieces = w->parts * each;
-    w->piece_rows = w->rows / w->n_pieces;
-    w->pieces = ft_arena_alloc(&m->arena, (size_t)w->n_pieces, sizeof *w->pieces);
-    for (int i = 0; w->pieces && i < w->n_pieces; i++) {
-        w->pieces[i].name =
-            ft_arena_format(&m->arena, "%s%s.%d.%s.%d.%s.weight", m->in_file, n->layers, p->layer,
-                            n->experts, i / each, n->expert[in ? i % each : 3]);
-        if (!w->pieces[i].name)
-            return FT_ERESOURCE;
+    if (!e && m->n_files && (n->expert[0] || m->gguf)) {
+        w->piece_rows = w->rows / (w->parts * each);
+        w->by_turns = in && m->decoder.mixture.pair_limit > 0;
+        FT_TRY(want_pieces(m, p, w, w->parts * each, false, "weight"));
     }
-    return w->pieces ? FT_OK : FT_ERESOURCE;
+    return m->decoder.mixture.biased ? want_biases(m, p) : FT_OK;
 }
 
 static int want_router(struct ft_model *m, int layer)

@@ -134,6 +134,8 @@ static int put_rule(const struct ft_gguf *g, const struct ft_gguf_kind *k, const
                           "their own",
                           k->name, name);
     json_object_set_new(rope, "rope_type", json_string(name));
+    if (ft_gguf_is_kind(k, "gpt-oss")) /* as published; files cannot say it */
+        json_object_set_new(rope, "truncate", json_false());
     for (size_t i = 0; i < sizeof said / sizeof *said; i++)
         if (of_kind(g, k, said[i][0]))
             json_object_set_new(rope, said[i][1], shared(of_kind(g, k, said[i][0])));
@@ -269,7 +271,7 @@ int ft_gguf_config(const struct ft_gguf *g, const char *path, json_t **out)
     const struct ft_gguf_kind *k = ft_gguf_kind(name);
     const unsigned since = ft_alloc_failures();
     char known[512];
-    if (!k || k->unread) {
+    if (!k) {
         ft_fail_at((struct ft_where){.file = path}, FT_EDATA,
                    "'general.architecture' is '%s', which ft does not read from GGUF",
                    name ? name : "(missing)");
@@ -328,7 +330,23 @@ static const char *layer_name(const struct ft_model *m, const char *what, size_t
     return NULL;
 }
 
-static char *name_of(struct ft_model *m, const char *name)
+/* What is added to all experts' products. */
+static const char *experts_bias(struct ft_model *m, long layer, const char *what)
+{
+    const struct ft_names *n = &m->decoder.names;
+    const char *end = strrchr(what, '.');
+    for (size_t i = 0; i < FT_GGUF_EXPERTS && end && strcmp(end, ".bias") == 0; i++) {
+        if (!ft_gguf_named(ft_gguf_experts[i].name, what, (size_t)(end - what)))
+            continue;
+        return i < 2 ? ft_decoder_expert(m, n->prefix, (int)layer, -1, ft_gguf_experts[i].expert,
+                                         "bias")
+                     : ft_arena_format(&m->arena, "%s%s.%ld.%s_bias", n->prefix, n->layers, layer,
+                                       n->module[FT_EXPERTS_OUT]);
+    }
+    return NULL;
+}
+
+static const char *name_of(struct ft_model *m, const char *name)
 {
     const struct ft_names *n = &m->decoder.names;
     const char *end = strrchr(name, '.');
@@ -347,9 +365,14 @@ static char *name_of(struct ft_model *m, const char *name)
     const char *what = *after == '.' ? after + 1 : "";
     if (n->more_layers && layer >= m->decoder.layers && *what) /* which only guess further tokens */
         return ft_arena_format(&m->arena, "%s%s.%ld.%s", n->prefix, n->layers, layer, what);
-    if (n->correction && strcmp(what, "exp_probs_b.bias") == 0)
-        return ft_arena_format(&m->arena, "%s%s.%ld.%s", n->prefix, n->layers, layer,
-                               n->correction);
+    const char *buffer = n->sinks && strcmp(what, FT_GGUF_SINKS) == 0             ? n->sinks
+                         : n->correction && strcmp(what, FT_GGUF_CORRECTION) == 0 ? n->correction
+                                                                                  : NULL;
+    if (buffer)
+        return ft_arena_format(&m->arena, "%s%s.%ld.%s", n->prefix, n->layers, layer, buffer);
+    const char *bias = m->decoder.mixture.biased ? experts_bias(m, layer, what) : NULL;
+    if (bias)
+        return bias;
     const char *own = *what && end > what ? layer_name(m, what, (size_t)(end - what)) : NULL;
     if (!own)
         return ft_arena_format(&m->arena, "%s", name);
@@ -367,7 +390,7 @@ static bool is_factors(const char *name)
 static int experts_of(const struct ft_model *m, const struct ft_gguf_tensor *t, long *layer)
 {
     char *after = NULL;
-    if (!ft_starts_with(t->name, "blk.") || t->n_dims != 3 || !m->decoder.names.expert[0] ||
+    if (!ft_starts_with(t->name, "blk.") || t->n_dims != 3 || !m->decoder.mixture.count ||
         t->dims[0] != m->decoder.mixture.count)
         return -1;
     *layer = strtol(t->name + 4, &after, 10);
@@ -383,12 +406,10 @@ static int experts_of(const struct ft_model *m, const struct ft_gguf_tensor *t, 
 static int add_experts(struct ft_model *m, const struct ft_gguf_tensor *t, long layer, int expert,
                        struct ft_st_entry *out)
 {
-    const struct ft_names *n = &m->decoder.names;
     const int64_t bytes = (t->end - t->begin) / t->dims[0];
     for (int64_t i = 0; i < t->dims[0]; i++) {
         out[i] = (struct ft_st_entry){
-            .name = ft_arena_format(&m->arena, "%s%s.%ld.%s.%lld.%s.weight", n->prefix, n->layers,
-                                    layer, n->experts, (long long)i, n->expert[expert]),
+            .name = ft_decoder_expert(m, m->decoder.names.prefix, (int)layer, i, expert, "weight"),
             .dtype = t->dtype,
             .dtype_name = t->type_name,
             .n_dims = 2,

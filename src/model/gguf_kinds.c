@@ -52,12 +52,10 @@ static const struct ft_gguf_kind kinds[] = {
     {.name = "granitemoe",
      .architecture = "GraniteMoeForCausalLM",
      .permuted = true,
-     .unread = true,
      .normalised = true},
     {.name = "glm4moe", .architecture = "Glm4MoeForCausalLM", .mlp_norm = "post_attention_norm"},
     {.name = "gpt-oss",
      .architecture = "GptOssForCausalLM",
-     .unread = true,
      .every = 2,
      .normalised = true,
      .mlp_norm = "post_attention_norm"},
@@ -79,15 +77,12 @@ bool ft_gguf_is_kind(const struct ft_gguf_kind *k, const char *name)
 void ft_gguf_list_kinds(char *out, size_t room)
 {
     size_t n = sizeof kinds / sizeof *kinds, at = 0;
-    while (kinds[n - 1].unread)
-        n--;
-    for (size_t i = 0; i < n; i++)
-        if (!kinds[i].unread && at < room)
-            at += (size_t)snprintf(out + at, room - at, "%s%s",
-                                   !at          ? ""
-                                   : i == n - 1 ? " and "
-                                                : ", ",
-                                   kinds[i].name);
+    for (size_t i = 0; i < n && at < room; i++)
+        at += (size_t)snprintf(out + at, room - at, "%s%s",
+                               !at          ? ""
+                               : i == n - 1 ? " and "
+                                            : ", ",
+                               kinds[i].name);
 }
 
 static const struct ft_gguf_kind *kind_of_family(const struct ft_family *f)

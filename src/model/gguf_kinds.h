@@ -10,7 +10,6 @@ struct ft_gguf_kind {
     /* what it is with a window of attention, or with experts, where that is another one */
     const char *windowed, *mixture;
     bool permuted;   /* rows of q and k lie as pairs that rotate */
-    bool unread;     /* ft writes such files alone */
     int every;       /* all layers have a window but each so many-th, where the file has no list of
                       * them; 0: llama.cpp knows no windows there */
     bool normalised; /* the weights of a row's experts are made to sum to 1; no key says it */
@@ -23,13 +22,15 @@ struct ft_gguf_kind {
 const struct ft_gguf_kind *ft_gguf_kind(const char *name);
 const struct ft_gguf_kind *ft_gguf_kind_of(const struct ft_model *m);
 bool ft_gguf_is_kind(const struct ft_gguf_kind *k, const char *name);
-/* The names of those that are read, as "llama, qwen2 and qwen3". */
+/* All their names, as "llama, qwen2 and qwen3". */
 void ft_gguf_list_kinds(char *out, size_t room);
 
 /* llama.cpp's names behind blk.N., by ft's numbers. */
 extern const char *const ft_gguf_modules[FT_KINDS];
 const char *ft_gguf_norm(const struct ft_model *m, int site);
-#define FT_GGUF_ROUTER "ffn_gate_inp"
+#define FT_GGUF_ROUTER     "ffn_gate_inp"
+#define FT_GGUF_SINKS      "attn_sinks.weight"
+#define FT_GGUF_CORRECTION "exp_probs_b.bias"
 enum { FT_GGUF_SOFTMAX = 1, FT_GGUF_SIGMOID = 2 }; /* ways to route */
 /* All experts' matrices, one behind the other; their places in ft_names.expert. */
 enum { FT_GGUF_EXPERTS = 3 };

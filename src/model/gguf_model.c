@@ -409,8 +409,8 @@ static const char *layer_tensor(const struct ft_model *m, const char *what, size
 /* What has no name of a module's or norm's, with its end. */
 static const char *buffer_tensor(const struct ft_names *n, const char *what)
 {
-    return n->sinks && strcmp(n->sinks, what) == 0             ? "attn_sinks.weight"
-           : n->correction && strcmp(n->correction, what) == 0 ? "exp_probs_b.bias"
+    return n->sinks && strcmp(n->sinks, what) == 0             ? FT_GGUF_SINKS
+           : n->correction && strcmp(n->correction, what) == 0 ? FT_GGUF_CORRECTION
                                                                : NULL;
 }
 

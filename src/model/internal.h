@@ -131,6 +131,8 @@ struct ft_weight {
     struct ft_piece *pieces;
     int n_pieces;
     int64_t piece_rows, first;
+    bool
+        by_turns; /* rows of a gate and an up (of a vector for each expert: its numbers) by turns */
     enum ft_row_order order;
     struct ft_tensor **slot;
     enum ft_dtype dtype; /* as stored */
@@ -188,6 +190,11 @@ struct ft_model {
  * config.json into m->family and m->decoder. */
 const struct ft_family *ft_family_find(const char *architecture, const char *type);
 int ft_model_read_config(struct ft_model *m);
+
+/* decoder.c: what files call one expert's matrix, by its place in ft_names.expert; `end` is
+ * "weight" or "bias", an expert below 0 is all of them. In the arena; NULL: no memory. */
+const char *ft_decoder_expert(struct ft_model *m, const char *prefix, int layer, int64_t expert,
+                              int which, const char *end);
 
 /* config.c: fills m->decoder, which has the family's defaults. */
 int ft_config_to_decoder(const json_t *root, const char *file, const struct ft_family *f,

@@ -163,11 +163,43 @@ static int read_blocks(const struct ft_model *m, const struct ft_weight *w, int6
     return rc;
 }
 
+/* Rows of an expert's gate and up by turns. */
+static int read_turns(const struct ft_weight *w, int64_t first, int64_t count, char *to)
+{
+    const size_t row = (size_t)w->cols * ft_dtype_size(w->dtype);
+    for (int64_t at = w->first + first; count > 0; at++, count--, to += row) {
+        const struct ft_piece *p = &w->pieces[at / (2 * w->piece_rows) * 2 + at % 2];
+        FT_TRY(ft_st_read(p->file, p->entry, at / 2 % w->piece_rows * (int64_t)row, row, to));
+    }
+    return FT_OK;
+}
+
+/* Rows whose numbers are by turns those of two tensors. */
+static int read_pairs(const struct ft_weight *w, int64_t first, int64_t count, char *to)
+{
+    const size_t size = ft_dtype_size(w->dtype), half = (size_t)w->cols / 2;
+    char *row;
+    FT_TRY(ft_alloc(&row, half, size));
+    int rc = FT_OK;
+    for (int64_t i = 0; i < 2 * count && !rc; i++) {
+        const struct ft_piece *p = &w->pieces[i % 2];
+        rc = ft_st_read(p->file, p->entry, (first + i / 2) * (int64_t)(half * size), half * size,
+                        row);
+        char *at = to + ((size_t)(i / 2) * 2 * half + (size_t)(i % 2)) * size;
+        for (size_t k = 0; k < half && !rc; k++)
+            memcpy(at + 2 * k * size, row + k * size, size);
+    }
+    ft_free(row);
+    return rc;
+}
+
 /* Rows of a weight of experts, which may lie in tensors of their own. */
 static int read_experts(const struct ft_weight *w, int64_t first, int64_t count, char *to)
 {
     const size_t row = (size_t)w->cols * ft_dtype_size(w->dtype);
     const int64_t begin = w->first + first, end = begin + count;
+    if (w->n_pieces && w->by_turns)
+        return read_turns(w, first, count, to);
     const int64_t step = w->n_pieces ? w->piece_rows : end;
     for (int64_t at = begin, next; at < end; at = next) {
         const struct ft_piece *p = w->n_pieces ? &w->pieces[at / step] : NULL;
@@ -188,6 +220,8 @@ static int read_file(const struct ft_model *m, const struct ft_weight *w, int64_
     int rc = FT_OK;
     if (w->parts)
         return read_experts(w, first, count, to);
+    if (w->by_turns)
+        return read_pairs(w, first, count, to);
     if (ft_is_quant(w->entry->dtype))
         return read_blocks(m, w, first, count, (float *)to);
     if (w->order == FT_IN_ORDER)

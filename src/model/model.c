@@ -298,10 +298,12 @@ int ft_model_declare(struct ft_model *m, struct ft_graph *g, ft_model_rank_fn *r
         if (own)
             *w->slot = own;
         if (*w->slot == &wanted) {
+            /* scores and corrections of f32 stay such: ops of devices take them */
+            const bool exact = w->kind == FT_W_BUFFER && !w->cols && w->dtype == FT_F32;
             *w->slot = ft_graph_value(g, FT_M_WEIGHTS, w->name,
-                                      w->way                              ? w->as
-                                      : stacked && w->kind != FT_W_BUFFER ? FT_BF16
-                                                                          : w->dtype,
+                                      w->way              ? w->as
+                                      : stacked && !exact ? FT_BF16
+                                                          : w->dtype,
                                       w->cols ? w->rows : 1, w->cols ? w->cols : w->rows);
             (*w->slot)->block = w->way ? w->block : 0;
             (*w->slot)->parts = w->way ? w->parts : 0;

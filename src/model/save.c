@@ -170,10 +170,16 @@ struct one {
     void *ctx;
 };
 
-/* Of one of its pieces, or of all. */
-static int64_t rows_of(const struct ft_weight *w)
+/* As how many tensors transformers has it: a GGUF file's experts may be apart where its are not. */
+static int pieces_of(const struct ft_model *m, const struct ft_weight *w)
 {
-    return w->n_pieces ? w->piece_rows : w->rows;
+    return m->decoder.names.expert[0] ? w->n_pieces : 0;
+}
+
+/* Of one of its pieces, or of all. */
+static int64_t rows_of(const struct ft_model *m, const struct ft_weight *w)
+{
+    return pieces_of(m, w) ? w->piece_rows : w->rows;
 }
 
 /* Where transformers has the other direction (GPT-2's Conv1D), whatever the file has. */
@@ -189,7 +195,7 @@ static int put_one(void *ctx, struct ft_writer *to)
     enum { CHUNK = 1 << 16 };
     const struct one *o = ctx;
     const struct ft_weight *w = &o->m->weights[o->weight];
-    const size_t n = (size_t)(rows_of(w) * (w->cols ? w->cols : 1));
+    const size_t n = (size_t)(rows_of(o->m, w) * (w->cols ? w->cols : 1));
     const size_t size = ft_dtype_size(o->dtype), first = (size_t)o->piece * n;
     /* GGUF has Gemma's norms with the 1 that is added to them */
     const float less =
@@ -215,10 +221,10 @@ static int put_one(void *ctx, struct ft_writer *to)
 static struct ft_st_item item_of(struct one *o)
 {
     const struct ft_weight *w = &o->m->weights[o->weight];
-    const bool turned = is_turned(o), stacked = w->parts && !w->n_pieces;
+    const bool turned = is_turned(o), apart = pieces_of(o->m, w) > 0, stacked = w->parts && !apart;
     const bool as_in_file = w->kind == FT_W_EXPERTS || w->kind == FT_W_ROUTER;
-    const int64_t rows = rows_of(w) / (stacked ? w->parts : 1);
-    struct ft_st_item item = {.name = w->n_pieces  ? w->pieces[o->piece].name
+    const int64_t rows = rows_of(o->m, w) / (stacked ? w->parts : 1);
+    struct ft_st_item item = {.name = apart        ? w->pieces[o->piece].name
                                       : as_in_file ? w->name
                                                    : w->path,
                               .dtype = o->dtype,
@@ -239,7 +245,7 @@ static struct ft_st_item item_of(struct one *o)
 static int64_t elements_of(const struct one *o)
 {
     const struct ft_weight *w = &o->m->weights[o->weight];
-    return rows_of(w) * (w->cols ? w->cols : 1);
+    return rows_of(o->m, w) * (w->cols ? w->cols : 1);
 }
 
 /* All of them; NULL: only their number. */
@@ -248,7 +254,7 @@ static int list_all(const struct one *like, struct one *out)
     const struct ft_model *m = like->m;
     int n = 0;
     for (int i = 0; i < m->n_weights; i++)
-        for (int piece = 0; piece < (m->weights[i].n_pieces ? m->weights[i].n_pieces : 1);
+        for (int piece = 0, pieces = pieces_of(m, &m->weights[i]); piece < (pieces ? pieces : 1);
              piece++) {
             if (out) {
                 out[n] = *like;

@@ -27,8 +27,8 @@ static int check_shape(const struct ft_weight *w)
     const struct ft_where at = {.file = ft_st_path(w->file)};
     const bool one_by_one = w->n_pieces > 0;
     const int64_t rows = one_by_one ? w->piece_rows : w->parts ? w->rows / w->parts : w->rows;
-    const int64_t all[3] = {w->parts, w->transposed ? w->cols : rows,
-                            w->transposed ? rows : w->cols};
+    const int64_t cols = w->by_turns && !w->parts ? w->cols / 2 : w->cols;
+    const int64_t all[3] = {w->parts, w->transposed ? cols : rows, w->transposed ? rows : cols};
     const int64_t *dims = w->parts && !one_by_one ? all : all + 1;
     const int n = w->parts && !one_by_one ? 3 : w->cols ? 2 : 1;
     if (e->n_dims != n || memcmp(e->dims, dims, (size_t)n * sizeof *dims) != 0) {
