@@ -179,7 +179,7 @@ static int want_router(struct ft_model *m, int layer)
     if (m->decoder.mixture.biased)
         FT_TRY(want(m, FT_W_BUFFER, &l->router_bias, m->decoder.mixture.count, 0, "%s%s.%d.%s.bias",
                     m->in_file, n->layers, layer, n->router));
-    return n->correction ? want(m, FT_W_BUFFER, &l->correction, m->decoder.mixture.count, 0,
+    return n->correction ? want(m, FT_W_SCORE, &l->correction, m->decoder.mixture.count, 0,
                                 "%s%s.%d.%s", m->in_file, n->layers, layer, n->correction)
                          : FT_OK;
 }
@@ -253,7 +253,7 @@ static int add_layer(struct ft_model *m, int layer)
     if (m->decoder.layer[layer].experts)
         FT_TRY(want_router(m, layer));
     if (n->sinks)
-        FT_TRY(want(m, FT_W_BUFFER, &m->layers[layer].sinks, m->decoder.heads, 0, "%s%s.%d.%s",
+        FT_TRY(want(m, FT_W_SCORE, &m->layers[layer].sinks, m->decoder.heads, 0, "%s%s.%d.%s",
                     m->in_file, n->layers, layer, n->sinks));
     for (int s = 0; s < FT_NORM_SITES; s++)
         if (n->layer_norm[s])

@@ -298,8 +298,7 @@ int ft_model_declare(struct ft_model *m, struct ft_graph *g, ft_model_rank_fn *r
         if (own)
             *w->slot = own;
         if (*w->slot == &wanted) {
-            /* scores and corrections of f32 stay such: ops of devices take them */
-            const bool exact = w->kind == FT_W_BUFFER && !w->cols && w->dtype == FT_F32;
+            const bool exact = w->kind == FT_W_SCORE && w->dtype == FT_F32; /* on devices too */
             *w->slot = ft_graph_value(g, FT_M_WEIGHTS, w->name,
                                       w->way              ? w->as
                                       : stacked && !exact ? FT_BF16

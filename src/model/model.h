@@ -85,6 +85,7 @@ struct ft_model_weight {
         FT_W_HEAD,
         FT_W_ROUTER,
         FT_W_BUFFER,  /* is never trained */
+        FT_W_SCORE,   /* nor is what scores are compared or corrected with */
         FT_W_EXPERTS, /* of all experts, below each other */
     } kind;
     int64_t rows, cols; /* cols 0: a vector of `rows` */

@@ -75,7 +75,7 @@ static int choose_saved(struct ft_job *j, bool *chosen, int n)
             const struct ft_model_weight w = ft_model_weight(j->model, i);
             if (!names_module(*name, w.path))
                 continue;
-            if (w.kind == FT_W_EXPERTS || w.kind == FT_W_BUFFER)
+            if (w.kind == FT_W_EXPERTS || w.kind == FT_W_BUFFER || w.kind == FT_W_SCORE)
                 return ft_fail_at(at, FT_ECONFIG,
                                   "'%s' covers '%s', which is not trained whole: experts have "
                                   "adapters by 'lora_target_parameters'",
