@@ -166,7 +166,7 @@ static void wait_for_pieces(struct ft_pool *p)
         cpu_relax();
     }
     pthread_mutex_lock(&p->lock);
-    atomic_store(&p->waits, true);
+    atomic_exchange(&p->waits, true); /* a store could pass the load behind it in qemu's ARM */
     while (atomic_load(&p->left))
         pthread_cond_wait(&p->done, &p->lock);
     atomic_store(&p->waits, false);
