@@ -824,6 +824,8 @@ int ft_cmd_init(const struct ft_command *self, int n, char **words)
     FT_TRY(ft_take_text(self, &n, words, "-o", &o.out));
     FT_TRY(ft_take_text(self, &n, words, "--from", &from));
     FT_TRY(ft_refuse_flags(self, n, words));
+    if (o.out && strcmp(o.out, "-") == 0)
+        return ft_fail(FT_ECONFIG, "'-o -': the config is a file, and what it says is printed");
     if (from)
         return n ? ft_fail(FT_ECONFIG, "'--from' takes model and data from its file, not '%s'",
                            words[0])

@@ -14,8 +14,8 @@
 double ft_started;
 
 #define OVERRIDES                                                                                  \
-    "Single options can be set behind the file: ft train config.yaml lora_r=32 "                   \
-    "datasets.0.path=x.safetensors\n"
+    "Single options can be set behind the file:\n"                                                 \
+    "  ft train config.yaml lora_r=32 datasets.0.path=x.safetensors\n"
 
 const struct ft_command ft_commands[] = {
     {"train", "CONFIG.yaml [KEY=VALUE ...]", "fine-tune a model with an adapter",
@@ -31,15 +31,15 @@ const struct ft_command ft_commands[] = {
      "  --sweep      a run for every combination of the options that have a list of values\n"
      "               (learning_rate: [1e-4, 2e-4]), in a folder each of output_dir, and a table\n"
      "  --array      with --sweep: print a Slurm array of those runs instead\n\n" OVERRIDES
-     "A first config:\n\n"
+     "\nA first config:\n\n"
      "  base_model: path/to/a/hugging/face/folder\n"
      "  adapter: lora\n"
      "  datasets:\n"
      "    - path: chats.jsonl\n"
      "      type: chat_template\n"
      "  output_dir: out/first\n\n"
-     "'ft init DATA' writes one that fits a file; "
-     "'ft config --explain' lists every option, 'ft plan' says what a run will need.\n",
+     "'ft init DATA' writes one that fits a file; 'ft config --explain' lists every option, 'ft plan'\n"
+     "says what a run will need.\n",
      ft_cmd_train},
     {"plan", "CONFIG.yaml [KEY=VALUE ...]", "what a run will need: memory, steps, time",
      "Opens and checks everything that a run would, without reading a weight: parameters, "

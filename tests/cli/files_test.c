@@ -192,6 +192,7 @@ CASE(init_takes_what_people_have)
     EXPECT(0, "type: prompt_completion", "cat @D/data.yaml");
     EXPECT(0, "", "cd @D && test ! -e last_run_prepared && ls");
     EXPECT(2, "'--force' replaces it", "cd @D && @FT init shake data.jsonl 2>&1");
+    EXPECT(2, "the config is a file", "cd @D && @FT init shake data.jsonl -o - 2>&1");
     EXPECT(0, "data.jsonl", "cd @D && @FT init shake data.jsonl --force lora_r=4 seed=9 2>&1");
     EXPECT(0, "seed: 9", "cat @D/data.yaml");
     EXPECT(0, "lora_r: 4 ", "cat @D/data.yaml");
