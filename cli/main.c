@@ -38,8 +38,8 @@ const struct ft_command ft_commands[] = {
      "    - path: chats.jsonl\n"
      "      type: chat_template\n"
      "  output_dir: out/first\n\n"
-     "'ft init DATA' writes one that fits a file; 'ft config --explain' lists every option, 'ft plan'\n"
-     "says what a run will need.\n",
+     "'ft init DATA' writes one that fits a file; 'ft config --explain' lists every option;\n"
+     "'ft plan' says what a run will need.\n",
      ft_cmd_train},
     {"plan", "CONFIG.yaml [KEY=VALUE ...]", "what a run will need: memory, steps, time",
      "Opens and checks everything that a run would, without reading a weight: parameters, "

@@ -32,8 +32,10 @@ ft_sgemm_fn *ft_cpu_sgemm;
 static bool has_openblas(void)
 {
     void *library = ft_cpu_sgemm ? NULL : ft_blas_open(); /* open until the process ends */
-    if (library)
+    if (library && dlsym(library, "openblas_get_config")) /* others are slower than generic */
         *(void **)&ft_cpu_sgemm = dlsym(library, "sgemm_");
+    else if (library)
+        dlclose(library);
     return ft_cpu_sgemm != NULL;
 }
 
@@ -114,7 +116,9 @@ int ft_cpu_backend(const struct ft_backend **out, const char *isa, bool bf16)
         }
     }
     ft_fail(FT_ERESOURCE, "'cpu_isa' is '%s', which this machine does not have", isa);
-    ft_hint("'cpu_isa: auto' takes the best there is");
+    ft_hint(strcmp(isa, "openblas") == 0
+                ? "install OpenBLAS (on Debian: apt-get install libopenblas0)"
+                : "'cpu_isa: auto' takes the best there is");
     return FT_ERESOURCE;
 }
 

@@ -93,11 +93,12 @@ const char *ft_decoder_expert(struct ft_model *m, const char *prefix, int layer,
     static const char *const plain[] = {"gate", "up", NULL, "down"}; /* only GGUF has them apart */
     const struct ft_names *n = &m->decoder.names;
     const char *own = n->expert[0] ? n->expert[which] : plain[which];
-    const char *all = n->experts ? n->experts : "experts";
-    return expert < 0 ? ft_arena_format(&m->arena, "%s%s.%d.%s.%s.%s", prefix, n->layers, layer,
-                                        all, own, end)
-                      : ft_arena_format(&m->arena, "%s%s.%d.%s.%lld.%s.%s", prefix, n->layers,
-                                        layer, all, (long long)expert, own, end);
+    const char *all = n->experts ? n->experts : n->module[FT_EXPERTS_IN];
+    const int length = n->experts ? (int)strlen(all) : (int)(strrchr(all, '.') - all);
+    return expert < 0 ? ft_arena_format(&m->arena, "%s%s.%d.%.*s.%s.%s", prefix, n->layers, layer,
+                                        length, all, own, end)
+                      : ft_arena_format(&m->arena, "%s%s.%d.%.*s.%lld.%s.%s", prefix, n->layers,
+                                        layer, length, all, (long long)expert, own, end);
 }
 
 /* The tensors that the files have of a weight one by one: of each expert, or of all of them

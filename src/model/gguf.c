@@ -387,11 +387,10 @@ static bool is_factors(const char *name)
 
 /* Which of an expert's matrices the tensor has of all experts, one behind the other, and its layer;
  * -1: none. */
-static int experts_of(const struct ft_model *m, const struct ft_gguf_tensor *t, long *layer)
+static int experts_of(const struct ft_gguf_tensor *t, long *layer)
 {
     char *after = NULL;
-    if (!ft_starts_with(t->name, "blk.") || t->n_dims != 3 || !m->decoder.mixture.count ||
-        t->dims[0] != m->decoder.mixture.count)
+    if (!ft_starts_with(t->name, "blk.") || t->n_dims != 3)
         return -1;
     *layer = strtol(t->name + 4, &after, 10);
     const char *what = after + (*after == '.'), *end = strrchr(what, '.');
@@ -440,10 +439,28 @@ static int add_tensor(struct ft_model *m, const struct ft_gguf_tensor *t, struct
     return out->name ? FT_OK : FT_ERESOURCE;
 }
 
+/* At least one. */
+static int count_entries(const struct ft_model *m, const struct ft_gguf *g, const char *path,
+                         size_t *out)
+{
+    long layer;
+    *out = 1;
+    for (int i = 0; i < g->n; i++) {
+        const bool experts = experts_of(&g->tensors[i], &layer) >= 0;
+        const int64_t count = m->decoder.mixture.count, has = g->tensors[i].dims[0];
+        *out += experts ? (size_t)count : 1;
+        if (experts && has != count)
+            return ft_fail_at((struct ft_where){.file = path}, FT_EDATA,
+                              "tensor '%s' is of %lld experts, the metadata says %lld",
+                              g->tensors[i].name, (long long)has, (long long)count);
+    }
+    return FT_OK;
+}
+
 int ft_gguf_tensors(struct ft_model *m, const char *path, struct ft_st **out)
 {
     struct ft_gguf g;
-    struct ft_st_entry *entries;
+    struct ft_st_entry *entries = NULL;
     int n = 0;
     long layer;
     FT_TRY(ft_gguf_open(&g, path));
@@ -452,13 +469,13 @@ int ft_gguf_tensors(struct ft_model *m, const char *path, struct ft_st **out)
     m->gguf = true;
     if (k) /* the parts of a split file may not say */
         m->permuted = k->permuted;
-    size_t room = 1;
-    for (int i = 0; i < g.n; i++)
-        room += experts_of(m, &g.tensors[i], &layer) < 0 ? 1 : (size_t)g.tensors[i].dims[0];
-    int rc = ft_alloc(&entries, room, sizeof *entries);
+    size_t room;
+    int rc = count_entries(m, &g, path, &room);
+    if (!rc)
+        rc = ft_alloc(&entries, room, sizeof *entries);
     for (int i = 0; i < g.n && !rc; i++) {
         const struct ft_gguf_tensor *t = &g.tensors[i];
-        const int expert = experts_of(m, t, &layer);
+        const int expert = experts_of(t, &layer);
         if (is_factors(t->name))
             continue;
         rc = expert < 0 ? add_tensor(m, t, &entries[n])

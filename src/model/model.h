@@ -84,8 +84,8 @@ struct ft_model_weight {
         FT_W_POSITIONS, /* a learned table of them */
         FT_W_HEAD,
         FT_W_ROUTER,
-        FT_W_BUFFER,  /* is never trained */
-        FT_W_SCORE,   /* nor is what scores are compared or corrected with */
+        FT_W_BUFFER,  /* is never trained: biases of routers and experts */
+        FT_W_SCORE,   /* nor is this, and f32 stays f32 on a device: sinks, corrections of scores */
         FT_W_EXPERTS, /* of all experts, below each other */
     } kind;
     int64_t rows, cols; /* cols 0: a vector of `rows` */

@@ -41,6 +41,12 @@ static int check_shape(const struct ft_weight *w)
     return FT_OK;
 }
 
+/* What GGUF's blocks are read of. */
+static bool may_be_blocks(const struct ft_weight *w)
+{
+    return ft_is_quant(w->entry->dtype) && w->kind != FT_W_BUFFER && w->kind != FT_W_SCORE;
+}
+
 static int check_weight(const struct ft_weight *w)
 {
     const struct ft_st_entry *e = w->entry;
@@ -90,12 +96,13 @@ static int find_pieces(const struct ft_model *m, struct ft_weight *w)
         one.file = p->file;
         if (!p->entry)
             rc = missing(m, p->name);
-        else if (ft_is_quant(p->entry->dtype) ? check_shape(&one) : check_weight(&one))
+        else if (may_be_blocks(&one) ? check_shape(&one) : check_weight(&one))
             rc = FT_EDATA;
         else if (w->pieces[0].entry && p->entry->dtype != w->pieces[0].entry->dtype)
-            rc = ft_fail_at((struct ft_where){.file = ft_st_path(p->file)}, FT_EDATA,
-                            "tensor '%s' is %s, that of the first expert %s", p->name,
-                            p->entry->dtype_name, w->pieces[0].entry->dtype_name);
+            rc =
+                ft_fail_at((struct ft_where){.file = ft_st_path(p->file)}, FT_EDATA,
+                           "tensor '%s' is %s, '%s' %s: a layer's experts are of one type", p->name,
+                           p->entry->dtype_name, w->pieces[0].name, w->pieces[0].entry->dtype_name);
     }
     w->file = w->pieces[0].file;
     w->entry = w->pieces[0].entry;
@@ -242,8 +249,7 @@ int ft_model_find_tensors(struct ft_model *m)
             rc = FT_EDATA;
         else if (!w->entry)
             rc = missing(m, w->name);
-        else if (ft_is_quant(w->entry->dtype) ? check_blocks(m, w)
-                                              : !w->way && !w->n_pieces && check_weight(w))
+        else if (may_be_blocks(w) ? check_blocks(m, w) : !w->way && !w->n_pieces && check_weight(w))
             rc = FT_EDATA;
         else /* of its rows, as they are read; codes may be called anything */
             w->dtype = ft_is_quant(w->entry->dtype)        ? FT_F32

@@ -26,7 +26,7 @@ static int open_cpu(struct ft_job *j)
     if (c->bf16 == FT_TRUE && j->backend->products != FT_BF16)
         ft_notice(ft_config_where(c, "bf16"),
                   "'bf16: true': %s has no units for bf16 products that are faster than fp32's "
-                  "(AMX, AMD's AVX-512-BF16): products are computed in fp32",
+                  "(AMX, AMD's AVX-512-BF16, ARM's BF16): products are computed in fp32",
                   strcmp(c->cpu_isa, "auto") == 0 ? "this processor" : "what 'cpu_isa' names");
     return FT_OK;
 }

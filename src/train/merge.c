@@ -84,7 +84,7 @@ static int check_kind(const struct ft_merge *m, const struct ft_job *j, const ch
     const struct ft_decoder *d = ft_model_decoder(j->model);
     if (!m->whole && (ft_model_is_quantised(j->model) || ft_model_is_gguf(j->model))) {
         ft_fail_at(in(j->base_name), FT_EDATA,
-                   "the weights are quantised: what is merged into them would be rounded away");
+                   "the weights are quantised, or GGUF's: nothing is merged into such files");
         ft_hint("'-m MODEL' names the original, with weights of 16 or 32 bits; '--dtype bf16' ('ft "
                 "export': '--type f16') writes what these stand for, with the adapter, in 16 bits");
         return FT_EDATA;
