@@ -74,12 +74,12 @@ CASE(experts_with_one_matrix_adapted_go_out_with_all)
 /* The adapter of a case that lies in GGUF, beside its model and in a file with it. */
 CASE(a_gguf_file_holds_what_was_trained)
 {
-    static const char *const cases[] = {"gguf-qwen3-moe",    "gguf-qwen2-moe",  "gguf-mixtral",
-                                        "gguf-olmoe",        "gguf-phi3",       "gguf-olmo2",
-                                        "gguf-olmo3",        "gguf-glm4",       "gguf-starcoder2",
-                                        "gguf-gpt-neox",     "gguf-ministral3", "gguf-falcon",
-                                        "gguf-falcon-later", "gguf-glm",        "gguf-gpt2",
-                                        "gguf-qwen2-5-vl",   "gguf-qwen3-vl"};
+    static const char *const cases[] = {
+        "gguf-qwen3-moe",    "gguf-qwen2-moe", "gguf-mixtral",    "gguf-olmoe",
+        "gguf-phi3",         "gguf-olmo2",     "gguf-olmo3",      "gguf-glm4",
+        "gguf-starcoder2",   "gguf-gpt-neox",  "gguf-ministral3", "gguf-falcon",
+        "gguf-falcon-later", "gguf-glm",       "gguf-gpt2",       "gguf-qwen2-5-vl",
+        "gguf-qwen3-vl",     "gguf-glm4-moe",  "gguf-granitemoe", "gguf-gpt-oss"};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
 #define CASE_AT FT_ROOT "/tests/golden/%s"
 #define ONE_STEP                                                                                   \
@@ -104,6 +104,12 @@ CASE(a_gguf_file_holds_what_was_trained)
            "@FT export " CASE_AT " --force -m " CASE_AT
            "/model.gguf -o @D/y.gguf --to gguf --type f32 2>&1",
            "gguf-cohere", "gguf-cohere");
+    EXPECT(3,
+           "is of 5 experts, the metadata says 4", /* counts are little-endian, behind their type */
+           "LC_ALL=C sed 's/\\(oss.expert_count....\\)\\x05/\\1\\x04/' " CASE_AT
+           "/model.gguf >@D/z.gguf && @FT train base_model=@D/z.gguf adapter=lora "
+           "datasets.0.path=" CASE_AT "/data.safetensors output_dir=@D/z device=cpu 2>&1",
+           "gguf-gpt-oss", "gguf-gpt-oss");
 #undef CASE_AT
 }
 
