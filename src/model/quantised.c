@@ -257,12 +257,11 @@ static int put_piece(const struct ft_weight *w, const struct ft_planes *from, in
     for (int i = 0; i < FT_PLANES; i++) {
         const bool by_rows = all[i] == (size_t)each * part[i];
         const size_t row = part[i] / (size_t)w->rows;
-        for (int64_t r = 0; w->by_turns && by_rows && r < w->rows; r++)
-            memcpy((char *)to->p[i] + (size_t)(r * each + k) * row,
-                   (char *)from->p[i] + (size_t)r * row, row);
-        if (w->by_turns && by_rows)
-            continue;
-        if (part[i] && (by_rows || k == 0))
+        if (part[i] && by_rows && w->by_turns)
+            for (int64_t r = 0; r < w->rows; r++)
+                memcpy((char *)to->p[i] + (size_t)(r * each + k) * row,
+                       (char *)from->p[i] + (size_t)r * row, row);
+        else if (part[i] && (by_rows || k == 0))
             memcpy((char *)to->p[i] + (by_rows ? (size_t)k * part[i] : 0), from->p[i], part[i]);
         else if (part[i] && (all[i] != part[i] || memcmp(to->p[i], from->p[i], part[i]) != 0))
             return ft_fail_at(ft_plane_where(w), FT_EDATA,
