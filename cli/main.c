@@ -184,8 +184,7 @@ const struct ft_command ft_commands[] = {
      "an adapter in the form that another program reads",
      "gguf-adapter  llama.cpp's LoRA file\n"
      "gguf          the model with the adapter in its weights, as one file with its tokenizer and\n"
-     "              template, of every architecture that ft reads from GGUF, and\n"
-     "              granitemoe and gpt-oss\n"
+     "              template, of every architecture that ft reads from GGUF\n"
      "portable      a PEFT folder with one rank, its scale folded in and every layer there, which\n"
      "              engines that ignore patterns and rsLoRA read rightly too\n"
      "mlx           the same as mlx-lm has it\n"

@@ -352,8 +352,12 @@ def write_gguf(path, model, arch, kind, factors=None):
         state[name[:-12] + "gate_proj.weight"], state[name[:-12] + "up_proj.weight"] = halves
         state[name[:-12] + "down_proj.weight"] = down
     for name, w in state.items():
-        own = gguf_name(name.replace("model.language_model.", "model.").replace("correction_bias", "correction.bias")
-                        .replace("block_sparse_moe.experts", "mlp.experts").replace("moe.router.weight", "moe.router.layer.weight"), arch, config.num_hidden_layers)
+        known = name  # as the gguf package knows it
+        for ours, theirs in (("model.language_model.", "model."), ("correction_bias", "correction.bias"),
+                             ("block_sparse_moe.experts", "mlp.experts"),
+                             ("moe.router.weight", "moe.router.layer.weight")):
+            known = known.replace(ours, theirs)
+        own = gguf_name(known, arch, config.num_hidden_layers)
         own = own + ".weight" if own and own.endswith("attn_sinks") else own
         if name == "lm_head.weight" and model.config.tie_word_embeddings or ".visual." in name:
             continue

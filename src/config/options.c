@@ -333,8 +333,8 @@ const struct ft_option ft_options[] = {
     CHOICE(
         bf16, bf16s, "unset", "machine",
         "Products of bf16 numbers with fp32 sums. unset: on a GPU. auto, true: on a CPU too, where "
-        "it has units for them that are faster than fp32's (AMX, AMD's AVX-512-BF16, ARM's "
-        "BF16); true says "
+        "it has units for them that are faster than fp32's (AMX, AMD's AVX-512-BF16, ARM's BF16); "
+        "true says "
         "so if not. Everything else is fp32 on a CPU."),
     INT(threads, 0, 4096, "0", "machine",
         "Threads; 0: what affinity, the cgroup's quota and SLURM_CPUS_PER_TASK allow. The results "
@@ -343,8 +343,7 @@ const struct ft_option ft_options[] = {
     {"cpu_isa", FT_T_WORD, AT(cpu_isa), 0, 0, false, false, "auto", isas, "machine",
      "The instruction set of the CPU kernels. avx2, avx512 and (on ARM) neon give the same bits in "
      "fp32. amx has bf16 products alone. openblas: generic, with OpenBLAS's products; auto takes "
-     "it "
-     "on a processor that ft has no products for."},
+     "it on a processor that ft has no products for."},
 
     PATH(output_dir, "output", "Folder for the adapter, metrics.jsonl and run.json."),
     BOOL(overwrite_output_dir, "false", "output",
