@@ -109,6 +109,8 @@ static void join(struct ft_hashes *h)
 json_t *ft_hashes_json(struct ft_hashes *h, bool wait)
 {
     json_t *root = json_object();
+    if (!h)
+        return root;
     if (h->running && wait) {
         join(h);
         h->running = false;

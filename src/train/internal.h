@@ -207,8 +207,8 @@ double ft_deadline(void);
 /* --- hash.c: SHA-256 of what the run read, computed beside the training --- */
 
 int ft_hashes_start(struct ft_hashes **out, const struct ft_job *j); /* once: *out NULL before */
-/* {"path": "hex", ...} per kind, of those that are computed; wait: of all. Caller json_decref()s.
- */
+/* {"path": "hex", ...} per kind, of those that are computed; wait: of all; h NULL: none. Caller
+ * json_decref()s. */
 json_t *ft_hashes_json(struct ft_hashes *h, bool wait);
 void ft_hashes_free(struct ft_hashes *h);
 

@@ -466,8 +466,10 @@ static int begin_output(struct ft_loop *l)
     if (!ft_loop_writes(l))
         return FT_OK;
     FT_TRY(ft_output_begin(&l->out, j));
-    FT_TRY(ft_hashes_start(&l->hashes, j));
+    /* with the hashes that a resumed run was compared by: those of another have not been begun, so
+     * that what is written does not depend on how fast they come */
     FT_TRY(ft_output_run_json(&l->out, j, "running", NULL, l->hashes));
+    FT_TRY(ft_hashes_start(&l->hashes, j));
     l->deadline = ft_deadline();
     return FT_OK;
 }
