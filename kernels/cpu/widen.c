@@ -155,6 +155,9 @@ void K(widen_row)(float *out, const struct ft_tensor *w, int64_t row)
         K(widen)(out, &q, row, 0, w->cols);
         return;
     }
-    for (int64_t c = 0; c < w->cols; c++)
+    int64_t c = 0;
+    for (; w->dtype == FT_BF16 && c + VW <= w->cols; c += VW)
+        *(vfu *)(out + c) = widen_vec(w->data, FT_BF16, at + c);
+    for (; c < w->cols; c++)
         out[c] = widen_one(w->data, w->dtype, at + c);
 }

@@ -24,15 +24,33 @@ static void penalise(const struct ft_sampler *o, float *logits, int64_t vocab, c
     }
 }
 
+/* The first of the largest; -1: one is not a number, or the largest is not finite. By lanes, of
+ * which the compiler makes vectors. */
 static int32_t most_likely(const float *logits, int64_t vocab)
 {
-    int32_t best = 0;
-    bool nan = false;
-    for (int64_t i = 0; i < vocab; i++) {
+    enum { LANES = 32 };
+    float most[LANES], best = -INFINITY;
+    int32_t nan = 0, at = 0;
+    int64_t i = 0;
+    for (int k = 0; k < LANES; k++)
+        most[k] = -INFINITY;
+    for (; i + LANES <= vocab; i += LANES)
+        for (int k = 0; k < LANES; k++) {
+            const float l = logits[i + k];
+            most[k] = l > most[k] ? l : most[k];
+            nan |= l != l;
+        }
+    for (; i < vocab; i++) {
         nan |= logits[i] != logits[i];
-        best = logits[i] > logits[best] ? (int32_t)i : best;
+        best = logits[i] > best ? logits[i] : best;
     }
-    return nan || !isfinite(logits[best]) ? -1 : best;
+    for (int k = 0; k < LANES; k++)
+        best = most[k] > best ? most[k] : best;
+    if (nan || !isfinite(best))
+        return -1;
+    while (logits[at] != best)
+        at++;
+    return at;
 }
 
 static int by_logit(const void *a, const void *b)
