@@ -10,7 +10,6 @@ enum {
     SEGMENT = 1024, /* columns of a quantised row that are widened at a time */
     LANES = 32,     /* sums of an element, in every instruction set */
     VECTORS = LANES / VW,
-    AHEAD = 2048, /* elements */
 };
 
 /* Sums of a row's products with m rows. */
@@ -19,13 +18,13 @@ struct sums {
     float rest[FT_FEW];
 };
 
+/* One row after another, and nothing asked for ahead: the processor does so by itself as long as it
+ * sees one stream (docs/findings/a-token-at-a-time.md). */
 FT_INLINE void add_products(const int m, struct sums *s, const void *w, const enum ft_dtype dtype,
                             int64_t at, int64_t n, const float *x, int64_t ldx)
 {
-    const size_t size = dtype == FT_F32 ? 4 : 2;
     int64_t k = 0;
     for (; k + LANES <= n; k += LANES) {
-        __builtin_prefetch((const char *)w + (size_t)(at + k + AHEAD) * size);
 #pragma GCC unroll 8
         for (int v = 0; v < VECTORS; v++) {
             const vf a = widen_vec(w, dtype, at + k + v * VW);
@@ -41,54 +40,87 @@ FT_INLINE void add_products(const int m, struct sums *s, const void *w, const en
     }
 }
 
-static float sum_lanes(const vf *v)
+/* By halves. */
+FT_INLINE float sum_lanes(const vf v[VECTORS])
 {
-    float t[LANES];
-    memcpy(t, v, sizeof t);
-    for (int step = LANES / 2; step; step /= 2)
+    vf t[VECTORS];
+#pragma GCC unroll 8
+    for (int i = 0; i < VECTORS; i++)
+        t[i] = v[i];
+#pragma GCC unroll 4
+    for (int step = VECTORS / 2; step; step /= 2)
+#pragma GCC unroll 4
         for (int i = 0; i < step; i++)
             t[i] += t[i + step];
-    return t[0];
+    return vf_sum(t[0]);
 }
 
-FT_INLINE void one_row(const int m, float *out, const struct ft_operand *b, int64_t row, int64_t n,
-                       const float *x, int64_t ldx)
+FT_INLINE void put_sums(const int m, const struct sums *s, float alpha, float *out)
 {
-    struct sums s = {0};
-    float widened[SEGMENT];
-    if (b->quant) {
-        const struct ft_planes q = ft_planes_of(b->quant);
-        for (int64_t k = 0; k < n; k += SEGMENT) {
-            const int64_t take = n - k < SEGMENT ? n - k : SEGMENT;
-            K(widen)(widened, &q, b->first + row, k, take);
-            add_products(m, &s, widened, FT_F32, 0, take, x + k, ldx);
-        }
-    } else if (b->dtype == FT_BF16) {
-        add_products(m, &s, b->data, FT_BF16, row * b->ld, n, x, ldx);
-    } else if (b->dtype == FT_F16) {
-        add_products(m, &s, b->data, FT_F16, row * b->ld, n, x, ldx);
-    } else {
-        add_products(m, &s, b->data, FT_F32, row * b->ld, n, x, ldx);
-    }
+#pragma GCC unroll 4
     for (int i = 0; i < m; i++)
-        out[i] += b->alpha * (sum_lanes(s.lanes[i]) + s.rest[i]);
+        out[i * STEP] += alpha * (sum_lanes(s->lanes[i]) + s->rest[i]);
 }
 
-static void any_row(const struct ft_gemm *g, int part, float *out, int64_t row)
+/* Some rows of the weight, at most STEP, with the m rows of x: out[i * STEP + r] gets the r-th's. */
+struct rows {
+    const struct ft_operand *b;
+    int64_t first, count, n; /* n: columns */
+    const float *x;
+    int64_t ldx;
+    float *out;
+};
+
+FT_INLINE void stored_rows(const int m, const enum ft_dtype dtype, const struct rows *w)
 {
-    const struct ft_operand *b = &g->b[part];
-    switch (g->m) {
+    for (int64_t r = 0; r < w->count; r++) {
+        struct sums s = {0};
+        add_products(m, &s, w->b->data, dtype, (w->first + r) * w->b->ld, w->n, w->x, w->ldx);
+        put_sums(m, &s, w->b->alpha, w->out + r);
+    }
+}
+
+FT_INLINE void quantised_rows(const int m, const struct rows *w)
+{
+    float widened[SEGMENT];
+    const struct ft_planes q = ft_planes_of(w->b->quant);
+    for (int64_t r = 0; r < w->count; r++) {
+        struct sums s = {0};
+        for (int64_t k = 0; k < w->n; k += SEGMENT) {
+            const int64_t take = w->n - k < SEGMENT ? w->n - k : SEGMENT;
+            K(widen)(widened, &q, w->b->first + w->first + r, k, take);
+            add_products(m, &s, widened, FT_F32, 0, take, w->x + k, w->ldx);
+        }
+        put_sums(m, &s, w->b->alpha, w->out + r);
+    }
+}
+
+FT_INLINE void some_rows(const int m, const struct rows *w)
+{
+    if (w->b->quant)
+        quantised_rows(m, w);
+    else if (w->b->dtype == FT_BF16)
+        stored_rows(m, FT_BF16, w);
+    else if (w->b->dtype == FT_F16)
+        stored_rows(m, FT_F16, w);
+    else
+        stored_rows(m, FT_F32, w);
+}
+
+static void any_rows(int64_t m, const struct rows *w)
+{
+    switch (m) {
     case 1:
-        one_row(1, out, b, row, g->k[part], g->a[part], g->a_rs[part]);
+        some_rows(1, w);
         break;
     case 2:
-        one_row(2, out, b, row, g->k[part], g->a[part], g->a_rs[part]);
+        some_rows(2, w);
         break;
     case 3:
-        one_row(3, out, b, row, g->k[part], g->a[part], g->a_rs[part]);
+        some_rows(3, w);
         break;
     default:
-        one_row(4, out, b, row, g->k[part], g->a[part], g->a_rs[part]);
+        some_rows(4, w);
         break;
     }
 }
@@ -96,17 +128,17 @@ static void any_row(const struct ft_gemm *g, int part, float *out, int64_t row)
 static void piece(void *arg, int64_t number, void *scratch)
 {
     const struct ft_gemm *g = arg;
-    const int64_t end = (number + 1) * STEP < g->n ? (number + 1) * STEP : g->n;
+    const int64_t first = number * STEP, n = g->n - first < STEP ? g->n - first : STEP;
+    float sums[FT_FEW * STEP] = {0};
     (void)scratch;
-    for (int64_t j = number * STEP; j < end; j++) {
-        float sums[FT_FEW] = {0};
-        for (int part = 0; part < 2; part++)
-            if (g->k[part])
-                any_row(g, part, sums, j);
-        for (int64_t i = 0; i < g->m; i++)
-            g->c[i * g->ldc + j] =
-                (g->add ? g->add[i * g->ldadd + j] : 0) + (g->bias ? g->bias[j] : 0) + sums[i];
-    }
+    for (int part = 0; part < 2; part++)
+        if (g->k[part])
+            any_rows(g->m, &(struct rows){&g->b[part], first, n, g->k[part], g->a[part],
+                                          g->a_rs[part], sums});
+    for (int64_t i = 0; i < g->m; i++)
+        for (int64_t j = first; j < first + n; j++)
+            g->c[i * g->ldc + j] = (g->add ? g->add[i * g->ldadd + j] : 0) +
+                                   (g->bias ? g->bias[j] : 0) + sums[i * STEP + j - first];
 }
 
 void K(few)(struct ft_pool *pool, const struct ft_gemm *g)

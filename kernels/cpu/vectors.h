@@ -38,7 +38,12 @@ FT_INLINE vf widen_vec(const void *data, enum ft_dtype dtype, int64_t at)
 {
     if (dtype == FT_F32)
         return (vf) * (const vfu *)((const float *)data + at);
-    vu h = __builtin_convertvector(*(const vh *)((const uint16_t *)data + at), vu);
+    const vh *stored = (const vh *)((const uint16_t *)data + at);
+#if defined(__AVX512F__) /* GCC 12 converts halves of it and puts them together */
+    const vu h = (vu)_mm512_cvtepu16_epi32((__m256i)*stored);
+#else
+    const vu h = __builtin_convertvector(*stored, vu);
+#endif
     if (dtype == FT_BF16)
         return (vf)(h << 16);
     /* f16: shift the exponent into place, then scale by 2^112; exact for all finite values */
@@ -52,6 +57,23 @@ FT_INLINE float widen_one(const void *data, enum ft_dtype dtype, int64_t at)
         return ((const float *)data)[at];
     uint16_t h = ((const uint16_t *)data)[at];
     return dtype == FT_BF16 ? ft_bf16_to_f32(h) : ft_f16_to_f32(h);
+}
+
+/* By halves, in every instruction set the same order. */
+FT_INLINE float vf_sum(vf v)
+{
+#if defined(__AVX512F__)
+    return v16_sum((v16)v);
+#else
+    float t[VW];
+    memcpy(t, &v, sizeof t);
+#pragma GCC unroll 4
+    for (int step = VW / 2; step; step /= 2)
+#pragma GCC unroll 4
+        for (int i = 0; i < step; i++)
+            t[i] += t[i + step];
+    return t[0];
+#endif
 }
 
 /* Transposes VW vectors in place: log2(VW) rounds of exchanging off-diagonal blocks. */
