@@ -1,7 +1,8 @@
 /* Causal attention within documents, forward and backward, without the (T,T) matrix.
  *
  * Forward is cut by document, key head and block of queries; where each document has one query,
- * whose keys are cached, by parts of its keys, which are joined afterwards. Backward is cut by
+ * whose keys are cached, by parts of its keys, which are joined afterwards: what counts then is
+ * that keys and values come from memory in one stream. Backward is cut by
  * document and head, whose keys' gradients are added up afterwards, or, where these are few for the
  * threads, by blocks of keys and then by blocks of queries, for which the scores are computed
  * twice. Every sum has one writer and the same order in both ways. */
@@ -11,12 +12,16 @@ enum {
     QB = 64,
     KB = 96,
     PARTS = FT_CPU_ATTENTION_PARTS,
+    LEAST = 32, /* keys of a part */
+    MOST = FT_HEAD_DIM_MAX +
+           16, /* heads whose scores fit a piece's memory, where keys are shared out */
     MAX_DIM = FT_HEAD_DIM_MAX
 }; /* rows of queries and keys at a time; widest head */
 
 /* A piece's private memory; all of it fits FT_THREAD_SCRATCH. */
 struct room {
-    float keys[KB * (MAX_DIM + 16)], keys_t[KB * (MAX_DIM + 16)];
+    float keys[KB * (MAX_DIM + 16)], /* of one query: scores (heads, KB) */
+        keys_t[KB * (MAX_DIM + 16)];
     float values[KB * (MAX_DIM + 16)];
     float s[QB * KB], ds[QB * KB];
     float dk[KB * MAX_DIM], dv[KB * MAX_DIM];
@@ -35,7 +40,8 @@ struct job {
     float *delta;       /* backward: sum_c dout*o, (T, heads) */
     float *dk_h, *dv_h; /* of each head, (T, heads, d); NULL: every head has keys of its own */
     float *parts;       /* forward, where keys are shared out: what each part came to */
-    int64_t n_parts;    /* of a query and key head */
+    int64_t n_parts;    /* of a query */
+    int64_t first;      /* the row of the first query whose parts these are */
 };
 
 /* The row behind the document that starts at row t. */
@@ -99,6 +105,12 @@ static void hide(float *row, int64_t first, int64_t end)
                                           v16_load(row + t)));
 }
 
+static void cap_scores(const struct job *j, float *s, int64_t n)
+{
+    for (int64_t t = 0; j->softcap > 0 && t < n; t += 16)
+        v16_store(s + t, v16_tanh(v16_load(s + t) / j->softcap) * j->softcap);
+}
+
 /* s = q k^T becomes scale s, capped, with -inf where unseen; q rows are nq from position i0, keys
  * nk from t0. */
 static void mask_scores(const struct job *j, float *s, int64_t i0, int64_t nq, int64_t t0,
@@ -108,8 +120,7 @@ static void mask_scores(const struct job *j, float *s, int64_t i0, int64_t nq, i
         float *row = s + i * KB;
         for (int64_t t = 0; t < nk; t++)
             row[t] *= j->scale;
-        for (int64_t t = 0; j->softcap > 0 && t < KB; t += 16)
-            v16_store(row + t, v16_tanh(v16_load(row + t) / j->softcap) * j->softcap);
+        cap_scores(j, row, KB);
         const int64_t first = first_key(j, i0 + i) - t0, behind = i0 + i - t0 + 1;
         hide(row, first, behind < nk ? behind : nk);
     }
@@ -122,20 +133,21 @@ static void scores(const struct job *j, float *s, const float *q, int64_t ldq,
     mask_scores(j, s, i0, nq, t0, nk);
 }
 
-/* One row of the running softmax: s becomes exp(s - new max); o, sum are rescaled. */
-static void softmax_row(float *s, float *o, int64_t d, float *max, float *sum)
+/* One row of the running softmax: s, n scores (n a multiple of 16), becomes exp(s - new max); o,
+ * sum are rescaled. */
+static void softmax_row(float *s, int64_t n, float *o, int64_t d, float *max, float *sum)
 {
     v16 m = v16_load(s), acc = {0};
-    for (int t = 16; t < KB; t += 16)
+    for (int64_t t = 16; t < n; t += 16)
         m = v16_max(m, v16_load(s + t));
     float now = v16_max_lane(m);
     if (now < *max)
         now = *max;
     if (now == -__builtin_inff()) { /* nothing seen yet: no weight, nothing to rescale */
-        memset(s, 0, KB * sizeof *s);
+        memset(s, 0, (size_t)n * sizeof *s);
         return;
     }
-    for (int t = 0; t < KB; t += 16) {
+    for (int64_t t = 0; t < n; t += 16) {
         v16 x = v16_load(s + t), e = v16_exp(x - now);
         e = (v16)((v16i)e & ((v16i)(x > -3e38f))); /* -inf gives an exact zero */
         acc += e;
@@ -202,38 +214,6 @@ static struct block block_of(const struct job *j, int64_t base, int64_t i0, int 
                           .kv = kv};
 }
 
-/* The products of one query with rows of keys as they lie: packing is for several. */
-static void score_rows(float *s, const float *q, const float *k, int64_t ldk, int64_t nk, int64_t d)
-{
-    for (int64_t t = 0; t < nk; t++, k += ldk) {
-        v16 sum = {0};
-        int64_t c = 0;
-        for (; c + 16 <= d; c += 16)
-            sum += v16_load(q + c) * v16_load(k + c);
-        if (c < d)
-            sum += v16_load_part(q + c, d - c) * v16_load_part(k + c, d - c);
-        s[t] = v16_sum(sum);
-    }
-}
-
-/* o += s v */
-static void add_rows(float *o, const float *s, const float *v, int64_t ldv, int64_t nk, int64_t d)
-{
-    int64_t c = 0;
-    for (; c + 32 <= d; c += 32) {
-        v16 low = v16_load(o + c), high = v16_load(o + c + 16);
-        for (int64_t t = 0; t < nk; t++) {
-            low += s[t] * v16_load(v + t * ldv + c);
-            high += s[t] * v16_load(v + t * ldv + c + 16);
-        }
-        v16_store(o + c, low);
-        v16_store(o + c + 16, high);
-    }
-    for (; c < d; c++)
-        for (int64_t t = 0; t < nk; t++)
-            o[c] += s[t] * v[t * ldv + c];
-}
-
 static void attend(const struct job *j, struct room *r, const struct block *b)
 {
     const struct ft_attention_args *a = j->f;
@@ -249,25 +229,16 @@ static void attend(const struct job *j, struct room *r, const struct block *b)
         const int64_t nk = b->end - t0 < KB ? b->end - t0 : KB;
         struct ft_operand k = rows_of(a->k, b->key + t0, b->kv * d, true);
         struct ft_operand v = rows_of(a->v, b->key + t0, b->kv * d, false);
-        if (b->nq > 1) {
-            K(gemm_pack)(r->keys_t, &k, d, nk);
-            K(gemm_pack)(r->values, &v, nk, d);
-        }
+        K(gemm_pack)(r->keys_t, &k, d, nk);
+        K(gemm_pack)(r->values, &v, nk, d);
         for (int h = 0; h < j->group; h++) {
             const float *q = (const float *)a->q->data + b->row * ldq + (b->kv * j->group + h) * d;
             float *o = b->o + h * d;
-            if (b->nq > 1)
-                K(gemm_mul)(b->nq, nk, d, q, ldq, 1, r->keys_t, r->s, KB, false);
-            else
-                score_rows(r->s, q, k.data, k.ld, nk, d);
-            mask_scores(j, r->s, b->at, b->nq, t0, nk);
+            scores(j, r->s, q, ldq, r->keys_t, b->at, b->nq, t0, nk);
             for (int64_t i = 0; i < b->nq; i++)
-                softmax_row(r->s + i * KB, o + i * b->ldo, d, &b->max[h * QB + i],
+                softmax_row(r->s + i * KB, KB, o + i * b->ldo, d, &b->max[h * QB + i],
                             &b->sum[h * QB + i]);
-            if (b->nq > 1)
-                K(gemm_mul)(b->nq, d, nk, r->s, KB, 1, r->values, o, b->ldo, true);
-            else
-                add_rows(o, r->s, v.data, v.ld, nk, d);
+            K(gemm_mul)(b->nq, d, nk, r->s, KB, 1, r->values, o, b->ldo, true);
         }
     }
 }
@@ -298,54 +269,113 @@ static void forward(void *arg, int64_t piece, void *scratch)
 
 /* --- one query of each document, whose keys are shared out --- */
 
-/* What some of a query's keys come to, for each head of a group. */
-static float *largest_of(const struct job *j, int64_t piece, int h)
+/* What a part of a query's keys comes to, for each head: the largest score and the sum of weights.
+ */
+static float *weights_of(const struct job *j, int64_t part, int head)
 {
-    return j->parts + (piece * j->group + h) * 2;
+    return j->parts + (part * j->heads + head) * 2;
 }
 
-static float *sums_of(const struct job *j, int64_t piece, int h)
+/* The weighted values. */
+static float *sums_of(const struct job *j, int64_t part, int head)
 {
-    return j->parts + 2 * PARTS * j->group + (piece * j->group + h) * j->d;
+    return j->parts + 2 * PARTS * j->heads + (part * j->heads + head) * j->d;
+}
+
+/* s (heads, KB): products of a query with keys, as these lie, all heads of a key at once. */
+FT_INLINE void score_keys(const struct job *j, const int64_t d, float *s, const float *q,
+                          const float *k, int64_t ldk, int64_t nk)
+{
+    for (int64_t t = 0; t < nk; t++)
+        for (int head = 0; head < j->heads; head++) {
+            const float *x = q + head * d, *y = k + t * ldk + head / j->group * d;
+            v16 sum = {0};
+            int64_t c = 0;
+            for (; c + 16 <= d; c += 16)
+                sum += v16_load(x + c) * v16_load(y + c);
+            if (c < d)
+                sum += v16_load_part(x + c, d - c) * v16_load_part(y + c, d - c);
+            s[head * KB + t] = j->scale * v16_sum(sum);
+        }
+}
+
+/* o (heads, d) += s v */
+FT_INLINE void add_values(const struct job *j, const int64_t d, float *o, const float *s,
+                          const float *v, int64_t ldv, int64_t nk)
+{
+    for (int64_t t = 0; t < nk; t++)
+        for (int head = 0; head < j->heads; head++) {
+            const float weight = s[head * KB + t], *y = v + t * ldv + head / j->group * d;
+            float *x = o + head * d;
+            for (int64_t c = 0; c < d; c += 16)
+                put_lanes(x, lanes(x, c, d) + weight * lanes(y, c, d), c, d);
+        }
+}
+
+/* Keys from row `key` on, n of them, for one query. */
+FT_INLINE void one_query(const struct job *j, const int64_t d, struct room *r, int64_t part,
+                         int64_t row, int64_t key, int64_t n)
+{
+    const struct ft_attention_args *a = j->f;
+    const int64_t ldk = ft_tensor_ld(a->k), ldv = ft_tensor_ld(a->v);
+    const float *q = (const float *)a->q->data + row * ft_tensor_ld(a->q);
+    float *s = r->keys;
+    for (int head = 0; head < j->heads; head++) {
+        weights_of(j, part, head)[0] = -__builtin_inff();
+        weights_of(j, part, head)[1] = 0;
+    }
+    memset(sums_of(j, part, 0), 0, (size_t)(j->heads * d) * sizeof(float));
+    for (int64_t t0 = 0; t0 < n; t0 += KB) {
+        const int64_t nk = n - t0 < KB ? n - t0 : KB, wide = (nk + 15) / 16 * 16;
+        score_keys(j, d, s, q, (const float *)a->k->data + (key + t0) * ldk, ldk, nk);
+        for (int head = 0; head < j->heads; head++) {
+            float *mine = s + head * KB, *weights = weights_of(j, part, head);
+            cap_scores(j, mine, nk);
+            for (int64_t t = nk; t < wide; t++)
+                mine[t] = -__builtin_inff();
+            softmax_row(mine, wide, sums_of(j, part, head), d, &weights[0], &weights[1]);
+        }
+        add_values(j, d, sums_of(j, part, 0), s, (const float *)a->v->data + (key + t0) * ldv, ldv,
+                   nk);
+    }
 }
 
 static void forward_part(void *arg, int64_t piece, void *scratch)
 {
     const struct job *j = arg;
-    struct room *r = scratch;
-    const int64_t part = piece / j->kv_heads % j->n_parts, row = piece / j->kv_heads / j->n_parts;
-    struct block b = block_of(j, row, 0, (int)(piece % j->kv_heads));
-    const int64_t first = b.first, blocks = (b.end - first + KB - 1) / KB;
-    const int64_t end = first + blocks * (part + 1) / j->n_parts * KB;
-    b.first = first + blocks * part / j->n_parts * KB;
-    b.end = end < b.end ? end : b.end;
-    b.max = r->dk;
-    b.sum = r->dv;
-    b.o = sums_of(j, piece, 0);
-    attend(j, r, &b);
-    for (int h = 0; h < j->group; h++) {
-        largest_of(j, piece, h)[0] = b.max[h * QB];
-        largest_of(j, piece, h)[1] = b.sum[h * QB];
+    const int64_t row = j->first + piece / j->n_parts, part = piece % j->n_parts;
+    const int32_t *cached = (const int32_t *)j->f->cached->data + 2 * row;
+    const int64_t first = first_key(j, cached[1]), all = cached[1] + 1 - first;
+    const int64_t from = all * part / j->n_parts, n = all * (part + 1) / j->n_parts - from;
+    const int64_t key = cached[0] + first + from;
+    switch (j->d) {
+    case 64:
+        one_query(j, 64, scratch, piece, row, key, n);
+        break;
+    case 128:
+        one_query(j, 128, scratch, piece, row, key, n);
+        break;
+    default:
+        one_query(j, j->d, scratch, piece, row, key, n);
+        break;
     }
 }
 
-/* A head's sums, in the order of its keys. */
-static void join_parts(const struct job *j, int64_t row, int head)
+/* A head's sums, in the order of its keys. `part`: the first of its query. */
+static void join_head(const struct job *j, int64_t row, int64_t part, int head)
 {
     const struct ft_attention_args *a = j->f;
-    const int h = head % j->group;
-    const int64_t piece = row * j->n_parts * j->kv_heads + head / j->group;
     float *o = (float *)a->o->data + row * ft_tensor_ld(a->o) + head * j->d;
     float max = -__builtin_inff(), sum = 0;
     for (int64_t i = 0; i < j->n_parts; i++)
-        max = larger(max, largest_of(j, piece + i * j->kv_heads, h)[0]);
+        max = larger(max, weights_of(j, part + i, head)[0]);
     memset(o, 0, (size_t)j->d * sizeof *o);
     for (int64_t i = 0; i < j->n_parts; i++) {
-        const float *part = sums_of(j, piece + i * j->kv_heads, h);
-        const float keep = __builtin_expf(largest_of(j, piece + i * j->kv_heads, h)[0] - max);
-        sum += keep * largest_of(j, piece + i * j->kv_heads, h)[1];
+        const float *sums = sums_of(j, part + i, head), *weights = weights_of(j, part + i, head);
+        const float keep = __builtin_expf(weights[0] - max);
+        sum += keep * weights[1];
         for (int64_t c = 0; c < j->d; c++)
-            o[c] += keep * part[c];
+            o[c] += keep * sums[c];
     }
     const struct total all = total_of(a, head, max, sum);
     for (int64_t c = 0; c < j->d; c++)
@@ -353,26 +383,37 @@ static void join_parts(const struct job *j, int64_t row, int head)
     ((float *)a->lse->data)[row * j->heads + head] = all.lse;
 }
 
-static int64_t most_blocks(const struct job *j)
+static void join_parts(void *arg, int64_t piece, void *scratch)
 {
-    int64_t most = 1;
-    for (int64_t row = 0; row < j->rows; row++) {
-        const struct block b = block_of(j, row, 0, 0);
-        const int64_t n = (b.end - b.first + KB - 1) / KB;
-        most = n > most ? n : most;
+    const struct job *j = arg;
+    (void)scratch;
+    for (int head = 0; head < j->heads; head++)
+        join_head(j, j->first + piece, piece * j->n_parts, head);
+}
+
+/* Into how many parts a query's keys are cut: as many for each, none without keys. */
+static int64_t parts_of(const struct job *j, int64_t rows)
+{
+    const int32_t *cached = (const int32_t *)j->f->cached->data + 2 * j->first;
+    int64_t fewest = INT64_MAX, parts = 1;
+    for (int64_t i = 0; i < rows; i++) {
+        const int64_t n = cached[2 * i + 1] + 1 - first_key(j, cached[2 * i + 1]);
+        fewest = n < fewest ? n : fewest;
     }
-    return most;
+    while (2 * parts * rows <= PARTS && 2 * parts * LEAST <= fewest)
+        parts *= 2;
+    return parts;
 }
 
 static void forward_parts(const struct ft_kernel_ctx *ctx, struct job *j)
 {
-    const int64_t queries = j->rows * j->kv_heads, most = most_blocks(j);
     j->parts = ctx->scratch;
-    j->n_parts = PARTS / queries < most ? PARTS / queries : most;
-    ft_pool_run(ctx->pool, queries * j->n_parts, forward_part, j);
-    for (int64_t row = 0; row < j->rows; row++)
-        for (int head = 0; head < j->heads; head++)
-            join_parts(j, row, head);
+    for (; j->first < j->rows; j->first += PARTS) {
+        const int64_t rows = j->rows - j->first < PARTS ? j->rows - j->first : PARTS;
+        j->n_parts = parts_of(j, rows);
+        ft_pool_run(ctx->pool, rows * j->n_parts, forward_part, j);
+        ft_pool_run(ctx->pool, rows, join_parts, j);
+    }
 }
 
 /* p = exp(s - lse); ds = p * (dp - delta) * scale, times the cap's slope 1 - (s/cap)^2; for one
@@ -571,8 +612,7 @@ void K(attention)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
                     .group = a->heads / a->kv_heads,
                     .scale = a->scale,
                     .softcap = a->softcap};
-    if (a->cached && j.rows > 0 && j.rows * j.kv_heads <= PARTS / 2 &&
-        count_documents(&j) == j.rows)
+    if (a->cached && j.heads <= MOST && count_documents(&j) == j.rows)
         forward_parts(ctx, &j);
     else
         ft_pool_run(ctx->pool, count_blocks(&j, QB) * j.kv_heads, forward, &j);

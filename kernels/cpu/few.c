@@ -62,7 +62,8 @@ FT_INLINE void put_sums(const int m, const struct sums *s, float alpha, float *o
         out[i * STEP] += alpha * (sum_lanes(s->lanes[i]) + s->rest[i]);
 }
 
-/* Some rows of the weight, at most STEP, with the m rows of x: out[i * STEP + r] gets the r-th's. */
+/* Some rows of the weight, at most STEP, with the m rows of x: out[i * STEP + r] gets the r-th's.
+ */
 struct rows {
     const struct ft_operand *b;
     int64_t first, count, n; /* n: columns */

@@ -24,9 +24,8 @@ size_t ft_cpu_scratch_linear_dw(const union ft_op_args *a)
 size_t ft_cpu_scratch_attention(const union ft_op_args *a)
 {
     const struct ft_attention_args *t = &a->attention;
-    const size_t group = (size_t)(t->heads / t->kv_heads);
-    return t->cached ? FT_CPU_ATTENTION_PARTS * group * ((size_t)t->head_dim + 2) * sizeof(float)
-                     : 0;
+    const size_t each = (size_t)t->heads * ((size_t)t->head_dim + 2) * sizeof(float);
+    return t->cached ? FT_CPU_ATTENTION_PARTS * each : 0;
 }
 
 size_t ft_cpu_scratch_attention_dx(const union ft_op_args *a)
