@@ -138,8 +138,7 @@ FT_INLINE vf words_across(const void *data, enum ft_dtype dtype, int64_t at, int
     (void)factor;
     if (dtype == FT_BF16) {
         const uint16_t *first = (const uint16_t *)data + at;
-        const vu low = __builtin_convertvector(*(const vh *)first, vu);
-        return (vf)(low | __builtin_convertvector(*(const vh *)(first + ld), vu) << 16);
+        return (vf)(halves(first) | halves(first + ld) << 16);
     }
     return pair(widen_vec(data, dtype, at), widen_vec(data, dtype, at + ld));
 }

@@ -33,17 +33,22 @@ typedef int32_t vi __attribute__((vector_size(VBYTES)));
 typedef uint32_t vu __attribute__((vector_size(VBYTES)));
 typedef uint16_t vh __attribute__((vector_size(VBYTES / 2), aligned(2)));
 
+/* VW numbers of 16 bits, each in the low half of 32. */
+FT_INLINE vu halves(const void *stored)
+{
+#if defined(__AVX512F__) /* GCC 12 converts two vectors and puts them together */
+    return (vu)_mm512_cvtepu16_epi32((__m256i) * (const vh *)stored);
+#else
+    return __builtin_convertvector(*(const vh *)stored, vu);
+#endif
+}
+
 /* Stored numbers, widened: VW of them, or one. */
 FT_INLINE vf widen_vec(const void *data, enum ft_dtype dtype, int64_t at)
 {
     if (dtype == FT_F32)
         return (vf) * (const vfu *)((const float *)data + at);
-    const vh *stored = (const vh *)((const uint16_t *)data + at);
-#if defined(__AVX512F__) /* GCC 12 converts halves of it and puts them together */
-    const vu h = (vu)_mm512_cvtepu16_epi32((__m256i)*stored);
-#else
-    const vu h = __builtin_convertvector(*stored, vu);
-#endif
+    const vu h = halves((const uint16_t *)data + at);
     if (dtype == FT_BF16)
         return (vf)(h << 16);
     /* f16: shift the exponent into place, then scale by 2^112; exact for all finite values */
