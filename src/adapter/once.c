@@ -7,6 +7,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Matrix k of an expert in a parameter: the tensor's name, and the part of the expert's rows and
@@ -55,19 +56,29 @@ int ft_once_check(const struct ft_parameter *p, const struct ft_st *f)
     return FT_OK;
 }
 
-bool ft_once_has(const struct ft_adapter *a, const char *tensor)
+/* The expert whose number follows the module's name in a tensor's; -1: none does. */
+static int64_t expert_in(const struct ft_slot *s, const char *tensor)
 {
     static const char prefix[] = "base_model.model.";
+    const char *module = tensor + sizeof prefix - 1;
+    if (!s->old || !ft_starts_with(tensor, prefix) || !ft_starts_with(module, s->once_in))
+        return -1;
+    const char *number = module + strlen(s->once_in);
+    if (number[0] != '.' || number[1] < '0' || number[1] > '9')
+        return -1;
+    const long long e = strtoll(number + 1, NULL, 10);
+    return e < s->experts ? e : -1;
+}
+
+bool ft_once_has(const struct ft_adapter *a, const char *tensor)
+{
     for (int i = 0; i < a->n_slots; i++) {
         const struct ft_slot *s = &a->slots[i];
-        if (!s->old || !ft_starts_with(tensor, prefix) ||
-            !ft_starts_with(tensor + sizeof prefix - 1, s->once_in))
-            continue;
-        for (int64_t e = 0; e < s->experts; e++)
-            for (int k = 0; k < count_pieces(s); k++)
-                if (strcmp(piece_of(s->p[FT_LORA_A], e, k).name, tensor) == 0 ||
-                    strcmp(piece_of(s->p[FT_LORA_B], e, k).name, tensor) == 0)
-                    return true;
+        const int64_t e = expert_in(s, tensor);
+        for (int k = 0; e >= 0 && k < count_pieces(s); k++)
+            if (strcmp(piece_of(s->p[FT_LORA_A], e, k).name, tensor) == 0 ||
+                strcmp(piece_of(s->p[FT_LORA_B], e, k).name, tensor) == 0)
+                return true;
     }
     return false;
 }
