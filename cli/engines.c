@@ -137,16 +137,25 @@ static void print_vllm(FILE *out, const struct ft_job *j)
         fprintf(out, "  vLLM       loads ranks up to 512 only\n");
 }
 
+/* Whose experts' modules PEFT 0.21 does not make into parameters, and passes over without a word.
+ */
+static const struct {
+    const char *architecture, *name; /* or how it begins */
+} passed_over[] = {{"Qwen2Moe", "Qwen2-MoE"}, {"Qwen3VLMoe", "Qwen3-VL-MoE"}};
+
 void ft_note_portable(const struct ft_job *j)
 {
     const char *quirk = vllm_quirk(j);
     const struct ft_where at = {.file = j->config->lora_model_dir};
     if (quirk)
         ft_notice(at, "vLLM %s: give it what 'ft merge' writes", quirk);
-    if (strcmp(ft_model_architecture(j->model), "Qwen2MoeForCausalLM") == 0 &&
-        (ft_adapter_traits(j->adapter) & FT_TRAIT_EXPERTS))
-        ft_notice(at, "PEFT passes over Qwen2-MoE's experts one by one: give it the adapter as it "
-                      "was trained");
+    for (size_t i = 0; i < sizeof passed_over / sizeof *passed_over; i++)
+        if (ft_starts_with(ft_model_architecture(j->model), passed_over[i].architecture) &&
+            (ft_adapter_traits(j->adapter) & FT_TRAIT_EXPERTS))
+            ft_notice(at,
+                      "PEFT passes over %s's experts one by one: give it the adapter as it was "
+                      "trained",
+                      passed_over[i].name);
 }
 
 void ft_print_engines(FILE *out, const struct ft_job *j)

@@ -104,8 +104,9 @@ struct ft_adapter {
     double alpha;
     double dropout;
     bool rslora;
-    bool conv1d; /* the model's modules are */
-    char *scope; /* see struct ft_site; or NULL */
+    bool conv1d;   /* the model's modules are */
+    bool by_layer; /* of a parameter of experts some layers are adapted, and others not */
+    char *scope;   /* see struct ft_site; or NULL */
     uint64_t seed;
     bool imported; /* from PEFT's files, whose patterns may match nothing */
     bool overlap;  /* patterns give a module two values: the first one counts */
@@ -322,8 +323,10 @@ int ft_once_check(const struct ft_parameter *p, const struct ft_st *f);
 bool ft_once_has(const struct ft_adapter *a, const char *tensor);
 int ft_once_read(const struct ft_parameter *p, const struct ft_st *f, float *out);
 int ft_once_convert(struct ft_adapter *a);
-/* peft.c: the names of the experts' parameters that are adapted, or null. */
+/* peft.c: the names of the experts' parameters that are adapted, or null; and whether they have to
+ * say their layers (by_layer). */
 json_t *ft_target_parameters(const struct ft_adapter *a);
+void ft_adapter_compare_layers(struct ft_adapter *a, const struct ft_site *sites, int n);
 int ft_adapter_read_f32(const struct ft_st *f, const struct ft_st_entry *e, int64_t n, float *out);
 
 #endif

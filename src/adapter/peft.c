@@ -54,17 +54,31 @@ static bool seen_before(const struct ft_adapter *a, int i)
     return false;
 }
 
-/* The experts' parameters that are adapted, by the ends of their names behind the layer. */
+void ft_adapter_compare_layers(struct ft_adapter *a, const struct ft_site *sites, int n)
+{
+    long layer;
+    for (int i = 0; i < n; i++) {
+        const char *spared = behind_layer(sites[i].name, &layer);
+        if (sites[i].kind != FT_SITE_EXPERTS || a->slot_of_site[i] >= 0)
+            continue;
+        for (int k = 0; k < a->n_slots; k++)
+            a->by_layer |= a->slots[k].kind == FT_SITE_EXPERTS &&
+                           strcmp(behind_layer(a->slots[k].name, &layer), spared) == 0;
+    }
+}
+
+/* The experts' parameters that are adapted, by the ends of their names: behind the layer, or from
+ * it on. */
 json_t *ft_target_parameters(const struct ft_adapter *a)
 {
     long layer;
     json_t *list = json_null();
     for (int i = 0; i < a->n_slots; i++) {
-        const char *tail = behind_layer(a->slots[i].name, &layer);
-        if (a->slots[i].kind != FT_SITE_EXPERTS || seen_before(a, i))
+        const char *name = a->slots[i].name, *tail = behind_layer(name, &layer);
+        if (a->slots[i].kind != FT_SITE_EXPERTS || (!a->by_layer && seen_before(a, i)))
             continue;
         list = json_is_array(list) ? list : json_array();
-        json_array_append_new(list, json_string(tail));
+        json_array_append_new(list, json_string(a->by_layer ? strstr(name, "layers.") : tail));
     }
     return list;
 }
@@ -628,6 +642,26 @@ static int read_fields(struct import *m)
     return FT_OK;
 }
 
+/* What PEFT does not take where experts' parameters are adapted. */
+static int check_experts(const struct import *m)
+{
+    const struct ft_where at = {.file = m->file};
+    bool any = false, all_old = true;
+    for (int i = 0; i < m->a->n_slots; i++)
+        if (m->a->slots[i].kind == FT_SITE_EXPERTS) {
+            any = true;
+            all_old = all_old && m->a->slots[i].old;
+        }
+    if (!any || m->a->dropout == 0)
+        return FT_OK;
+    if (!all_old)
+        return refuse(m, m->a->method->dropout,
+                      "above 0 excludes adapters on experts' parameters, as in PEFT");
+    ft_notice(at, "'%s' does not apply to the experts: they are parameters now, no modules",
+              m->a->method->dropout);
+    return FT_OK;
+}
+
 static int refuse_folder(const char *folder)
 {
     const struct ft_where at = {.file = folder};
@@ -664,6 +698,8 @@ int ft_adapter_import(struct ft_adapter *a, const struct ft_site *sites, int n, 
     FT_GO(read_fields(&m));
     FT_GO(ft_st_open(&f, tensors));
     FT_GO(find_slots(&m, sites, n, f));
+    ft_adapter_compare_layers(a, sites, n);
+    FT_GO(check_experts(&m));
     FT_GO(ft_adapter_check_claims(a, config, sites, n));
     FT_GO(read_patterns(&m, "rank_pattern", &ranks));
     FT_GO(read_patterns(&m, "alpha_pattern", &alphas));

@@ -276,6 +276,7 @@ int ft_adapter_match(struct ft_adapter *a, const struct ft_site *sites, int n,
             rc = ft_adapter_add_slot(a, sites, i);
     }
     ft_regex_free(re);
+    ft_adapter_compare_layers(a, sites, n);
     if (!rc)
         rc = check_parameters(a, sites, n, o);
     if (!rc && o->target_linear)

@@ -166,13 +166,18 @@ static int want_experts(struct ft_model *m, struct ft_module *p)
     return m->decoder.mixture.biased ? want_biases(m, p) : FT_OK;
 }
 
+/* As it is called in files, or, beside experts in one tensor, as it is called in the model. */
 static int want_router(struct ft_model *m, int layer)
 {
     const struct ft_names *n = &m->decoder.names;
     struct ft_layer *l = &m->layers[layer];
+    struct ft_st *file;
+    char own[256];
+    snprintf(own, sizeof own, "%s%s.%d.%s.weight", m->in_file, n->layers, layer, n->router);
+    const bool as_own = !n->router_in_file || ft_model_entry(m, own, &file);
     FT_TRY(want(m, FT_W_ROUTER, &l->router, m->decoder.mixture.count, m->decoder.hidden,
                 "%s%s.%d.%s.weight", m->in_file, n->layers, layer,
-                n->router_in_file ? n->router_in_file : n->router));
+                as_own ? n->router : n->router_in_file));
     struct ft_weight *w = &m->weights[m->n_weights - 1];
     if (!(w->path = ft_arena_format(&m->arena, "%s%s.%d.%s.weight", n->prefix, n->layers, layer,
                                     n->router)))

@@ -147,9 +147,11 @@ int64_t ft_model_active(const struct ft_model *m)
 {
     const struct ft_mixture *e = &m->decoder.mixture;
     int64_t n = ft_model_parameters(m);
-    for (int i = 0; i < m->n_weights; i++)
-        if (m->weights[i].kind == FT_W_EXPERTS)
-            n -= m->weights[i].rows / e->count * (e->count - e->each) * m->weights[i].cols;
+    for (int i = 0; i < m->n_weights; i++) {
+        const struct ft_weight *w = &m->weights[i];
+        if (w->kind == FT_W_EXPERTS || (w->kind == FT_W_BUFFER && w->cols > 0)) /* their biases */
+            n -= w->rows / e->count * (e->count - e->each) * w->cols;
+    }
     return n;
 }
 

@@ -274,6 +274,23 @@ CASE(names_of_modules_in_experts_mean_their_parameters)
     EXPECT(1, "", "grep -A4 target_modules @D/run/adapter_config.json | grep gate_proj");
 }
 
+/* Else the adapter would be read back for every layer. */
+CASE(a_parameter_of_one_layer_is_named_with_it)
+{
+    take_model();
+    EXPECT(0, "",
+           "@FT train --quiet base_model=@D/m adapter=lora lora_r=4 max_steps=1 "
+           "'lora_target_parameters=[layers.1.mlp.experts.gate_up_proj]'" DATA
+           " output_dir=@D/run 2>&1");
+    EXPECT(0, "\"layers.1.mlp.experts.gate_up_proj\"",
+           "grep -A2 target_parameters @D/run/adapter_config.json");
+    EXPECT(0, "1 adapter", "@FT merge @D/run -o @D/merged 2>&1");
+    EXPECT(0, "", "@FT export @D/run -o @D/portable --to portable 2>&1");
+    shell("sed -i 's/\"lora_dropout\": 0.0/\"lora_dropout\": 0.1/' @D/run/adapter_config.json");
+    EXPECT(3, "'lora_dropout' above 0 excludes adapters on experts' parameters",
+           "@FT merge @D/run -o @D/other 2>&1");
+}
+
 CASE(an_expert_that_is_missing_in_an_adapter_is_named)
 {
     take_model();
