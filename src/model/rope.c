@@ -73,10 +73,14 @@ static void yarn(const struct ft_rope_spec *s, int64_t length, float *inv)
     }
 }
 
+static bool is_long(const struct ft_rope_spec *s, int64_t length)
+{
+    return (double)length > s->original_max_positions;
+}
+
 static void longrope(const struct ft_rope_spec *s, int64_t length, float *inv)
 {
-    const float *ext =
-        (double)length > s->original_max_positions ? s->long_factor : s->short_factor;
+    const float *ext = is_long(s, length) ? s->long_factor : s->short_factor;
     for (int i = 0; i < s->dim / 2; i++)
         inv[i] = 1.f / (ext[i] * powf((float)s->theta, (float)(2 * i) / (float)s->dim));
 }
@@ -95,6 +99,11 @@ void ft_rope_frequencies(const struct ft_rope_spec *s, int64_t length, float *in
 bool ft_rope_by_length(const struct ft_rope_spec *s)
 {
     return s->type == FT_ROPE_DYNAMIC || s->type == FT_ROPE_LONGROPE;
+}
+
+bool ft_rope_changes(const struct ft_rope_spec *s, int64_t a, int64_t b)
+{
+    return s->type == FT_ROPE_LONGROPE && is_long(s, a) != is_long(s, b);
 }
 
 void ft_rope_fill(const struct ft_rope_spec *s, int64_t length, float *cos_out, float *sin_out)

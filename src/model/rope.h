@@ -37,6 +37,9 @@ struct ft_rope_spec {
 void ft_rope_frequencies(const struct ft_rope_spec *s, int64_t length, float *inv_freq);
 /* Whether a position's angles depend on its document's length. */
 bool ft_rope_by_length(const struct ft_rope_spec *s);
+/* Whether positions of a document of `a` tokens have other angles in one of `b`, and are read again
+ * where its keys are kept: longrope's, as transformers does it. */
+bool ft_rope_changes(const struct ft_rope_spec *s, int64_t a, int64_t b);
 /* cos, sin (length, dim/2) for the positions of a document of this length. */
 void ft_rope_fill(const struct ft_rope_spec *s, int64_t length, float *cos_out, float *sin_out);
 

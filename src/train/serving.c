@@ -32,6 +32,10 @@ int ft_server_open(struct ft_server *s, const struct ft_config *c,
     FT_TRY(ft_job_open_serving(&s->job, c, &s->serving, all < most ? all : most));
     s->vocab = ft_model_decoder(s->job.model)->vocab;
     FT_TRY(ft_alloc(&s->lengths, (size_t)s->job.capacity, sizeof *s->lengths));
+    if (s->job.rope_by_length) {
+        FT_TRY(ft_alloc(&s->ids, (size_t)all, sizeof *s->ids));
+        FT_TRY(ft_alloc(&s->angles, (size_t)o->slots, sizeof *s->angles));
+    }
     FT_TRY(ft_job_check_memory(&s->job));
     if (s->job.backend->dev) {
         const size_t n = (size_t)(o->scored * s->vocab);
@@ -48,6 +52,8 @@ void ft_server_close(struct ft_server *s)
     ft_free(s->serving.values);
     ft_free(s->length);
     ft_free(s->lengths);
+    ft_free(s->ids);
+    ft_free(s->angles);
     ft_free(s->widened);
     ft_free(s->copied);
     *s = (struct ft_server){0};
@@ -183,24 +189,46 @@ static int run_pass(struct ft_server *s, struct filling *f)
     return f->run.counts[FT_TRAINED] ? take_logits(s, f->run.counts[FT_TRAINED]) : FT_OK;
 }
 
+/* A reading, with all that its sequence has where the kept keys' angles are no longer right. */
+static struct ft_reading whole_reading(struct ft_server *s, const struct ft_reading *r)
+{
+    const struct ft_decoder *d = ft_model_decoder(s->job.model);
+    const int64_t had = s->length[r->slot], has = had + r->n;
+    bool changes = false;
+    FT_ASSERT(has <= s->serving.context);
+    if (!s->ids)
+        return *r;
+    int32_t *ids = s->ids + r->slot * s->serving.context;
+    memcpy(ids + had, r->ids, (size_t)r->n * sizeof *ids);
+    for (int i = 0; i < d->n_ropes; i++)
+        changes |= had > 0 && ft_rope_changes(&d->rope[i], s->angles[r->slot], has);
+    s->angles[r->slot] = has;
+    if (!changes)
+        return *r;
+    s->length[r->slot] = 0;
+    return (struct ft_reading){r->slot, ids, has, r->scored};
+}
+
 int ft_server_read(struct ft_server *s, const struct ft_reading *r, int n, ft_logits_fn *each,
                    void *ctx)
 {
     int64_t at = 0, scored = 0; /* rows of the reading that are read; logits so far */
+    struct ft_reading now = {0};
     for (int i = 0; i < n;) {
         struct filling f;
         begin_pass(s, &f);
         while (i < n && f.run.counts[FT_ROWS] < s->job.capacity &&
                f.run.counts[FT_TRAINED] < s->serving.scored) {
+            if (at == 0)
+                now = whole_reading(s, &r[i]);
             int64_t to = at + s->job.capacity - f.run.counts[FT_ROWS];
-            const int64_t quiet = r[i].n - r[i].scored, most = (at > quiet ? at : quiet) +
-                                                               s->serving.scored -
-                                                               f.run.counts[FT_TRAINED];
-            to = to < r[i].n ? to : r[i].n;
+            const int64_t quiet = now.n - now.scored, most = (at > quiet ? at : quiet) +
+                                                             s->serving.scored -
+                                                             f.run.counts[FT_TRAINED];
+            to = to < now.n ? to : now.n;
             to = to < most ? to : most;
-            FT_ASSERT(s->length[r[i].slot] + to - at <= s->serving.context);
-            put_rows(s, &f, &r[i], at, to);
-            at = to < r[i].n ? to : 0;
+            put_rows(s, &f, &now, at, to);
+            at = to < now.n ? to : 0;
             i += at == 0;
         }
         FT_TRY(run_pass(s, &f));

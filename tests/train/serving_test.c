@@ -134,6 +134,56 @@ CASE(pieces_over_cached_keys_give_the_golden_logits)
         check_case(names[i], "cpu", 1e-5);
 }
 
+/* A row of logits of each of two documents, the largest difference. */
+static double apart(const float *a, const float *b, int64_t vocab)
+{
+    double most = 0;
+    for (int64_t v = 0; v < vocab; v++)
+        most = fmax(most, fabs((double)a[v] - (double)b[v]));
+    return most;
+}
+
+/* The logits behind n tokens, that are read some at a time. */
+static void read_some(struct ft_server *s, int slot, const int32_t *ids, int64_t from, int64_t n,
+                      int64_t step, float *out)
+{
+    ft_server_forget(s, slot, from);
+    for (int64_t at = from; at < n; at += step) {
+        const int64_t take = n - at < step ? n - at : step;
+        const struct ft_reading r = {slot, ids + at, take, 1};
+        CHECK_INT(ft_server_read(s, &r, 1, NULL, NULL), FT_OK);
+    }
+    memcpy(out, s->logits, (size_t)s->vocab * sizeof *out);
+}
+
+/* longrope: beyond its original length a document has other angles from its first token on. */
+CASE(a_sequence_that_outgrows_its_angles_is_read_again)
+{
+    struct setup s = {0};
+    struct ft_config c = {0};
+    struct ft_server server = {0};
+    int32_t ids[30];
+    float whole[128], parts[128];
+    for (int i = 0; i < 30; i++)
+        ids[i] = (i * 7 + 3) % 60;
+    setup_golden(&s, "phi3-long"); /* original_max_position_embeddings: 16 */
+    CHECK_INT(ft_config_read(&c, NULL, s.list, s.n), FT_OK);
+    const struct ft_server_options o = {.slots = 2, .context = 30, .scored = 2};
+    CHECK_INT(ft_server_open(&server, &c, &o, NULL, NULL), FT_OK);
+    CHECK(server.vocab <= 128);
+    for (int step = 1; step <= 5; step += 2) {
+        read_some(&server, 0, ids, 0, 30, 30, whole);
+        read_some(&server, 1, ids, 0, 30, step, parts);
+        CHECK(apart(whole, parts, server.vocab) < 1e-4);
+        /* and back: what is kept of a long one, in a short one */
+        read_some(&server, 0, ids, 0, 12, 12, whole);
+        read_some(&server, 1, ids, 5, 12, step, parts);
+        CHECK(apart(whole, parts, server.vocab) < 1e-4);
+    }
+    ft_server_close(&server);
+    ft_config_fini(&c);
+}
+
 CASE(a_device_gives_them_within_its_rounding)
 {
     static const char *const names[] = {"base",    "gemma2",       "falcon",     "gpt2",
