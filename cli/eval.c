@@ -623,7 +623,7 @@ static int eval_file(struct eval *e, const char *model, const char *adapter, con
 int ft_eval_loss(const char *model, const char *adapter, const char *file, int n, char **words,
                  double *loss)
 {
-    struct eval e = {.json = true};
+    struct eval e = {.json = true, .stop = ft_listen_to_stop()};
     struct ft_responder r = {0};
     int rc = ft_responder_open(&r, model, adapter, n, words);
     if (!rc)
@@ -663,6 +663,8 @@ int ft_cmd_eval(const struct ft_command *self, int n, char **words)
         ft_hint("usage: ft %s %s", self->name, self->arguments);
         return FT_ECONFIG;
     }
+    if (e.baseline && !ft_file_exists(e.baseline))
+        return ft_fail_at((struct ft_where){.file = e.baseline}, FT_EDATA, "does not exist");
     e.stop = ft_listen_to_stop();
     int rc = config ? eval_config(&e, self, n, words)
                     : eval_file(&e, words[0], adapter, words[1], n - 2, words + 2);

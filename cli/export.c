@@ -92,6 +92,7 @@ static int write(const struct form *form, const char *adapter, const char *model
     char *base = NULL, *more[] = {cpu};
     struct ft_responder r = {0};
     int rc = model ? FT_OK : ft_named_base(adapter, &base);
+    ft_writer_heed(ft_listen_to_stop());
     if (!rc)
         rc = ft_responder_config(&r, model ? model : base, adapter, 1, more);
     if (!rc)

@@ -270,7 +270,8 @@ static int take_words(struct generate *g, const struct ft_command *self, int *n,
     FT_TRY(ft_take_text(self, n, words, "-a", adapter));
     FT_TRY(ft_take_number(self, n, words, "--max-tokens", &g->max_tokens));
     FT_TRY(ft_take_sampler(self, n, words, &g->sampler));
-    if (*n > 1 && !strchr(words[1], '=')) {
+    const bool is_flag = *n > 1 && words[1][0] == '-' && words[1][1];
+    if (*n > 1 && !is_flag && !strchr(words[1], '=')) {
         g->file = words[1];
         memmove(&words[1], &words[2], (size_t)(*n - 2) * sizeof *words);
         --*n;

@@ -1,6 +1,7 @@
 /* ft merge */
 #include "cli/responder.h"
 
+#include "core/file.h"
 #include "core/mem.h"
 #include "train/merge.h"
 
@@ -57,8 +58,10 @@ static int merge_all(const struct words *w, const char *model, int n, char **ada
             rc = ft_merge_add(&m, &r[i].config, w->n_shares ? w->share[i] : 1, w->force);
     }
     ft_print_notices();
+    ft_writer_heed(ft_listen_to_stop());
     if (!rc)
         rc = ft_merge_write(&m, w->out, w->force);
+    ft_writer_heed(NULL);
     ft_merge_close(&m);
     for (int i = 0; i < n; i++)
         ft_responder_close(&r[i]);

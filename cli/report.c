@@ -399,11 +399,13 @@ static int put_samples(struct report *p)
     return rc;
 }
 
+#define MARK "<meta name=generator content=ft>"
+
 /* FT_EDATA: samples that are none. */
 static int put_page(struct report *p)
 {
     fputs("<!doctype html>\n<html lang=en><head><meta charset=utf-8>\n"
-          "<meta name=viewport content=\"width=device-width,initial-scale=1\">\n<title>",
+          "<meta name=viewport content=\"width=device-width,initial-scale=1\">\n" MARK "\n<title>",
           p->o);
     escape(p->o, p->names[0]);
     fprintf(p->o, "</title>\n<style>\n%s</style></head><body>\n<h1>", style);
@@ -431,6 +433,21 @@ static int put_page(struct report *p)
 
 /* --- the command --- */
 
+/* A page may be made anew; anything else stays. */
+static int check_place(const char *out)
+{
+    char begins[512];
+    FILE *f = fopen(out, "re");
+    const size_t n = f ? fread(begins, 1, sizeof begins - 1, f) : 0;
+    begins[n] = 0;
+    if (f)
+        fclose(f);
+    if (!f || strstr(begins, MARK))
+        return FT_OK;
+    return ft_fail_at((struct ft_where){.file = out}, FT_ECONFIG,
+                      "is there already, and is no page of 'ft report'");
+}
+
 static int write_page(struct report *p, const char *out)
 {
     struct ft_printed page;
@@ -457,7 +474,7 @@ int ft_cmd_report(const struct ft_command *self, int n, char **words)
         ft_hint("usage: ft %s %s", self->name, self->arguments);
         return FT_ECONFIG;
     }
-    int rc = FT_OK;
+    int rc = check_place(out);
     for (int i = 0; i < n && !rc; i++) {
         p.names[i] = words[i];
         rc = ft_run_record_open(&p.runs[i], words[i]);

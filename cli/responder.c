@@ -18,8 +18,8 @@ enum { MOST_WORDS = 64 };
 
 /* --- the config --- */
 
-/* How the config calls the method of an adapter's folder; over a quantised base LoRA is qlora. */
-static int method_of(const char *adapter, bool quantised, char *out, size_t room)
+/* How the config calls the method of an adapter's folder; over a base in 4 bits LoRA is qlora. */
+static int method_of(const char *adapter, bool four_bits, char *out, size_t room)
 {
     char *path = ft_path_join(adapter, "adapter_config.json");
     json_t *said = NULL;
@@ -31,7 +31,7 @@ static int method_of(const char *adapter, bool quantised, char *out, size_t room
     for (; !rc && type[i] && i + 1 < room; i++)
         out[i] = (char)(type[i] >= 'A' && type[i] <= 'Z' ? type[i] + 32 : type[i]);
     out[i] = 0;
-    if (!rc && quantised && strcmp(out, "lora") == 0)
+    if (!rc && four_bits && strcmp(out, "lora") == 0)
         snprintf(out, room, "qlora");
     json_decref(said);
     ft_free(path);
@@ -49,6 +49,7 @@ static bool has_word(int n, char **words, const char *start)
 static int read_config(struct ft_responder *r, int n, char **words)
 {
     const bool quantised = has_word(n, words, "load_in_");
+    const bool four_bits = quantised && !has_word(n, words, "load_in_8bit");
     char base[4096], adapter[4096] = "", method[64];
     char how[96] = "";
     const char *list[MOST_WORDS + 8] = {"datasets.0.path=none", "datasets.0.type=tokenized",
@@ -58,13 +59,13 @@ static int read_config(struct ft_responder *r, int n, char **words)
         return ft_fail(FT_ECONFIG, "too many words");
     snprintf(base, sizeof base, "base_model=%s", r->model);
     if (r->adapter) {
-        FT_TRY(method_of(r->adapter, quantised, method, sizeof method));
+        FT_TRY(method_of(r->adapter, four_bits, method, sizeof method));
         snprintf(adapter, sizeof adapter, "lora_model_dir=%s", r->adapter);
         snprintf(how, sizeof how, "adapter=%s", method);
         list[at++] = adapter;
         list[at++] = how;
     } else if (quantised) { /* a config has an adapter over such a base */
-        list[at++] = has_word(n, words, "load_in_8bit") ? "adapter=lora" : "adapter=qlora";
+        list[at++] = four_bits ? "adapter=qlora" : "adapter=lora";
         list[at++] = "lora_target_linear=true";
     } else {
         list[at++] = "adapter=full";
@@ -90,6 +91,7 @@ static int add_ends(struct ft_ids *ends, const json_t *o)
     return FT_OK;
 }
 
+/* Of a file: its own, or those of the model that it has inside, as a vision model's config.json. */
 static int add_ends_of(struct ft_ids *ends, const char *folder, const char *file)
 {
     json_t *o = NULL;
@@ -98,7 +100,7 @@ static int add_ends_of(struct ft_ids *ends, const char *folder, const char *file
     if (!rc && ft_file_exists(path))
         rc = ft_json_file(path, FT_EDATA, &o);
     if (!rc)
-        rc = add_ends(ends, o);
+        rc = add_ends(ends, ft_json_get(o, "eos_token_id") ? o : json_object_get(o, "text_config"));
     json_decref(o);
     ft_free(path);
     return rc;

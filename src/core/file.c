@@ -172,9 +172,19 @@ void ft_writer_sweep(const char *path)
         closedir(d);
 }
 
+static const volatile sig_atomic_t *heeded;
+
+void ft_writer_heed(const volatile sig_atomic_t *stop)
+{
+    heeded = stop;
+}
+
 int ft_writer_put(struct ft_writer *w, const void *data, size_t len)
 {
     const char *p = data;
+    if (heeded && *heeded)
+        return ft_fail_at((struct ft_where){.file = w->path}, FT_EREQUEUE,
+                          "interrupted: nothing of it is kept");
     while (len > 0) {
         ssize_t n = write(w->fd, p, len);
         if (n < 0 && errno == EINTR)

@@ -4,6 +4,7 @@
 
 #include "core/status.h"
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -41,6 +42,9 @@ int ft_writer_open(struct ft_writer *w, const char *path);
 int ft_writer_put(struct ft_writer *w, const void *data, size_t len);
 int ft_writer_commit(struct ft_writer *w); /* closes w in any case */
 void ft_writer_abort(struct ft_writer *w); /* removes the temporary; harmless after commit */
+/* From now on every put fails with FT_EREQUEUE once *stop is not 0, so that who writes leaves as
+ * after any failure; NULL: none does. */
+void ft_writer_heed(const volatile sig_atomic_t *stop);
 
 /* Removes what processes that were killed left of writing path; nobody else may be writing it. */
 void ft_writer_sweep(const char *path);

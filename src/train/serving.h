@@ -13,8 +13,8 @@ struct ft_server {
     int64_t *lengths;
     int32_t *ids;    /* (slots, context): what was read; NULL: angles depend on no length */
     int64_t *angles; /* of each sequence: the length that its keys' angles are of */
-    float *logits;  /* of the last pass, in the graph or in `widened` */
-    float *widened; /* of a device, with what was copied from there */
+    float *logits;   /* of the last pass, in the graph or in `widened` */
+    float *widened;  /* of a device, with what was copied from there */
     char *copied;
 };
 

@@ -134,6 +134,7 @@ CASE(what_cannot_be_answered_is_refused)
     const char *folder = fresh_folder();
     EXPECT(2, "'ft generate' needs a model", "@FT generate 2>&1");
     EXPECT(2, "a text behind '-p', or a file", "@FT generate " MODEL " 2>&1");
+    EXPECT(2, "'--bogus' is not a flag", "@FT generate " MODEL " -p x --bogus 2>&1");
     EXPECT(3, "no chat template", "@FT generate " MODEL " -p x 2>&1");
     EXPECT(2, "say nothing at temperature 0", "@FT generate " MODEL " -p x --raw --top-k 5 2>&1");
     EXPECT(2, "--temperature' of 'ft generate' is a number from 0",
@@ -204,6 +205,8 @@ CASE(eval_of_questions_and_texts)
            "echo '{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}]}' | @FT eval " MODEL
            " - 2>&1");
     EXPECT(2, "needs a config, or a model and a file", "@FT eval " MODEL " 2>&1");
+    EXPECT(3, "none.json: error: does not exist",
+           "@FT eval " MODEL " @D/mixed.jsonl --baseline none.json 2>&1");
 }
 
 CASE(merge_puts_the_adapter_into_the_weights)
@@ -240,6 +243,23 @@ CASE(merge_puts_the_adapter_into_the_weights)
     json_decref(merged);
 }
 
+/* A model of text in another says there what ends its answers. */
+CASE(a_text_model_inside_has_its_own_ends)
+{
+    fresh_folder();
+    EXPECT(0, "", "@FT generate " MODEL " -p 'To be' --raw --max-tokens 3 --json 2>/dev/null");
+    json_t *o = line_of(0);
+    const long long second = json_integer_value(json_array_get(json_object_get(o, "tokens"), 1));
+    json_decref(o);
+    CHECK_INT(shell("mkdir @D/m && cp " MODEL "/* @D/m/ && rm -f @D/m/generation_config.json && "
+                    "sed -i '/eos_token_id/d; s/^{/{\"text_config\": {\"eos_token_id\": "
+                    "%lld},/' @D/m/config.json",
+                    second),
+              0);
+    EXPECT(0, "\"finish\":\"stop\"",
+           "@FT generate @D/m -p 'To be' --raw --max-tokens 3 --json 2>/dev/null");
+}
+
 /* What a QLoRA was trained over is what it is merged into, and what that costs is told. */
 CASE(merge_writes_what_quantised_weights_stand_for)
 {
@@ -260,6 +280,7 @@ CASE(merge_writes_what_quantised_weights_stand_for)
     EXPECT(0, "", "@FT eval @D/merged @D/t.jsonl --json 2>/dev/null");
     json_t *merged = line_of(0);
     CHECK_NEAR(number_in(merged, "loss"), number_in(beside, "loss"), 1e-5);
+    EXPECT(0, "", "@FT eval " MODEL " -a @D/run @D/t.jsonl load_in_8bit=true --json 2>/dev/null");
     json_decref(beside);
     json_decref(merged);
 }
@@ -460,5 +481,8 @@ CASE(report_is_one_page)
     shell("echo '{\"prompt\": \"a\"}' > @D/run/samples.jsonl");
     EXPECT(3, "samples.jsonl:1: error: has no 'text'", "@FT report @D/run -o @D/t.html 2>&1");
     EXPECT(2, "needs a file to write", "@FT report @D/run 2>&1");
+    EXPECT(0, "1 run", "@FT report @D/run/metrics.jsonl -o @D/a.html 2>&1"); /* made anew */
+    EXPECT(2, "is there already, and is no page",
+           "@FT report @D/run/metrics.jsonl -o @D/run/run.json 2>&1");
     EXPECT(3, "cannot open", "@FT report @D/none -o @D/x.html 2>&1");
 }

@@ -180,6 +180,25 @@ CASE(files_are_replaced_whole)
     CHECK_INT(system(command), 0); /* no temporary was left */
 }
 
+CASE(an_interrupted_writer_leaves_nothing)
+{
+    char folder[] = "/tmp/ft-heed-XXXXXX", path[256];
+    volatile sig_atomic_t stop = 0;
+    struct ft_writer w;
+    CHECK(mkdtemp(folder) != NULL);
+    snprintf(path, sizeof path, "%s/a", folder);
+    ft_writer_heed(&stop);
+    CHECK_INT(ft_writer_open(&w, path), FT_OK);
+    CHECK_INT(ft_writer_put(&w, "x", 1), FT_OK);
+    stop = 1;
+    CHECK_INT(ft_writer_put(&w, "x", 1), FT_EREQUEUE);
+    CHECK_HAS(ft_status_report(), "interrupted");
+    ft_status_clear_errors();
+    ft_writer_abort(&w);
+    ft_writer_heed(NULL);
+    CHECK_INT(rmdir(folder), 0);
+}
+
 CASE(what_killed_processes_left_is_removed)
 {
     char folder[] = "/tmp/ft-sweep-XXXXXX", path[256];
