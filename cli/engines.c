@@ -137,10 +137,9 @@ static void print_vllm(FILE *out, const struct ft_job *j)
         fprintf(out, "  vLLM       loads ranks up to 512 only\n");
 }
 
-/* Whose experts' modules PEFT 0.21 does not make into parameters, and passes over without a word.
- */
+/* Whose experts' modules PEFT 0.21 does not make into parameters, and passes over. */
 static const struct {
-    const char *architecture, *name; /* or how it begins */
+    const char *architecture, *name; /* how it begins; as people call it */
 } passed_over[] = {{"Qwen2Moe", "Qwen2-MoE"}, {"Qwen3VLMoe", "Qwen3-VL-MoE"}};
 
 void ft_note_portable(const struct ft_job *j)

@@ -1,5 +1,6 @@
 /* What this machine can do at most, as JSON: multiply-adds and memory reads of so many threads, and
- * how long a line of cache takes from a core to another. For scripts/bench-cpu, which builds it.
+ * how long a line of cache takes from a core to another. For scripts/bench-cpu and
+ * scripts/bench-decode, which build it.
  * usage: limits [THREADS]                              (default 2) */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -102,7 +103,7 @@ enum { ROUNDS = 8 };
 
 struct part {
     double (*fn)(void);
-    double work, best; /* best: of all threads, the first's alone */
+    double work, best; /* best: the first part has it, of all threads together */
     int number, threads;
     pthread_barrier_t *all;
 };

@@ -13,8 +13,7 @@ enum {
     KB = 96,
     PARTS = FT_CPU_ATTENTION_PARTS,
     LEAST = 32, /* keys of a part */
-    MOST = FT_HEAD_DIM_MAX +
-           16, /* heads whose scores fit a piece's memory, where keys are shared out */
+    MOST = 272, /* heads of a query whose keys are shared out */
     MAX_DIM = FT_HEAD_DIM_MAX
 }; /* rows of queries and keys at a time; widest head */
 
@@ -28,6 +27,7 @@ struct room {
     float q[QB * (MAX_DIM + 16)];
 };
 _Static_assert(FT_HEAD_GROUP_MAX *QB <= KB * MAX_DIM, "forward keeps its sums in dk and dv");
+_Static_assert(MOST <= MAX_DIM + 16, "one query's scores lie in keys");
 _Static_assert(sizeof(struct room) <= FT_THREAD_SCRATCH, "a piece's memory must fit");
 
 struct job {
@@ -391,16 +391,17 @@ static void join_parts(void *arg, int64_t piece, void *scratch)
         join_head(j, j->first + piece, piece * j->n_parts, head);
 }
 
-/* Into how many parts a query's keys are cut: as many for each, none without keys. */
+/* Into how many parts each query's keys are cut, a power of two: by the most keys, so that of few
+ * keys some parts may be empty. */
 static int64_t parts_of(const struct job *j, int64_t rows)
 {
     const int32_t *cached = (const int32_t *)j->f->cached->data + 2 * j->first;
-    int64_t fewest = INT64_MAX, parts = 1;
+    int64_t most = 0, parts = 1;
     for (int64_t i = 0; i < rows; i++) {
         const int64_t n = cached[2 * i + 1] + 1 - first_key(j, cached[2 * i + 1]);
-        fewest = n < fewest ? n : fewest;
+        most = n > most ? n : most;
     }
-    while (2 * parts * rows <= PARTS && 2 * parts * LEAST <= fewest)
+    while (2 * parts * rows <= PARTS && 2 * parts * LEAST <= most)
         parts *= 2;
     return parts;
 }

@@ -88,8 +88,8 @@ FT_INLINE vf pair(vf first, vf second)
 #elif defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
     const bfloat16x8_t low = vcvtq_low_bf16_f32((float32x4_t)first);
     const bfloat16x8_t both = vcvtq_high_bf16_f32(low, (float32x4_t)second);
-    const uint16x8_t halves = vreinterpretq_u16_bf16(both);
-    return (vf)vzip1q_u16(halves, vextq_u16(halves, halves, 4));
+    const uint16x8_t bits = vreinterpretq_u16_bf16(both);
+    return (vf)vzip1q_u16(bits, vextq_u16(bits, bits, 4));
 #else
     return (vf)(rounded(first) >> 16 | rounded(second));
 #endif

@@ -60,10 +60,10 @@ int ft_once_check(const struct ft_parameter *p, const struct ft_st *f)
 static int64_t expert_in(const struct ft_slot *s, const char *tensor)
 {
     static const char prefix[] = "base_model.model.";
-    const char *module = tensor + sizeof prefix - 1;
-    if (!s->old || !ft_starts_with(tensor, prefix) || !ft_starts_with(module, s->once_in))
+    if (!s->old || !ft_starts_with(tensor, prefix) ||
+        !ft_starts_with(tensor + sizeof prefix - 1, s->once_in))
         return -1;
-    const char *number = module + strlen(s->once_in);
+    const char *number = tensor + sizeof prefix - 1 + strlen(s->once_in);
     if (number[0] != '.' || number[1] < '0' || number[1] > '9')
         return -1;
     const long long e = strtoll(number + 1, NULL, 10);

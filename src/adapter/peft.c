@@ -642,10 +642,12 @@ static int read_fields(struct import *m)
     return FT_OK;
 }
 
-/* What PEFT does not take where experts' parameters are adapted. */
+/* PEFT takes no dropout where experts' parameters are adapted. From before they were parameters an
+ * adapter may have it: it goes on without. */
 static int check_experts(const struct import *m)
 {
     const struct ft_where at = {.file = m->file};
+    const char *key = m->a->method->dropout;
     bool any = false, all_old = true;
     for (int i = 0; i < m->a->n_slots; i++)
         if (m->a->slots[i].kind == FT_SITE_EXPERTS) {
@@ -655,11 +657,10 @@ static int check_experts(const struct import *m)
     if (!any || m->a->dropout == 0)
         return FT_OK;
     if (!all_old)
-        return refuse(m, m->a->method->dropout,
-                      "above 0 excludes adapters on experts' parameters, as in PEFT");
-    ft_notice(at, "'%s' does not apply to the experts: they are parameters now, no modules",
-              m->a->method->dropout);
-    return FT_OK;
+        return refuse(m, key, "above 0 excludes adapters on experts' parameters, as in PEFT");
+    ft_notice(at, "'%s' counts as 0: the experts are parameters now, which PEFT has without", key);
+    m->a->dropout = 0;
+    return json_object_set_new(m->a->peft, key, json_real(0)) ? ft_short_of_memory() : FT_OK;
 }
 
 static int refuse_folder(const char *folder)

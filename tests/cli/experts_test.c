@@ -291,6 +291,23 @@ CASE(a_parameter_of_one_layer_is_named_with_it)
            "@FT merge @D/run -o @D/other 2>&1");
 }
 
+/* As modules experts may have had dropout; as parameters they have none. */
+CASE(dropout_over_old_experts_is_given_up)
+{
+    take_model();
+    EXPECT(0, "",
+           "@FT train --quiet base_model=@D/m adapter=lora lora_r=4 max_steps=1" BOTH DATA
+           " output_dir=@D/run 2>&1");
+    EXPECT(0, "", "@FT export @D/run -o @D/portable --to portable 2>&1");
+    shell("sed -i 's/\"lora_dropout\": 0.0/\"lora_dropout\": 0.1/' "
+          "@D/portable/adapter_config.json");
+    EXPECT(0, "'lora_dropout' counts as 0",
+           "@FT train base_model=@D/m lora_model_dir=@D/portable max_steps=1" DATA
+           " output_dir=@D/on 2>&1");
+    EXPECT(0, "\"lora_dropout\": 0.0", "cat @D/on/adapter_config.json");
+    EXPECT(0, "1 adapter", "@FT merge @D/on -m @D/m -o @D/merged 2>&1");
+}
+
 CASE(an_expert_that_is_missing_in_an_adapter_is_named)
 {
     take_model();

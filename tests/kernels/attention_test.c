@@ -220,6 +220,66 @@ static void one_cached(struct bench *b, const struct shape *s, const int take[3]
     drop_tensors();
 }
 
+/* So many queries of documents of their own, the longest of n keys. */
+static void single_queries(struct bench *b, const struct shape *s, int rows, int n)
+{
+    const int q = s->heads * s->d, kv = s->kv_heads * s->d, room = n + 1;
+    const int slots = rows < 5 ? rows : 5;
+    b->live = b->docs = rows;
+    struct ft_tensor *spans = int_rows(b, 2), *cached = int_rows(b, 2);
+    sinks = s->sinks ? random_weight(1, s->heads, FT_BF16, 9) : NULL;
+    struct ft_attention_args a = {.q = random_tensor(b, q, 1),
+                                  .k = random_weight(slots * room, kv, FT_F32, 2),
+                                  .v = random_weight(slots * room, kv, FT_F32, 3),
+                                  .spans = spans,
+                                  .cached = cached,
+                                  .sinks = sinks,
+                                  .o = empty_tensor(b, q),
+                                  .lse = empty_sums(b, s->heads),
+                                  .heads = s->heads,
+                                  .kv_heads = s->kv_heads,
+                                  .head_dim = s->d,
+                                  .window = s->window,
+                                  .scale = (float)(1.5 / sqrt(s->d)),
+                                  .softcap = s->softcap};
+    for (int t = 0; t < rows; t++) {
+        ((int32_t *)spans->data)[2 * t] = t;
+        ((int32_t *)spans->data)[2 * t + 1] = t + 1;
+        ((int32_t *)cached->data)[2 * t] = t % slots * room;
+        ((int32_t *)cached->data)[2 * t + 1] = (t * 37 + n - 1) % n;
+    }
+    const union ft_op_args args = {.attention = a};
+    run_op(b, FT_OP_attention, &args);
+    double *o = calloc((size_t)(rows * (q + s->heads)), sizeof *o), *lse = o + rows * q;
+    for (int t = 0; t < rows; t++)
+        for (int h = 0; h < s->heads; h++)
+            lse[t * s->heads + h] = row_in_double(&a, t, h, o + t * q + h * s->d);
+    compare("one query o", b, a.o, o, n + s->d);
+    compare("one query lse", b, a.lse, lse, n + s->d);
+    check_threads(b, FT_OP_attention, &args, (struct ft_tensor *const[]){a.o, a.lse}, 2);
+    free(o);
+    drop_tensors();
+}
+
+static void single_case(struct bench *b)
+{
+    static const struct {
+        struct shape shape;
+        int rows, keys;
+    } all[] = {
+        {{9, 3, 64, 0, {0}, 0, false}, 1, 500},     {{4, 2, 128, 50, {0}, 30, true}, 2, 300},
+        {{6, 2, 80, 100, {0}, 0, true}, 3, 257},    {{2, 1, 256, 33, {0}, 5, true}, 1, 97},
+        {{3, 1, 18, 17, {0}, 0.5f, true}, 130, 65}, {{4, 2, 10, 0, {0}, 2, false}, 65, 64},
+        {{272, 34, 4, 0, {0}, 0, true}, 2, 150},    {{273, 273, 2, 0, {0}, 0, false}, 1, 97}};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        single_queries(b, &all[i].shape, all[i].rows, all[i].keys);
+}
+
+CASE(single_queries_over_cached_keys_match_doubles)
+{
+    each_host_backend(single_case);
+}
+
 static void cached_case(struct bench *b)
 {
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)

@@ -342,3 +342,67 @@ CASE(quantised_weights_are_what_they_stand_for)
 {
     each_backend(quant_case);
 }
+
+/* Rows of an answer: read by rows of the weight (kernels/cpu/few.c). */
+static void few_rows(struct bench *b, const int64_t n[4], enum ft_dtype dtype)
+{
+    b->live = n[0];
+    struct ft_tensor *x = random_tensor(b, n[1], 1), *w = random_weight(n[2], n[1], dtype, 2);
+    struct ft_tensor *bias = random_weight(1, n[2], dtype, 3), *add = random_tensor(b, n[2], 4);
+    struct ft_tensor *u = n[3] ? random_tensor(b, n[3], 5) : NULL;
+    struct ft_tensor *up = n[3] ? random_weight(n[2], n[3], FT_F32, 6) : NULL;
+    struct ft_tensor *y = empty_tensor(b, n[2]);
+    run_op(b, FT_OP_linear,
+           &(union ft_op_args){
+               .linear = {x, w, bias, add, u, up, NULL, NULL, y, 0.75f, n[3] ? -2.f : 0}});
+    for (int64_t t = 0; t < n[0]; t++)
+        for (int64_t o = 0; o < n[2]; o++) {
+            double sum = at(bias, 0, o) + at(add, t, o), size = fabs(sum);
+            for (int64_t i = 0; i < n[1]; i++) {
+                sum += 0.75 * at(x, t, i) * at(w, o, i);
+                size += fabs(at(x, t, i) * at(w, o, i));
+            }
+            for (int64_t i = 0; i < n[3]; i++) {
+                sum += -2 * at(u, t, i) * at(up, o, i);
+                size += 2 * fabs(at(u, t, i) * at(up, o, i));
+            }
+            check_element("few", b, t, o, at(y, t, o), sum, tol_f32(size, (double)(n[1] + n[3])));
+        }
+    check_poison(b, y);
+    drop_tensors();
+}
+
+/* The same of a quantised weight and of what it stands for. */
+static void few_quantised(struct bench *b, int64_t rows, enum ft_dtype dtype, int block)
+{
+    b->live = rows;
+    struct ft_tensor *q = random_quant(37, 1280, dtype, block, 3), *w = widened(q);
+    struct ft_tensor *x = random_tensor(b, 1280, 1);
+    struct ft_tensor *y = empty_tensor(b, 37), *z = empty_tensor(b, 37);
+    run_op(b, FT_OP_linear, &(union ft_op_args){.linear = {.x = x, .w = q, .y = y, .alpha = 2}});
+    run_op(b, FT_OP_linear, &(union ft_op_args){.linear = {.x = x, .w = w, .y = z, .alpha = 2}});
+    if (!same_bits(b, y, z))
+        check_fail(ft_dtype_name(dtype), (int)rows, "%s: another product", b->backend->isa);
+    drop_tensors();
+}
+
+static void few_case(struct bench *b)
+{
+    static const int64_t sizes[][3] = {{1, 1, 0},   {31, 15, 1},  {32, 16, 8},
+                                       {47, 17, 0}, {576, 33, 3}, {1057, 50, 33}};
+    static const enum ft_dtype dtypes[] = {FT_F32, FT_BF16, FT_F16};
+    b->keys = 1; /* some are cached */
+    for (int64_t rows = 1; rows <= 4; rows++) {
+        for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+            for (int d = 0; d < 3; d++)
+                few_rows(b, (int64_t[]){rows, sizes[i][0], sizes[i][1], sizes[i][2]}, dtypes[d]);
+        few_quantised(b, rows, FT_BNB4, 64);
+        few_quantised(b, rows, FT_Q4_K, 0);
+    }
+    b->keys = 0;
+}
+
+CASE(few_rows_match_doubles)
+{
+    each_host_backend(few_case);
+}

@@ -333,7 +333,8 @@ void run_op(const struct bench *b, enum ft_op op, const union ft_op_args *args)
                                       .counts = {[FT_ROWS] = b->live,
                                                  [FT_DOCUMENTS] = b->docs,
                                                  [FT_TRAINED] = b->trained,
-                                                 [FT_ROUTED] = b->live * b->each},
+                                                 [FT_ROUTED] = b->live * b->each,
+                                                 [FT_KEYS] = b->keys},
                                       .scratch = scratch};
     b->backend->ops[op](&ctx, args);
     ft_pages_free(scratch, bytes);

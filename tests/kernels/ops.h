@@ -16,7 +16,7 @@
 struct bench {
     const struct ft_backend *backend;
     struct ft_pool *pool;
-    int64_t live, docs, trained;
+    int64_t live, docs, trained, keys;
     int64_t each; /* routed rows of a row */
 };
 
