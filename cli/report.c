@@ -93,7 +93,7 @@ static void widen(struct range *r, const struct ft_curve *c)
 }
 
 enum { TICKS = 20 }; /* at most, whatever the numbers */
-enum { WIDTH = 640, HEIGHT = 260, LEFT = 70, RIGHT = 20, TOP = 10, BOTTOM = 28 };
+enum { WIDTH = 640, HEIGHT = 260, LEFT = 70, RIGHT = 20, TOP = 18, BOTTOM = 28 };
 
 static double place_x(const struct range *r, double x)
 {
@@ -114,10 +114,15 @@ static double nice_step(double range, int n)
     return (lead < 1.5 ? 1 : lead < 3.5 ? 2 : lead < 7.5 ? 5 : 10) * power;
 }
 
-/* A tick's number into 32 bytes: 4e+07 is 40 M. */
+/* A tick's number into 32 bytes, short enough for a phone: 4e+07 is 40 M, 0.0002 is 2e-4. */
 static const char *tick_text(char out[32], double v)
 {
     const bool large = fabs(v) >= 1e5, larger = fabs(v) >= 1e9;
+    if (v != 0 && fabs(v) < 1e-2) {
+        const int power = (int)floor(log10(fabs(v)) + 1e-9);
+        snprintf(out, 32, "%.3ge%d", v / pow(10, power), power);
+        return out;
+    }
     snprintf(out, 32, "%.4g%s",
              v / (larger  ? 1e9
                   : large ? 1e6

@@ -177,87 +177,83 @@ static void one_shape(struct bench *b, const struct shape *s)
     drop_tensors();
 }
 
+/* b->live queries over so many cached rows of keys, whose documents are not filled in. */
+static struct ft_attention_args cached_args(struct bench *b, const struct shape *s, int64_t rows)
+{
+    const int q = s->heads * s->d, kv = s->kv_heads * s->d;
+    struct ft_tensor *spans = int_rows(b, 2), *cached = int_rows(b, 2);
+    sinks = s->sinks ? random_weight(1, s->heads, FT_BF16, 9) : NULL;
+    return (struct ft_attention_args){.q = random_tensor(b, q, 1),
+                                      .k = random_weight(rows, kv, b->backend->act, 2),
+                                      .v = random_weight(rows, kv, b->backend->act, 3),
+                                      .spans = spans,
+                                      .cached = cached,
+                                      .sinks = sinks,
+                                      .o = empty_tensor(b, q),
+                                      .lse = empty_sums(b, s->heads),
+                                      .heads = s->heads,
+                                      .kv_heads = s->kv_heads,
+                                      .head_dim = s->d,
+                                      .window = s->window,
+                                      .scale = (float)(1.5 / sqrt(s->d)),
+                                      .softcap = s->softcap};
+}
+
+/* Row t is of the document of rows first to end-1; its keys begin in row `slot`, and `before` of
+ * them are older than its own. */
+static void put_row(const struct ft_attention_args *a, int t, int first, int end, int slot,
+                    int before)
+{
+    int32_t *span = (int32_t *)a->spans->data + 2 * t;
+    int32_t *cached = (int32_t *)a->cached->data + 2 * t;
+    span[0] = first;
+    span[1] = end;
+    cached[0] = slot;
+    cached[1] = before;
+}
+
+/* Runs and compares; n: keys of the longest. */
+static void check_cached(struct bench *b, const struct shape *s, const struct ft_attention_args *a,
+                         int n)
+{
+    const int q = s->heads * s->d;
+    run_op(b, FT_OP_attention, &(union ft_op_args){.attention = *a});
+    double *o = calloc((size_t)(b->live * (q + s->heads)), sizeof *o), *lse = o + b->live * q;
+    for (int t = 0; t < b->live; t++)
+        for (int h = 0; h < s->heads; h++)
+            lse[t * s->heads + h] = row_in_double(a, t, h, o + t * q + h * s->d);
+    compare("cached o", b, a->o, o, n + s->d);
+    compare("cached lse", b, a->lse, lse, n + s->d);
+    free(o);
+}
+
 /* Queries behind keys that are cached: the last rows of documents whose keys lie in rows of their
  * own, in another order than the queries. */
 static void one_cached(struct bench *b, const struct shape *s, const int take[3])
 {
-    const int q = s->heads * s->d, kv = s->kv_heads * s->d, room = 320;
+    enum { ROOM = 320 };
     const int before[3] = {90, 0, 200}, slot[3] = {2, 0, 1};
     b->live = take[0] + take[1] + take[2];
     b->docs = 3;
-    struct ft_tensor *spans = int_rows(b, 2), *cached = int_rows(b, 2);
-    const enum ft_dtype act = b->backend->act;
-    sinks = s->sinks ? random_weight(1, s->heads, FT_BF16, 9) : NULL;
-    struct ft_attention_args a = {.q = random_tensor(b, q, 1),
-                                  .k = random_weight(3 * room, kv, act, 2),
-                                  .v = random_weight(3 * room, kv, act, 3),
-                                  .spans = spans,
-                                  .cached = cached,
-                                  .sinks = sinks,
-                                  .o = empty_tensor(b, q),
-                                  .lse = empty_sums(b, s->heads),
-                                  .heads = s->heads,
-                                  .kv_heads = s->kv_heads,
-                                  .head_dim = s->d,
-                                  .window = s->window,
-                                  .scale = (float)(1.5 / sqrt(s->d)),
-                                  .softcap = s->softcap};
+    const struct ft_attention_args a = cached_args(b, s, 3 * ROOM);
     for (int doc = 0, t = 0, first = 0; doc < 3; first += take[doc++])
-        for (; t < first + take[doc]; t++) {
-            ((int32_t *)spans->data)[2 * t] = first;
-            ((int32_t *)spans->data)[2 * t + 1] = first + take[doc];
-            ((int32_t *)cached->data)[2 * t] = slot[doc] * room;
-            ((int32_t *)cached->data)[2 * t + 1] = before[doc] + t - first;
-        }
-    run_op(b, FT_OP_attention, &(union ft_op_args){.attention = a});
-    double *o = calloc((size_t)(b->live * (q + s->heads)), sizeof *o), *lse = o + b->live * q;
-    for (int t = 0; t < b->live; t++)
-        for (int h = 0; h < s->heads; h++)
-            lse[t * s->heads + h] = row_in_double(&a, t, h, o + t * q + h * s->d);
-    compare("cached o", b, a.o, o, 270 + s->d);
-    compare("cached lse", b, a.lse, lse, 270 + s->d);
-    free(o);
+        for (; t < first + take[doc]; t++)
+            put_row(&a, t, first, first + take[doc], slot[doc] * ROOM, before[doc] + t - first);
+    check_cached(b, s, &a, 270);
     drop_tensors();
 }
 
 /* So many queries of documents of their own, the longest of n keys. */
 static void single_queries(struct bench *b, const struct shape *s, int rows, int n)
 {
-    const int q = s->heads * s->d, kv = s->kv_heads * s->d, room = n + 1;
     const int slots = rows < 5 ? rows : 5;
     b->live = b->docs = rows;
-    struct ft_tensor *spans = int_rows(b, 2), *cached = int_rows(b, 2);
-    sinks = s->sinks ? random_weight(1, s->heads, FT_BF16, 9) : NULL;
-    struct ft_attention_args a = {.q = random_tensor(b, q, 1),
-                                  .k = random_weight(slots * room, kv, FT_F32, 2),
-                                  .v = random_weight(slots * room, kv, FT_F32, 3),
-                                  .spans = spans,
-                                  .cached = cached,
-                                  .sinks = sinks,
-                                  .o = empty_tensor(b, q),
-                                  .lse = empty_sums(b, s->heads),
-                                  .heads = s->heads,
-                                  .kv_heads = s->kv_heads,
-                                  .head_dim = s->d,
-                                  .window = s->window,
-                                  .scale = (float)(1.5 / sqrt(s->d)),
-                                  .softcap = s->softcap};
-    for (int t = 0; t < rows; t++) {
-        ((int32_t *)spans->data)[2 * t] = t;
-        ((int32_t *)spans->data)[2 * t + 1] = t + 1;
-        ((int32_t *)cached->data)[2 * t] = t % slots * room;
-        ((int32_t *)cached->data)[2 * t + 1] = (t * 37 + n - 1) % n;
-    }
-    const union ft_op_args args = {.attention = a};
-    run_op(b, FT_OP_attention, &args);
-    double *o = calloc((size_t)(rows * (q + s->heads)), sizeof *o), *lse = o + rows * q;
+    const union ft_op_args args = {.attention = cached_args(b, s, slots * (n + 1))};
     for (int t = 0; t < rows; t++)
-        for (int h = 0; h < s->heads; h++)
-            lse[t * s->heads + h] = row_in_double(&a, t, h, o + t * q + h * s->d);
-    compare("one query o", b, a.o, o, n + s->d);
-    compare("one query lse", b, a.lse, lse, n + s->d);
-    check_threads(b, FT_OP_attention, &args, (struct ft_tensor *const[]){a.o, a.lse}, 2);
-    free(o);
+        put_row(&args.attention, t, t, t + 1, t % slots * (n + 1), (t * 37 + n - 1) % n);
+    check_cached(b, s, &args.attention, n);
+    check_threads(b, FT_OP_attention, &args,
+                  (struct ft_tensor *const[]){args.attention.o, args.attention.lse}, 2);
     drop_tensors();
 }
 

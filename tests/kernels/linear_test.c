@@ -9,38 +9,44 @@ static const int64_t shapes[][4] = {{1, 1, 1, 1},      {2, 3, 5, 1},    {7, 33, 
                                     {33, 1000, 17, 4}, {9, 512, 96, 2}};
 #define EACH_SHAPE(i) for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
 
+/* n: rows, terms, columns, and terms of the low-rank part, which there may be none of. */
+static void one_linear(struct bench *b, const int64_t n[4], enum ft_dtype dtype)
+{
+    b->live = n[0];
+    struct ft_tensor *x = random_tensor(b, n[1], 1), *w = random_weight(n[2], n[1], dtype, 2);
+    struct ft_tensor *bias = random_weight(1, n[2], dtype, 3), *add = random_tensor(b, n[2], 4);
+    struct ft_tensor *u = n[3] ? random_tensor(b, n[3], 5) : NULL;
+    struct ft_tensor *lb = n[3] ? random_weight(n[2], n[3], FT_F32, 6) : NULL;
+    struct ft_tensor *y = empty_tensor(b, n[2]);
+    run_op(b, FT_OP_linear,
+           &(union ft_op_args){
+               .linear = {x, w, bias, add, u, lb, NULL, NULL, y, 0.75f, n[3] ? -2.f : 0}});
+    for (int64_t t = 0; t < n[0]; t++)
+        for (int64_t o = 0; o < n[2]; o++) {
+            double sum = at(bias, 0, o) + at(add, t, o), size = fabs(sum);
+            for (int64_t i = 0; i < n[1]; i++) {
+                sum += 0.75 * at(x, t, i) * at(w, o, i);
+                size += fabs(at(x, t, i) * at(w, o, i));
+            }
+            for (int64_t i = 0; i < n[3]; i++) {
+                sum += -2 * at(u, t, i) * at(lb, o, i);
+                size += 2 * fabs(at(u, t, i) * at(lb, o, i));
+            }
+            check_element("linear", b, t, o, at(y, t, o), sum,
+                          b->keys ? tol_f32(size, (double)(n[1] + n[3]))
+                                  : tol(b, size, (double)(n[1] + n[3])));
+        }
+    check_poison(b, y);
+    drop_tensors();
+}
+
+static const enum ft_dtype dtypes[] = {FT_F32, FT_BF16, FT_F16};
+
 static void linear_case(struct bench *b)
 {
-    static const enum ft_dtype dtypes[] = {FT_F32, FT_BF16, FT_F16};
     EACH_SHAPE(s)
-    for (int d = 0; d < 3; d++) {
-        const int64_t *n = shapes[s];
-        b->live = n[0];
-        struct ft_tensor *x = random_tensor(b, n[1], 1),
-                         *w = random_weight(n[2], n[1], dtypes[d], 2);
-        struct ft_tensor *bias = random_weight(1, n[2], dtypes[d], 3),
-                         *add = random_tensor(b, n[2], 4);
-        struct ft_tensor *u = random_tensor(b, n[3], 5), *lb = random_weight(n[2], n[3], FT_F32, 6);
-        struct ft_tensor *y = empty_tensor(b, n[2]);
-        run_op(b, FT_OP_linear,
-               &(union ft_op_args){.linear = {x, w, bias, add, u, lb, NULL, NULL, y, 0.75f, -2.f}});
-        for (int64_t t = 0; t < n[0]; t++)
-            for (int64_t o = 0; o < n[2]; o++) {
-                double sum = at(bias, 0, o) + at(add, t, o), size = fabs(sum);
-                for (int64_t i = 0; i < n[1]; i++) {
-                    sum += 0.75 * at(x, t, i) * at(w, o, i);
-                    size += fabs(at(x, t, i) * at(w, o, i));
-                }
-                for (int64_t i = 0; i < n[3]; i++) {
-                    sum += -2 * at(u, t, i) * at(lb, o, i);
-                    size += 2 * fabs(at(u, t, i) * at(lb, o, i));
-                }
-                check_element("linear", b, t, o, at(y, t, o), sum,
-                              tol(b, size, (double)(n[1] + n[3])));
-            }
-        check_poison(b, y);
-        drop_tensors();
-    }
+    for (int d = 0; d < 3; d++)
+        one_linear(b, shapes[s], dtypes[d]);
 }
 
 CASE(linear_matches_doubles)
@@ -343,36 +349,7 @@ CASE(quantised_weights_are_what_they_stand_for)
     each_backend(quant_case);
 }
 
-/* Rows of an answer: read by rows of the weight (kernels/cpu/few.c). */
-static void few_rows(struct bench *b, const int64_t n[4], enum ft_dtype dtype)
-{
-    b->live = n[0];
-    struct ft_tensor *x = random_tensor(b, n[1], 1), *w = random_weight(n[2], n[1], dtype, 2);
-    struct ft_tensor *bias = random_weight(1, n[2], dtype, 3), *add = random_tensor(b, n[2], 4);
-    struct ft_tensor *u = n[3] ? random_tensor(b, n[3], 5) : NULL;
-    struct ft_tensor *up = n[3] ? random_weight(n[2], n[3], FT_F32, 6) : NULL;
-    struct ft_tensor *y = empty_tensor(b, n[2]);
-    run_op(b, FT_OP_linear,
-           &(union ft_op_args){
-               .linear = {x, w, bias, add, u, up, NULL, NULL, y, 0.75f, n[3] ? -2.f : 0}});
-    for (int64_t t = 0; t < n[0]; t++)
-        for (int64_t o = 0; o < n[2]; o++) {
-            double sum = at(bias, 0, o) + at(add, t, o), size = fabs(sum);
-            for (int64_t i = 0; i < n[1]; i++) {
-                sum += 0.75 * at(x, t, i) * at(w, o, i);
-                size += fabs(at(x, t, i) * at(w, o, i));
-            }
-            for (int64_t i = 0; i < n[3]; i++) {
-                sum += -2 * at(u, t, i) * at(up, o, i);
-                size += 2 * fabs(at(u, t, i) * at(up, o, i));
-            }
-            check_element("few", b, t, o, at(y, t, o), sum, tol_f32(size, (double)(n[1] + n[3])));
-        }
-    check_poison(b, y);
-    drop_tensors();
-}
-
-/* The same of a quantised weight and of what it stands for. */
+/* The same from a quantised weight and from what it stands for. */
 static void few_quantised(struct bench *b, int64_t rows, enum ft_dtype dtype, int block)
 {
     b->live = rows;
@@ -386,16 +363,16 @@ static void few_quantised(struct bench *b, int64_t rows, enum ft_dtype dtype, in
     drop_tensors();
 }
 
+/* Rows of an answer, which is read by rows of the weight, in f32 (kernels/cpu/few.c). */
 static void few_case(struct bench *b)
 {
     static const int64_t sizes[][3] = {{1, 1, 0},   {31, 15, 1},  {32, 16, 8},
                                        {47, 17, 0}, {576, 33, 3}, {1057, 50, 33}};
-    static const enum ft_dtype dtypes[] = {FT_F32, FT_BF16, FT_F16};
     b->keys = 1; /* some are cached */
     for (int64_t rows = 1; rows <= 4; rows++) {
         for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
             for (int d = 0; d < 3; d++)
-                few_rows(b, (int64_t[]){rows, sizes[i][0], sizes[i][1], sizes[i][2]}, dtypes[d]);
+                one_linear(b, (int64_t[]){rows, sizes[i][0], sizes[i][1], sizes[i][2]}, dtypes[d]);
         few_quantised(b, rows, FT_BNB4, 64);
         few_quantised(b, rows, FT_Q4_K, 0);
     }
