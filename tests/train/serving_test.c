@@ -134,12 +134,14 @@ CASE(pieces_over_cached_keys_give_the_golden_logits)
         check_case(names[i], "cpu", 1e-5);
 }
 
-/* A row of logits of each of two documents, the largest difference. */
+/* The largest difference between two rows of logits. */
 static double apart(const float *a, const float *b, int64_t vocab)
 {
     double most = 0;
-    for (int64_t v = 0; v < vocab; v++)
-        most = fmax(most, fabs((double)a[v] - (double)b[v]));
+    for (int64_t v = 0; v < vocab; v++) {
+        const double off = fabs((double)a[v] - (double)b[v]);
+        most = off > most ? off : most;
+    }
     return most;
 }
 
