@@ -91,17 +91,25 @@ static int note_answer(struct talk *t)
     return FT_OK;
 }
 
+/* Who types may go on; what comes from a pipe or a file is not answered by half. */
+static int does_not_fit(struct talk *t, size_t n)
+{
+    ft_fail(FT_EDATA, "the conversation has %zu tokens, and %lld fit", n,
+            (long long)t->s.serving.context);
+    ft_hint("/new begins another, '--context N' makes room for more");
+    if (!isatty(0))
+        return FT_EDATA;
+    fputs(ft_status_report(), stderr);
+    ft_status_clear_errors();
+    json_array_remove(t->messages, json_array_size(t->messages) - 1);
+    return FT_OK;
+}
+
 static int answer(struct talk *t, const struct ft_ids *prompt)
 {
-    const int64_t context = t->s.serving.context, left = context - (int64_t)prompt->n;
-    if (left <= 0) {
-        fprintf(stderr,
-                "the conversation has %zu tokens, and %lld fit: /new begins another, "
-                "'--context N' makes room for more\n",
-                prompt->n, (long long)context);
-        json_array_remove(t->messages, json_array_size(t->messages) - 1);
-        return FT_OK;
-    }
+    const int64_t left = t->s.serving.context - (int64_t)prompt->n;
+    if (left <= 0)
+        return does_not_fit(t, prompt->n);
     struct ft_generating how = t->how;
     how.max_tokens = left < how.max_tokens ? left : how.max_tokens;
     how.stop = ft_listen_to_stop();

@@ -129,6 +129,15 @@ CASE(generate_goes_through_a_template)
               0);
 }
 
+CASE(a_conversation_from_a_pipe_ends_where_it_does_not_fit)
+{
+    const char *folder = fresh_folder();
+    CHECK_INT(shell("mkdir @D/m && cp " MODEL "/* @D/m/"), 0);
+    put(folder, "m/chat_template.jinja", CHATML);
+    EXPECT(3, "and 16 fit",
+           "yes word | head -40 | tr '\\n' ' ' | @FT chat @D/m --context 16 --max-tokens 2 2>&1");
+}
+
 CASE(what_cannot_be_answered_is_refused)
 {
     const char *folder = fresh_folder();
