@@ -103,11 +103,18 @@ CASE(new_tokens_are_answered_with_and_merged)
     }
 }
 
-CASE(generate_goes_through_a_template)
+/* The model with a chat template, in @D/m. */
+static const char *with_template(void)
 {
     const char *folder = fresh_folder();
     CHECK_INT(shell("mkdir @D/m && cp " MODEL "/* @D/m/"), 0);
     put(folder, "m/chat_template.jinja", CHATML);
+    return folder;
+}
+
+CASE(generate_goes_through_a_template)
+{
+    const char *folder = with_template();
     EXPECT(0, "",
            "@FT generate @D/m -p Hello --system 'Be brief.' --max-tokens 4 --json 2>/dev/null");
     json_t *a = line_of(0);
@@ -131,9 +138,7 @@ CASE(generate_goes_through_a_template)
 
 CASE(a_conversation_from_a_pipe_ends_where_it_does_not_fit)
 {
-    const char *folder = fresh_folder();
-    CHECK_INT(shell("mkdir @D/m && cp " MODEL "/* @D/m/"), 0);
-    put(folder, "m/chat_template.jinja", CHATML);
+    with_template();
     EXPECT(3, "and 16 fit",
            "yes word | head -40 | tr '\\n' ' ' | @FT chat @D/m --context 16 --max-tokens 2 2>&1");
 }
