@@ -517,6 +517,12 @@ union ft_op_args {
  * FT_TRAINED rounded up to a bucket, and finds the true ones in `live`; then activations of rows
  * between the two hold zeros or finite values, and gradients hold zeros. */
 struct ft_backend;
+/* An op that has run; args NULL: none. */
+struct ft_op_run {
+    enum ft_op op;
+    const union ft_op_args *args;
+    const void *scratch;
+};
 struct ft_kernel_ctx {
     const struct ft_backend *backend;
     struct ft_pool *pool;
@@ -524,6 +530,7 @@ struct ft_kernel_ctx {
     const int32_t *live; /* device memory: FT_EXTENTS counts; NULL on the CPU */
     void *scratch;       /* as many bytes as the backend's scratch() asked for, 64-byte aligned */
     int node;            /* position in the program, for messages */
+    struct ft_op_run before; /* the last one: what it left in the same scratch is still there */
 };
 
 typedef void ft_op_fn(const struct ft_kernel_ctx *ctx, const union ft_op_args *args);

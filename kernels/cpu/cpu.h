@@ -272,6 +272,7 @@ struct ft_gemm {
      * not added */
     const uint8_t *a_mask, *c_mask;
     int64_t mask_ld;
+    bool again; /* the product before has left the words of a[0] in scratch */
 };
 
 /* Bytes of shared scratch that a product needs for the words of its left side. */
@@ -279,6 +280,9 @@ struct ft_gemm {
 
 /* In parallel; scratch is FT_GEMM_SCRATCH bytes. */
 void K(gemm)(struct ft_pool *pool, void *scratch, const struct ft_gemm *g);
+/* Whether a product of the same a[0] as g's with `right`, over k terms, leaves there the words that
+ * g begins with. Neither has a mask. */
+bool K(gemm_leaves)(const struct ft_gemm *g, const int64_t k[2], const struct ft_operand *right);
 
 /* few.c: the same for few rows of A, read by rows, without masks: each element sums by 32 lanes. */
 enum { FT_FEW = 4 };

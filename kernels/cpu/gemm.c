@@ -234,7 +234,6 @@ static void make_words(float *to, const struct side *s, const float *a, int64_t 
 
 #else
 
-/* The factor falls on the other side. */
 static void make_words(float *to, const struct side *s, const float *a, int64_t rs, int64_t cs,
                        int64_t rows, int64_t k, float factor)
 {
@@ -364,7 +363,7 @@ static void make_part(const struct block *b, union room *r, int part, int64_t i,
         const int64_t k = l * WORD, n = least(next * WORD, g->k[part]) - k;
         const float *a = g->a[part] + i * rs + k * cs;
         float *to = (float *)(uintptr_t)s->words + (i - b->i0) * s->rs + (l - l0) * s->cs;
-        const float factor = g->b[part].alpha;
+        const float factor = left_factor(&g->b[part]);
         if (part || !g->a_mask) {
             make_words(to, s, a, rs, cs, rows, n, factor);
         } else if (cs == 1) {
@@ -386,7 +385,7 @@ static void make_piece(void *arg, int64_t piece, void *scratch)
 {
     const struct block *b = arg;
     const int64_t i = b->i0 + piece * TILE_ROWS;
-    for (int part = 0; part < 2; part++)
+    for (int part = b->g->again; part < 2; part++)
         if (is_made(b->g, part))
             make_part(b, scratch, part, i, least(b->i1 - i, TILE_ROWS));
 }
@@ -475,21 +474,35 @@ static void find_sides(struct block *b, float *scratch)
     }
 }
 
+/* As many rows at a time as keep what a piece packs worth it, and as many words as there is room
+ * for. */
+static int64_t slab_of(int64_t m)
+{
+    return least(m, MOST_ROWS);
+}
+
+bool K(gemm_leaves)(const struct ft_gemm *g, const int64_t k[2], const struct ft_operand *right)
+{
+    return WORD > 1 && g->m <= MOST_ROWS && left_factor(&g->b[0]) == left_factor(right) &&
+           words_of(k[0]) + words_of(k[1]) <= words_in_room(g->m) &&
+           words_of(g->k[0]) + words_of(g->k[1]) <= words_in_room(g->m);
+}
+
 void K(gemm)(struct ft_pool *pool, void *scratch, const struct ft_gemm *g)
 {
     struct block b = {.g = g, .split = words_of(g->k[0])};
     const int64_t all = b.split + words_of(g->k[1]);
     const bool made = is_made(g, 0) || is_made(g, 1);
-    /* as many rows as keep what a piece packs worth it, and as many words as there is room for */
-    const int64_t slab = made ? least(g->m, MOST_ROWS) : g->m;
+    const int64_t slab = made ? slab_of(g->m) : g->m;
     const int64_t depth = made ? least(all, words_in_room(slab)) : all;
+    const bool makes = made && !(g->again && !g->k[1]);
     for (b.i0 = 0; b.i0 < g->m; b.i0 = b.i1) {
         b.i1 = least(b.i0 + slab, g->m);
         b.l0 = 0;
         do {
             b.l1 = least(b.l0 + depth, all);
             find_sides(&b, scratch);
-            if (made)
+            if (makes)
                 ft_pool_run(pool, (b.i1 - b.i0 + TILE_ROWS - 1) / TILE_ROWS, make_piece, &b);
             ft_pool_run(pool, cut(&b, ft_pool_size(pool)), mul_piece, &b);
             b.l0 = b.l1;

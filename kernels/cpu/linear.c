@@ -45,6 +45,35 @@ static void masked_linear(const struct ft_kernel_ctx *ctx, const struct ft_linea
     }
 }
 
+/* Whether a product of x with w, and of `low` besides, has left in scratch the words that g begins
+ * with. */
+static bool leaves(const struct ft_kernel_ctx *ctx, const struct ft_gemm *g,
+                   const struct ft_tensor *x, const struct ft_tensor *low,
+                   const struct ft_tensor *w, float alpha)
+{
+    const int64_t k[2] = {x->cols, low ? low->cols : 0};
+    const struct ft_operand right = ft_operand_of(w, false, alpha);
+    return ctx->before.scratch == ctx->scratch && x->data == g->a[0] &&
+           ft_tensor_ld(x) == g->a_rs[0] && ft_live_rows(ctx, x) == g->m && x->cols == g->k[0] &&
+           K(gemm_leaves)(g, k, &right);
+}
+
+/* Whether the op before has: queries, keys and values read the same rows, and so do a gradient's
+ * low-rank and base products. */
+static bool left_by_linear(const struct ft_kernel_ctx *ctx, const struct ft_gemm *g)
+{
+    const union ft_op_args *a = ctx->before.args;
+    return a && ctx->before.op == FT_OP_linear && !a->linear.mask && !a->linear.offsets &&
+           leaves(ctx, g, a->linear.x, a->linear.u, a->linear.w, a->linear.alpha);
+}
+
+static bool left_by_linear_dx(const struct ft_kernel_ctx *ctx, const struct ft_gemm *g)
+{
+    const union ft_op_args *a = ctx->before.args;
+    return a && ctx->before.op == FT_OP_linear_dx && !a->linear_dx.mask && !a->linear_dx.offsets &&
+           leaves(ctx, g, a->linear_dx.dy, a->linear_dx.du, a->linear_dx.w, a->linear_dx.alpha);
+}
+
 static void product(const struct ft_kernel_ctx *ctx, const struct ft_linear_args *l, int64_t rows)
 {
     int64_t low = l->u ? l->u->cols : 0;
@@ -65,6 +94,7 @@ static void product(const struct ft_kernel_ctx *ctx, const struct ft_linear_args
     };
     if (low)
         g.b[1] = ft_operand_of(l->b, true, l->beta);
+    g.again = !l->mask && left_by_linear(ctx, &g);
     if (l->mask)
         masked_linear(ctx, l, g);
     else if (ctx->counts[FT_KEYS] > 0 && g.m > 0 && g.m <= FT_FEW)
@@ -142,6 +172,7 @@ static void product_dx(const struct ft_kernel_ctx *ctx, const struct ft_linear_d
         g.b[1] = g.b[0];
         g.k[0] = 0;
     }
+    g.again = !l->mask && left_by_linear_dx(ctx, &g);
     if (l->mask)
         masked_linear_dx(ctx, l, g);
     else
@@ -170,7 +201,8 @@ void K(linear_dx)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
     }
 }
 
-/* The larger side of dw is taken as the rows, read in place; the smaller one is packed. */
+/* The smaller side of dw is taken as the rows; the larger one each thread packs for itself, as it
+ * multiplies. */
 static void product_dw(const struct ft_kernel_ctx *ctx, const struct ft_linear_dw_args *l,
                        int64_t depth)
 {
@@ -180,7 +212,7 @@ static void product_dw(const struct ft_kernel_ctx *ctx, const struct ft_linear_d
                    (size_t)l->dw->cols * sizeof(float));
         return;
     }
-    const bool flip = l->mask || l->dw->cols > l->dw->rows;
+    const bool flip = l->mask || l->dw->cols < l->dw->rows;
     const struct ft_tensor *rows = flip ? l->x : l->dy, *cols = flip ? l->dy : l->x;
     const int64_t ld = ft_tensor_ld(l->dw);
     float *dw = l->dw->data, *aside = (float *)((char *)ctx->scratch + FT_GEMM_SCRATCH);

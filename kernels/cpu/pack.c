@@ -4,9 +4,9 @@
 
 /* Weights come from memory in strides that the processor does not foresee. It may be behind them.
  */
-FT_INLINE void fetch_ahead(const struct ft_operand *b, int64_t at)
+FT_INLINE void fetch_ahead(const struct ft_operand *b, enum ft_dtype dtype, int64_t at)
 {
-    const uintptr_t ahead = (uintptr_t)b->data + (uintptr_t)(at * (b->dtype == FT_F32 ? 4 : 2));
+    const uintptr_t ahead = (uintptr_t)b->data + (uintptr_t)(at * (dtype == FT_F32 ? 4 : 2));
     __builtin_prefetch((const void *)ahead);
 }
 
@@ -14,14 +14,32 @@ FT_INLINE void fetch_ahead(const struct ft_operand *b, int64_t at)
 FT_INLINE float word_at(const struct ft_operand *b, enum ft_dtype dtype, int64_t at, int64_t step,
                         bool goes_on)
 {
-    const float factor = WORD > 1 ? 1 : b->alpha, first = widen_one(b->data, dtype, at) * factor;
-    return word_of(first, goes_on ? widen_one(b->data, dtype, at + step) : 0);
+    const float factor = WORD > 1 && dtype == FT_BF16 ? 1 : b->alpha;
+    return word_of(widen_one(b->data, dtype, at) * factor,
+                   goes_on ? widen_one(b->data, dtype, at + step) * factor : 0);
 }
 
 static void clear_words(float *out, int64_t k, int64_t width)
 {
     const int64_t used = (k + WORD - 1) / WORD;
     memset(out + used * width, 0, (size_t)((words_of(k) - used) * width) * sizeof *out);
+}
+
+/* Of VW rows that lie below each other, from element `at` on, VW words each: a column after the
+ * other. */
+FT_INLINE void square(float *out, int64_t width, const struct ft_operand *b, enum ft_dtype dtype,
+                      int64_t at)
+{
+    vf r[VW];
+#pragma GCC unroll 16
+    for (int i = 0; i < VW; i++) {
+        fetch_ahead(b, dtype, at + (VW + i) * b->ld);
+        r[i] = words_along(b->data, dtype, at + i * b->ld, b->alpha);
+    }
+    transpose(r);
+#pragma GCC unroll 16
+    for (int i = 0; i < VW; i++)
+        *(vfu *)(out + i * width) = (vfu)r[i];
 }
 
 /* Products k0..k1-1 of one panel: columns j0..j0+w-1 of B. */
@@ -33,18 +51,8 @@ FT_INLINE void pack_trans(float *out, const struct ft_operand *b, enum ft_dtype 
         int64_t k = k0;
         float *to = out + j;
         if (j + VW <= w)
-            for (; k + VW * WORD <= k1; k += VW * WORD) {
-                vf r[VW];
-#pragma GCC unroll 16
-                for (int i = 0; i < VW; i++) {
-                    fetch_ahead(b, (j0 + j + VW + i) * b->ld + k);
-                    r[i] = words_along(b->data, dtype, (j0 + j + i) * b->ld + k, b->alpha);
-                }
-                transpose(r);
-#pragma GCC unroll 16
-                for (int i = 0; i < VW; i++, to += width)
-                    *(vfu *)to = (vfu)r[i];
-            }
+            for (; k + VW * WORD <= k1; k += VW * WORD, to += VW * width)
+                square(to, width, b, dtype, (j0 + j) * b->ld + k);
         for (; k < k1; k += WORD, to += width)
             for (int i = 0; i < VW; i++)
                 to[i] = j + i < w ? word_at(b, dtype, (j0 + j + i) * b->ld + k, 1, k + 1 < k1) : 0;
@@ -61,8 +69,8 @@ FT_INLINE void pack_plain(float *out, const struct ft_operand *b, enum ft_dtype 
         const bool whole = k + WORD <= k1;
         int64_t at = k * b->ld + j0, j = 0;
         for (int i = 0; i < WORD; i++) {
-            fetch_ahead(b, at + (12 + i) * b->ld);
-            fetch_ahead(b, at + (12 + i) * b->ld + 32);
+            fetch_ahead(b, dtype, at + (12 + i) * b->ld);
+            fetch_ahead(b, dtype, at + (12 + i) * b->ld + 32);
         }
         for (; whole && j + VW <= w; j += VW)
             *(vfu *)(to + j) = (vfu)words_across(b->data, dtype, at + j, b->ld, b->alpha);

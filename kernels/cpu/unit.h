@@ -3,9 +3,9 @@
  *
  * A word is an f32; of a set with bf16 products (FT_PAIRS) it is two bf16 that follow each other
  * along the sum, the first in the low half, as vdpbf16ps, AMX's tdpbf16ps and ARM's bfdot take
- * them. Numbers are rounded to the nearest, ties to even, where they become words; sums are f32. A
- * factor of the right side falls on the left side then, so that stored weights of bf16 stay what
- * they are. */
+ * them. Numbers are rounded to the nearest, ties to even, where they become words; sums are f32.
+ * The factor of a right side that is stored as bf16 falls on the left side then, so that the
+ * weights stay what they are. */
 #ifndef FT_KERNELS_CPU_UNIT_H
 #define FT_KERNELS_CPU_UNIT_H
 
@@ -122,25 +122,29 @@ FT_INLINE float word_of(float first, float second)
     return word;
 }
 
-/* VW words of a row, from element `at`. */
+/* What a left side is multiplied with where it becomes words. */
+FT_INLINE float left_factor(const struct ft_operand *right)
+{
+    return right->dtype == FT_BF16 ? right->alpha : 1;
+}
+
+/* VW words of a row, from element `at`, times factor but for bf16. */
 FT_INLINE vf words_along(const void *data, enum ft_dtype dtype, int64_t at, float factor)
 {
-    (void)factor;
     if (dtype == FT_BF16)
         return (vf) * (const vfh *)((const uint16_t *)data + at);
-    return pairs(widen_vec(data, dtype, at), widen_vec(data, dtype, at + VW));
+    return pairs(widen_vec(data, dtype, at) * factor, widen_vec(data, dtype, at + VW) * factor);
 }
 
 /* The words of VW columns of two rows, ld elements from one to the other. */
 FT_INLINE vf words_across(const void *data, enum ft_dtype dtype, int64_t at, int64_t ld,
                           float factor)
 {
-    (void)factor;
     if (dtype == FT_BF16) {
         const uint16_t *first = (const uint16_t *)data + at;
         return (vf)(halves(first) | halves(first + ld) << 16);
     }
-    return pair(widen_vec(data, dtype, at), widen_vec(data, dtype, at + ld));
+    return pair(widen_vec(data, dtype, at) * factor, widen_vec(data, dtype, at + ld) * factor);
 }
 
 /* acc + the products of words. */
@@ -157,6 +161,13 @@ FT_INLINE vf mul_add(vf acc, vf a, vf b)
 }
 
 #else
+
+/* The factor falls on the right side. */
+FT_INLINE float left_factor(const struct ft_operand *right)
+{
+    (void)right;
+    return 1;
+}
 
 FT_INLINE float word_of(float first, float second)
 {

@@ -81,24 +81,36 @@ FT_INLINE float vf_sum(vf v)
 #endif
 }
 
-/* Transposes VW vectors in place: log2(VW) rounds of exchanging off-diagonal blocks. */
+/* Transposes VW vectors in place: log2(VW) rounds of exchanging off-diagonal blocks of s lanes. */
+#if defined(__AVX512F__)
+#define BY_LANE(X, s)                                                                              \
+    X(0, s), X(1, s), X(2, s), X(3, s), X(4, s), X(5, s), X(6, s), X(7, s), X(8, s), X(9, s),      \
+        X(10, s), X(11, s), X(12, s), X(13, s), X(14, s), X(15, s)
+#elif defined(__AVX2__)
+#define BY_LANE(X, s) X(0, s), X(1, s), X(2, s), X(3, s), X(4, s), X(5, s), X(6, s), X(7, s)
+#else
+#define BY_LANE(X, s) X(0, s), X(1, s), X(2, s), X(3, s)
+#endif
+#define LOW(lane, s)  ((lane) & (s) ? VW + (lane) - (s) : (lane))
+#define HIGH(lane, s) ((lane) & (s) ? VW + (lane) : (lane) + (s))
+#define ROUND(s)                                                                                   \
+    _Pragma("GCC unroll 16") for (int i = 0; i < VW && (s) < VW; i++) if (!(i & (s)))              \
+    {                                                                                              \
+        const vf x = r[i], y = r[i + (s)];                                                         \
+        r[i] = __builtin_shufflevector(x, y, BY_LANE(LOW, s));                                     \
+        r[i + (s)] = __builtin_shufflevector(x, y, BY_LANE(HIGH, s));                              \
+    }
+
 FT_INLINE void transpose(vf r[VW])
 {
-#pragma GCC unroll 4
-    for (int s = VW / 2; s; s /= 2) {
-        vi lo, hi;
-        for (int l = 0; l < VW; l++) {
-            lo[l] = (l & s) ? VW + l - s : l;
-            hi[l] = (l & s) ? VW + l : l + s;
-        }
-#pragma GCC unroll 16
-        for (int i = 0; i < VW; i++)
-            if (!(i & s)) {
-                vf x = r[i], y = r[i + s];
-                r[i] = __builtin_shuffle(x, y, lo);
-                r[i + s] = __builtin_shuffle(x, y, hi);
-            }
-    }
+#if defined(__AVX512F__)
+    ROUND(8)
+#endif
+#if defined(__AVX2__)
+    ROUND(4)
+#endif
+    ROUND(2)
+    ROUND(1)
 }
 
 #endif

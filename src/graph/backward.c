@@ -222,14 +222,14 @@ static void linear_backward(struct backward *b, const struct ft_node *n, struct 
         if (wants(l->u)) /* behind dy, so that both are one input of what follows */
             product_dx(b, l->u, gradient_beside(b, l->u, dy), dy, l->b, NULL, l->offsets, l->beta);
     }
+    if (wants(l->x))
+        product_dx(b, l->x, grad_like(b, l->x), dy, l->w, l->mask, l->offsets, l->alpha);
     if (wants(l->w) && ft_value_of(l->w)->producer >= 0)
         produced_dw(b, l, dy);
     else if (wants(l->w))
         product_dw(b, l->w, dy, l->x, l->mask, l->offsets, l->alpha);
     FT_ASSERT(!l->offsets || !l->bias || !wants(l->bias));
     columns_gradient(b, l->bias, dy);
-    if (wants(l->x))
-        product_dx(b, l->x, grad_like(b, l->x), dy, l->w, l->mask, l->offsets, l->alpha);
     if (wants(l->add))
         contribute(b, l->add, dy);
 }

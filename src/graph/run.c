@@ -18,6 +18,7 @@ int ft_graph_walk(struct ft_graph *g, enum ft_program p, struct ft_kernel_ctx *c
         ctx->node = before + i;
         double start = profile ? ft_now() : 0;
         b->ops[n->op](ctx, &n->args);
+        ctx->before = (struct ft_op_run){n->op, &n->args, ctx->scratch};
         if (!profile)
             continue;
         if (b->dev && b->dev->sync(b))
