@@ -11,6 +11,8 @@
 enum {
     QB = 64,
     KB = 96,
+    CHUNK = 4 * QB, /* queries whose part of a block of keys' gradients is summed at once */
+    ROWS = 16,      /* of a piece that goes row by row */
     PARTS = FT_CPU_ATTENTION_PARTS,
     LEAST = 32, /* keys of a part */
     MOST = 272, /* heads of a query whose keys are shared out */
@@ -22,11 +24,10 @@ struct room {
     float keys[KB * (MAX_DIM + 16)], /* of one query: scores (heads, KB) */
         keys_t[KB * (MAX_DIM + 16)];
     float values[KB * (MAX_DIM + 16)];
-    float s[QB * KB], ds[QB * KB];
-    float dk[KB * MAX_DIM], dv[KB * MAX_DIM];
-    float q[QB * (MAX_DIM + 16)];
+    float s[CHUNK * KB], ds[CHUNK * KB];
+    float q[CHUNK * (MAX_DIM + 16)];
 };
-_Static_assert(FT_HEAD_GROUP_MAX *QB <= KB * MAX_DIM, "forward keeps its sums in dk and dv");
+_Static_assert(FT_HEAD_GROUP_MAX *QB <= CHUNK * KB, "forward keeps its sums in ds and q");
 _Static_assert(MOST <= MAX_DIM + 16, "one query's scores lie in keys");
 _Static_assert(sizeof(struct room) <= FT_THREAD_SCRATCH, "a piece's memory must fit");
 
@@ -253,8 +254,8 @@ static void forward(void *arg, int64_t piece, void *scratch)
     struct block b = block_of(j, base, i0, (int)(piece % j->kv_heads));
     b.ldo = ft_tensor_ld(a->o);
     b.o = (float *)a->o->data + b.row * b.ldo + b.kv * j->group * j->d;
-    b.max = r->dk;
-    b.sum = r->dv;
+    b.max = r->ds;
+    b.sum = r->q;
     attend(j, r, &b);
     for (int h = 0; h < j->group; h++)
         for (int64_t i = 0; i < b.nq; i++) {
@@ -441,9 +442,28 @@ static void block_gradients(const struct job *j, float *s, float *ds, const floa
 
 enum { KEYS = 1, QUERIES = 2 }; /* whose gradients are wanted */
 
-/* Adds to dk, dv (scratch) and dq (memory) what one head's block of queries contributes. */
+/* Where the gradients of a head's keys and values are summed. */
+static float *sums_of_keys(const struct job *j, float *heads, const struct ft_tensor *out,
+                           int64_t row, int head, int64_t *ld)
+{
+    *ld = heads ? j->heads * j->d : ft_tensor_ld(out);
+    return (heads ? heads : (float *)out->data) + row * *ld + head * j->d;
+}
+
+/* c (+)= s^T x, where x are rows of one head's queries. */
+static void add_to_keys(const struct job *j, struct room *r, const float *s, int64_t nk,
+                        const struct ft_tensor *x, int64_t row, int head, int64_t nq, float *c,
+                        int64_t ld, bool accumulate)
+{
+    const struct ft_operand right = rows_of(x, row, head * j->d, false);
+    K(gemm_pack)(r->q, &right, nq, j->d);
+    K(gemm_mul)(nk, j->d, nq, s, 1, KB, r->q, c, ld, accumulate);
+}
+
+/* Adds to the gradients of keys, values and queries what some queries of one head contribute; those
+ * of keys begin with it unless `accumulate`. */
 static void backward_block(const struct job *j, struct room *r, int what, int64_t base, int head,
-                           int64_t i0, int64_t nq, int64_t t0, int64_t nk)
+                           int64_t i0, int64_t nq, int64_t t0, int64_t nk, bool accumulate)
 {
     const struct ft_attention_dx_args *a = j->b;
     const int64_t d = j->d, row = base + i0, col = head * d, ldq = ft_tensor_ld(a->q);
@@ -452,17 +472,16 @@ static void backward_block(const struct job *j, struct room *r, int what, int64_
     const float *dout = (const float *)a->dout->data + row * ldo + col;
     scores(j, r->s, q, ldq, r->keys_t, i0, nq, t0, nk);
     K(gemm_mul)(nq, nk, d, dout, ldo, 1, r->values, r->ds, KB, false);
-    for (int64_t i = 0; i < nq; i++)
+    for (int64_t i = 0; nk < KB && i < nq; i++)
         memset(r->ds + i * KB + nk, 0, (size_t)(KB - nk) * sizeof(float));
     block_gradients(j, r->s, r->ds, (const float *)a->lse->data + row * j->heads + head,
                     j->delta + row * j->heads + head, nq);
     if (what & KEYS) {
-        struct ft_operand o = rows_of(a->dout, row, col, false),
-                          qo = rows_of(a->q, row, col, false);
-        K(gemm_pack)(r->q, &o, nq, d);
-        K(gemm_mul)(nk, d, nq, r->s, 1, KB, r->q, r->dv, d, true);
-        K(gemm_pack)(r->q, &qo, nq, d);
-        K(gemm_mul)(nk, d, nq, r->ds, 1, KB, r->q, r->dk, d, true);
+        int64_t ldk, ldv;
+        float *dk = sums_of_keys(j, j->dk_h, a->dk, base + t0, head, &ldk);
+        float *dv = sums_of_keys(j, j->dv_h, a->dv, base + t0, head, &ldv);
+        add_to_keys(j, r, r->s, nk, a->dout, row, head, nq, dv, ldv, accumulate);
+        add_to_keys(j, r, r->ds, nk, a->q, row, head, nq, dk, ldk, accumulate);
     }
     if (what & QUERIES)
         K(gemm_mul)
@@ -481,33 +500,19 @@ static void pack_keys(const struct job *j, struct room *r, int64_t base, int hea
     K(gemm_pack)(r->values, &vt, j->d, nk);
 }
 
-/* What is in scratch of one head's block of keys, to where it is added up or belongs. */
-static void store_keys(const struct job *j, const struct room *r, int64_t row, int head, int64_t nk)
-{
-    const struct ft_attention_dx_args *a = j->b;
-    const int64_t ldk = j->dk_h ? j->heads * j->d : ft_tensor_ld(a->dk);
-    const int64_t ldv = j->dv_h ? j->heads * j->d : ft_tensor_ld(a->dv);
-    float *dk = (j->dk_h ? j->dk_h : a->dk->data), *dv = (j->dv_h ? j->dv_h : a->dv->data);
-    for (int64_t t = 0; t < nk; t++) {
-        memcpy(dk + (row + t) * ldk + head * j->d, r->dk + t * j->d, (size_t)j->d * sizeof *dk);
-        memcpy(dv + (row + t) * ldv + head * j->d, r->dv + t * j->d, (size_t)j->d * sizeof *dv);
-    }
-}
-
 /* A block of keys of one head with all queries that see it. */
 static void backward_block_of_keys(const struct job *j, struct room *r, int what, int64_t base,
                                    int head, int64_t t0)
 {
     const int64_t len = end_of(j, base) - base, nk = len - t0 < KB ? len - t0 : KB;
+    const int64_t first = t0 / QB * QB;
     pack_keys(j, r, base, head, t0, nk);
-    memset(r->dk, 0, sizeof r->dk);
-    memset(r->dv, 0, sizeof r->dv);
-    for (int64_t i0 = t0 / QB * QB; i0 < len; i0 += QB) {
+    for (int64_t i0 = first; i0 < len; i0 += CHUNK) {
         if (first_key(j, i0) >= t0 + nk)
             break; /* the window has moved past these keys */
-        backward_block(j, r, what, base, head, i0, len - i0 < QB ? len - i0 : QB, t0, nk);
+        backward_block(j, r, what, base, head, i0, len - i0 < CHUNK ? len - i0 : CHUNK, t0, nk,
+                       i0 > first);
     }
-    store_keys(j, r, base + t0, head, nk);
 }
 
 static void clear_queries(const struct job *j, int64_t row, int64_t n, int head)
@@ -548,15 +553,13 @@ static void backward_queries(void *arg, int64_t piece, void *scratch)
     for (int64_t t0 = first_key(j, i0) / KB * KB; t0 < i0 + nq; t0 += KB) {
         const int64_t nk = len - t0 < KB ? len - t0 : KB;
         pack_keys(j, scratch, base, head, t0, nk);
-        backward_block(j, scratch, QUERIES, base, head, i0, nq, t0, nk);
+        backward_block(j, scratch, QUERIES, base, head, i0, nq, t0, nk, false);
     }
 }
 
 /* The gradients of the keys that heads share: in the heads' order. */
-static void add_heads(void *arg, int64_t row, void *scratch)
+static void add_heads(const struct job *j, int64_t row)
 {
-    (void)scratch;
-    const struct job *j = arg;
     const struct ft_tensor *out[2] = {j->b->dk, j->b->dv};
     const float *parts[2] = {j->dk_h, j->dv_h};
     for (int k = 0; k < 2; k++)
@@ -582,10 +585,16 @@ static bool by_blocks(const struct job *j, int threads)
     return 1.4 * all / threads < __builtin_ceil(all / (threads * most)) * most;
 }
 
-static void delta_piece(void *arg, int64_t t, void *scratch)
+static void add_heads_piece(void *arg, int64_t piece, void *scratch)
 {
     (void)scratch;
     const struct job *j = arg;
+    for (int64_t row = piece * ROWS; row < (piece + 1) * ROWS && row < j->rows; row++)
+        add_heads(j, row);
+}
+
+static void find_delta(const struct job *j, int64_t t)
+{
     const struct ft_attention_dx_args *a = j->b;
     for (int h = 0; h < j->heads; h++) {
         const float *o = (const float *)a->o->data + t * ft_tensor_ld(a->o) + h * j->d;
@@ -598,6 +607,14 @@ static void delta_piece(void *arg, int64_t t, void *scratch)
             sum += v16_load_part(o + c, j->d - c) * v16_load_part(dout + c, j->d - c);
         j->delta[t * j->heads + h] = v16_sum(sum);
     }
+}
+
+static void delta_piece(void *arg, int64_t piece, void *scratch)
+{
+    (void)scratch;
+    const struct job *j = arg;
+    for (int64_t row = piece * ROWS; row < (piece + 1) * ROWS && row < j->rows; row++)
+        find_delta(j, row);
 }
 
 void K(attention)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
@@ -638,7 +655,7 @@ void K(attention_dx)(const struct ft_kernel_ctx *ctx, const union ft_op_args *ar
         j.dk_h = j.delta + (a->q->rows * j.heads + 15) / 16 * 16;
         j.dv_h = j.dk_h + size;
     }
-    ft_pool_run(ctx->pool, j.rows, delta_piece, &j);
+    ft_pool_run(ctx->pool, (j.rows + ROWS - 1) / ROWS, delta_piece, &j);
     if (by_blocks(&j, ft_pool_size(ctx->pool))) {
         ft_pool_run(ctx->pool, count_blocks(&j, KB) * j.heads, backward_keys, &j);
         ft_pool_run(ctx->pool, count_blocks(&j, QB) * j.heads, backward_queries, &j);
@@ -646,5 +663,5 @@ void K(attention_dx)(const struct ft_kernel_ctx *ctx, const union ft_op_args *ar
         ft_pool_run(ctx->pool, count_documents(&j) * j.heads, backward, &j);
     }
     if (j.group > 1)
-        ft_pool_run(ctx->pool, j.rows, add_heads, &j);
+        ft_pool_run(ctx->pool, (j.rows + ROWS - 1) / ROWS, add_heads_piece, &j);
 }
