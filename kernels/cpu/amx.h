@@ -175,7 +175,7 @@ static void pair_square(float *to, int64_t rs, const float *a, int64_t cs, int64
 }
 
 /* Columns of a times factor, k products that lie cs apart, as rows of words. */
-static void pair_columns(float *to, const struct side *s, const float *a, int64_t cs,
+static void pair_columns(float *to, const struct ft_side *s, const float *a, int64_t cs,
                          int64_t columns, int64_t k, float factor)
 {
     for (int64_t l = 0; l < words_of(k); l += VW)

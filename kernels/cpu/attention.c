@@ -6,13 +6,14 @@
  * document and head, whose keys' gradients are added up afterwards, or, where these are few for the
  * threads, by blocks of keys and then by blocks of queries, for which the scores are computed
  * twice. Every sum has one writer and the same order in both ways. */
-#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/unit.h"
 
 enum {
     QB = 64,
     KB = 96,
-    CHUNK = 4 * QB, /* queries whose part of a block of keys' gradients is summed at once */
-    ROWS = 16,      /* of a piece that goes row by row */
+    STRIP = NR == 32 ? 32 : 48, /* keys whose scores begin at the same query */
+    CHUNK = 2 * KB,             /* queries whose part of keys' gradients is summed at once */
+    ROWS = 16,                  /* of a piece that goes row by row */
     PARTS = FT_CPU_ATTENTION_PARTS,
     LEAST = 32, /* keys of a part */
     MOST = 272, /* heads of a query whose keys are shared out */
@@ -24,12 +25,29 @@ struct room {
     float keys[KB * (MAX_DIM + 16)], /* of one query: scores (heads, KB) */
         keys_t[KB * (MAX_DIM + 16)];
     float values[KB * (MAX_DIM + 16)];
-    float s[CHUNK * KB], ds[CHUNK * KB];
-    float q[CHUNK * (MAX_DIM + 16)];
+    float s[QB * KB], max[FT_HEAD_GROUP_MAX * QB], sum[FT_HEAD_GROUP_MAX * QB];
 };
-_Static_assert(FT_HEAD_GROUP_MAX *QB <= CHUNK * KB, "forward keeps its sums in ds and q");
 _Static_assert(MOST <= MAX_DIM + 16, "one query's scores lie in keys");
 _Static_assert(sizeof(struct room) <= FT_THREAD_SCRATCH, "a piece's memory must fit");
+
+enum {
+    SIDE_DIM = WORD > 1 ? MAX_DIM / WORD + 16 : 0, /* of a row of a left side */
+    STRIPS = KB / STRIP,
+};
+
+/* The same of a backward piece: a block of keys and some queries of a head. */
+struct back_room {
+    float keys[KB / WORD * (MAX_DIM + 16)];
+    float keys_t[STRIPS][MAX_DIM / WORD * (STRIP + 16)],
+        values_t[STRIPS][MAX_DIM / WORD * (STRIP + 16)];
+    float q[CHUNK / WORD * (MAX_DIM + 16)], dout[CHUNK / WORD * (MAX_DIM + 16)];
+    float q_room[CHUNK * SIDE_DIM + 1], dout_room[CHUNK * SIDE_DIM + 1];
+    float s[CHUNK * KB], ds[CHUNK * KB]; /* becoming weights, and their gradients */
+    float side[WORD > 1 ? (CHUNK + 32) * (KB + 32) : 1];
+    struct ft_side q_side, dout_side;
+};
+_Static_assert(sizeof(struct back_room) <= FT_THREAD_SCRATCH, "a piece's memory must fit");
+_Static_assert(KB % STRIP == 0 && CHUNK % STRIP == 0, "strips lie in a block and in a chunk");
 
 struct job {
     const struct ft_attention_args *f;
@@ -96,11 +114,11 @@ static int64_t first_key(const struct job *j, int64_t i)
     return j->window > 0 && i - j->window + 1 > 0 ? i - j->window + 1 : 0;
 }
 
-/* -inf but for keys first to end-1 of a block. */
-static void hide(float *row, int64_t first, int64_t end)
+/* -inf but for keys first to end-1 of n, a multiple of 16. */
+static void hide(float *row, int64_t n, int64_t first, int64_t end)
 {
     const v16 unseen = v16_set(-__builtin_inff());
-    for (int64_t t = 0; t < KB; t += 16)
+    for (int64_t t = 0; t < n; t += 16)
         if (t < first || t + 16 > end)
             v16_store(row + t, v16_select(v16_behind(end - t) | ~v16_behind(first - t), unseen,
                                           v16_load(row + t)));
@@ -112,26 +130,20 @@ static void cap_scores(const struct job *j, float *s, int64_t n)
         v16_store(s + t, v16_tanh(v16_load(s + t) / j->softcap) * j->softcap);
 }
 
-/* s = q k^T becomes scale s, capped, with -inf where unseen; q rows are nq from position i0, keys
- * nk from t0. */
+/* s = q k^T becomes scale s, capped, with -inf where unseen, also behind the last key to a multiple
+ * of 16; q rows are nq from position i0, keys nk from t0. */
 static void mask_scores(const struct job *j, float *s, int64_t i0, int64_t nq, int64_t t0,
                         int64_t nk)
 {
+    const int64_t wide = (nk + 15) / 16 * 16;
     for (int64_t i = 0; i < nq; i++) {
         float *row = s + i * KB;
-        for (int64_t t = 0; t < nk; t++)
-            row[t] *= j->scale;
-        cap_scores(j, row, KB);
+        for (int64_t t = 0; t < wide; t += 16)
+            v16_store(row + t, v16_load(row + t) * j->scale);
+        cap_scores(j, row, wide);
         const int64_t first = first_key(j, i0 + i) - t0, behind = i0 + i - t0 + 1;
-        hide(row, first, behind < nk ? behind : nk);
+        hide(row, wide, first, behind < nk ? behind : nk);
     }
-}
-
-static void scores(const struct job *j, float *s, const float *q, int64_t ldq,
-                   const float *packed_keys, int64_t i0, int64_t nq, int64_t t0, int64_t nk)
-{
-    K(gemm_mul)(nq, nk, j->d, q, ldq, 1, packed_keys, s, KB, false);
-    mask_scores(j, s, i0, nq, t0, nk);
 }
 
 /* One row of the running softmax: s, n scores (n a multiple of 16), becomes exp(s - new max); o,
@@ -235,10 +247,11 @@ static void attend(const struct job *j, struct room *r, const struct block *b)
         for (int h = 0; h < j->group; h++) {
             const float *q = (const float *)a->q->data + b->row * ldq + (b->kv * j->group + h) * d;
             float *o = b->o + h * d;
-            scores(j, r->s, q, ldq, r->keys_t, b->at, b->nq, t0, nk);
+            K(gemm_mul)(b->nq, nk, d, q, ldq, 1, r->keys_t, r->s, KB, false);
+            mask_scores(j, r->s, b->at, b->nq, t0, nk);
             for (int64_t i = 0; i < b->nq; i++)
-                softmax_row(r->s + i * KB, KB, o + i * b->ldo, d, &b->max[h * QB + i],
-                            &b->sum[h * QB + i]);
+                softmax_row(r->s + i * KB, (nk + 15) / 16 * 16, o + i * b->ldo, d,
+                            &b->max[h * QB + i], &b->sum[h * QB + i]);
             K(gemm_mul)(b->nq, d, nk, r->s, KB, 1, r->values, o, b->ldo, true);
         }
     }
@@ -254,8 +267,8 @@ static void forward(void *arg, int64_t piece, void *scratch)
     struct block b = block_of(j, base, i0, (int)(piece % j->kv_heads));
     b.ldo = ft_tensor_ld(a->o);
     b.o = (float *)a->o->data + b.row * b.ldo + b.kv * j->group * j->d;
-    b.max = r->ds;
-    b.sum = r->q;
+    b.max = r->max;
+    b.sum = r->sum;
     attend(j, r, &b);
     for (int h = 0; h < j->group; h++)
         for (int64_t i = 0; i < b.nq; i++) {
@@ -418,14 +431,14 @@ static void forward_parts(const struct ft_kernel_ctx *ctx, struct job *j)
     }
 }
 
-/* p = exp(s - lse); ds = p * (dp - delta) * scale, times the cap's slope 1 - (s/cap)^2; for one
- * block; p over s, ds over dp. */
+/* p = exp(s - lse); ds = p * (dp - delta) * scale, times the cap's slope 1 - (s/cap)^2; of nk keys;
+ * p over s, ds over dp. */
 static void block_gradients(const struct job *j, float *s, float *ds, const float *lse,
-                            const float *delta, int64_t nq)
+                            const float *delta, int64_t nq, int64_t nk)
 {
     for (int64_t i = 0; i < nq; i++) {
         float l = lse[i * j->heads], dl = delta[i * j->heads];
-        for (int t = 0; t < KB; t += 16) {
+        for (int64_t t = 0; t < nk; t += 16) {
             v16 x = v16_load(s + i * KB + t), p = v16_exp(x - l);
             const v16i seen = (v16i)(x > -3e38f);
             p = (v16)((v16i)p & seen);
@@ -442,76 +455,126 @@ static void block_gradients(const struct job *j, float *s, float *ds, const floa
 
 enum { KEYS = 1, QUERIES = 2 }; /* whose gradients are wanted */
 
-/* Where the gradients of a head's keys and values are summed. */
-static float *sums_of_keys(const struct job *j, float *heads, const struct ft_tensor *out,
-                           int64_t row, int head, int64_t *ld)
+/* Some queries and some keys of one head of a document: rows of it. */
+struct pair {
+    int64_t base; /* the document's first row */
+    int head, what;
+    int64_t i0, nq, t0, nk;
+};
+
+/* Of a pair's strip of keys: where it begins, how many they are, and the first of the queries that
+ * sees one of them. */
+struct strip {
+    int64_t first, n, query;
+};
+
+static struct strip strip_of(const struct pair *p, int i)
 {
-    *ld = heads ? j->heads * j->d : ft_tensor_ld(out);
-    return (heads ? heads : (float *)out->data) + row * *ld + head * j->d;
+    const int64_t first = i * STRIP, left = p->nk - first, query = p->t0 + first - p->i0;
+    return (struct strip){first, left < STRIP ? left : STRIP, query > 0 ? query : 0};
 }
 
-/* c (+)= s^T x, where x are rows of one head's queries. */
-static void add_to_keys(const struct job *j, struct room *r, const float *s, int64_t nk,
-                        const struct ft_tensor *x, int64_t row, int head, int64_t nq, float *c,
-                        int64_t ld, bool accumulate)
+static int strips_of(const struct pair *p)
 {
-    const struct ft_operand right = rows_of(x, row, head * j->d, false);
-    K(gemm_pack)(r->q, &right, nq, j->d);
-    K(gemm_mul)(nk, j->d, nq, s, 1, KB, r->q, c, ld, accumulate);
+    return (int)((p->nk + STRIP - 1) / STRIP);
 }
 
-/* Adds to the gradients of keys, values and queries what some queries of one head contribute; those
- * of keys begin with it unless `accumulate`. */
-static void backward_block(const struct job *j, struct room *r, int what, int64_t base, int head,
-                           int64_t i0, int64_t nq, int64_t t0, int64_t nk, bool accumulate)
+/* What of the queries does not depend on the keys. */
+static void prepare_queries(const struct job *j, struct back_room *r, const struct pair *p)
 {
     const struct ft_attention_dx_args *a = j->b;
-    const int64_t d = j->d, row = base + i0, col = head * d, ldq = ft_tensor_ld(a->q);
-    const int64_t ldo = ft_tensor_ld(a->dout), lddq = ft_tensor_ld(a->dq);
-    const float *q = (const float *)a->q->data + row * ldq + col;
-    const float *dout = (const float *)a->dout->data + row * ldo + col;
-    scores(j, r->s, q, ldq, r->keys_t, i0, nq, t0, nk);
-    K(gemm_mul)(nq, nk, d, dout, ldo, 1, r->values, r->ds, KB, false);
-    for (int64_t i = 0; nk < KB && i < nq; i++)
-        memset(r->ds + i * KB + nk, 0, (size_t)(KB - nk) * sizeof(float));
-    block_gradients(j, r->s, r->ds, (const float *)a->lse->data + row * j->heads + head,
-                    j->delta + row * j->heads + head, nq);
-    if (what & KEYS) {
-        int64_t ldk, ldv;
-        float *dk = sums_of_keys(j, j->dk_h, a->dk, base + t0, head, &ldk);
-        float *dv = sums_of_keys(j, j->dv_h, a->dv, base + t0, head, &ldv);
-        add_to_keys(j, r, r->s, nk, a->dout, row, head, nq, dv, ldv, accumulate);
-        add_to_keys(j, r, r->ds, nk, a->q, row, head, nq, dk, ldk, accumulate);
+    const int64_t row = p->base + p->i0, col = p->head * j->d;
+    const struct ft_operand q = rows_of(a->q, row, col, false);
+    const struct ft_operand dout = rows_of(a->dout, row, col, false);
+    r->q_side = K(gemm_side)(r->q_room, p->nq, j->d, q.data, q.ld, 1);
+    r->dout_side = K(gemm_side)(r->dout_room, p->nq, j->d, dout.data, dout.ld, 1);
+    if (p->what & KEYS) {
+        K(gemm_pack)(r->q, &q, p->nq, j->d);
+        K(gemm_pack)(r->dout, &dout, p->nq, j->d);
     }
-    if (what & QUERIES)
-        K(gemm_mul)
-    (nq, d, nk, r->ds, KB, 1, r->keys, (float *)a->dq->data + row * lddq + col, lddq, true);
 }
 
-static void pack_keys(const struct job *j, struct room *r, int64_t base, int head, int64_t t0,
-                      int64_t nk)
+/* What of the keys does not depend on the queries. */
+static void prepare_keys(const struct job *j, struct back_room *r, const struct pair *p)
 {
-    const int64_t col = head / j->group * j->d;
-    struct ft_operand k = rows_of(j->b->k, base + t0, col, false), kt = k;
-    struct ft_operand vt = rows_of(j->b->v, base + t0, col, true);
-    kt.trans = true;
-    K(gemm_pack)(r->keys, &k, nk, j->d);
-    K(gemm_pack)(r->keys_t, &kt, j->d, nk);
-    K(gemm_pack)(r->values, &vt, j->d, nk);
+    const int64_t row = p->base + p->t0, col = p->head / j->group * j->d;
+    if (p->what & QUERIES) {
+        const struct ft_operand k = rows_of(j->b->k, row, col, false);
+        K(gemm_pack)(r->keys, &k, p->nk, j->d);
+    }
+    for (int i = 0; i < strips_of(p); i++) {
+        const struct strip s = strip_of(p, i);
+        const struct ft_operand k = rows_of(j->b->k, row + s.first, col, true);
+        const struct ft_operand v = rows_of(j->b->v, row + s.first, col, true);
+        K(gemm_pack)(r->keys_t[i], &k, j->d, s.n);
+        K(gemm_pack)(r->values_t[i], &v, j->d, s.n);
+    }
 }
 
-/* A block of keys of one head with all queries that see it. */
-static void backward_block_of_keys(const struct job *j, struct room *r, int what, int64_t base,
-                                   int head, int64_t t0)
+static struct ft_side rows_below(struct ft_side s, int64_t rows)
 {
-    const int64_t len = end_of(j, base) - base, nk = len - t0 < KB ? len - t0 : KB;
-    const int64_t first = t0 / QB * QB;
-    pack_keys(j, r, base, head, t0, nk);
-    for (int64_t i0 = first; i0 < len; i0 += CHUNK) {
-        if (first_key(j, i0) >= t0 + nk)
-            break; /* the window has moved past these keys */
-        backward_block(j, r, what, base, head, i0, len - i0 < CHUNK ? len - i0 : CHUNK, t0, nk,
-                       i0 > first);
+    s.words += rows * s.rs;
+    return s;
+}
+
+/* Weights and their gradients of a strip. */
+static void backward_scores(const struct job *j, struct back_room *r, const struct pair *p, int i)
+{
+    const struct strip s = strip_of(p, i);
+    const int64_t at = s.query * KB + s.first, nq = p->nq - s.query,
+                  row = p->base + p->i0 + s.query;
+    K(gemm_mul_side)
+    (nq, s.n, j->d, rows_below(r->q_side, s.query), r->keys_t[i], 0, j->d, r->s + at, KB, false);
+    mask_scores(j, r->s + at, p->i0 + s.query, nq, p->t0 + s.first, s.n);
+    K(gemm_mul_side)
+    (nq, s.n, j->d, rows_below(r->dout_side, s.query), r->values_t[i], 0, j->d, r->ds + at, KB,
+     false);
+    block_gradients(j, r->s + at, r->ds + at,
+                    (const float *)j->b->lse->data + row * j->heads + p->head,
+                    j->delta + row * j->heads + p->head, nq, s.n);
+}
+
+/* The gradients of a strip's keys or values (+)= s^T x, where x are the queries' rows, packed:
+ * where all heads' are summed aside, or where they belong. The first queries that see a key begin
+ * its sum. */
+static void add_to_keys(const struct job *j, struct back_room *r, const struct pair *p, int i,
+                        const float *s, const float *x, float *heads, const struct ft_tensor *out)
+{
+    const struct strip strip = strip_of(p, i);
+    const int64_t nq = p->nq - strip.query, t0 = p->t0 + strip.first;
+    const int64_t ld = heads ? j->heads * j->d : ft_tensor_ld(out);
+    float *c = (heads ? heads : (float *)out->data) + (p->base + t0) * ld + p->head * j->d;
+    K(gemm_mul_side)
+    (strip.n, j->d, nq,
+     K(gemm_side)(r->side, strip.n, nq, s + strip.query * KB + strip.first, 1, KB), x, strip.query,
+     p->nq, c, ld, p->i0 > t0);
+}
+
+/* The queries' gradients += ds k, of those that see the first i strips and no more. */
+static void add_to_queries(const struct job *j, struct back_room *r, const struct pair *p, int i)
+{
+    const struct ft_tensor *dq = j->b->dq;
+    const struct strip s = strip_of(p, i);
+    const int64_t end = i + 1 < strips_of(p) ? strip_of(p, i + 1).query : p->nq;
+    const int64_t n = (end < p->nq ? end : p->nq) - s.query, k = s.first + s.n;
+    const int64_t row = p->base + p->i0 + s.query, ld = ft_tensor_ld(dq);
+    if (n > 0)
+        K(gemm_mul_side)
+    (n, j->d, k, K(gemm_side)(r->side, n, k, r->ds + s.query * KB, KB, 1), r->keys, 0, p->nk,
+     (float *)dq->data + row * ld + p->head * j->d, ld, true);
+}
+
+/* Adds to the gradients what a pair of prepared blocks contributes. */
+static void backward_pair(const struct job *j, struct back_room *r, const struct pair *p)
+{
+    for (int i = 0; i < strips_of(p) && strip_of(p, i).query < p->nq; i++) {
+        backward_scores(j, r, p, i);
+        if (p->what & KEYS) {
+            add_to_keys(j, r, p, i, r->s, r->dout, j->dv_h, j->b->dv);
+            add_to_keys(j, r, p, i, r->ds, r->q, j->dk_h, j->b->dk);
+        }
+        if (p->what & QUERIES)
+            add_to_queries(j, r, p, i);
     }
 }
 
@@ -523,38 +586,56 @@ static void clear_queries(const struct job *j, int64_t row, int64_t n, int head)
                (size_t)j->d * sizeof(float));
 }
 
+/* Some queries of one head with all keys that they see. */
+static void backward_rows(const struct job *j, struct back_room *r, struct pair p)
+{
+    const int64_t len = end_of(j, p.base) - p.base;
+    clear_queries(j, p.base + p.i0, p.nq, p.head);
+    prepare_queries(j, r, &p);
+    for (p.t0 = first_key(j, p.i0) / KB * KB; p.t0 < p.i0 + p.nq; p.t0 += KB) {
+        p.nk = len - p.t0 < KB ? len - p.t0 : KB;
+        prepare_keys(j, r, &p);
+        backward_pair(j, r, &p);
+    }
+}
+
 /* All of one document's head. */
 static void backward(void *arg, int64_t piece, void *scratch)
 {
     const struct job *j = arg;
-    const int head = (int)(piece % j->heads);
     const int64_t base = find_document(j, piece / j->heads), len = end_of(j, base) - base;
-    clear_queries(j, base, len, head);
-    for (int64_t t0 = 0; t0 < len; t0 += KB)
-        backward_block_of_keys(j, scratch, KEYS | QUERIES, base, head, t0);
+    struct pair p = {.base = base, .head = (int)(piece % j->heads), .what = KEYS | QUERIES};
+    for (; p.i0 < len; p.i0 += CHUNK) {
+        p.nq = len - p.i0 < CHUNK ? len - p.i0 : CHUNK;
+        backward_rows(j, scratch, p);
+    }
 }
 
+/* A block of keys of one head with all queries that see one of them. */
 static void backward_keys(void *arg, int64_t piece, void *scratch)
 {
     const struct job *j = arg;
-    int64_t base, t0;
-    find_block(j, piece / j->heads, KB, &base, &t0);
-    backward_block_of_keys(j, scratch, KEYS, base, (int)(piece % j->heads), t0);
+    struct pair p = {.head = (int)(piece % j->heads), .what = KEYS};
+    find_block(j, piece / j->heads, KB, &p.base, &p.t0);
+    const int64_t len = end_of(j, p.base) - p.base;
+    p.nk = len - p.t0 < KB ? len - p.t0 : KB;
+    prepare_keys(j, scratch, &p);
+    for (p.i0 = p.t0 / CHUNK * CHUNK; p.i0 < len && first_key(j, p.i0) < p.t0 + p.nk;
+         p.i0 += CHUNK) {
+        p.nq = len - p.i0 < CHUNK ? len - p.i0 : CHUNK;
+        prepare_queries(j, scratch, &p);
+        backward_pair(j, scratch, &p);
+    }
 }
 
 static void backward_queries(void *arg, int64_t piece, void *scratch)
 {
     const struct job *j = arg;
-    const int head = (int)(piece % j->heads);
-    int64_t base, i0;
-    find_block(j, piece / j->heads, QB, &base, &i0);
-    const int64_t len = end_of(j, base) - base, nq = len - i0 < QB ? len - i0 : QB;
-    clear_queries(j, base + i0, nq, head);
-    for (int64_t t0 = first_key(j, i0) / KB * KB; t0 < i0 + nq; t0 += KB) {
-        const int64_t nk = len - t0 < KB ? len - t0 : KB;
-        pack_keys(j, scratch, base, head, t0, nk);
-        backward_block(j, scratch, QUERIES, base, head, i0, nq, t0, nk, false);
-    }
+    struct pair p = {.head = (int)(piece % j->heads), .what = QUERIES};
+    find_block(j, piece / j->heads, QB, &p.base, &p.i0);
+    const int64_t len = end_of(j, p.base) - p.base;
+    p.nq = len - p.i0 < QB ? len - p.i0 : QB;
+    backward_rows(j, scratch, p);
 }
 
 /* The gradients of the keys that heads share: in the heads' order. */

@@ -296,6 +296,19 @@ void K(gemm_pack_part)(float *out, const struct ft_operand *b, int64_t k0, int64
 void K(gemm_pack)(float *packed, const struct ft_operand *b, int64_t k, int64_t n);
 void K(gemm_mul)(int64_t m, int64_t n, int64_t k, const float *a, int64_t rs, int64_t cs,
                  const float *packed, float *c, int64_t ldc, bool accumulate);
+/* A left side as words; rs or cs is 1. */
+struct ft_side {
+    const float *words;
+    int64_t rs, cs;
+};
+/* A (m,k) as one: itself where a word is an f32, else in room of m (k/2 + 16) floats, m up to the
+ * next 32. */
+struct ft_side K(gemm_side)(float *room, int64_t m, int64_t k, const float *a, int64_t rs,
+                            int64_t cs);
+/* mul with k terms of a side and those from `first` on of what was packed, `depth` terms in all;
+ * `first` is a multiple of 32. */
+void K(gemm_mul_side)(int64_t m, int64_t n, int64_t k, struct ft_side a, const float *packed,
+                      int64_t first, int64_t depth, float *c, int64_t ldc, bool accumulate);
 
 /* Row i of a stored matrix (ld elements a row), widened. */
 void BASE(widen_row)(float *out, const struct ft_tensor *w, int64_t row);

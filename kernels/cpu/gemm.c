@@ -158,7 +158,7 @@ static void panel_mul(int64_t m, int64_t w, int64_t k, const float *a, int64_t r
 #if defined(FT_PAIRS)
 
 /* Columns of a times factor, k products that lie cs apart, as columns of words. */
-static void pair_columns(float *to, const struct side *s, const float *a, int64_t cs,
+static void pair_columns(float *to, const struct ft_side *s, const float *a, int64_t cs,
                          int64_t columns, int64_t k, float factor)
 {
     for (int64_t l = 0; l < k; l += 2, a += 2 * cs, to += s->cs) {
@@ -178,12 +178,12 @@ static void pair_columns(float *to, const struct side *s, const float *a, int64_
 
 /* Room as a side: rows of words, or columns of them where A has its columns together. AMX takes
  * rows alone. */
-static struct side side_in(const float *room, bool by_col, int64_t rows, int64_t words)
+static struct ft_side side_in(const float *room, bool by_col, int64_t rows, int64_t words)
 {
 #if defined(FT_AMX)
     by_col = false;
 #endif
-    return by_col ? (struct side){room, 1, rows} : (struct side){room, words, 1};
+    return by_col ? (struct ft_side){room, 1, rows} : (struct ft_side){room, words, 1};
 }
 
 /* At least n, in whole tiles, and not at the same place of each page. */
@@ -223,7 +223,7 @@ FT_INLINE void pair_along(float *to, const float *from, int64_t k, float factor)
 }
 
 /* Rows of k numbers, times factor: into `to`, whose strides are the side's. */
-static void make_words(float *to, const struct side *s, const float *a, int64_t rs, int64_t cs,
+static void make_words(float *to, const struct ft_side *s, const float *a, int64_t rs, int64_t cs,
                        int64_t rows, int64_t k, float factor)
 {
     for (int64_t i = 0; cs == 1 && i < rows; i++)
@@ -234,7 +234,7 @@ static void make_words(float *to, const struct side *s, const float *a, int64_t 
 
 #else
 
-static void make_words(float *to, const struct side *s, const float *a, int64_t rs, int64_t cs,
+static void make_words(float *to, const struct ft_side *s, const float *a, int64_t rs, int64_t cs,
                        int64_t rows, int64_t k, float factor)
 {
     (void)factor;
@@ -250,26 +250,40 @@ static int64_t least(int64_t x, int64_t y)
     return x < y ? x : y;
 }
 
+struct ft_side K(gemm_side)(float *room, int64_t m, int64_t k, const float *a, int64_t rs,
+                            int64_t cs)
+{
+    if (WORD == 1)
+        return (struct ft_side){a, rs, cs};
+    const struct ft_side s = side_in(room, cs != 1, m, words_of(k));
+    make_words(room, &s, a, rs, cs, m, k, 1);
+    return s;
+}
+
+void K(gemm_mul_side)(int64_t m, int64_t n, int64_t k, struct ft_side a, const float *packed,
+                      int64_t first, int64_t depth, float *c, int64_t ldc, bool accumulate)
+{
+    const int64_t words = words_of(k), panel = words_of(depth);
+    for (int64_t l = 0; l < words; l += KC)
+        for (int64_t j = 0; j < n; j += NR) {
+            const int64_t w = least(n - j, NR);
+            panel_mul(m, w, least(words - l, KC), a.words + l * a.cs, a.rs, a.cs,
+                      packed + j * panel + (first / WORD + l) * padded(w), c + j, ldc,
+                      accumulate || l > 0);
+        }
+}
+
 void K(gemm_mul)(int64_t m, int64_t n, int64_t k, const float *a, int64_t rs, int64_t cs,
                  const float *packed, float *c, int64_t ldc, bool accumulate)
 {
     float room[WORD > 1 ? TILE_ROWS * KC : 1];
-    const int64_t depth = words_of(k), rows = WORD > 1 ? TILE_ROWS : m;
-    const int64_t most = WORD > 1 ? KC * WORD : k;
-    struct side s = side_in(room, cs != 1, TILE_ROWS, KC);
+    const int64_t rows = WORD > 1 ? TILE_ROWS : m, most = WORD > 1 ? KC * WORD : k;
     for (int64_t i = 0; i < m; i += rows)
         for (int64_t l = 0; l < k; l += most) {
             const int64_t take = least(k - l, most), some = least(m - i, rows);
-            if (WORD > 1)
-                make_words(room, &s, a + i * rs + l * cs, rs, cs, some, take, 1);
-            else
-                s = (struct side){a, rs, cs};
-            for (int64_t j = 0; j < n; j += NR) {
-                const int64_t w = least(n - j, NR);
-                panel_mul(some, w, words_of(take), s.words, s.rs, s.cs,
-                          packed + j * depth + l / WORD * padded(w), c + i * ldc + j, ldc,
-                          accumulate || l > 0);
-            }
+            K(gemm_mul_side)
+            (some, n, take, K(gemm_side)(room, some, take, a + i * rs + l * cs, rs, cs), packed, l,
+             k, c + i * ldc, ldc, accumulate || l > 0);
         }
 }
 
@@ -280,7 +294,7 @@ struct block {
     int64_t i0, i1; /* rows */
     int64_t l0, l1; /* of the words of both sums */
     int64_t split;  /* words of the first one */
-    struct side side[2];
+    struct ft_side side[2];
     int64_t row_pieces, piece_rows, piece_panels;
     int64_t depth; /* words that are packed at a time */
 };
@@ -356,7 +370,7 @@ _Static_assert(sizeof(union room) <= FT_THREAD_SCRATCH, "a piece's memory must f
 static void make_part(const struct block *b, union room *r, int part, int64_t i, int64_t rows)
 {
     const struct ft_gemm *g = b->g;
-    const struct side *s = &b->side[part];
+    const struct ft_side *s = &b->side[part];
     const int64_t rs = g->a_rs[part], cs = g->a_cs[part], l0 = first_word(b, part);
     for (int64_t l = l0, next; l < last_word(b, part); l = next) {
         next = least(l + KC, last_word(b, part));
@@ -405,7 +419,7 @@ static void mul_block(const struct block *b, union room *r, int part, int64_t i,
                       int64_t depth)
 {
     const struct ft_gemm *g = b->g;
-    const struct side *s = &b->side[part];
+    const struct ft_side *s = &b->side[part];
     const float *a = s->words + (i - b->i0) * s->rs + (l - first_word(b, part)) * s->cs;
     const bool aside = part && g->c_mask;
     const bool started = l || (part && g->k[0]) || g->add || g->bias || (g->c_mask && !g->k[0]);
@@ -466,7 +480,7 @@ static void find_sides(struct block *b, float *scratch)
             continue;
         if (!is_made(g, part)) {
             b->side[part] =
-                (struct side){g->a[part] + b->i0 * rs + first_word(b, part) * cs, rs, cs};
+                (struct ft_side){g->a[part] + b->i0 * rs + first_word(b, part) * cs, rs, cs};
             continue;
         }
         b->side[part] = side_in(scratch, cs != 1, spread(rows), spread(words));

@@ -46,12 +46,6 @@ enum {
     PLAIN_PANELS = (64 + NR - 1) / NR, /* of a quantised matrix that are packed at a time */
 };
 
-/* A block of the left side as words; rs or cs is 1. */
-struct side {
-    const float *words;
-    int64_t rs, cs;
-};
-
 /* Words that k products take; those behind the last are zeros. */
 FT_INLINE int64_t words_of(int64_t k)
 {
