@@ -1,5 +1,5 @@
 /* linear, linear_dx, linear_dw: the ops that are matrix products. */
-#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/unit.h"
 
 /* Biases are stored weights too; the few that are not f32 are widened behind the words. */
 static const float *bias_f32(const struct ft_tensor *bias, float *room)
@@ -201,8 +201,8 @@ void K(linear_dx)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
     }
 }
 
-/* The smaller side of dw is taken as the rows; the larger one each thread packs for itself, as it
- * multiplies. */
+/* The larger side of dw is taken as the rows where they are read in place; where they would have to
+ * become words first, the smaller one, and the larger is packed as it is multiplied. */
 static void product_dw(const struct ft_kernel_ctx *ctx, const struct ft_linear_dw_args *l,
                        int64_t depth)
 {
@@ -212,7 +212,7 @@ static void product_dw(const struct ft_kernel_ctx *ctx, const struct ft_linear_d
                    (size_t)l->dw->cols * sizeof(float));
         return;
     }
-    const bool flip = l->mask || l->dw->cols < l->dw->rows;
+    const bool wide = l->dw->cols > l->dw->rows, flip = l->mask || (WORD > 1 ? !wide : wide);
     const struct ft_tensor *rows = flip ? l->x : l->dy, *cols = flip ? l->dy : l->x;
     const int64_t ld = ft_tensor_ld(l->dw);
     float *dw = l->dw->data, *aside = (float *)((char *)ctx->scratch + FT_GEMM_SCRATCH);
