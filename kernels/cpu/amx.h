@@ -128,7 +128,7 @@ FT_INLINE void tiles_mul(const bool tall, const bool wide, int64_t k, const floa
 
 /* C (m,w) (+)= A * one packed panel of k words; A's room has whole tiles of rows. */
 static void panel_mul(int64_t m, int64_t w, int64_t k, const float *a, int64_t rs, int64_t cs,
-                      const float *b, float *c, int64_t ldc, bool accumulate)
+                      const float *b, float *c, int64_t ldc, bool accumulate, struct ahead *ahead)
 {
     const int64_t width = padded(w);
     float edge[MR * NR];
@@ -139,6 +139,7 @@ static void panel_mul(int64_t m, int64_t w, int64_t k, const float *a, int64_t r
         const bool aside = rows % SIDE || w % SIDE, tall = rows > SIDE, wide = w > SIDE;
         float *to = aside ? edge : c;
         const int64_t ld = aside ? NR : ldc;
+        fetch_some(ahead);
         for (int64_t r = 0; aside && accumulate && r < rows; r++)
             memcpy(edge + r * NR, c + r * ldc, (size_t)w * sizeof *c);
         if (tall && wide)

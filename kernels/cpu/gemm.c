@@ -134,7 +134,7 @@ static tile_fn *const tiles[][2][NV] = {TILES(ENTRY)};
 
 /* C (m,w) (+)= A * one packed panel of k rows; w <= NR columns are stored. */
 static void panel_mul(int64_t m, int64_t w, int64_t k, const float *a, int64_t rs, int64_t cs,
-                      const float *b, float *c, int64_t ldc, bool accumulate)
+                      const float *b, float *c, int64_t ldc, bool accumulate, struct ahead *ahead)
 {
     const int nv = (int)((w + VW - 1) / VW), by_col = cs != 1;
     const int64_t stride = by_col ? cs : rs, step = by_col ? 1 : rs;
@@ -143,6 +143,7 @@ static void panel_mul(int64_t m, int64_t w, int64_t k, const float *a, int64_t r
         int mr = m - i < MR ? (int)(m - i) : MR;
         tile_fn *fn = tiles[mr - 1][by_col][nv - 1];
         float *ci = c + i * ldc;
+        fetch_some(ahead);
         if (w == (int64_t)nv * VW) {
             fn(k, a + i * step, stride, b, ci, ldc, accumulate);
             continue;
@@ -264,12 +265,13 @@ void K(gemm_mul_side)(int64_t m, int64_t n, int64_t k, struct ft_side a, const f
                       int64_t first, int64_t depth, float *c, int64_t ldc, bool accumulate)
 {
     const int64_t words = words_of(k), panel = words_of(depth);
+    struct ahead none = {0};
     for (int64_t l = 0; l < words; l += KC)
         for (int64_t j = 0; j < n; j += NR) {
             const int64_t w = least(n - j, NR);
             panel_mul(m, w, least(words - l, KC), a.words + l * a.cs, a.rs, a.cs,
                       packed + j * panel + (first / WORD + l) * padded(w), c + j, ldc,
-                      accumulate || l > 0);
+                      accumulate || l > 0, &none);
         }
 }
 
@@ -413,23 +415,62 @@ static void add_kept(const struct ft_gemm *g, const float *tile, int64_t i0, int
                   true);
 }
 
-/* A block of rows times columns j.. of what is packed, words l.. to next of a part. */
-static void mul_block(const struct block *b, union room *r, int part, int64_t i, int64_t rows,
-                      int64_t j, int64_t j_end, int64_t l, int64_t next, int64_t packed,
-                      int64_t depth)
+/* Words l0 to l1 of a part, and what is packed of them. */
+struct stretch {
+    int part;
+    int64_t l0, l1;
+    struct ahead ahead;
+};
+
+/* A block of rows times columns j.. of what is packed, words from l to next. */
+static void mul_block(const struct block *b, union room *r, struct stretch *t, int64_t i,
+                      int64_t rows, int64_t j, int64_t j_end, int64_t l, int64_t next)
 {
     const struct ft_gemm *g = b->g;
-    const struct ft_side *s = &b->side[part];
-    const float *a = s->words + (i - b->i0) * s->rs + (l - first_word(b, part)) * s->cs;
-    const bool aside = part && g->c_mask;
-    const bool started = l || (part && g->k[0]) || g->add || g->bias || (g->c_mask && !g->k[0]);
-    for (int64_t w, at = 0; j < j_end; j += w, at += NR * depth) {
+    const struct ft_side *s = &b->side[t->part];
+    const float *a = s->words + (i - b->i0) * s->rs + (l - first_word(b, t->part)) * s->cs;
+    const bool aside = t->part && g->c_mask;
+    const bool started = l || (t->part && g->k[0]) || g->add || g->bias || (g->c_mask && !g->k[0]);
+    for (int64_t w, at = 0; j < j_end; j += w, at += NR * (t->l1 - t->l0)) {
         w = least(j_end - j, NR);
-        panel_mul(rows, w, next - l, a, s->rs, s->cs, r->packed + at + (l - packed) * padded(w),
-                  aside ? r->tile : g->c + i * g->ldc + j, aside ? NR : g->ldc, started && !aside);
+        panel_mul(rows, w, next - l, a, s->rs, s->cs, r->packed + at + (l - t->l0) * padded(w),
+                  aside ? r->tile : g->c + i * g->ldc + j, aside ? NR : g->ldc, started && !aside,
+                  &t->ahead);
         if (aside)
             add_kept(g, r->tile, i, rows, j, w);
     }
+}
+
+static int64_t first_column(const struct block *b, int64_t piece)
+{
+    return piece / b->row_pieces * b->piece_panels * NR;
+}
+
+static int64_t end_column(const struct block *b, int64_t piece)
+{
+    return least(b->g->n, first_column(b, piece) + b->piece_panels * NR);
+}
+
+/* What a thread will pack behind a stretch of a piece: the next one, or the first of the next
+ * columns; for so many tiles meanwhile. */
+static struct ahead find_ahead(const struct block *b, const struct stretch *t, int64_t piece,
+                               int64_t times)
+{
+    const struct ft_operand *o = &b->g->b[t->part];
+    const bool same = t->l1 < last_word(b, t->part);
+    const int64_t l = same ? t->l1 : first_word(b, t->part), next = same ? piece : piece + 1;
+    const int64_t j = first_column(b, next), columns = end_column(b, next) - j, k = l * WORD;
+    const int64_t end = least(least(l + b->depth, last_word(b, t->part)) * WORD, b->g->k[t->part]);
+    if (o->quant || t->part || columns <= 0 || (!same && j == first_column(b, piece)))
+        return (struct ahead){0};
+    const int64_t size = (int64_t)ft_dtype_size(o->dtype), ld = o->ld * size;
+    struct ahead a = {.row = (const char *)o->data +
+                             (o->trans ? j * ld + k * size : k * ld + j * size),
+                      .rows = o->trans ? columns : end - k,
+                      .bytes = (o->trans ? end - k : columns) * size,
+                      .ld = ld};
+    a.lines = (a.rows * ((a.bytes + 63) / 64) + times - 1) / times;
+    return a;
 }
 
 static void mul_piece(void *arg, int64_t piece, void *scratch)
@@ -437,21 +478,23 @@ static void mul_piece(void *arg, int64_t piece, void *scratch)
     const struct block *b = arg;
     const struct ft_gemm *g = b->g;
     union room *r = scratch;
-    const int64_t j = piece / b->row_pieces * b->piece_panels * NR;
-    const int64_t j_end = least(g->n, j + b->piece_panels * NR);
+    const int64_t j = first_column(b, piece), j_end = end_column(b, piece);
     const int64_t i0 = b->i0 + piece % b->row_pieces * b->piece_rows;
-    const int64_t i1 = least(b->i1, i0 + b->piece_rows);
+    const int64_t i1 = least(b->i1, i0 + b->piece_rows), tall = (i1 - i0 + MR - 1) / MR;
     if (b->l0 == 0 && (g->add || g->bias || (g->c_mask && !g->k[0])))
         begin_rows(g, i0, i1 - i0, j, j_end - j);
-    for (int part = 0; part < 2; part++)
-        for (int64_t p = first_word(b, part), end; p < last_word(b, part); p = end) {
-            end = least(p + b->depth, last_word(b, part));
+    struct stretch t = {0};
+    for (; t.part < 2; t.part++)
+        for (t.l0 = first_word(b, t.part); t.l0 < last_word(b, t.part); t.l0 = t.l1) {
+            t.l1 = least(t.l0 + b->depth, last_word(b, t.part));
             K(gemm_pack_part)
-            (r->packed, &g->b[part], p * WORD, least(end * WORD, g->k[part]), j, j_end);
-            for (int64_t l = p; l < end; l += KC)
+            (r->packed, &g->b[t.part], t.l0 * WORD, least(t.l1 * WORD, g->k[t.part]), j, j_end);
+            const int64_t deep = (t.l1 - t.l0 + KC - 1) / KC;
+            t.ahead = find_ahead(b, &t, piece, tall * deep * b->piece_panels);
+            for (int64_t l = t.l0; l < t.l1; l += KC)
                 for (int64_t i = i0; i < i1; i += TILE_ROWS)
-                    mul_block(b, r, part, i, least(i1 - i, TILE_ROWS), j, j_end, l,
-                              least(l + KC, end), p, end - p);
+                    mul_block(b, r, &t, i, least(i1 - i, TILE_ROWS), j, j_end, l,
+                              least(l + KC, t.l1));
         }
 }
 

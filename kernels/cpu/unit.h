@@ -46,6 +46,27 @@ enum {
     PLAIN_PANELS = (64 + NR - 1) / NR, /* of a quantised matrix that are packed at a time */
 };
 
+/* Rows of stored numbers that a thread packs next, which come from memory while it multiplies. */
+struct ahead {
+    const char *row;
+    int64_t rows, bytes, ld; /* left; of a row, and from one to the next */
+    int64_t at;              /* in the first of them */
+    int64_t lines;           /* of cache, fetched for each tile */
+};
+
+FT_INLINE void fetch_some(struct ahead *a)
+{
+    for (int64_t n = a->lines; n > 0 && a->rows > 0; n--) {
+        __builtin_prefetch(a->row + a->at, 0, 1);
+        a->at += 64;
+        if (a->at < a->bytes)
+            continue;
+        a->at = 0;
+        a->row += a->ld;
+        a->rows--;
+    }
+}
+
 /* Words that k products take; those behind the last are zeros. */
 FT_INLINE int64_t words_of(int64_t k)
 {
