@@ -148,6 +148,65 @@ CASE(fused_low_rank_product_changes_no_bit)
     each_host_backend(fused_case);
 }
 
+/* Products one after the other, some of which read what the one before read. */
+enum { ROW = 6 };
+
+static void in_a_row(struct bench *b, int64_t rows, int64_t k, int64_t n)
+{
+    b->live = rows;
+    struct ft_tensor *x = random_tensor(b, k, 1), *other = random_tensor(b, k, 2);
+    struct ft_tensor *w = random_weight(n, k, FT_BF16, 3), *wt = random_weight(k, n, FT_BF16, 4);
+    struct ft_tensor *a = random_weight(16, k, FT_F32, 5), *b_t = random_weight(k, 16, FT_F32, 6);
+    struct ft_tensor *u = random_tensor(b, 16, 7), *lb = random_weight(n, 16, FT_F32, 8);
+    struct ft_tensor *mask = byte_rows(b, (k + 7) / 8), *y[ROW], *dx[ROW],
+                     *alone = empty_tensor(b, n);
+    struct ft_tensor *narrow = empty_tensor(b, 16);
+    memset(mask->data, 0x5a, (size_t)(mask->rows * mask->cols));
+    for (int i = 0; i < ROW; i++) {
+        y[i] = empty_tensor(b, i ? n : 16);
+        dx[i] = empty_tensor(b, i ? n : 16);
+    }
+    const union ft_op_args forward[ROW] = {
+        {.linear = {.x = x, .w = a, .y = y[0], .alpha = 3}},
+        {.linear = {.x = x, .w = w, .u = u, .b = lb, .y = y[1], .alpha = 1, .beta = 2}},
+        {.linear = {.x = x, .w = w, .y = y[2], .alpha = 0.7f}}, /* falls on x */
+        {.linear = {.x = other, .w = w, .y = y[3], .alpha = 0.7f}},
+        {.linear = {.x = other, .w = w, .mask = mask, .y = y[4], .alpha = 0.7f}},
+        {.linear = {.x = other, .w = w, .y = y[5], .alpha = 0.7f}}};
+    const union ft_op_args backward[ROW] = {
+        {.linear_dx = {.dy = x, .w = b_t, .dx = dx[0], .alpha = 3}},
+        {.linear_dx = {.dy = x, .w = wt, .dx = dx[1], .alpha = 1}},
+        {.linear_dx = {.dy = x, .w = wt, .dx = dx[2], .alpha = 0.7f}},
+        {.linear_dx = {.dy = x, .w = wt, .dx = dx[3], .alpha = 0.7f}},
+        {.linear_dx = {.dy = other, .w = wt, .dx = dx[4], .alpha = 0.7f}},
+        {.linear_dx = {.dy = x, .w = wt, .dx = dx[5], .alpha = 0.7f}}};
+    run_ops(b, FT_OP_linear, forward, ROW);
+    run_ops(b, FT_OP_linear_dx, backward, ROW);
+    for (int i = 0; i < ROW; i++) {
+        union ft_op_args one = forward[i], back = backward[i];
+        one.linear.y = back.linear_dx.dx = i ? alone : narrow;
+        run_op(b, FT_OP_linear, &one);
+        CHECK(same_bits(b, y[i], one.linear.y));
+        run_op(b, FT_OP_linear_dx, &back);
+        CHECK(same_bits(b, dx[i], one.linear.y));
+    }
+    drop_tensors();
+}
+
+static void row_case(struct bench *b)
+{
+    in_a_row(b, 70, 96, 50);
+    in_a_row(b, 33, 77, 100);
+    in_a_row(b, 1100, 40, 20); /* more rows than become words at a time */
+    in_a_row(b, 3, 9000, 20);
+    in_a_row(b, 600, 9000, 8); /* more words than there is room for */
+}
+
+CASE(products_in_a_row_change_no_bit)
+{
+    each_host_backend(row_case);
+}
+
 static void long_case(struct bench *b)
 {
     /* more of k than one packed block holds */

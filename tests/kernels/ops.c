@@ -315,29 +315,41 @@ static void run_on_device(const struct bench *b, enum ft_op op, union ft_op_args
         d->free(d, scratch, room);
 }
 
-void run_op(const struct bench *b, enum ft_op op, const union ft_op_args *args)
+void run_ops(const struct bench *b, enum ft_op op, const union ft_op_args *args, int n)
 {
     void *scratch = NULL;
-    ft_op_check(op, args);
-    if (b->backend->dev) {
-        run_on_device(b, op, *args);
-        return;
+    size_t bytes = 0;
+    for (int i = 0; i < n; i++) {
+        ft_op_check(op, &args[i]);
+        const size_t own = b->backend->scratch[op] ? b->backend->scratch[op](&args[i]) : 0;
+        bytes = own > bytes ? own : bytes;
+        if (b->backend->dev)
+            run_on_device(b, op, args[i]);
     }
-    size_t bytes = b->backend->scratch[op] ? b->backend->scratch[op](args) : 0;
+    if (b->backend->dev)
+        return;
     if (bytes) {
         FT_ASSERT(ft_pages_alloc(&scratch, bytes) == FT_OK);
         memset(scratch, 0xff, bytes);
     }
-    const struct ft_kernel_ctx ctx = {.backend = b->backend,
-                                      .pool = b->pool,
-                                      .counts = {[FT_ROWS] = b->live,
-                                                 [FT_DOCUMENTS] = b->docs,
-                                                 [FT_TRAINED] = b->trained,
-                                                 [FT_ROUTED] = b->live * b->each,
-                                                 [FT_KEYS] = b->keys},
-                                      .scratch = scratch};
-    b->backend->ops[op](&ctx, args);
+    struct ft_kernel_ctx ctx = {.backend = b->backend,
+                                .pool = b->pool,
+                                .counts = {[FT_ROWS] = b->live,
+                                           [FT_DOCUMENTS] = b->docs,
+                                           [FT_TRAINED] = b->trained,
+                                           [FT_ROUTED] = b->live * b->each,
+                                           [FT_KEYS] = b->keys},
+                                .scratch = scratch};
+    for (int i = 0; i < n; i++) {
+        b->backend->ops[op](&ctx, &args[i]);
+        ctx.before = (struct ft_op_run){op, &args[i], scratch};
+    }
     ft_pages_free(scratch, bytes);
+}
+
+void run_op(const struct bench *b, enum ft_op op, const union ft_op_args *args)
+{
+    run_ops(b, op, args, 1);
 }
 
 void check_threads(const struct bench *b, enum ft_op op, const union ft_op_args *args,

@@ -57,6 +57,8 @@ void put(struct ft_tensor *t, int64_t row, int64_t col, double v);
 
 /* Runs the op with the scratch its backend asks for (filled with NaN). */
 void run_op(const struct bench *b, enum ft_op op, const union ft_op_args *args);
+/* n of them, one after the other in the same scratch, as a program's. */
+void run_ops(const struct bench *b, enum ft_op op, const union ft_op_args *args, int n);
 
 /* What an element may be off by: f32 sums of n products whose magnitudes add up to `magnitude`, and
  * the backend's rounding of activations. */
