@@ -513,16 +513,17 @@ union ft_op_args {
     struct ft_tensor *slots[11]; /* FT_SLOTS */
 };
 
-/* How an op is run. counts are the batch's. A device whose launches are recorded gets FT_ROWS and
- * FT_TRAINED rounded up to a bucket, and finds the true ones in `live`; then activations of rows
- * between the two hold zeros or finite values, and gradients hold zeros. */
-struct ft_backend;
 /* An op that has run; args NULL: none. */
 struct ft_op_run {
     enum ft_op op;
     const union ft_op_args *args;
     const void *scratch;
 };
+
+/* How an op is run. counts are the batch's. A device whose launches are recorded gets FT_ROWS and
+ * FT_TRAINED rounded up to a bucket, and finds the true ones in `live`; then activations of rows
+ * between the two hold zeros or finite values, and gradients hold zeros. */
+struct ft_backend;
 struct ft_kernel_ctx {
     const struct ft_backend *backend;
     struct ft_pool *pool;

@@ -11,14 +11,25 @@
 enum {
     QB = 64,
     KB = 96,
-    STRIP = NR == 32 ? 32 : 48, /* keys whose scores begin at the same query */
+    STRIP = NR == 32 ? 32 : 48, /* keys whose scores begin at the same query; of AMX whole tiles */
     CHUNK = 2 * KB,             /* queries whose part of keys' gradients is summed at once */
     ROWS = 16,                  /* of a piece that goes row by row */
     PARTS = FT_CPU_ATTENTION_PARTS,
     LEAST = 32, /* keys of a part */
     MOST = 272, /* heads of a query whose keys are shared out */
-    MAX_DIM = FT_HEAD_DIM_MAX
-}; /* rows of queries and keys at a time; widest head */
+    MAX_DIM = FT_HEAD_DIM_MAX,
+#if defined(FT_BLAS)
+    SHARE = CHUNK, /* its bits depend on sizes */
+#else
+    SHARE = QB, /* queries of a piece, where the gradients are shared out by blocks */
+#endif
+    SIDE_DIM =
+        WORD > 1 ? MAX_DIM / WORD + 16 : 0, /* words of a row of a left side, and of scores */
+    SIDE_KEYS = WORD > 1 ? KB / WORD + 16 : 0,
+    STRIPS = KB / STRIP,
+};
+_Static_assert(KB % STRIP == 0 && STRIP % (WORD * DEPTH) == 0 && QB % (WORD * DEPTH) == 0,
+               "strips begin with a word");
 
 /* A piece's private memory; all of it fits FT_THREAD_SCRATCH. */
 struct room {
@@ -26,14 +37,10 @@ struct room {
         keys_t[KB * (MAX_DIM + 16)];
     float values[KB * (MAX_DIM + 16)];
     float s[QB * KB], max[FT_HEAD_GROUP_MAX * QB], sum[FT_HEAD_GROUP_MAX * QB];
+    float words[QB * (SIDE_DIM + SIDE_KEYS) + 16];
 };
 _Static_assert(MOST <= MAX_DIM + 16, "one query's scores lie in keys");
 _Static_assert(sizeof(struct room) <= FT_THREAD_SCRATCH, "a piece's memory must fit");
-
-enum {
-    SIDE_DIM = WORD > 1 ? MAX_DIM / WORD + 16 : 0, /* of a row of a left side */
-    STRIPS = KB / STRIP,
-};
 
 /* The same of a backward piece: a block of keys and some queries of a head. */
 struct back_room {
@@ -41,13 +48,12 @@ struct back_room {
     float keys_t[STRIPS][MAX_DIM / WORD * (STRIP + 16)],
         values_t[STRIPS][MAX_DIM / WORD * (STRIP + 16)];
     float q[CHUNK / WORD * (MAX_DIM + 16)], dout[CHUNK / WORD * (MAX_DIM + 16)];
-    float q_room[CHUNK * SIDE_DIM + 1], dout_room[CHUNK * SIDE_DIM + 1];
     float s[CHUNK * KB], ds[CHUNK * KB]; /* becoming weights, and their gradients */
-    float side[WORD > 1 ? (CHUNK + 32) * (KB + 32) : 1];
+    float q_words[CHUNK * SIDE_DIM + 16], dout_words[CHUNK * SIDE_DIM + 16];
+    float words[CHUNK * SIDE_KEYS + 16];
     struct ft_side q_side, dout_side;
 };
 _Static_assert(sizeof(struct back_room) <= FT_THREAD_SCRATCH, "a piece's memory must fit");
-_Static_assert(KB % STRIP == 0 && CHUNK % STRIP == 0, "strips lie in a block and in a chunk");
 
 struct job {
     const struct ft_attention_args *f;
@@ -247,12 +253,16 @@ static void attend(const struct job *j, struct room *r, const struct block *b)
         for (int h = 0; h < j->group; h++) {
             const float *q = (const float *)a->q->data + b->row * ldq + (b->kv * j->group + h) * d;
             float *o = b->o + h * d;
-            K(gemm_mul)(b->nq, nk, d, q, ldq, 1, r->keys_t, r->s, KB, false);
+            K(gemm_mul_side)
+            (b->nq, nk, d, K(gemm_side)(r->words, b->nq, d, q, ldq, 1), r->keys_t, 0, d, r->s, KB,
+             false);
             mask_scores(j, r->s, b->at, b->nq, t0, nk);
             for (int64_t i = 0; i < b->nq; i++)
                 softmax_row(r->s + i * KB, (nk + 15) / 16 * 16, o + i * b->ldo, d,
                             &b->max[h * QB + i], &b->sum[h * QB + i]);
-            K(gemm_mul)(b->nq, d, nk, r->s, KB, 1, r->values, o, b->ldo, true);
+            K(gemm_mul_side)
+            (b->nq, d, nk, K(gemm_side)(r->words, b->nq, nk, r->s, KB, 1), r->values, 0, nk, o,
+             b->ldo, true);
         }
     }
 }
@@ -455,39 +465,39 @@ static void block_gradients(const struct job *j, float *s, float *ds, const floa
 
 enum { KEYS = 1, QUERIES = 2 }; /* whose gradients are wanted */
 
-/* Some queries and some keys of one head of a document: rows of it. */
-struct pair {
+/* Some queries and some keys of one head of a document, and the scores where they meet. */
+struct area {
     int64_t base; /* the document's first row */
     int head, what;
     int64_t i0, nq, t0, nk;
 };
 
-/* Of a pair's strip of keys: where it begins, how many they are, and the first of the queries that
+/* Of an area's strip of keys: where it begins, how many they are, and the first of the queries that
  * sees one of them. */
 struct strip {
     int64_t first, n, query;
 };
 
-static struct strip strip_of(const struct pair *p, int i)
+static struct strip strip_of(const struct area *p, int i)
 {
     const int64_t first = i * STRIP, left = p->nk - first, query = p->t0 + first - p->i0;
     return (struct strip){first, left < STRIP ? left : STRIP, query > 0 ? query : 0};
 }
 
-static int strips_of(const struct pair *p)
+static int strips_of(const struct area *p)
 {
     return (int)((p->nk + STRIP - 1) / STRIP);
 }
 
 /* What of the queries does not depend on the keys. */
-static void prepare_queries(const struct job *j, struct back_room *r, const struct pair *p)
+static void prepare_queries(const struct job *j, struct back_room *r, const struct area *p)
 {
     const struct ft_attention_dx_args *a = j->b;
     const int64_t row = p->base + p->i0, col = p->head * j->d;
     const struct ft_operand q = rows_of(a->q, row, col, false);
     const struct ft_operand dout = rows_of(a->dout, row, col, false);
-    r->q_side = K(gemm_side)(r->q_room, p->nq, j->d, q.data, q.ld, 1);
-    r->dout_side = K(gemm_side)(r->dout_room, p->nq, j->d, dout.data, dout.ld, 1);
+    r->q_side = K(gemm_side)(r->q_words, p->nq, j->d, q.data, q.ld, 1);
+    r->dout_side = K(gemm_side)(r->dout_words, p->nq, j->d, dout.data, dout.ld, 1);
     if (p->what & KEYS) {
         K(gemm_pack)(r->q, &q, p->nq, j->d);
         K(gemm_pack)(r->dout, &dout, p->nq, j->d);
@@ -495,7 +505,7 @@ static void prepare_queries(const struct job *j, struct back_room *r, const stru
 }
 
 /* What of the keys does not depend on the queries. */
-static void prepare_keys(const struct job *j, struct back_room *r, const struct pair *p)
+static void prepare_keys(const struct job *j, struct back_room *r, const struct area *p)
 {
     const int64_t row = p->base + p->t0, col = p->head / j->group * j->d;
     if (p->what & QUERIES) {
@@ -518,7 +528,7 @@ static struct ft_side rows_below(struct ft_side s, int64_t rows)
 }
 
 /* Weights and their gradients of a strip. */
-static void backward_scores(const struct job *j, struct back_room *r, const struct pair *p, int i)
+static void backward_scores(const struct job *j, struct back_room *r, const struct area *p, int i)
 {
     const struct strip s = strip_of(p, i);
     const int64_t at = s.query * KB + s.first, nq = p->nq - s.query,
@@ -537,7 +547,7 @@ static void backward_scores(const struct job *j, struct back_room *r, const stru
 /* The gradients of a strip's keys or values (+)= s^T x, where x are the queries' rows, packed:
  * where all heads' are summed aside, or where they belong. The first queries that see a key begin
  * its sum. */
-static void add_to_keys(const struct job *j, struct back_room *r, const struct pair *p, int i,
+static void add_to_keys(const struct job *j, struct back_room *r, const struct area *p, int i,
                         const float *s, const float *x, float *heads, const struct ft_tensor *out)
 {
     const struct strip strip = strip_of(p, i);
@@ -546,12 +556,12 @@ static void add_to_keys(const struct job *j, struct back_room *r, const struct p
     float *c = (heads ? heads : (float *)out->data) + (p->base + t0) * ld + p->head * j->d;
     K(gemm_mul_side)
     (strip.n, j->d, nq,
-     K(gemm_side)(r->side, strip.n, nq, s + strip.query * KB + strip.first, 1, KB), x, strip.query,
+     K(gemm_side)(r->words, strip.n, nq, s + strip.query * KB + strip.first, 1, KB), x, strip.query,
      p->nq, c, ld, p->i0 > t0);
 }
 
-/* The queries' gradients += ds k, of those that see the first i strips and no more. */
-static void add_to_queries(const struct job *j, struct back_room *r, const struct pair *p, int i)
+/* The queries' gradients += ds k, of those that see strips 0 to i and no more. */
+static void add_to_queries(const struct job *j, struct back_room *r, const struct area *p, int i)
 {
     const struct ft_tensor *dq = j->b->dq;
     const struct strip s = strip_of(p, i);
@@ -560,12 +570,12 @@ static void add_to_queries(const struct job *j, struct back_room *r, const struc
     const int64_t row = p->base + p->i0 + s.query, ld = ft_tensor_ld(dq);
     if (n > 0)
         K(gemm_mul_side)
-    (n, j->d, k, K(gemm_side)(r->side, n, k, r->ds + s.query * KB, KB, 1), r->keys, 0, p->nk,
+    (n, j->d, k, K(gemm_side)(r->words, n, k, r->ds + s.query * KB, KB, 1), r->keys, 0, p->nk,
      (float *)dq->data + row * ld + p->head * j->d, ld, true);
 }
 
-/* Adds to the gradients what a pair of prepared blocks contributes. */
-static void backward_pair(const struct job *j, struct back_room *r, const struct pair *p)
+/* Adds to the gradients what an area whose queries and keys are prepared contributes. */
+static void backward_area(const struct job *j, struct back_room *r, const struct area *p)
 {
     for (int i = 0; i < strips_of(p) && strip_of(p, i).query < p->nq; i++) {
         backward_scores(j, r, p, i);
@@ -587,7 +597,7 @@ static void clear_queries(const struct job *j, int64_t row, int64_t n, int head)
 }
 
 /* Some queries of one head with all keys that they see. */
-static void backward_rows(const struct job *j, struct back_room *r, struct pair p)
+static void backward_rows(const struct job *j, struct back_room *r, struct area p)
 {
     const int64_t len = end_of(j, p.base) - p.base;
     clear_queries(j, p.base + p.i0, p.nq, p.head);
@@ -595,7 +605,7 @@ static void backward_rows(const struct job *j, struct back_room *r, struct pair 
     for (p.t0 = first_key(j, p.i0) / KB * KB; p.t0 < p.i0 + p.nq; p.t0 += KB) {
         p.nk = len - p.t0 < KB ? len - p.t0 : KB;
         prepare_keys(j, r, &p);
-        backward_pair(j, r, &p);
+        backward_area(j, r, &p);
     }
 }
 
@@ -604,7 +614,7 @@ static void backward(void *arg, int64_t piece, void *scratch)
 {
     const struct job *j = arg;
     const int64_t base = find_document(j, piece / j->heads), len = end_of(j, base) - base;
-    struct pair p = {.base = base, .head = (int)(piece % j->heads), .what = KEYS | QUERIES};
+    struct area p = {.base = base, .head = (int)(piece % j->heads), .what = KEYS | QUERIES};
     for (; p.i0 < len; p.i0 += CHUNK) {
         p.nq = len - p.i0 < CHUNK ? len - p.i0 : CHUNK;
         backward_rows(j, scratch, p);
@@ -615,7 +625,7 @@ static void backward(void *arg, int64_t piece, void *scratch)
 static void backward_keys(void *arg, int64_t piece, void *scratch)
 {
     const struct job *j = arg;
-    struct pair p = {.head = (int)(piece % j->heads), .what = KEYS};
+    struct area p = {.head = (int)(piece % j->heads), .what = KEYS};
     find_block(j, piece / j->heads, KB, &p.base, &p.t0);
     const int64_t len = end_of(j, p.base) - p.base;
     p.nk = len - p.t0 < KB ? len - p.t0 : KB;
@@ -624,17 +634,17 @@ static void backward_keys(void *arg, int64_t piece, void *scratch)
          p.i0 += CHUNK) {
         p.nq = len - p.i0 < CHUNK ? len - p.i0 : CHUNK;
         prepare_queries(j, scratch, &p);
-        backward_pair(j, scratch, &p);
+        backward_area(j, scratch, &p);
     }
 }
 
 static void backward_queries(void *arg, int64_t piece, void *scratch)
 {
     const struct job *j = arg;
-    struct pair p = {.head = (int)(piece % j->heads), .what = QUERIES};
-    find_block(j, piece / j->heads, QB, &p.base, &p.i0);
+    struct area p = {.head = (int)(piece % j->heads), .what = QUERIES};
+    find_block(j, piece / j->heads, SHARE, &p.base, &p.i0);
     const int64_t len = end_of(j, p.base) - p.base;
-    p.nq = len - p.i0 < QB ? len - p.i0 : QB;
+    p.nq = len - p.i0 < SHARE ? len - p.i0 : SHARE;
     backward_rows(j, scratch, p);
 }
 
@@ -739,7 +749,7 @@ void K(attention_dx)(const struct ft_kernel_ctx *ctx, const union ft_op_args *ar
     ft_pool_run(ctx->pool, (j.rows + ROWS - 1) / ROWS, delta_piece, &j);
     if (by_blocks(&j, ft_pool_size(ctx->pool))) {
         ft_pool_run(ctx->pool, count_blocks(&j, KB) * j.heads, backward_keys, &j);
-        ft_pool_run(ctx->pool, count_blocks(&j, QB) * j.heads, backward_queries, &j);
+        ft_pool_run(ctx->pool, count_blocks(&j, SHARE) * j.heads, backward_queries, &j);
     } else {
         ft_pool_run(ctx->pool, count_documents(&j) * j.heads, backward, &j);
     }

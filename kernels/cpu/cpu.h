@@ -280,8 +280,8 @@ struct ft_gemm {
 
 /* In parallel; scratch is FT_GEMM_SCRATCH bytes. */
 void K(gemm)(struct ft_pool *pool, void *scratch, const struct ft_gemm *g);
-/* Whether a product of the same a[0] as g's with `right`, over k terms, leaves there the words that
- * g begins with. Neither has a mask. */
+/* Whether a product of the same a[0] as g's with `right`, of k terms in its two parts, leaves there
+ * the words that g begins with. Neither has a mask. */
 bool K(gemm_leaves)(const struct ft_gemm *g, const int64_t k[2], const struct ft_operand *right);
 
 /* few.c: the same for few rows of A, read by rows, without masks: each element sums by 32 lanes. */
@@ -289,13 +289,11 @@ enum { FT_FEW = 4 };
 void BASE(few)(struct ft_pool *pool, const struct ft_gemm *g);
 
 /* The serial pieces, for kernels that keep their operands in cache (attention).
- * pack: B into panels of at most k (n + 16) floats, k up to the next 32; mul: C (+)= A * packed. */
+ * pack: B into panels of at most k (n + 16) floats, k up to the next 32. */
 /* Products k0..k1-1 (k0 at a word's start) of columns j..end-1. */
 void K(gemm_pack_part)(float *out, const struct ft_operand *b, int64_t k0, int64_t k1, int64_t j,
                        int64_t end);
 void K(gemm_pack)(float *packed, const struct ft_operand *b, int64_t k, int64_t n);
-void K(gemm_mul)(int64_t m, int64_t n, int64_t k, const float *a, int64_t rs, int64_t cs,
-                 const float *packed, float *c, int64_t ldc, bool accumulate);
 /* A left side as words; rs or cs is 1. */
 struct ft_side {
     const float *words;
@@ -305,8 +303,8 @@ struct ft_side {
  * next 32. */
 struct ft_side K(gemm_side)(float *room, int64_t m, int64_t k, const float *a, int64_t rs,
                             int64_t cs);
-/* mul with k terms of a side and those from `first` on of what was packed, `depth` terms in all;
- * `first` is a multiple of 32. */
+/* C (m,n) (+)= k terms of A times those from `first` on, where a word begins, of what was packed,
+ * `depth` terms in all. */
 void K(gemm_mul_side)(int64_t m, int64_t n, int64_t k, struct ft_side a, const float *packed,
                       int64_t first, int64_t depth, float *c, int64_t ldc, bool accumulate);
 

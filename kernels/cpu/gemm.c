@@ -12,6 +12,7 @@ enum {
     PACKED = 1 << 17, /* words of the right side that a thread packs: in its second-level cache */
     EACH = 8,         /* pieces a thread: fewer would leave threads waiting for one another */
     MOST_ROWS = 1024, /* for which a piece packs the right side once */
+    MOST_LINES = 32,  /* of cache, fetched for one tile: more at once would hold it up */
 };
 
 #if defined(FT_AMX)
@@ -275,20 +276,6 @@ void K(gemm_mul_side)(int64_t m, int64_t n, int64_t k, struct ft_side a, const f
         }
 }
 
-void K(gemm_mul)(int64_t m, int64_t n, int64_t k, const float *a, int64_t rs, int64_t cs,
-                 const float *packed, float *c, int64_t ldc, bool accumulate)
-{
-    float room[WORD > 1 ? TILE_ROWS * KC : 1];
-    const int64_t rows = WORD > 1 ? TILE_ROWS : m, most = WORD > 1 ? KC * WORD : k;
-    for (int64_t i = 0; i < m; i += rows)
-        for (int64_t l = 0; l < k; l += most) {
-            const int64_t take = least(k - l, most), some = least(m - i, rows);
-            K(gemm_mul_side)
-            (some, n, take, K(gemm_side)(room, some, take, a + i * rs + l * cs, rs, cs), packed, l,
-             k, c + i * ldc, ldc, accumulate || l > 0);
-        }
-}
-
 /* --- the parallel product: the left side becomes words, a piece packs what it multiplies --- */
 
 struct block {
@@ -415,7 +402,7 @@ static void add_kept(const struct ft_gemm *g, const float *tile, int64_t i0, int
                   true);
 }
 
-/* Words l0 to l1 of a part, and what is packed of them. */
+/* Words l0 to l1 of a part, which are packed, and what is packed next. */
 struct stretch {
     int part;
     int64_t l0, l1;
@@ -451,8 +438,8 @@ static int64_t end_column(const struct block *b, int64_t piece)
     return least(b->g->n, first_column(b, piece) + b->piece_panels * NR);
 }
 
-/* What a thread will pack behind a stretch of a piece: the next one, or the first of the next
- * columns; for so many tiles meanwhile. */
+/* What a thread packs behind a stretch of a piece, the next one or the first of the next columns,
+ * to be fetched while it multiplies so many tiles. */
 static struct ahead find_ahead(const struct block *b, const struct stretch *t, int64_t piece,
                                int64_t times)
 {
@@ -469,7 +456,7 @@ static struct ahead find_ahead(const struct block *b, const struct stretch *t, i
                       .rows = o->trans ? columns : end - k,
                       .bytes = (o->trans ? end - k : columns) * size,
                       .ld = ld};
-    a.lines = (a.rows * ((a.bytes + 63) / 64) + times - 1) / times;
+    a.lines = least((a.rows * ((a.bytes + 63) / 64) + times - 1) / times, MOST_LINES);
     return a;
 }
 
@@ -531,13 +518,6 @@ static void find_sides(struct block *b, float *scratch)
     }
 }
 
-/* As many rows at a time as keep what a piece packs worth it, and as many words as there is room
- * for. */
-static int64_t slab_of(int64_t m)
-{
-    return least(m, MOST_ROWS);
-}
-
 bool K(gemm_leaves)(const struct ft_gemm *g, const int64_t k[2], const struct ft_operand *right)
 {
     return WORD > 1 && g->m <= MOST_ROWS && left_factor(&g->b[0]) == left_factor(right) &&
@@ -550,7 +530,8 @@ void K(gemm)(struct ft_pool *pool, void *scratch, const struct ft_gemm *g)
     struct block b = {.g = g, .split = words_of(g->k[0])};
     const int64_t all = b.split + words_of(g->k[1]);
     const bool made = is_made(g, 0) || is_made(g, 1);
-    const int64_t slab = made ? slab_of(g->m) : g->m;
+    /* as many rows as keep what a piece packs worth it, and as many words as there is room for */
+    const int64_t slab = made ? least(g->m, MOST_ROWS) : g->m;
     const int64_t depth = made ? least(all, words_in_room(slab)) : all;
     const bool makes = made && !(g->again && !g->k[1]);
     for (b.i0 = 0; b.i0 < g->m; b.i0 = b.i1) {

@@ -45,33 +45,36 @@ static void masked_linear(const struct ft_kernel_ctx *ctx, const struct ft_linea
     }
 }
 
-/* Whether a product of x with w, and of `low` besides, has left in scratch the words that g begins
- * with. */
-static bool leaves(const struct ft_kernel_ctx *ctx, const struct ft_gemm *g,
-                   const struct ft_tensor *x, const struct ft_tensor *low,
-                   const struct ft_tensor *w, float alpha)
+/* Whether a product of x with w, and of `low` besides, left the words that g begins with; it wrote
+ * y. */
+static bool left_words(const struct ft_kernel_ctx *ctx, const struct ft_gemm *g,
+                       const struct ft_tensor *x, const struct ft_tensor *low,
+                       const struct ft_operand *w, const struct ft_tensor *y)
 {
     const int64_t k[2] = {x->cols, low ? low->cols : 0};
-    const struct ft_operand right = ft_operand_of(w, false, alpha);
     return ctx->before.scratch == ctx->scratch && x->data == g->a[0] &&
-           ft_tensor_ld(x) == g->a_rs[0] && ft_live_rows(ctx, x) == g->m && x->cols == g->k[0] &&
-           K(gemm_leaves)(g, k, &right);
+           ft_tensor_ld(x) == g->a_rs[0] && x->cols == g->k[0] && ft_live_rows(ctx, y) == g->m &&
+           K(gemm_leaves)(g, k, w);
 }
 
-/* Whether the op before has: queries, keys and values read the same rows, and so do a gradient's
+/* Whether the op before did: queries, keys and values read the same rows, and so do a gradient's
  * low-rank and base products. */
-static bool left_by_linear(const struct ft_kernel_ctx *ctx, const struct ft_gemm *g)
+static bool after_linear(const struct ft_kernel_ctx *ctx, const struct ft_gemm *g)
 {
-    const union ft_op_args *a = ctx->before.args;
-    return a && ctx->before.op == FT_OP_linear && !a->linear.mask && !a->linear.offsets &&
-           leaves(ctx, g, a->linear.x, a->linear.u, a->linear.w, a->linear.alpha);
+    const struct ft_linear_args *l = (const struct ft_linear_args *)ctx->before.args;
+    if (!l || ctx->before.op != FT_OP_linear || l->mask || l->offsets)
+        return false;
+    const struct ft_operand w = ft_operand_of(l->w, true, l->alpha);
+    return left_words(ctx, g, l->x, l->u, &w, l->y);
 }
 
-static bool left_by_linear_dx(const struct ft_kernel_ctx *ctx, const struct ft_gemm *g)
+static bool after_linear_dx(const struct ft_kernel_ctx *ctx, const struct ft_gemm *g)
 {
-    const union ft_op_args *a = ctx->before.args;
-    return a && ctx->before.op == FT_OP_linear_dx && !a->linear_dx.mask && !a->linear_dx.offsets &&
-           leaves(ctx, g, a->linear_dx.dy, a->linear_dx.du, a->linear_dx.w, a->linear_dx.alpha);
+    const struct ft_linear_dx_args *l = (const struct ft_linear_dx_args *)ctx->before.args;
+    if (!l || ctx->before.op != FT_OP_linear_dx || l->mask || l->offsets)
+        return false;
+    const struct ft_operand w = ft_operand_of(l->w, false, l->alpha);
+    return left_words(ctx, g, l->dy, l->du, &w, l->dx);
 }
 
 static void product(const struct ft_kernel_ctx *ctx, const struct ft_linear_args *l, int64_t rows)
@@ -94,7 +97,7 @@ static void product(const struct ft_kernel_ctx *ctx, const struct ft_linear_args
     };
     if (low)
         g.b[1] = ft_operand_of(l->b, true, l->beta);
-    g.again = !l->mask && left_by_linear(ctx, &g);
+    g.again = !l->mask && after_linear(ctx, &g);
     if (l->mask)
         masked_linear(ctx, l, g);
     else if (ctx->counts[FT_KEYS] > 0 && g.m > 0 && g.m <= FT_FEW)
@@ -172,7 +175,7 @@ static void product_dx(const struct ft_kernel_ctx *ctx, const struct ft_linear_d
         g.b[1] = g.b[0];
         g.k[0] = 0;
     }
-    g.again = !l->mask && left_by_linear_dx(ctx, &g);
+    g.again = !l->mask && after_linear_dx(ctx, &g);
     if (l->mask)
         masked_linear_dx(ctx, l, g);
     else
@@ -201,8 +204,8 @@ void K(linear_dx)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
     }
 }
 
-/* The larger side of dw is taken as the rows where they are read in place; where they would have to
- * become words first, the smaller one, and the larger is packed as it is multiplied. */
+/* The larger side of dw is taken as the rows. A much larger one, as of an adapter, that would have
+ * to become words first is packed instead, as it is multiplied. */
 static void product_dw(const struct ft_kernel_ctx *ctx, const struct ft_linear_dw_args *l,
                        int64_t depth)
 {
@@ -212,7 +215,10 @@ static void product_dw(const struct ft_kernel_ctx *ctx, const struct ft_linear_d
                    (size_t)l->dw->cols * sizeof(float));
         return;
     }
-    const bool wide = l->dw->cols > l->dw->rows, flip = l->mask || (WORD > 1 ? !wide : wide);
+    const bool wide = l->dw->cols > l->dw->rows;
+    const int64_t large = wide ? l->dw->cols : l->dw->rows,
+                  small = l->dw->rows + l->dw->cols - large;
+    const bool flip = l->mask || (WORD > 1 && large >= 8 * small ? !wide : wide);
     const struct ft_tensor *rows = flip ? l->x : l->dy, *cols = flip ? l->dy : l->x;
     const int64_t ld = ft_tensor_ld(l->dw);
     float *dw = l->dw->data, *aside = (float *)((char *)ctx->scratch + FT_GEMM_SCRATCH);

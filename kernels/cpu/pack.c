@@ -10,11 +10,12 @@ FT_INLINE void fetch_ahead(const struct ft_operand *b, enum ft_dtype dtype, int6
     __builtin_prefetch((const void *)ahead);
 }
 
-/* The word of element `at` and, if the sum goes on, of the one that is `step` further. */
+/* The word of element `at`, times its factor, and, if the sum goes on, of the one that is `step`
+ * further. */
 FT_INLINE float word_at(const struct ft_operand *b, enum ft_dtype dtype, int64_t at, int64_t step,
                         bool goes_on)
 {
-    const float factor = WORD > 1 && dtype == FT_BF16 ? 1 : b->alpha;
+    const float factor = right_factor(b, dtype);
     return word_of(widen_one(b->data, dtype, at) * factor,
                    goes_on ? widen_one(b->data, dtype, at + step) * factor : 0);
 }
@@ -34,7 +35,7 @@ FT_INLINE void square(float *out, int64_t width, const struct ft_operand *b, enu
 #pragma GCC unroll 16
     for (int i = 0; i < VW; i++) {
         fetch_ahead(b, dtype, at + (VW + i) * b->ld);
-        r[i] = words_along(b->data, dtype, at + i * b->ld, b->alpha);
+        r[i] = words_along(b->data, dtype, at + i * b->ld, right_factor(b, dtype));
     }
     transpose(r);
 #pragma GCC unroll 16
@@ -73,7 +74,8 @@ FT_INLINE void pack_plain(float *out, const struct ft_operand *b, enum ft_dtype 
             fetch_ahead(b, dtype, at + (12 + i) * b->ld + 32);
         }
         for (; whole && j + VW <= w; j += VW)
-            *(vfu *)(to + j) = (vfu)words_across(b->data, dtype, at + j, b->ld, b->alpha);
+            *(vfu *)(to + j) =
+                (vfu)words_across(b->data, dtype, at + j, b->ld, right_factor(b, dtype));
         for (; j < width; j++)
             to[j] = j < w ? word_at(b, dtype, at + j, b->ld, k + 1 < k1) : 0;
     }

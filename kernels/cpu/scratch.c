@@ -14,7 +14,7 @@ size_t ft_cpu_scratch_linear(const union ft_op_args *a)
     return FT_GEMM_SCRATCH + (bias && bias->dtype != FT_F32 ? (size_t)bias->cols * 4 : 0);
 }
 
-/* A tall product's result is summed aside and then added transposed. */
+/* A result whose rows are x is summed aside and then added transposed. */
 size_t ft_cpu_scratch_linear_dw(const union ft_op_args *a)
 {
     return FT_GEMM_SCRATCH +

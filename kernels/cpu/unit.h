@@ -79,6 +79,17 @@ FT_INLINE int64_t padded(int64_t w)
     return (w + ALIGN - 1) / ALIGN * ALIGN;
 }
 
+/* What of a right side's factor falls on the left side, where it becomes words, and on itself. */
+FT_INLINE float left_factor(const struct ft_operand *right)
+{
+    return WORD > 1 && right->dtype == FT_BF16 ? right->alpha : 1;
+}
+
+FT_INLINE float right_factor(const struct ft_operand *right, enum ft_dtype dtype)
+{
+    return WORD > 1 && dtype == FT_BF16 ? 1 : right->alpha;
+}
+
 #if defined(FT_PAIRS)
 
 typedef float vfh __attribute__((vector_size(VBYTES), aligned(2))); /* words of bf16 as they lie */
@@ -137,13 +148,7 @@ FT_INLINE float word_of(float first, float second)
     return word;
 }
 
-/* What a left side is multiplied with where it becomes words. */
-FT_INLINE float left_factor(const struct ft_operand *right)
-{
-    return right->dtype == FT_BF16 ? right->alpha : 1;
-}
-
-/* VW words of a row, from element `at`, times factor but for bf16. */
+/* VW words of a row, from element `at`; the factor of bf16 is 1. */
 FT_INLINE vf words_along(const void *data, enum ft_dtype dtype, int64_t at, float factor)
 {
     if (dtype == FT_BF16)
@@ -176,13 +181,6 @@ FT_INLINE vf mul_add(vf acc, vf a, vf b)
 }
 
 #else
-
-/* The factor falls on the right side. */
-FT_INLINE float left_factor(const struct ft_operand *right)
-{
-    (void)right;
-    return 1;
-}
 
 FT_INLINE float word_of(float first, float second)
 {

@@ -81,7 +81,8 @@ FT_INLINE float vf_sum(vf v)
 #endif
 }
 
-/* Transposes VW vectors in place: log2(VW) rounds of exchanging off-diagonal blocks of s lanes. */
+/* A round of a transposition exchanges off-diagonal blocks of s lanes. The lanes are written out as
+ * constants: GCC 12 builds vectors of them anew each time where loops fill them. */
 #if defined(__AVX512F__)
 #define BY_LANE(X, s)                                                                              \
     X(0, s), X(1, s), X(2, s), X(3, s), X(4, s), X(5, s), X(6, s), X(7, s), X(8, s), X(9, s),      \
@@ -94,13 +95,14 @@ FT_INLINE float vf_sum(vf v)
 #define LOW(lane, s)  ((lane) & (s) ? VW + (lane) - (s) : (lane))
 #define HIGH(lane, s) ((lane) & (s) ? VW + (lane) : (lane) + (s))
 #define ROUND(s)                                                                                   \
-    _Pragma("GCC unroll 16") for (int i = 0; i < VW && (s) < VW; i++) if (!(i & (s)))              \
+    _Pragma("GCC unroll 16") for (int i = 0; i < VW; i++) if (!(i & (s)))                          \
     {                                                                                              \
         const vf x = r[i], y = r[i + (s)];                                                         \
         r[i] = __builtin_shufflevector(x, y, BY_LANE(LOW, s));                                     \
         r[i + (s)] = __builtin_shufflevector(x, y, BY_LANE(HIGH, s));                              \
     }
 
+/* VW vectors, in place. */
 FT_INLINE void transpose(vf r[VW])
 {
 #if defined(__AVX512F__)
@@ -112,5 +114,9 @@ FT_INLINE void transpose(vf r[VW])
     ROUND(2)
     ROUND(1)
 }
+#undef BY_LANE
+#undef LOW
+#undef HIGH
+#undef ROUND
 
 #endif

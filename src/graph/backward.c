@@ -213,6 +213,19 @@ static void produced_dw(struct backward *b, const struct ft_linear_args *l, stru
     set_grad(l->w, dw);
 }
 
+/* Whether a product finds the words of dy that the one before has made, if nothing comes between:
+ * dx directly behind the low-rank du then, though it may take more memory. */
+static bool reuses_words(const struct backward *b)
+{
+    return !b->g->backend->dev && b->g->backend->products == FT_BF16;
+}
+
+static void linear_inputs(struct backward *b, const struct ft_linear_args *l, struct ft_tensor *dy)
+{
+    if (wants(l->x))
+        product_dx(b, l->x, grad_like(b, l->x), dy, l->w, l->mask, l->offsets, l->alpha);
+}
+
 static void linear_backward(struct backward *b, const struct ft_node *n, struct ft_tensor *dy)
 {
     const struct ft_linear_args *l = &n->args.linear;
@@ -222,14 +235,16 @@ static void linear_backward(struct backward *b, const struct ft_node *n, struct 
         if (wants(l->u)) /* behind dy, so that both are one input of what follows */
             product_dx(b, l->u, gradient_beside(b, l->u, dy), dy, l->b, NULL, l->offsets, l->beta);
     }
-    if (wants(l->x))
-        product_dx(b, l->x, grad_like(b, l->x), dy, l->w, l->mask, l->offsets, l->alpha);
+    if (reuses_words(b))
+        linear_inputs(b, l, dy);
     if (wants(l->w) && ft_value_of(l->w)->producer >= 0)
         produced_dw(b, l, dy);
     else if (wants(l->w))
         product_dw(b, l->w, dy, l->x, l->mask, l->offsets, l->alpha);
     FT_ASSERT(!l->offsets || !l->bias || !wants(l->bias));
     columns_gradient(b, l->bias, dy);
+    if (!reuses_words(b))
+        linear_inputs(b, l, dy);
     if (wants(l->add))
         contribute(b, l->add, dy);
 }

@@ -8,6 +8,7 @@ int ft_graph_walk(struct ft_graph *g, enum ft_program p, struct ft_kernel_ctx *c
 {
     const struct ft_backend *b = g->backend;
     int before = 0; /* nodes count through all programs */
+    ctx->before = (struct ft_op_run){0};
     for (int q = 0; q < (int)p; q++)
         before += g->programs[q].n;
     for (int i = 0; i < g->programs[p].n; i++) {

@@ -28,6 +28,8 @@ static const struct shape shapes[] = {
     {8, 2, 64, 0, {130, 1}, 0, true},
     {4, 1, 8, 5, {33, 2}, 0, true},
     {2, 2, 128, 70, {150}, 0, true},
+    {4, 2, 64, 100, {400}, 0, false},
+    {2, 1, 16, 0, {450}, 1, false},
 };
 
 /* Of the shape at work; NULL: none. */

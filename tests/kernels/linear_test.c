@@ -148,19 +148,33 @@ CASE(fused_low_rank_product_changes_no_bit)
     each_host_backend(fused_case);
 }
 
-/* Products one after the other, some of which read what the one before read. */
-enum { ROW = 6 };
+/* Products one after the other, some of which read what the one before read; the first has 16
+ * columns. */
+enum { ROW = 7 };
+
+static void check_row(struct bench *b, enum ft_op op, const union ft_op_args *args, int64_t n)
+{
+    struct ft_tensor *narrow = empty_tensor(b, 16), *wide = empty_tensor(b, n);
+    run_ops(b, op, args, ROW);
+    for (int i = 0; i < ROW; i++) {
+        union ft_op_args one = args[i];
+        struct ft_tensor **out = &one.slots[ft_op_rows[op].n_in], *y = *out;
+        *out = i ? wide : narrow;
+        run_op(b, op, &one);
+        CHECK(same_bits(b, y, *out));
+    }
+}
 
 static void in_a_row(struct bench *b, int64_t rows, int64_t k, int64_t n)
 {
     b->live = rows;
     struct ft_tensor *x = random_tensor(b, k, 1), *other = random_tensor(b, k, 2);
     struct ft_tensor *w = random_weight(n, k, FT_BF16, 3), *wt = random_weight(k, n, FT_BF16, 4);
-    struct ft_tensor *a = random_weight(16, k, FT_F32, 5), *b_t = random_weight(k, 16, FT_F32, 6);
+    struct ft_tensor *a = random_weight(16, k, FT_F32, 5), *at = random_weight(k, 16, FT_F32, 6);
     struct ft_tensor *u = random_tensor(b, 16, 7), *lb = random_weight(n, 16, FT_F32, 8);
-    struct ft_tensor *mask = byte_rows(b, (k + 7) / 8), *y[ROW], *dx[ROW],
-                     *alone = empty_tensor(b, n);
-    struct ft_tensor *narrow = empty_tensor(b, 16);
+    struct ft_tensor *lbt = random_weight(16, n, FT_F32, 9), *y[ROW], *dx[ROW];
+    struct ft_tensor *bias = random_weight(1, n, FT_BF16, 10);
+    struct ft_tensor *mask = byte_rows(b, (k + 7) / 8);
     memset(mask->data, 0x5a, (size_t)(mask->rows * mask->cols));
     for (int i = 0; i < ROW; i++) {
         y[i] = empty_tensor(b, i ? n : 16);
@@ -169,27 +183,21 @@ static void in_a_row(struct bench *b, int64_t rows, int64_t k, int64_t n)
     const union ft_op_args forward[ROW] = {
         {.linear = {.x = x, .w = a, .y = y[0], .alpha = 3}},
         {.linear = {.x = x, .w = w, .u = u, .b = lb, .y = y[1], .alpha = 1, .beta = 2}},
-        {.linear = {.x = x, .w = w, .y = y[2], .alpha = 0.7f}}, /* falls on x */
-        {.linear = {.x = other, .w = w, .y = y[3], .alpha = 0.7f}},
-        {.linear = {.x = other, .w = w, .mask = mask, .y = y[4], .alpha = 0.7f}},
-        {.linear = {.x = other, .w = w, .y = y[5], .alpha = 0.7f}}};
+        {.linear = {.x = x, .w = w, .bias = bias, .y = y[2], .alpha = 1}},
+        {.linear = {.x = x, .w = w, .y = y[3], .alpha = 0.7f}}, /* which falls on x */
+        {.linear = {.x = other, .w = w, .y = y[4], .alpha = 0.7f}},
+        {.linear = {.x = other, .w = w, .mask = mask, .y = y[5], .alpha = 0.7f}},
+        {.linear = {.x = other, .w = w, .y = y[6], .alpha = 0.7f}}};
     const union ft_op_args backward[ROW] = {
-        {.linear_dx = {.dy = x, .w = b_t, .dx = dx[0], .alpha = 3}},
-        {.linear_dx = {.dy = x, .w = wt, .dx = dx[1], .alpha = 1}},
-        {.linear_dx = {.dy = x, .w = wt, .dx = dx[2], .alpha = 0.7f}},
+        {.linear_dx = {.dy = x, .w = at, .dx = dx[0], .alpha = 3}},
+        {.linear_dx = {.dy = x, .w = wt, .du = u, .a = lbt, .dx = dx[1], .alpha = 1, .beta = 2}},
+        {.linear_dx = {.dy = x, .w = wt, .dx = dx[2], .alpha = 1}},
         {.linear_dx = {.dy = x, .w = wt, .dx = dx[3], .alpha = 0.7f}},
-        {.linear_dx = {.dy = other, .w = wt, .dx = dx[4], .alpha = 0.7f}},
-        {.linear_dx = {.dy = x, .w = wt, .dx = dx[5], .alpha = 0.7f}}};
-    run_ops(b, FT_OP_linear, forward, ROW);
-    run_ops(b, FT_OP_linear_dx, backward, ROW);
-    for (int i = 0; i < ROW; i++) {
-        union ft_op_args one = forward[i], back = backward[i];
-        one.linear.y = back.linear_dx.dx = i ? alone : narrow;
-        run_op(b, FT_OP_linear, &one);
-        CHECK(same_bits(b, y[i], one.linear.y));
-        run_op(b, FT_OP_linear_dx, &back);
-        CHECK(same_bits(b, dx[i], one.linear.y));
-    }
+        {.linear_dx = {.dy = x, .w = wt, .dx = dx[4], .alpha = 0.7f}},
+        {.linear_dx = {.dy = other, .w = wt, .dx = dx[5], .alpha = 0.7f}},
+        {.linear_dx = {.dy = x, .w = wt, .dx = dx[6], .alpha = 0.7f}}};
+    check_row(b, FT_OP_linear, forward, n);
+    check_row(b, FT_OP_linear_dx, backward, n);
     drop_tensors();
 }
 
