@@ -2,10 +2,10 @@
  *
  * Forward is cut by document, key head and block of queries; where each document has one query,
  * whose keys are cached, by parts of its keys, which are joined afterwards: what counts then is
- * that keys and values come from memory in one stream. Backward is cut by
- * document and head, whose keys' gradients are added up afterwards, or, where these are few for the
- * threads, by blocks of keys and then by blocks of queries, for which the scores are computed
- * twice. Every sum has one writer and the same order in both ways. */
+ * that keys and values come from memory in one stream. Backward is cut by document and head, whose
+ * keys' gradients are added up afterwards, or, where these are few for the threads, by blocks of
+ * keys and then by blocks of queries, for which the scores are computed twice. Every sum has one
+ * writer and the same order in both ways. */
 #include "kernels/cpu/unit.h"
 
 enum {
@@ -23,10 +23,10 @@ enum {
 #else
     SHARE = QB, /* queries of a piece, where the gradients are shared out by blocks */
 #endif
-    SIDE_DIM =
-        WORD > 1 ? MAX_DIM / WORD + 16 : 0, /* words of a row of a left side, and of scores */
-    SIDE_KEYS = WORD > 1 ? KB / WORD + 16 : 0,
     STRIPS = KB / STRIP,
+    /* words of a row of a left side: of a head, and of scores */
+    SIDE_DIM = WORD > 1 ? MAX_DIM / WORD + 16 : 0,
+    SIDE_KEYS = WORD > 1 ? KB / WORD + 16 : 0,
 };
 _Static_assert(KB % STRIP == 0 && STRIP % (WORD * DEPTH) == 0 && QB % (WORD * DEPTH) == 0,
                "strips begin with a word");
