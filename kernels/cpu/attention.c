@@ -6,6 +6,7 @@
  * keys' gradients are added up afterwards, or, where these are few for the threads, by blocks of
  * keys and then by blocks of queries, for which the scores are computed twice. Every sum has one
  * writer and the same order in both ways. */
+#include "kernels/cpu/functions.h"
 #include "kernels/cpu/unit.h"
 
 enum {
@@ -123,17 +124,17 @@ static int64_t first_key(const struct job *j, int64_t i)
 /* -inf but for keys first to end-1 of n, a multiple of 16. */
 static void hide(float *row, int64_t n, int64_t first, int64_t end)
 {
-    const v16 unseen = v16_set(-__builtin_inff());
-    for (int64_t t = 0; t < n; t += 16)
-        if (t < first || t + 16 > end)
-            v16_store(row + t, v16_select(v16_behind(end - t) | ~v16_behind(first - t), unseen,
-                                          v16_load(row + t)));
+    const vf unseen = vf_set(-__builtin_inff());
+    for (int64_t t = 0; t < n; t += VW)
+        if (t < first || t + VW > end)
+            vf_store(row + t, vf_select(vf_behind(end - t) | ~vf_behind(first - t), unseen,
+                                        vf_load(row + t)));
 }
 
 static void cap_scores(const struct job *j, float *s, int64_t n)
 {
-    for (int64_t t = 0; j->softcap > 0 && t < n; t += 16)
-        v16_store(s + t, v16_tanh(v16_load(s + t) / j->softcap) * j->softcap);
+    for (int64_t t = 0; j->softcap > 0 && t < n; t += VW)
+        vf_store(s + t, vf_tanh(vf_load(s + t) / j->softcap) * j->softcap);
 }
 
 /* s = q k^T becomes scale s, capped, with -inf where unseen, also behind the last key to a multiple
@@ -144,8 +145,8 @@ static void mask_scores(const struct job *j, float *s, int64_t i0, int64_t nq, i
     const int64_t wide = (nk + 15) / 16 * 16;
     for (int64_t i = 0; i < nq; i++) {
         float *row = s + i * KB;
-        for (int64_t t = 0; t < wide; t += 16)
-            v16_store(row + t, v16_load(row + t) * j->scale);
+        for (int64_t t = 0; t < wide; t += VW)
+            vf_store(row + t, vf_load(row + t) * j->scale);
         cap_scores(j, row, wide);
         const int64_t first = first_key(j, i0 + i) - t0, behind = i0 + i - t0 + 1;
         hide(row, wide, first, behind < nk ? behind : nk);
@@ -156,21 +157,22 @@ static void mask_scores(const struct job *j, float *s, int64_t i0, int64_t nq, i
  * sum are rescaled. */
 static void softmax_row(float *s, int64_t n, float *o, int64_t d, float *max, float *sum)
 {
-    v16 m = v16_load(s), acc = {0};
-    for (int64_t t = 16; t < n; t += 16)
-        m = v16_max(m, v16_load(s + t));
-    float now = v16_max_lane(m);
+    vf m = vf_load(s);
+    struct sums sums = {0};
+    for (int64_t t = VW; t < n; t += VW)
+        m = vf_max(m, vf_load(s + t));
+    float now = vf_max_lane(m);
     if (now < *max)
         now = *max;
     if (now == -__builtin_inff()) { /* nothing seen yet: no weight, nothing to rescale */
         memset(s, 0, (size_t)n * sizeof *s);
         return;
     }
-    for (int64_t t = 0; t < n; t += 16) {
-        v16 x = v16_load(s + t), e = v16_exp(x - now);
-        e = (v16)((v16i)e & ((v16i)(x > -3e38f))); /* -inf gives an exact zero */
-        acc += e;
-        v16_store(s + t, e);
+    for (int64_t t = 0; t < n; t += VW) {
+        vf x = vf_load(s + t), e = vf_exp(x - now);
+        e = (vf)((vi)e & ((vi)(x > -3e38f))); /* -inf gives an exact zero */
+        add_next(&sums, e);
+        vf_store(s + t, e);
     }
     if (now > *max) {
         float keep = *max == -__builtin_inff() ? 0 : __builtin_expf(*max - now);
@@ -179,7 +181,7 @@ static void softmax_row(float *s, int64_t n, float *o, int64_t d, float *max, fl
         *sum *= keep;
         *max = now;
     }
-    *sum += v16_sum(acc);
+    *sum += sums_total(sums);
 }
 
 static struct ft_operand rows_of(const struct ft_tensor *t, int64_t row, int64_t col, bool trans)
@@ -313,13 +315,10 @@ FT_INLINE void score_keys(const struct job *j, const int64_t d, float *s, const 
     for (int64_t t = 0; t < nk; t++)
         for (int head = 0; head < j->heads; head++) {
             const float *x = q + head * d, *y = k + t * ldk + head / j->group * d;
-            v16 sum = {0};
-            int64_t c = 0;
-            for (; c + 16 <= d; c += 16)
-                sum += v16_load(x + c) * v16_load(y + c);
-            if (c < d)
-                sum += v16_load_part(x + c, d - c) * v16_load_part(y + c, d - c);
-            s[head * KB + t] = j->scale * v16_sum(sum);
+            struct sums sum = {0};
+            for (int64_t c = 0; c < d; c += VW)
+                add_next(&sum, lanes(x, c, d) * lanes(y, c, d));
+            s[head * KB + t] = j->scale * sums_total(sum);
         }
 }
 
@@ -331,7 +330,7 @@ FT_INLINE void add_values(const struct job *j, const int64_t d, float *o, const 
         for (int head = 0; head < j->heads; head++) {
             const float weight = s[head * KB + t], *y = v + t * ldv + head / j->group * d;
             float *x = o + head * d;
-            for (int64_t c = 0; c < d; c += 16)
+            for (int64_t c = 0; c < d; c += VW)
                 put_lanes(x, lanes(x, c, d) + weight * lanes(y, c, d), c, d);
         }
 }
@@ -448,17 +447,17 @@ static void block_gradients(const struct job *j, float *s, float *ds, const floa
 {
     for (int64_t i = 0; i < nq; i++) {
         float l = lse[i * j->heads], dl = delta[i * j->heads];
-        for (int64_t t = 0; t < nk; t += 16) {
-            v16 x = v16_load(s + i * KB + t), p = v16_exp(x - l);
-            const v16i seen = (v16i)(x > -3e38f);
-            p = (v16)((v16i)p & seen);
-            v16_store(s + i * KB + t, p);
-            v16 d = p * (v16_load(ds + i * KB + t) - dl) * j->scale;
+        for (int64_t t = 0; t < nk; t += VW) {
+            vf x = vf_load(s + i * KB + t), p = vf_exp(x - l);
+            const vi seen = (vi)(x > -3e38f);
+            p = (vf)((vi)p & seen);
+            vf_store(s + i * KB + t, p);
+            vf d = p * (vf_load(ds + i * KB + t) - dl) * j->scale;
             if (j->softcap > 0) {
                 x /= j->softcap;
-                d = (v16)((v16i)(d * (1.f - x * x)) & seen);
+                d = (vf)((vi)(d * (1.f - x * x)) & seen);
             }
-            v16_store(ds + i * KB + t, d);
+            vf_store(ds + i * KB + t, d);
         }
     }
 }
@@ -690,13 +689,10 @@ static void find_delta(const struct job *j, int64_t t)
     for (int h = 0; h < j->heads; h++) {
         const float *o = (const float *)a->o->data + t * ft_tensor_ld(a->o) + h * j->d;
         const float *dout = (const float *)a->dout->data + t * ft_tensor_ld(a->dout) + h * j->d;
-        v16 sum = {0};
-        int64_t c = 0;
-        for (; c + 16 <= j->d; c += 16)
-            sum += v16_load(o + c) * v16_load(dout + c);
-        if (c < j->d)
-            sum += v16_load_part(o + c, j->d - c) * v16_load_part(dout + c, j->d - c);
-        j->delta[t * j->heads + h] = v16_sum(sum);
+        struct sums sum = {0};
+        for (int64_t c = 0; c < j->d; c += VW)
+            add_next(&sum, lanes(o, c, j->d) * lanes(dout, c, j->d));
+        j->delta[t * j->heads + h] = sums_total(sum);
     }
 }
 

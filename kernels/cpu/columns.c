@@ -16,7 +16,7 @@ static void norm_row(void *arg, int64_t n, void *scratch)
     const int64_t cols = a->w->cols;
     float *row = scratch, *below = row + (cols + 15) / 16 * 16;
     const float *b = (const float *)a->b->data + n * ft_tensor_ld(a->b);
-    v16 sum = {0};
+    struct sums sum = {0};
     K(widen_row)(row, a->w, n);
     for (int64_t r = 0; r < a->a->rows; r++) {
         const float *low = (const float *)a->a->data + r * ft_tensor_ld(a->a);
@@ -25,14 +25,14 @@ static void norm_row(void *arg, int64_t n, void *scratch)
             K(widen_row)(below, a->a, r);
             low = below;
         }
-        for (int64_t c = 0; c < cols; c += 16)
+        for (int64_t c = 0; c < cols; c += VW)
             put_lanes(row, lanes(row, c, cols) + times * lanes(low, c, cols), c, cols);
     }
-    for (int64_t c = 0; c < cols; c += 16) {
-        const v16 v = lanes(row, c, cols);
-        sum += v * v;
+    for (int64_t c = 0; c < cols; c += VW) {
+        const vf v = lanes(row, c, cols);
+        add_next(&sum, v * v);
     }
-    ((float *)a->norm->data)[n] = __builtin_sqrtf(v16_sum(sum));
+    ((float *)a->norm->data)[n] = __builtin_sqrtf(sums_total(sum));
 }
 
 void K(row_norms)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)

@@ -1,6 +1,7 @@
 /* The ops that look at one row at a time without summing: embed, rope, glu, dropout, noise, add,
  * store, gather, regroup. */
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/functions.h"
 
 #include "core/rng.h"
 
@@ -58,25 +59,25 @@ static void rope_rows(const union ft_op_args *args, int64_t t0, int64_t t1)
 }
 
 /* act(x), and in *slope its derivative. */
-FT_INLINE v16 activate(enum ft_activation act, v16 x, v16 *slope)
+FT_INLINE vf activate(enum ft_activation act, vf x, vf *slope)
 {
-    const v16 zero = {0};
-    v16 s, z, positive;
+    const vf zero = {0};
+    vf s, z, positive;
     switch (act) {
     case FT_SILU:
-        s = v16_sigmoid(x);
+        s = vf_sigmoid(x);
         *slope = s + x * s * (1.f - s);
         return x * s;
     case FT_GELU_QUICK:
-        s = v16_sigmoid(1.702f * x);
+        s = vf_sigmoid(1.702f * x);
         *slope = s + 1.702f * x * s * (1.f - s);
         return x * s;
     case FT_GELU:
-        s = 0.5f + 0.5f * v16_erf(x * 0.70710678118654752f);
-        *slope = s + x * v16_exp(-0.5f * x * x) * 0.3989422804014327f;
+        s = 0.5f + 0.5f * vf_erf(x * 0.70710678118654752f);
+        *slope = s + x * vf_exp(-0.5f * x * x) * 0.3989422804014327f;
         return x * s;
     case FT_GELU_TANH:
-        z = v16_tanh(0.7978845608028654f * (x + 0.044715f * x * x * x));
+        z = vf_tanh(0.7978845608028654f * (x + 0.044715f * x * x * x));
         s = 0.5f + 0.5f * z;
         *slope = s + x * 0.5f * (1.f - z * z) * 0.7978845608028654f * (1.f + 0.134145f * x * x);
         return x * s;
@@ -84,19 +85,19 @@ FT_INLINE v16 activate(enum ft_activation act, v16 x, v16 *slope)
     case FT_RELU2:
         break;
     }
-    positive = v16_select(x > zero, x, zero);
+    positive = vf_select(x > zero, x, zero);
     if (act == FT_RELU2) {
         *slope = 2.f * positive;
         return positive * positive;
     }
-    *slope = v16_select(x > zero, v16_set(1), zero);
+    *slope = vf_select(x > zero, vf_set(1), zero);
     return positive;
 }
 
 FT_INLINE void glu_row(enum ft_activation act, const float *g, const float *u, float *y, int64_t n)
 {
-    for (int64_t c = 0; c < n; c += 16) {
-        v16 slope, v = activate(act, lanes(g, c, n), &slope);
+    for (int64_t c = 0; c < n; c += VW) {
+        vf slope, v = activate(act, lanes(g, c, n), &slope);
         put_lanes(y, u ? v * lanes(u, c, n) : v, c, n);
     }
 }
@@ -104,14 +105,14 @@ FT_INLINE void glu_row(enum ft_activation act, const float *g, const float *u, f
 FT_INLINE void glu_dx_row(enum ft_activation act, const float *g, const float *u, const float *dy,
                           float *dg, float *du, int64_t n)
 {
-    for (int64_t c = 0; c < n; c += 16) {
-        const v16 d = lanes(dy, c, n);
-        v16 slope, v = activate(act, lanes(g, c, n), &slope);
+    for (int64_t c = 0; c < n; c += VW) {
+        const vf d = lanes(dy, c, n);
+        vf slope, v = activate(act, lanes(g, c, n), &slope);
         if (!u) {
             put_lanes(dg, d * slope, c, n);
             continue;
         }
-        const v16 dgate = d * lanes(u, c, n) * slope;
+        const vf dgate = d * lanes(u, c, n) * slope;
         put_lanes(dg, dgate, c, n);
         put_lanes(du, d * v, c, n);
     }
@@ -175,7 +176,7 @@ FT_INLINE struct pair cut_pair(const float *x, float alpha, float limit)
     struct pair p = {.gate_cut = x[0] > limit, .up_cut = x[1] > limit || x[1] < -limit};
     p.gate = p.gate_cut ? limit : x[0];
     p.up = x[1] > limit ? limit : x[1] < -limit ? -limit : x[1];
-    p.sigmoid = v16_sigmoid(v16_set(alpha * p.gate))[0];
+    p.sigmoid = vf_sigmoid(vf_set(alpha * p.gate))[0];
     return p;
 }
 

@@ -1,6 +1,6 @@
 /* Products of few rows: each row of the weight is read once, as it is stored, and multiplied with
  * all of them. What a token at a time costs is reading the weights. */
-#include "kernels/cpu/vectors.h"
+#include "kernels/cpu/cpu.h"
 
 #include "core/quant.h"
 #include "core/status.h"
@@ -13,15 +13,16 @@ enum {
 };
 
 /* Sums of a row's products with m rows. */
-struct sums {
+struct row_sums {
     vf lanes[FT_FEW][VECTORS];
     float rest[FT_FEW];
 };
 
 /* One row after another, and nothing asked for ahead: the processor does so by itself as long as it
  * sees one stream (docs/findings/a-token-at-a-time.md). */
-FT_INLINE void add_products(const int m, struct sums *s, const void *w, const enum ft_dtype dtype,
-                            int64_t at, int64_t n, const float *x, int64_t ldx)
+FT_INLINE void add_products(const int m, struct row_sums *s, const void *w,
+                            const enum ft_dtype dtype, int64_t at, int64_t n, const float *x,
+                            int64_t ldx)
 {
     int64_t k = 0;
     for (; k + LANES <= n; k += LANES) {
@@ -55,7 +56,7 @@ FT_INLINE float sum_lanes(const vf v[VECTORS])
     return vf_sum(t[0]);
 }
 
-FT_INLINE void put_sums(const int m, const struct sums *s, float alpha, float *out)
+FT_INLINE void put_sums(const int m, const struct row_sums *s, float alpha, float *out)
 {
 #pragma GCC unroll 4
     for (int i = 0; i < m; i++)
@@ -75,7 +76,7 @@ struct rows {
 FT_INLINE void stored_rows(const int m, const enum ft_dtype dtype, const struct rows *w)
 {
     for (int64_t r = 0; r < w->count; r++) {
-        struct sums s = {0};
+        struct row_sums s = {0};
         add_products(m, &s, w->b->data, dtype, (w->first + r) * w->b->ld, w->n, w->x, w->ldx);
         put_sums(m, &s, w->b->alpha, w->out + r);
     }
@@ -86,7 +87,7 @@ FT_INLINE void quantised_rows(const int m, const struct rows *w)
     float widened[SEGMENT];
     const struct ft_planes q = ft_planes_of(w->b->quant);
     for (int64_t r = 0; r < w->count; r++) {
-        struct sums s = {0};
+        struct row_sums s = {0};
         for (int64_t k = 0; k < w->n; k += SEGMENT) {
             const int64_t take = w->n - k < SEGMENT ? w->n - k : SEGMENT;
             K(widen)(widened, &q, w->b->first + w->first + r, k, take);

@@ -116,17 +116,16 @@ typedef void tile_fn(int64_t k, const float *a, int64_t stride, const float *b, 
     {                                                                                              \
         tile(mr, nv, true, k, a, s, b, c, ldc, acc);                                               \
     }
-#if defined(__AVX512F__)
-#define TILES(X)        X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8)
+#if defined(__AVX512F__) || defined(FT_NEON)
+#define TILES(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8)
+#else
+#define TILES(X) X(1) X(2) X(3) X(4)
+#endif
+#if defined(__AVX2__)
 #define TILE_ALL_NV(mr) TILE(mr, 1) TILE(mr, 2) TILE(mr, 3)
 #define ENTRY(mr)                                                                                  \
     {{row_##mr##_1, row_##mr##_2, row_##mr##_3}, {col_##mr##_1, col_##mr##_2, col_##mr##_3}},
 #else
-#if defined(FT_NEON)
-#define TILES(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8)
-#else
-#define TILES(X) X(1) X(2) X(3) X(4) X(5) X(6)
-#endif
 #define TILE_ALL_NV(mr) TILE(mr, 1) TILE(mr, 2)
 #define ENTRY(mr)       {{row_##mr##_1, row_##mr##_2}, {col_##mr##_1, col_##mr##_2}},
 #endif

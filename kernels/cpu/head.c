@@ -1,5 +1,6 @@
 /* head_loss: output head and cross-entropy together, a chunk of trained rows at a time. */
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/functions.h"
 
 struct job {
     const struct ft_head_loss_args *a;
@@ -34,8 +35,8 @@ static void scatter(void *arg, int64_t i, void *scratch)
 
 static void cap_logits(float *x, int64_t n, float cap)
 {
-    for (int64_t c = 0; c < n; c += 16)
-        put_lanes(x, v16_tanh(lanes(x, c, n) / cap) * cap, c, n);
+    for (int64_t c = 0; c < n; c += VW)
+        put_lanes(x, vf_tanh(lanes(x, c, n) / cap) * cap, c, n);
 }
 
 /* Logits overwritten by their gradient before the cap: (softmax - onehot) (1 - (x/cap)^2). */
@@ -43,11 +44,23 @@ static void capped_gradient(float *x, int64_t n, float cap, float max, float inv
 {
     const float at_target = x[target] / cap;
     const float p = __builtin_expf(x[target] - max) * inv;
-    for (int64_t c = 0; c < n; c += 16) {
-        const v16 v = lanes(x, c, n), r = v / cap;
-        put_lanes(x, v16_exp(v - max) * inv * (1.f - r * r), c, n);
+    for (int64_t c = 0; c < n; c += VW) {
+        const vf v = lanes(x, c, n), r = v / cap;
+        put_lanes(x, vf_exp(v - max) * inv * (1.f - r * r), c, n);
     }
     x[target] = (p - 1.f) * (1.f - at_target * at_target);
+}
+
+static float largest(const float *x, int64_t n)
+{
+    const int64_t whole = n / VW * VW;
+    vf m = vf_set(-__builtin_inff());
+    for (int64_t c = 0; c < whole; c += VW)
+        m = vf_max(m, vf_load(x + c));
+    float max = vf_max_lane(m);
+    for (int64_t c = whole; c < n; c++)
+        max = larger(max, x[c]);
+    return max;
 }
 
 /* One row: the loss, and logits overwritten by their gradient softmax - onehot. */
@@ -55,40 +68,30 @@ static void softmax_loss(void *arg, int64_t i, void *scratch)
 {
     (void)scratch;
     const struct job *j = arg;
-    const int64_t n = j->a->w->rows, whole = n / 16 * 16;
+    const int64_t n = j->a->w->rows;
     float *x = j->logits + i * n;
     const int32_t target = ((const int32_t *)j->a->targets->data)[j->rows[j->r0 + i]];
     const float cap = j->a->softcap;
-    v16 m = v16_set(-__builtin_inff()), sum = {0};
     if (cap > 0)
         cap_logits(x, n, cap);
-    for (int64_t c = 0; c < whole; c += 16)
-        m = v16_max(m, v16_load(x + c));
-    float max = v16_max_lane(m);
-    for (int64_t c = whole; c < n; c++)
-        max = x[c] > max ? x[c] : max;
-    const float at_target = x[target];
+    const float at_target = x[target], max = largest(x, n);
+    struct sums sum = {0};
     double total = 0;
     /* NaN or infinite logits must not hide behind exp's clamp: they poison the loss */
     const float poison = max - max;
-    for (int64_t c = 0; c < whole; c += 16) {
-        v16 e = v16_exp(v16_load(x + c) - max);
-        sum += e;
+    for (int64_t c = 0; c < n; c += VW) {
+        vf e = vf_exp(lanes(x, c, n) - max);
+        if (c + VW > n)
+            e = (vf)((vi)e & ~vf_behind(n - c));
+        add_next(&sum, e);
         if (cap <= 0)
-            v16_store(x + c, e);
-        if (c % 4096 == 4080) { /* long vocabularies: sum the sums in double */
-            total += (double)v16_sum(sum);
-            sum = v16_set(0);
+            put_lanes(x, e, c, n);
+        if ((c + VW) % 4096 == 0) { /* long vocabularies: sum the sums in double */
+            total += (double)sums_total(sum);
+            sum = (struct sums){0};
         }
     }
-    if (whole < n) {
-        v16 e = v16_exp(v16_load_part(x + whole, n - whole) - max);
-        if (cap <= 0)
-            v16_store_part(x + whole, e, n - whole);
-        for (int64_t c = 0; c < n - whole; c++)
-            total += (double)e[c];
-    }
-    total += (double)v16_sum(sum);
+    total += (double)sums_total(sum);
     j->loss[i] = __builtin_log(total) + (double)max - (double)at_target + (double)poison;
     if (!j->a->dh)
         return;
@@ -97,10 +100,8 @@ static void softmax_loss(void *arg, int64_t i, void *scratch)
         capped_gradient(x, n, cap, max, inv, target);
         return;
     }
-    for (int64_t c = 0; c < whole; c += 16)
-        v16_store(x + c, v16_load(x + c) * inv);
-    for (int64_t c = whole; c < n; c++)
-        x[c] *= inv;
+    for (int64_t c = 0; c < n; c += VW)
+        put_lanes(x, lanes(x, c, n) * inv, c, n);
     x[target] -= 1.f;
 }
 

@@ -20,26 +20,26 @@ static const float *weight(const struct ft_tensor *w, int64_t group, void *scrat
 /* sum_c (x - mean)^2 */
 FT_INLINE float squares(const float *x, float mean, int64_t n)
 {
-    v16 sum = {0};
+    struct sums sum = {0};
     int64_t c = 0;
-    for (; c + 16 <= n; c += 16) {
-        v16 v = v16_load(x + c) - mean;
-        sum += v * v;
+    for (; c + VW <= n; c += VW) {
+        const vf v = vf_load(x + c) - mean;
+        add_next(&sum, v * v);
     }
     if (c < n) {
-        v16 v = v16_load_part(x + c, n - c) - mean;
-        v = (v16)((v16i)v & ~v16_behind(n - c));
-        sum += v * v;
+        vf v = vf_load_part(x + c, n - c) - mean;
+        v = (vf)((vi)v & ~vf_behind(n - c));
+        add_next(&sum, v * v);
     }
-    return v16_sum(sum);
+    return sums_total(sum);
 }
 
 FT_INLINE float mean_of(const float *x, int64_t n)
 {
-    v16 sum = {0};
-    for (int64_t c = 0; c < n; c += 16)
-        sum += lanes(x, c, n);
-    return v16_sum(sum) / (float)n;
+    struct sums sum = {0};
+    for (int64_t c = 0; c < n; c += VW)
+        add_next(&sum, lanes(x, c, n));
+    return sums_total(sum) / (float)n;
 }
 
 /* One group of a row. */
@@ -54,8 +54,8 @@ static void forward_group(const struct ft_norm_args *a, int64_t t, int64_t g, co
     ((float *)a->rstd->data)[at] = rstd;
     if (a->mean)
         ((float *)a->mean->data)[at] = mean;
-    for (int64_t c = 0; c < n; c += 16) {
-        v16 v = (lanes(x, c, n) - mean) * rstd * (lanes(w, c, n) + a->offset);
+    for (int64_t c = 0; c < n; c += VW) {
+        vf v = (lanes(x, c, n) - mean) * rstd * (lanes(w, c, n) + a->offset);
         put_lanes(y, bias ? v + lanes(bias, c, n) : v, c, n);
     }
 }
@@ -87,17 +87,17 @@ static void backward_group(const struct ft_norm_dx_args *a, int64_t t, int64_t g
     float *dx = (float *)a->dx->data + t * ft_tensor_ld(a->dx) + g * n;
     const float rstd = ((const float *)a->rstd->data)[at];
     const float mean = a->mean ? ((const float *)a->mean->data)[at] : 0;
-    v16 dot = {0}, sum = {0};
-    for (int64_t c = 0; c < n; c += 16) {
-        const v16 d = lanes(dy, c, n) * (lanes(w, c, n) + a->offset);
-        dot += d * (lanes(x, c, n) - mean);
-        sum += d;
+    struct sums dot = {0}, sum = {0};
+    for (int64_t c = 0; c < n; c += VW) {
+        const vf d = lanes(dy, c, n) * (lanes(w, c, n) + a->offset);
+        add_next(&dot, d * (lanes(x, c, n) - mean));
+        add_next(&sum, d);
     }
     /* mean_c(g xhat) * rstd, to be multiplied with x - mean; and mean_c(g) */
-    const float pull = v16_sum(dot) / (float)n * rstd * rstd;
-    const float level = a->mean ? v16_sum(sum) / (float)n : 0;
-    for (int64_t c = 0; c < n; c += 16) {
-        v16 d = lanes(dy, c, n) * (lanes(w, c, n) + a->offset) - (lanes(x, c, n) - mean) * pull;
+    const float pull = sums_total(dot) / (float)n * rstd * rstd;
+    const float level = a->mean ? sums_total(sum) / (float)n : 0;
+    for (int64_t c = 0; c < n; c += VW) {
+        vf d = lanes(dy, c, n) * (lanes(w, c, n) + a->offset) - (lanes(x, c, n) - mean) * pull;
         d = (d - level) * rstd;
         put_lanes(dx, add ? d + lanes(add, c, n) : d, c, n);
     }

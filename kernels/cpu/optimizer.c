@@ -112,12 +112,12 @@ static void adamw_block(const struct job *j, int64_t first, int64_t n)
     float *v = open_state(a->v, &j->maps[0], first, n, rooms[1]);
     const float keep = 1.f - j->lr * a->weight_decay, b1 = 1.f - a->beta1, b2 = 1.f - a->beta2;
     for (int64_t i = 0; i < n; i++) {
-        float gi = g[i] * j->factor;
-        float mi = m[i] + (gi - m[i]) * b1, vi = v[i] * a->beta2 + gi * gi * b2;
-        float denom = __builtin_sqrtf(vi) / j->root_bc2 + a->eps;
-        p[i] = p[i] * keep - j->step_size * (mi / denom);
-        m[i] = mi;
-        v[i] = vi;
+        float grad = g[i] * j->factor, mean = m[i] + (grad - m[i]) * b1;
+        float square = v[i] * a->beta2 + grad * grad * b2;
+        float denom = __builtin_sqrtf(square) / j->root_bc2 + a->eps;
+        p[i] = p[i] * keep - j->step_size * (mean / denom);
+        m[i] = mean;
+        v[i] = square;
         g[i] = 0;
     }
     close_state(a->m, &j->maps[1], first, n, m);

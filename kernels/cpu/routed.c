@@ -1,6 +1,7 @@
 /* Rows on their way to experts and back: route, spread, collect, and the gate of a shared expert.
  */
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/functions.h"
 
 #include <math.h>
 
@@ -17,9 +18,9 @@ static void find_scores(float *score, const float *logit, int64_t n, bool sigmoi
     float most = logit[0], sum = 0;
     for (int64_t e = 1; e < n; e++)
         most = larger(most, logit[e]);
-    for (int64_t c = 0; c < n; c += 16) {
-        const v16 x = lanes(logit, c, n);
-        put_lanes(score, sigmoid ? v16_sigmoid(x) : v16_exp(x - most), c, n);
+    for (int64_t c = 0; c < n; c += VW) {
+        const vf x = lanes(logit, c, n);
+        put_lanes(score, sigmoid ? vf_sigmoid(x) : vf_exp(x - most), c, n);
     }
     for (int64_t e = 0; e < n && !sigmoid; e++)
         sum += score[e];
@@ -218,8 +219,8 @@ void K(balance_dx)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args
 /* y = w x, or y += w x. */
 FT_INLINE void put_row(float *y, const float *x, float w, int64_t cols, bool adds)
 {
-    for (int64_t c = 0; c < cols; c += 16) {
-        const v16 v = w * lanes(x, c, cols);
+    for (int64_t c = 0; c < cols; c += VW) {
+        const vf v = w * lanes(x, c, cols);
         put_lanes(y, adds ? lanes(y, c, cols) + v : v, c, cols);
     }
 }
@@ -266,10 +267,10 @@ void K(collect)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
 
 static float inner(const float *x, const float *y, int64_t cols)
 {
-    v16 sum = {0};
-    for (int64_t c = 0; c < cols; c += 16)
-        sum += lanes(x, c, cols) * lanes(y, c, cols);
-    return v16_sum(sum);
+    struct sums sum = {0};
+    for (int64_t c = 0; c < cols; c += VW)
+        add_next(&sum, lanes(x, c, cols) * lanes(y, c, cols));
+    return sums_total(sum);
 }
 
 static void collect_dw_rows(const union ft_op_args *args, int64_t t0, int64_t t1)
@@ -291,7 +292,7 @@ void K(collect_dw)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args
 
 static float sigmoid(float x)
 {
-    return v16_sigmoid(v16_set(x))[0];
+    return vf_sigmoid(vf_set(x))[0];
 }
 
 static void gate_rows_rows(const union ft_op_args *args, int64_t t0, int64_t t1)
@@ -301,8 +302,8 @@ static void gate_rows_rows(const union ft_op_args *args, int64_t t0, int64_t t1)
     for (int64_t t = t0; t < t1; t++) {
         const float s = sigmoid(*row_of(a->gate, t)), *x = row_of(a->x, t);
         float *y = row_of(a->y, t);
-        for (int64_t c = 0; c < cols; c += 16) {
-            const v16 v = s * lanes(x, c, cols);
+        for (int64_t c = 0; c < cols; c += VW) {
+            const vf v = s * lanes(x, c, cols);
             put_lanes(y, a->add ? v + lanes(row_of(a->add, t), c, cols) : v, c, cols);
         }
     }

@@ -9,14 +9,14 @@
 #ifndef FT_KERNELS_CPU_UNIT_H
 #define FT_KERNELS_CPU_UNIT_H
 
-#include "kernels/cpu/vectors.h"
+#include "kernels/cpu/cpu.h"
 
 #if defined(FT_AMX)
 enum { MR = 32 };
 #elif defined(__AVX512F__)
 enum { MR = 8, NV = 3 };
 #elif defined(__AVX2__)
-enum { MR = 6, NV = 2 };
+enum { MR = 4, NV = 3 };
 #elif defined(FT_NEON)
 enum { MR = 8, NV = 2 };
 #elif defined(FT_BLAS)

@@ -1,6 +1,6 @@
 /* What quantised matrices stand for, in f32: bit for bit what the format's own library gives. */
 #include "kernels/blocks.h"
-#include "kernels/cpu/vectors.h"
+#include "kernels/cpu/cpu.h"
 
 typedef float v8 __attribute__((vector_size(32)));
 typedef float v8u __attribute__((vector_size(32), aligned(4)));
