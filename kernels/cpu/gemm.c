@@ -90,6 +90,7 @@ FT_INLINE void tile(const int mr, const int nv, const bool by_col, int64_t k, co
     for (; (!by_col || mr % VW == 0) && l + VW <= k; l += VW)
         add_lanes(mr, nv, by_col, a + l * cs, stride, b + l * nv * VW, acc);
 #endif
+#pragma GCC unroll 4
     for (; l < k; l++)
         add_word(mr, nv, a + l * cs, rs, b + l * nv * VW, acc);
 #pragma GCC unroll 8
