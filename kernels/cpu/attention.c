@@ -157,9 +157,9 @@ static void mask_scores(const struct job *j, float *s, int64_t i0, int64_t nq, i
  * sum are rescaled. */
 static void softmax_row(float *s, int64_t n, float *o, int64_t d, float *max, float *sum)
 {
-    vf m = vf_load(s);
+    vf m = vf_set(-__builtin_inff());
     struct sums sums = {0};
-    for (int64_t t = VW; t < n; t += VW)
+    for (int64_t t = 0; t < n; t += VW)
         m = vf_max(m, vf_load(s + t));
     float now = vf_max_lane(m);
     if (now < *max)

@@ -58,10 +58,11 @@ static void scale_piece(void *arg, int64_t piece, void *scratch)
         const float *x = (const float *)a->x->data + t * ft_tensor_ld(a->x);
         const float *add = a->add ? (const float *)a->add->data + t * ft_tensor_ld(a->add) : NULL;
         float *y = (float *)a->y->data + t * ft_tensor_ld(a->y);
-        for (int64_t c = 0; c < n; c++) {
-            float v = x[c] * (norm ? m[c] / norm[c] : m[c]);
-            v += bias ? bias[c] : 0;
-            y[c] = add ? v + add[c] : v;
+        for (int64_t c = 0; c < n; c += VW) {
+            vf v = lanes(m, c, n);
+            v = lanes(x, c, n) * (norm ? v / lanes(norm, c, n) : v);
+            v += bias ? lanes(bias, c, n) : vf_set(0);
+            put_lanes(y, add ? v + lanes(add, c, n) : v, c, n);
         }
     }
 }

@@ -85,7 +85,7 @@ FT_INLINE vf activate(enum ft_activation act, vf x, vf *slope)
     case FT_RELU2:
         break;
     }
-    positive = vf_select(x > zero, x, zero);
+    positive = vf_max(zero, x);
     if (act == FT_RELU2) {
         *slope = 2.f * positive;
         return positive * positive;

@@ -1,6 +1,6 @@
 /* Matrix products. The weight side is widened and packed into panels of NR columns by whoever
  * multiplies them; the activation side is read in place, or becomes words once a product. The
- * register tile is MR rows by NV vectors.
+ * register tile is up to MR rows by NV vectors.
  *
  * Layout and loop order after Goto & van de Geijn, "Anatomy of high-performance matrix
  * multiplication" (2008), less the packing of A: with few columns a tile and A read by broadcast,
@@ -25,7 +25,7 @@ enum {
 
 /* acc += a word of each of mr rows of A, broadcast, times nv vectors of B. */
 FT_INLINE void add_word(const int mr, const int nv, const float *a, int64_t rs, const float *b,
-                        vf acc[8][NV])
+                        vf acc[MR][NV])
 {
     vf bv[NV];
 #pragma GCC unroll 3
@@ -46,7 +46,7 @@ FT_INLINE void add_word(const int mr, const int nv, const float *a, int64_t rs, 
 /* The same of VW words, which are lanes of registers: of a vector for each row where rows lie in
  * memory, else of a vector for VW rows. */
 FT_INLINE void add_lanes(const int mr, const int nv, const bool by_col, const float *a,
-                         int64_t stride, const float *b, vf acc[8][NV])
+                         int64_t stride, const float *b, vf acc[MR][NV])
 {
     vf rows[8];
 #pragma GCC unroll 8
@@ -78,7 +78,7 @@ FT_INLINE void tile(const int mr, const int nv, const bool by_col, int64_t k, co
 {
     const int64_t rs = by_col ? 1 : stride, cs = by_col ? stride : 1;
     int64_t l = 0;
-    vf acc[8][NV];
+    vf acc[MR][NV];
 #pragma GCC unroll 8
     for (int i = 0; i < mr; i++)
 #pragma GCC unroll 3
@@ -117,11 +117,7 @@ typedef void tile_fn(int64_t k, const float *a, int64_t stride, const float *b, 
     {                                                                                              \
         tile(mr, nv, true, k, a, s, b, c, ldc, acc);                                               \
     }
-#if defined(__AVX512F__) || defined(FT_NEON)
 #define TILES(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8)
-#else
-#define TILES(X) X(1) X(2) X(3) X(4)
-#endif
 #if defined(__AVX2__)
 #define TILE_ALL_NV(mr) TILE(mr, 1) TILE(mr, 2) TILE(mr, 3)
 #define ENTRY(mr)                                                                                  \
@@ -132,16 +128,17 @@ typedef void tile_fn(int64_t k, const float *a, int64_t stride, const float *b, 
 #endif
 TILES(TILE_ALL_NV)
 static tile_fn *const tiles[][2][NV] = {TILES(ENTRY)};
+_Static_assert(sizeof tiles / sizeof *tiles >= MR, "a tile of each height");
 
 /* C (m,w) (+)= A * one packed panel of k rows; w <= NR columns are stored. */
 static void panel_mul(int64_t m, int64_t w, int64_t k, const float *a, int64_t rs, int64_t cs,
                       const float *b, float *c, int64_t ldc, bool accumulate, struct ahead *ahead)
 {
-    const int nv = (int)((w + VW - 1) / VW), by_col = cs != 1;
+    const int nv = (int)((w + VW - 1) / VW), by_col = cs != 1, tall = tile_rows(nv);
     const int64_t stride = by_col ? cs : rs, step = by_col ? 1 : rs;
-    float edge[8 * NR];
-    for (int64_t i = 0; i < m; i += MR) {
-        int mr = m - i < MR ? (int)(m - i) : MR;
+    float edge[MR * NR];
+    for (int64_t i = 0; i < m; i += tall) {
+        int mr = m - i < tall ? (int)(m - i) : tall;
         tile_fn *fn = tiles[mr - 1][by_col][nv - 1];
         float *ci = c + i * ldc;
         fetch_some(ahead);
@@ -322,14 +319,18 @@ FT_INLINE bool is_kept(const uint8_t *mask, int64_t at)
 FT_INLINE void copy_kept(float *to, const float *from, const uint8_t *mask, int64_t at, int64_t n,
                          bool adds)
 {
-    typedef float v8 __attribute__((vector_size(32), aligned(4)));
-    typedef int32_t v8i __attribute__((vector_size(32)));
-    const v8i bit = {1, 2, 4, 8, 16, 32, 64, 128};
+    enum { W = VW < 8 ? VW : 8 }; /* of the machine's lanes, those that a byte has bits for */
+    typedef float some __attribute__((vector_size(4 * W), aligned(4)));
+    typedef int32_t bits __attribute__((vector_size(4 * W)));
+    static const int32_t each[8] = {1, 2, 4, 8, 16, 32, 64, 128};
+    bits bit;
+    memcpy(&bit, each, sizeof bit);
     int64_t i = 0;
-    for (; at % 8 == 0 && i + 8 <= n; i += 8) {
-        const v8i kept = ((int32_t)mask[(size_t)(at + i) / 8] & bit) != 0;
-        const v8 value = (v8)((v8i) * (const v8 *)(from + i) & kept);
-        *(v8 *)(to + i) = adds ? *(v8 *)(to + i) + value : value;
+    for (; at % W == 0 && i + W <= n; i += W) {
+        const int32_t byte = mask[(size_t)(at + i) / 8] >> (at + i) % 8;
+        const bits kept = (byte & bit) != 0;
+        const some value = (some)((bits) * (const some *)(from + i) & kept);
+        *(some *)(to + i) = adds ? *(some *)(to + i) + value : value;
     }
     for (; i < n; i++) {
         const float value = is_kept(mask, at + i) ? from[i] : 0;
@@ -467,7 +468,7 @@ static void mul_piece(void *arg, int64_t piece, void *scratch)
     union room *r = scratch;
     const int64_t j = first_column(b, piece), j_end = end_column(b, piece);
     const int64_t i0 = b->i0 + piece % b->row_pieces * b->piece_rows;
-    const int64_t i1 = least(b->i1, i0 + b->piece_rows), tall = (i1 - i0 + MR - 1) / MR;
+    const int64_t i1 = least(b->i1, i0 + b->piece_rows), tall = tile_rows(NR / VW);
     if (b->l0 == 0 && (g->add || g->bias || (g->c_mask && !g->k[0])))
         begin_rows(g, i0, i1 - i0, j, j_end - j);
     struct stretch t = {0};
@@ -477,7 +478,8 @@ static void mul_piece(void *arg, int64_t piece, void *scratch)
             K(gemm_pack_part)
             (r->packed, &g->b[t.part], t.l0 * WORD, least(t.l1 * WORD, g->k[t.part]), j, j_end);
             const int64_t deep = (t.l1 - t.l0 + KC - 1) / KC;
-            t.ahead = find_ahead(b, &t, piece, tall * deep * b->piece_panels);
+            t.ahead =
+                find_ahead(b, &t, piece, (i1 - i0 + tall - 1) / tall * deep * b->piece_panels);
             for (int64_t l = t.l0; l < t.l1; l += KC)
                 for (int64_t i = i0; i < i1; i += TILE_ROWS)
                     mul_block(b, r, &t, i, least(i1 - i, TILE_ROWS), j, j_end, l,

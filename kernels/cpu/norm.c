@@ -21,14 +21,10 @@ static const float *weight(const struct ft_tensor *w, int64_t group, void *scrat
 FT_INLINE float squares(const float *x, float mean, int64_t n)
 {
     struct sums sum = {0};
-    int64_t c = 0;
-    for (; c + VW <= n; c += VW) {
-        const vf v = vf_load(x + c) - mean;
-        add_next(&sum, v * v);
-    }
-    if (c < n) {
-        vf v = vf_load_part(x + c, n - c) - mean;
-        v = (vf)((vi)v & ~vf_behind(n - c));
+    for (int64_t c = 0; c < n; c += VW) {
+        vf v = lanes(x, c, n) - mean;
+        if (c + VW > n)
+            v = (vf)((vi)v & ~vf_behind(n - c));
         add_next(&sum, v * v);
     }
     return sums_total(sum);

@@ -111,11 +111,13 @@ static void adamw_block(const struct job *j, int64_t first, int64_t n)
     float *m = open_state(a->m, &j->maps[1], first, n, rooms[0]);
     float *v = open_state(a->v, &j->maps[0], first, n, rooms[1]);
     const float keep = 1.f - j->lr * a->weight_decay, b1 = 1.f - a->beta1, b2 = 1.f - a->beta2;
+    const float factor = j->factor, beta2 = a->beta2, root = j->root_bc2, eps = a->eps;
+    const float step_size = j->step_size;
     for (int64_t i = 0; i < n; i++) {
-        float grad = g[i] * j->factor, mean = m[i] + (grad - m[i]) * b1;
-        float square = v[i] * a->beta2 + grad * grad * b2;
-        float denom = __builtin_sqrtf(square) / j->root_bc2 + a->eps;
-        p[i] = p[i] * keep - j->step_size * (mean / denom);
+        float grad = g[i] * factor, mean = m[i] + (grad - m[i]) * b1;
+        float square = v[i] * beta2 + grad * grad * b2;
+        float denom = __builtin_sqrtf(square) / root + eps;
+        p[i] = p[i] * keep - step_size * (mean / denom);
         m[i] = mean;
         v[i] = square;
         g[i] = 0;
@@ -197,11 +199,12 @@ static void lion_block(const struct job *j, int64_t first, int64_t n)
     float *g = (float *)a->grad->data + first, *p = (float *)a->p->data + first;
     float *m = open_state(a->m, &j->maps[1], first, n, room);
     const float keep = 1.f - j->lr * a->weight_decay, b1 = 1.f - a->beta1, b2 = 1.f - a->beta2;
+    const float factor = j->factor, lr = j->lr, beta1 = a->beta1, beta2 = a->beta2;
     for (int64_t i = 0; i < n; i++) {
-        const float gi = g[i] * j->factor, towards = m[i] * a->beta1 + gi * b1;
+        const float gi = g[i] * factor, towards = m[i] * beta1 + gi * b1;
         const float sign = (float)((towards > 0) - (towards < 0));
-        p[i] = p[i] * keep - j->lr * sign;
-        m[i] = m[i] * a->beta2 + gi * b2;
+        p[i] = p[i] * keep - lr * sign;
+        m[i] = m[i] * beta2 + gi * b2;
         g[i] = 0;
     }
     close_state(a->m, &j->maps[1], first, n, m);

@@ -11,18 +11,19 @@
 
 #include "kernels/cpu/cpu.h"
 
+/* MR: the most rows of a tile (tile_rows). */
 #if defined(FT_AMX)
 enum { MR = 32 };
 #elif defined(__AVX512F__)
 enum { MR = 8, NV = 3 };
 #elif defined(__AVX2__)
-enum { MR = 4, NV = 3 };
+enum { MR = 8, NV = 3 };
 #elif defined(FT_NEON)
 enum { MR = 8, NV = 2 };
 #elif defined(FT_BLAS)
 enum { MR = 1, NV = 192 / VW };
 #else
-enum { MR = 4, NV = 2 };
+enum { MR = 8, NV = 2 };
 #endif
 
 #if defined(FT_PAIRS)
@@ -65,6 +66,19 @@ FT_INLINE void fetch_some(struct ahead *a)
         a->row += a->ld;
         a->rows--;
     }
+}
+
+/* Rows of a tile nv vectors wide: as many as the registers hold the sums of. */
+FT_INLINE int tile_rows(int nv)
+{
+#if defined(FT_AMX) || defined(__AVX512F__) || defined(FT_NEON) || defined(FT_BLAS)
+    (void)nv;
+    return MR;
+#elif defined(__AVX2__)
+    return nv == 1 ? 8 : nv == 2 ? 6 : 4;
+#else
+    return nv == 1 ? 8 : 4;
+#endif
 }
 
 /* Words that k products take; those behind the last are zeros. */

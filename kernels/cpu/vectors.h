@@ -8,7 +8,7 @@
 
 #include "core/tensor.h"
 
-#if defined(__FMA__) || defined(__AVX512F__)
+#if defined(__AVX2__)
 #include <immintrin.h>
 #elif defined(FT_NEON) && defined(__ARM_NEON)
 #include <arm_neon.h>
@@ -64,12 +64,11 @@ FT_INLINE vf vf_set(float f)
     return (vf)SPLAT(f);
 }
 
-/* The first n < VW floats of p, zeros behind; none if n is negative. */
+/* The first n < VW floats of p, zeros behind. */
 FT_INLINE vf vf_load_part(const float *p, int64_t n)
 {
     float t[VW] = {0};
-    if (n > 0)
-        memcpy(t, p, (size_t)n * sizeof *t);
+    memcpy(t, p, (size_t)n * sizeof *t);
     return vf_load(t);
 }
 
@@ -77,8 +76,7 @@ FT_INLINE void vf_store_part(float *p, vf v, int64_t n)
 {
     float t[VW];
     vf_store(t, v);
-    if (n > 0)
-        memcpy(p, t, (size_t)n * sizeof *t);
+    memcpy(p, t, (size_t)n * sizeof *t);
 }
 
 /* The lanes of columns c.. of p; zeros behind the last column. */
@@ -137,7 +135,7 @@ FT_INLINE vf vf_fma(vf a, vf b, vf c)
 {
 #if defined(__AVX512F__)
     return (vf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
-#elif defined(__FMA__)
+#elif defined(__AVX2__) && defined(__FMA__)
     return (vf)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
 #elif defined(FT_NEON) && defined(__ARM_NEON)
     return (vf)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
@@ -202,7 +200,7 @@ FT_INLINE void add_next(struct sums *s, vf x)
     s->part[SUM_VECTORS - 1] = first;
 }
 
-/* By halves: the same whose turn it is. */
+/* By halves, which whoever's turn it is leaves the same pairs. */
 FT_INLINE float sums_total(struct sums s)
 {
 #pragma GCC unroll 2
