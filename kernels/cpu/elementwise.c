@@ -165,42 +165,58 @@ static void glu_dx_rows(const union ft_op_args *args, int64_t t0, int64_t t1)
 #undef ROW
 }
 
-/* Both of a pair, cut, and the gate's sigmoid. */
-struct pair {
-    float gate, up, sigmoid;
-    bool gate_cut, up_cut;
+/* Gates and ups of pairs, cut, and the gates' sigmoids. */
+struct pairs {
+    vf gate, up, sigmoid;
+    vi gate_kept, up_kept;
 };
 
-FT_INLINE struct pair cut_pair(const float *x, float alpha, float limit)
+/* Of the n pairs of x, at most VW. */
+FT_INLINE struct pairs cut_pairs(const float *x, int64_t n, float alpha, float limit)
 {
-    struct pair p = {.gate_cut = x[0] > limit, .up_cut = x[1] > limit || x[1] < -limit};
-    p.gate = p.gate_cut ? limit : x[0];
-    p.up = x[1] > limit ? limit : x[1] < -limit ? -limit : x[1];
-    p.sigmoid = vf_sigmoid(vf_set(alpha * p.gate))[0];
+    float gate[VW] = {0}, up[VW] = {0};
+    for (int64_t i = 0; i < n; i++) {
+        gate[i] = x[2 * i];
+        up[i] = x[2 * i + 1];
+    }
+    const vf g = vf_load(gate), u = vf_load(up), most = vf_set(limit);
+    struct pairs p = {.gate = vf_min(g, most), .up = vf_max(vf_min(u, most), -most)};
+    p.gate_kept = ~(vi)(g > most);
+    p.up_kept = ~((vi)(u > most) | (vi)(u < -most));
+    p.sigmoid = vf_sigmoid(alpha * p.gate);
     return p;
 }
 
 static void glu_pairs_rows(const union ft_op_args *args, int64_t t0, int64_t t1)
 {
     const struct ft_glu_pairs_args *a = &args->glu_pairs;
+    const int64_t n = a->y->cols;
     for (int64_t t = t0; t < t1; t++)
-        for (int64_t c = 0; c < a->y->cols; c++) {
-            const struct pair p = cut_pair(row_of(a->x, t) + 2 * c, a->alpha, a->limit);
-            row_of(a->y, t)[c] = (p.up + 1) * (p.gate * p.sigmoid);
+        for (int64_t c = 0; c < n; c += VW) {
+            const float *x = row_of(a->x, t) + 2 * c;
+            const struct pairs p = cut_pairs(x, n - c < VW ? n - c : VW, a->alpha, a->limit);
+            put_lanes(row_of(a->y, t), (p.up + 1) * (p.gate * p.sigmoid), c, n);
         }
 }
 
 static void glu_pairs_dx_rows(const union ft_op_args *args, int64_t t0, int64_t t1)
 {
     const struct ft_glu_pairs_dx_args *a = &args->glu_pairs_dx;
+    const int64_t cols = a->dy->cols;
+    float dgate[VW], dup[VW];
     for (int64_t t = t0; t < t1; t++)
-        for (int64_t c = 0; c < a->dy->cols; c++) {
-            const struct pair p = cut_pair(row_of(a->x, t) + 2 * c, a->alpha, a->limit);
-            const float dy = row_of(a->dy, t)[c], s = p.sigmoid;
-            const float slope = s + p.gate * a->alpha * s * (1 - s);
+        for (int64_t c = 0; c < cols; c += VW) {
+            const int64_t n = cols - c < VW ? cols - c : VW;
+            const struct pairs p = cut_pairs(row_of(a->x, t) + 2 * c, n, a->alpha, a->limit);
+            const vf dy = lanes(row_of(a->dy, t), c, cols), s = p.sigmoid;
+            const vf slope = s + p.gate * a->alpha * s * (1 - s);
+            vf_store(dgate, (vf)((vi)(dy * (p.up + 1) * slope) & p.gate_kept));
+            vf_store(dup, (vf)((vi)(dy * p.gate * s) & p.up_kept));
             float *dx = row_of(a->dx, t) + 2 * c;
-            dx[0] = p.gate_cut ? 0 : dy * (p.up + 1) * slope;
-            dx[1] = p.up_cut ? 0 : dy * p.gate * s;
+            for (int64_t i = 0; i < n; i++) {
+                dx[2 * i] = dgate[i];
+                dx[2 * i + 1] = dup[i];
+            }
         }
 }
 

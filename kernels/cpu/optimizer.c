@@ -26,7 +26,11 @@ static void square_piece(void *arg, int64_t piece, void *scratch)
     const float *g = j->args->grad_norm.grad->data;
     int64_t end = (piece + 1) * PIECE < j->n ? (piece + 1) * PIECE : j->n;
     double lane[8] = {0}, sum = 0;
-    for (int64_t i = piece * PIECE; i < end; i++)
+    int64_t i = piece * PIECE; /* a multiple of 8 */
+    for (; i + 8 <= end; i += 8)
+        for (int l = 0; l < 8; l++)
+            lane[l] += (double)g[i + l] * (double)g[i + l];
+    for (; i < end; i++)
         lane[i & 7] += (double)g[i] * (double)g[i];
     for (int l = 0; l < 8; l++)
         sum += lane[l];
