@@ -72,18 +72,46 @@ static void fp8_blocks(float *out, const struct ft_planes *q, int64_t row, int64
     }
 }
 
+/* Elements from..from+n-1 of a row, which are of one group. */
+FT_INLINE void int4_run(float *out, const uint8_t *codes, int zero, float scale, int64_t from,
+                        int64_t n)
+{
+    const v8w shifts = {0, 4, 8, 12, 16, 20, 24, 28};
+    int64_t i = 0;
+    for (; from % 2 == 0 && i + 8 <= n; i += 8) {
+        uint32_t four;
+        memcpy(&four, codes + (from + i) / 2, 4);
+        const v8i steps = (v8i)((four + (v8w){0}) >> shifts & 15) - zero;
+        *(v8u *)(out + i) = (v8u)(__builtin_convertvector(steps, v8) * scale);
+    }
+    for (; i < n; i++)
+        out[i] = (float)((codes[(from + i) / 2] >> ((from + i) % 2 * 4) & 15) - zero) * scale;
+}
+
+/* How many of n neighbouring columns are of the first one's group. */
+FT_INLINE int64_t group_run(const int32_t *groups, int64_t n)
+{
+    int64_t i = 0;
+    for (int32_t differ = 0; i + 8 <= n; i += 8) {
+        for (int k = 0; k < 8; k++)
+            differ |= groups[i + k] ^ groups[0];
+        if (differ)
+            break;
+    }
+    while (i < n && groups[i] == groups[0])
+        i++;
+    return i;
+}
+
 static void int4_groups(float *out, const struct ft_planes *q, int64_t row, int64_t col, int64_t n)
 {
     const uint8_t *codes = (const uint8_t *)q->p[FT_CODES] + row * ((q->cols + 1) / 2);
     const float *scales = (const float *)q->p[FT_SCALES] + row * groups_of(q);
     const uint8_t *zeros = (const uint8_t *)q->p[FT_ZEROS] + row * groups_of(q);
-    const int32_t *groups = q->p[FT_GROUPS];
-    for (int64_t i = 0; i < n;) { /* columns of one group mostly follow each other */
-        const int32_t group = groups[col + i];
-        const float scale = scales[group];
-        const int zero = zeros[group];
-        for (; i < n && groups[col + i] == group; i++)
-            out[i] = (float)((codes[(col + i) / 2] >> ((col + i) % 2 * 4) & 15) - zero) * scale;
+    const int32_t *groups = (const int32_t *)q->p[FT_GROUPS] + col;
+    for (int64_t i = 0, run; i < n; i += run) {
+        run = group_run(groups + i, n - i);
+        int4_run(out + i, codes, zeros[groups[i]], scales[groups[i]], col + i, run);
     }
 }
 
