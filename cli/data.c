@@ -191,6 +191,7 @@ struct run {
     struct ft_pool *pool;
     struct ft_source *sources; /* text: datasets, then test_datasets */
     struct ft_audit *audits;
+    struct ft_seen seen[2];    /* documents, where repeated ones are left out */
     struct ft_dataset kept[2]; /* counts alone: what is left to train on, and to evaluate on */
     int n, n_train, n_done;    /* opened, of them `datasets`, and those with an audit */
 };
@@ -241,6 +242,8 @@ static void close_run(struct run *r)
         ft_source_close(&r->sources[i]);
     ft_texts_close(&r->texts);
     ft_pool_free(r->pool);
+    ft_seen_fini(&r->seen[0]);
+    ft_seen_fini(&r->seen[1]);
     ft_free(r->sources);
     ft_free(r->audits);
 }
@@ -249,9 +252,10 @@ static void close_run(struct run *r)
 static int check_lengths(struct run *r, bool test, const char *path, bool json)
 {
     struct ft_dataset d = {0};
-    const struct ft_lengths lengths = {r->c->min_sample_len, r->c->sequence_len,
-                                       (enum ft_excess)r->c->excess_length_strategy};
-    int rc = ft_dataset_read(&d, path, ft_tokenizer_size(r->texts.tokenizer), &lengths);
+    const struct ft_limits limits = {r->c->min_sample_len, r->c->sequence_len,
+                                     (enum ft_excess)r->c->excess_length_strategy,
+                                     r->c->dataset_exact_deduplication ? &r->seen[test] : NULL};
+    int rc = ft_dataset_read(&d, path, ft_tokenizer_size(r->texts.tokenizer), &limits);
     if (!rc && !json)
         print_cut(&d, r->c->sequence_len);
     struct ft_dataset *all = &r->kept[test];
@@ -262,6 +266,7 @@ static int check_lengths(struct run *r, bool test, const char *path, bool json)
     all->cut_off += d.cut_off;
     all->dropped += d.dropped;
     all->too_short += d.too_short;
+    all->repeated += d.repeated;
     ft_dataset_fini(&d);
     return rc;
 }

@@ -590,6 +590,14 @@ static int check_together(struct ft_config *c)
         rc = conflict(c, "val_set_size", "'val_set_size' is a share below 1 or a whole number");
     if (c->warmup_steps > 0 && c->warmup_ratio > 0)
         rc = conflict(c, "warmup_ratio", "'warmup_ratio' and 'warmup_steps' exclude each other");
+    if (c->lr_quadratic_warmup && c->lr_scheduler != FT_COSINE)
+        rc = conflict(c, "lr_quadratic_warmup",
+                      "'lr_quadratic_warmup' is for 'lr_scheduler: cosine'");
+    if (c->cosine_constant_lr_ratio > 0 &&
+        (c->lr_scheduler != FT_COSINE || c->cosine_min_lr_ratio == 0))
+        rc = conflict(c, "cosine_constant_lr_ratio",
+                      "'cosine_constant_lr_ratio' is for 'lr_scheduler: cosine' with a "
+                      "'cosine_min_lr_ratio' above 0, where the learning rate stays");
     if (!isnan(c->eval_steps) && c->evals_per_epoch > 0)
         rc =
             conflict(c, "evals_per_epoch", "'evals_per_epoch' and 'eval_steps' exclude each other");

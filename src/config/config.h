@@ -93,7 +93,7 @@ struct ft_config {
     double val_set_size;
     int64_t sequence_len, min_sample_len;
     int excess_length_strategy; /* enum ft_excess of data/ */
-    bool sample_packing, curriculum_sampling;
+    bool sample_packing, curriculum_sampling, dataset_exact_deduplication;
     bool train_on_inputs;
     const char **roles_to_train, **eot_tokens; /* NULL ends, or NULL */
     int train_on_eos;                          /* enum ft_train_on */
@@ -115,7 +115,8 @@ struct ft_config {
     int lr_scheduler;    /* enum ft_schedule */
     double warmup_steps; /* NAN: unset; below 1: a share */
     double warmup_ratio; /* NAN: unset */
-    double cosine_min_lr_ratio;
+    double cosine_min_lr_ratio, cosine_constant_lr_ratio;
+    bool lr_quadratic_warmup;
     int optimizer;              /* enum ft_optimizer */
     double neftune_noise_alpha; /* 0: none */
     double weight_decay, adam_beta1, adam_beta2, adam_epsilon, momentum, max_grad_norm;

@@ -219,6 +219,9 @@ const struct ft_option ft_options[] = {
     BOOL(curriculum_sampling, "false", "data",
          "Keep the documents in the file's order, every epoch, instead of shuffling."),
 
+    BOOL(dataset_exact_deduplication, "false", "data",
+         "Leave out documents with the same tokens, and the same of them trained, as one before."),
+
     BOOL(train_on_inputs, "false", "data", "Train on prompts and the users' turns too."),
     OTHER(roles_to_train, FT_T_TEXTS, "data",
           "Whose turns of conversations are trained on; by default the assistant's."),
@@ -280,6 +283,11 @@ const struct ft_option ft_options[] = {
     REAL(warmup_ratio, 0, 1, NULL, "training", "Warmup as a share of the steps."),
     REAL(cosine_min_lr_ratio, 0, 1, "0", "training",
          "Where cosine ends, as a share of learning_rate."),
+    REAL(cosine_constant_lr_ratio, 0, 1, "0", "training",
+         "The share of the steps after which cosine has reached cosine_min_lr_ratio, and stays; 0: "
+         "at the end."),
+    BOOL(lr_quadratic_warmup, "false", "training",
+         "With cosine: the warmup rises as the square of its share."),
     CHOICE(optimizer, optimizers, "adamw", "training",
            "adamw, lion (and the paged names for them), adamw_8bit or lion_8bit (states in 8 bits, "
            "a quarter of the memory), adafactor, muon (for matrices; vectors, embeddings and heads "

@@ -54,6 +54,31 @@ static int check_model_type(const struct ft_yaml *n)
                       n->text);
 }
 
+static int check_stored_quantization(const struct ft_yaml *n)
+{
+    if (n->kind == FT_YAML_SCALAR &&
+        (strcmp(n->text, "Mxfp4Config") == 0 || strcmp(n->text, "FineGrainedFP8Config") == 0))
+        return FT_OK;
+    return ft_fail_at(n->at, FT_ECONFIG,
+                      "'model_quantization_config' is '%s', allowed Mxfp4Config and "
+                      "FineGrainedFP8Config",
+                      shown(n));
+}
+
+/* Of the arguments only one says nothing of how ft would quantise. */
+static int check_dequantize(const struct ft_yaml *n)
+{
+    for (const struct ft_yaml *e = n->kind == FT_YAML_MAP ? n->first : n; e; e = e->next) {
+        if (n->kind == FT_YAML_MAP && strcmp(e->key, "dequantize") == 0)
+            continue;
+        ft_fail_at(e->at, FT_ECONFIG, "'model_quantization_config_kwargs' has '%s'",
+                   n->kind == FT_YAML_MAP ? e->key : shown(n));
+        ft_hint("only 'dequantize' is taken: ft quantises with load_in_4bit and load_in_8bit");
+        return FT_ECONFIG;
+    }
+    return FT_OK;
+}
+
 /* --- the table --- */
 
 const struct ft_other ft_others[] = {
@@ -63,10 +88,8 @@ const struct ft_other ft_others[] = {
      "there "
      "yet.",
      NULL},
-    {FT_LATER,
-     "model_quantization_config model_quantization_config_kwargs nonexpert_quantization "
-     "gemma4_fp8_nonexpert gemma4_nf4_nonexpert",
-     "Quantised bases. Not there yet.", NULL},
+    {FT_LATER, "nonexpert_quantization gemma4_fp8_nonexpert gemma4_nf4_nonexpert",
+     "Matrices of one model in two formats. Not there yet.", NULL},
     {FT_LATER, "peft", "LoftQ's initialisation. Not there yet.", NULL},
     {FT_LATER, "peft_layers_pattern", "Layers of another name than the model's. Not there yet.",
      NULL},
@@ -192,8 +215,16 @@ const struct ft_other ft_others[] = {
     {FT_NOTICE, "merge_lora merge_method",
      "Training writes an adapter; merging is another command.", NULL},
     {FT_NOTICE, "gptq_disable_exllama", "ft has no GPTQ kernels to choose from.", NULL},
+    {FT_NOTICE, "gptq", "The model's own config.json says so.", NULL},
     {FT_NOTICE, "gptq_groupsize gptq_model_v1",
      "Axolotl ignores it too: the model's own files say it.", NULL},
+    {FT_NOTICE, "model_quantization_config",
+     "Weights are read as the model's folder has them: MXFP4 and FP8 stay what they are.",
+     check_stored_quantization},
+    {FT_NOTICE, "model_quantization_config_kwargs",
+     "Stored weights are the same numbers, dequantised or not.", check_dequantize},
+    {FT_NOTICE, "llama4_linearized_experts",
+     "Experts are read under either names, in one tensor or one by one.", NULL},
     {FT_NOTICE, "bfloat16", "'bf16' says what ft computes in.", NULL},
     {FT_NOTICE, "float32", "Axolotl reads it nowhere in training; bf16: false is fp32.", NULL},
     {FT_NOTICE, "fp32_norms fp32_norm_classes",
@@ -285,21 +316,15 @@ const struct ft_other ft_others[] = {
     {FT_REFUSED, "rope_scaling", "Change config.json in the model's folder instead.", NULL},
     {FT_REFUSED, "shrink_embeddings", "ft takes no token away.", NULL},
     {FT_REFUSED, "added_tokens_overrides", "ft does not rename tokens: 'tokens' adds some.", NULL},
-    {FT_REFUSED, "gptq", "GPTQ's bases are not there yet.", NULL},
-    {FT_REFUSED, "lr_quadratic_warmup", "ft's warmup is linear.", NULL},
     {FT_REFUSED, "lr_scheduler_kwargs", "ft's schedules take no arguments.", NULL},
     {FT_REFUSED, "lr_groups", "One learning rate is used for all modules.", NULL},
-    {FT_REFUSED, "cosine_constant_lr_ratio", "ft's cosine falls to the end.", NULL},
     {FT_REFUSED, "optim_args", "Use adam_beta1, adam_beta2, adam_epsilon.", NULL},
     {FT_REFUSED, "optim_target_modules", "GaLore is another optimizer.", NULL},
     {FT_REFUSED, "label_smoothing_factor", "ft's loss is plain cross-entropy.", NULL},
-    {FT_REFUSED, "dataset_exact_deduplication", "Remove what is double from the data itself.",
-     NULL},
     {FT_REFUSED, "pretraining_dataset streaming", "Use datasets.", NULL},
     {FT_REFUSED, "qat", "Quantised training is another arithmetic.", NULL},
     {FT_REFUSED, "use_pose pose_split_on_token_ids pose_max_context_len pose_num_chunks",
      "PoSE changes positions.", NULL},
-    {FT_REFUSED, "llama4_linearized_experts", "Not one of ft's architectures.", NULL},
     {FT_REFUSED, "base_model_config", "config.json is read from base_model's own folder.", NULL},
     {FT_REFUSED, "overrides_of_model_kwargs model_kwargs",
      "ft has no such arguments when it loads a model.", NULL},

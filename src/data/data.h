@@ -27,25 +27,35 @@ struct ft_dataset {
     int64_t vocab, n_tokens;
     struct ft_document *docs;
     int64_t n_docs;
-    /* counts for the user */
-    int64_t read, empty, untrained, dropped, truncated, too_short;
+    /* counts for the user; repeated: there before, where limits say so */
+    int64_t read, empty, untrained, dropped, truncated, too_short, repeated;
     int64_t cut_off;        /* of the untrained: what was trained lies beyond sequence_len */
     int64_t trained_tokens; /* targets in docs */
     int64_t longest;
     bool tokens_only; /* every file is a user's own, not made from text */
 };
 
-/* How long documents may be, in tokens. */
-struct ft_lengths {
+/* A set of documents. Begins zeroed. */
+struct ft_seen {
+    uint64_t (*slots)[2];
+    size_t room, n;
+};
+/* Adds one; *known: a document with these ids and this mask was there. FT_ERESOURCE */
+int ft_seen_add(struct ft_seen *s, const int32_t *ids, const uint8_t *mask, size_t n, bool *known);
+void ft_seen_fini(struct ft_seen *s);
+
+/* Which documents are taken: lengths are in tokens. */
+struct ft_limits {
     int64_t least, most;
     enum ft_excess excess; /* what happens to longer ones; shorter ones are left out */
+    struct ft_seen *seen;  /* those of before, which are left out; NULL: they may come again */
 };
 
 /* One safetensors file: input_ids I32 (N), offsets I64 (D+1), loss_mask U8 (N). Appends to d, which
  * starts zeroed. Every id, offset and mask is checked; FT_EDATA names file, document and position.
  */
 int ft_dataset_read(struct ft_dataset *d, const char *path, int64_t vocab,
-                    const struct ft_lengths *lengths);
+                    const struct ft_limits *limits);
 /* A member of the metadata of the file that was read last; NULL: it has none such. */
 const char *ft_dataset_metadata(const struct ft_dataset *d, const char *key);
 /* FT_EDATA, at `at`, if no document is left to train on; says why, and what helps. */

@@ -23,7 +23,7 @@ struct reader {
     struct ft_dataset *d;
     const char *path;
     const struct ft_dataset_file *file;
-    struct ft_lengths lengths;
+    struct ft_limits limits;
     int32_t *ids;
     uint8_t *mask;
     int64_t at, n, room, all; /* the window, and the file's tokens */
@@ -142,7 +142,7 @@ static int refuse_length(struct reader *r, int64_t doc, int64_t length)
     if (file)
         ft_fail_at((struct ft_where){.file = file, .line = at[1]}, FT_EDATA,
                    "has %lld tokens, more than 'sequence_len', which is %lld", (long long)length,
-                   (long long)r->lengths.most);
+                   (long long)r->limits.most);
     else
         invalid(r, "document %lld has %lld tokens, more than 'sequence_len'", doc, length);
     ft_hint("raise 'sequence_len', or set 'excess_length_strategy' to drop or truncate");
@@ -170,25 +170,33 @@ static int add_document(struct reader *r, int64_t doc, int64_t start, int64_t le
         d->empty++;
         return FT_OK;
     }
-    if (length < r->lengths.least) {
+    if (length < r->limits.least) {
         d->too_short++;
         return FT_OK;
     }
-    if (length > r->lengths.most) {
-        if (r->lengths.excess == FT_EXCESS_RAISE)
+    if (length > r->limits.most) {
+        if (r->limits.excess == FT_EXCESS_RAISE)
             return refuse_length(r, doc, length);
-        if (r->lengths.excess == FT_EXCESS_DROP) {
+        if (r->limits.excess == FT_EXCESS_DROP) {
             d->dropped++;
             return FT_OK;
         }
         d->truncated++;
     }
     const int64_t all = length;
-    length = length > r->lengths.most ? r->lengths.most : length;
-    const int64_t targets = count_targets(r->mask + (start - r->at), length);
+    length = length > r->limits.most ? r->limits.most : length;
+    const uint8_t *mask = r->mask + (start - r->at);
+    const int64_t targets = count_targets(mask, length);
     if (targets == 0) {
         d->untrained++;
-        d->cut_off += count_targets(r->mask + (start - r->at), all) > 0;
+        d->cut_off += count_targets(mask, all) > 0;
+        return FT_OK;
+    }
+    bool known = false;
+    if (r->limits.seen)
+        FT_TRY(ft_seen_add(r->limits.seen, r->ids + (start - r->at), mask, (size_t)length, &known));
+    if (known) {
+        d->repeated++;
         return FT_OK;
     }
     d->trained_tokens += targets;
@@ -262,10 +270,10 @@ out:
 }
 
 int ft_dataset_read(struct ft_dataset *d, const char *path, int64_t vocab,
-                    const struct ft_lengths *lengths)
+                    const struct ft_limits *limits)
 {
     struct ft_dataset_file file = {NULL, NULL, NULL};
-    struct reader r = {.d = d, .path = path, .file = &file, .lengths = *lengths};
+    struct reader r = {.d = d, .path = path, .file = &file, .limits = *limits};
     d->vocab = vocab;
     FT_TRY(ft_grow(&d->files, (size_t)d->n_files + 1, sizeof *d->files));
     FT_TRY(ft_st_open(&file.f, path));

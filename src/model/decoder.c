@@ -95,6 +95,9 @@ const char *ft_decoder_expert(struct ft_model *m, const char *prefix, int layer,
     const char *own = n->expert[0] ? n->expert[which] : plain[which];
     const char *all = n->experts ? n->experts : n->module[FT_EXPERTS_IN];
     const int length = n->experts ? (int)strlen(all) : (int)(strrchr(all, '.') - all);
+    if (n->linear[0] && !m->gguf)
+        return ft_arena_format(&m->arena, "%s%s.%d.%.*s.%s.%lld.%s", prefix, n->layers, layer,
+                               length, all, n->linear[which], (long long)expert, end);
     return expert < 0 ? ft_arena_format(&m->arena, "%s%s.%d.%.*s.%s.%s", prefix, n->layers, layer,
                                         length, all, own, end)
                       : ft_arena_format(&m->arena, "%s%s.%d.%.*s.%lld.%s.%s", prefix, n->layers,
@@ -158,7 +161,7 @@ static int want_experts(struct ft_model *m, struct ft_module *p)
     if (n->expert[0] && !(p->once = ft_arena_format(&m->arena, "%s%s.%d.%s", n->prefix, n->layers,
                                                     p->layer, n->experts)))
         return FT_ERESOURCE;
-    if (!e && m->n_files && (n->expert[0] || m->gguf)) {
+    if (!e && m->n_files && (n->expert[0] || n->linear[0] || m->gguf)) {
         w->piece_rows = w->rows / (w->parts * each);
         w->by_turns = in && m->decoder.mixture.pair_limit > 0;
         FT_TRY(want_pieces(m, p, w, w->parts * each, false, "weight"));

@@ -64,7 +64,8 @@ struct ft_names {
     /* experts in files: all in one tensor, where that is not called as the module is; or one by
      * one, behind this and a number: the gate, up and down */
     const char *all_in_file[2], *experts, *expert[5]; /* NULL behind the up and the down */
-    bool turned; /* those of one tensor may be stored as (experts, in, out) */
+    const char *linear[4]; /* or the number behind these: the gate, up, (NULL) and down */
+    bool turned;           /* those of one tensor may be stored as (experts, in, out) */
     bool always_turned;
     bool crossed; /* PEFT takes the inputs of stored experts for outputs: A and B change places */
     bool more_layers;       /* files may have layers behind the last, which nothing reads */

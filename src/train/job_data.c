@@ -48,11 +48,12 @@ static int check_tokenizer(const struct ft_job *j, const struct ft_dataset *d, c
 
 /* An entry's tokens, from its own file or the one that its text became. */
 static int read_entry(struct ft_job *j, struct ft_dataset *d, const struct ft_dataset_config *entry,
-                      const struct ft_texts *t)
+                      const struct ft_texts *t, struct ft_seen *seen)
 {
     const struct ft_config *c = j->config;
-    const struct ft_lengths lengths = {c->min_sample_len, c->sequence_len,
-                                       (enum ft_excess)c->excess_length_strategy};
+    const struct ft_limits limits = {c->min_sample_len, c->sequence_len,
+                                     (enum ft_excess)c->excess_length_strategy,
+                                     c->dataset_exact_deduplication ? seen : NULL};
     struct ft_job_data *data = &j->data[j->n_data++];
     struct ft_source s;
     char *prepared = NULL;
@@ -70,7 +71,7 @@ static int read_entry(struct ft_job *j, struct ft_dataset *d, const struct ft_da
     }
     for (char **file = s.files; file && *file && !rc; file++) {
         rc = ft_dataset_read(d, prepared ? prepared : *file, ft_model_decoder(j->model)->vocab,
-                             &lengths);
+                             &limits);
         if (prepared)
             break; /* it has them all */
         if (!rc)
@@ -86,9 +87,11 @@ static int read_entry(struct ft_job *j, struct ft_dataset *d, const struct ft_da
 static int read_list(struct ft_job *j, struct ft_dataset *d, const struct ft_dataset_config *list,
                      int n, const struct ft_texts *t)
 {
+    struct ft_seen seen = {0};
     int rc = FT_OK;
     for (int i = 0; i < n && !rc; i++)
-        rc = read_entry(j, d, &list[i], t);
+        rc = read_entry(j, d, &list[i], t, &seen);
+    ft_seen_fini(&seen);
     return rc;
 }
 
@@ -140,6 +143,7 @@ static void report_left_out(const struct ft_dataset *d, const char *what)
                   {d->untrained - d->cut_off, "have nothing to train on and are left out"},
                   {d->cut_off, "have all they train on beyond 'sequence_len' and are left out"},
                   {d->too_short, "are shorter than 'min_sample_len' and left out"},
+                  {d->repeated, "have been there before and are left out"},
                   {d->dropped, "are longer than 'sequence_len' and dropped"},
                   {d->truncated, "are longer than 'sequence_len' and cut"}};
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)

@@ -1,4 +1,5 @@
-/* The learning-rate schedules, as transformers': step s uses the factor of s - 1 finished steps. */
+/* The learning-rate schedules, as transformers' and Axolotl's: step s uses the factor of s - 1
+ * finished steps. */
 #include "train/job.h"
 
 #include <math.h>
@@ -35,10 +36,13 @@ static const struct {
 double ft_learning_rate(const struct ft_config *c, const struct ft_run_length *l, int64_t step)
 {
     const double done = (double)(step - 1), warmup = (double)l->warmup_steps;
-    if (schedules[c->lr_scheduler].warms_up && done < warmup)
-        return c->learning_rate * done / warmup;
-    double span = (double)l->steps - warmup;
-    double progress = span > 0 ? (done - warmup) / span : 1;
+    if (schedules[c->lr_scheduler].warms_up && done < warmup) {
+        const double share = done / warmup;
+        return c->learning_rate * (c->lr_quadratic_warmup ? share * share : share);
+    }
+    const double falls = c->cosine_constant_lr_ratio; /* of the steps, those that are no floor */
+    const double span = (falls > 0 ? floor(falls * (double)l->steps) : (double)l->steps) - warmup;
+    const double progress = span > 0 ? (done - warmup) / span : 1;
     return c->learning_rate *
            schedules[c->lr_scheduler].fn(fmin(fmax(progress, 0), 1), c->cosine_min_lr_ratio);
 }

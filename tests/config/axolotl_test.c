@@ -37,7 +37,7 @@ static void check_file(const char *name)
 
 CASE(configs_shaped_like_axolotls_examples)
 {
-    struct dirent **list;
+    struct dirent **list = NULL;
     int n = scandir(FT_ROOT "/tests/config/axolotl", &list, NULL, alphasort), files = 0;
     for (int i = 0; i < n; i++) {
         if (strstr(list[i]->d_name, ".yaml")) {

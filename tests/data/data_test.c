@@ -24,7 +24,7 @@ static int read_arrays(struct ft_dataset *d, const int32_t *ids, int64_t n, cons
     close(mkstemp(path));
     ft_status_clear();
     CHECK_INT(ft_st_write(path, items, 3, NULL, 0), FT_OK);
-    int rc = ft_dataset_read(d, path, 10, &(struct ft_lengths){0, len, excess});
+    int rc = ft_dataset_read(d, path, 10, &(struct ft_limits){0, len, excess, NULL});
     unlink(path);
     return rc;
 }
@@ -67,11 +67,12 @@ CASE(files_of_the_wrong_form_are_refused)
     close(mkstemp(path));
     CHECK_INT(ft_st_write(path, &item, 1, NULL, 0), FT_OK);
     ft_status_clear();
-    CHECK_INT(ft_dataset_read(&d, path, 10, &(struct ft_lengths){0, 10, FT_EXCESS_DROP}), FT_EDATA);
+    CHECK_INT(ft_dataset_read(&d, path, 10, &(struct ft_limits){0, 10, FT_EXCESS_DROP, NULL}),
+              FT_EDATA);
     CHECK_HAS(ft_status_report(), "'input_ids' is F32");
     unlink(path);
     CHECK_INT(ft_dataset_read(&d, "/nonexistent.safetensors", 10,
-                              &(struct ft_lengths){0, 10, FT_EXCESS_DROP}),
+                              &(struct ft_limits){0, 10, FT_EXCESS_DROP, NULL}),
               FT_EDATA);
     ft_dataset_fini(&d);
 }
@@ -107,6 +108,41 @@ CASE(f24_long_documents)
     ft_dataset_fini(&d);
 }
 
+CASE(documents_that_come_again_may_be_left_out)
+{
+    enum { MANY = 3000 }; /* the set grows */
+    static int32_t all[3 * MANY + 6];
+    static uint8_t masks[3 * MANY + 6];
+    static int64_t offsets[MANY + 3];
+    struct ft_seen seen = {0};
+    struct ft_dataset d = {0};
+    for (int i = 0; i < 3 * MANY + 6; i++) {
+        all[i] = i % 3 == 0 ? i / 3 / 100 : i % 3 == 1 ? i / 3 / 10 % 10 : i / 3 % 10;
+        masks[i] = 1;
+    }
+    for (int i = 0; i < MANY + 3; i++)
+        offsets[i] = 3 * i;
+    memcpy(all + (ptrdiff_t)3 * MANY, all + 21, 3 * sizeof *all); /* the eighth again, and */
+    memcpy(all + (ptrdiff_t)3 * MANY + 3, all + 21, 3 * sizeof *all);
+    masks[3 * MANY + 4] = 0; /* with less of it trained */
+    struct ft_st_item items[] = {
+        {.name = "input_ids", .dtype = FT_I32, .n_dims = 1, .dims = {3 * MANY + 6}, .data = all},
+        {.name = "offsets", .dtype = FT_I64, .n_dims = 1, .dims = {MANY + 3}, .data = offsets},
+        {.name = "loss_mask", .dtype = FT_U8, .n_dims = 1, .dims = {3 * MANY + 6}, .data = masks}};
+    strcpy(path, "/tmp/ft-data-XXXXXX");
+    close(mkstemp(path));
+    CHECK_INT(ft_st_write(path, items, 3, NULL, 0), FT_OK);
+    for (int i = 0; i < 2; i++) /* of a second file, all */
+        CHECK_INT(ft_dataset_read(&d, path, 100, &(struct ft_limits){0, 9, FT_EXCESS_DROP, &seen}),
+                  FT_OK);
+    CHECK_INT(d.n_docs, MANY + 1);
+    CHECK_INT(d.repeated, 1 + MANY + 2);
+    CHECK_INT(d.docs[MANY].number, MANY + 1);
+    unlink(path);
+    ft_seen_fini(&seen);
+    ft_dataset_fini(&d);
+}
+
 CASE(f17_a_file_that_changes_while_it_is_trained_on)
 {
     const int64_t offsets[] = {0, 3, 8};
@@ -121,7 +157,8 @@ CASE(f17_a_file_that_changes_while_it_is_trained_on)
     close(mkstemp(path));
     CHECK_INT(ft_st_write(path, items, 3, NULL, 0), FT_OK);
     d = (struct ft_dataset){0};
-    CHECK_INT(ft_dataset_read(&d, path, 10, &(struct ft_lengths){0, 10, FT_EXCESS_DROP}), FT_OK);
+    CHECK_INT(ft_dataset_read(&d, path, 10, &(struct ft_limits){0, 10, FT_EXCESS_DROP, NULL}),
+              FT_OK);
     CHECK_INT(ft_dataset_tokens(&d, &d.docs[1], got, mask), FT_OK);
     CHECK(memcmp(got, ids + 3, 5 * sizeof *got) == 0);
     FILE *f = fopen(path, "r+b"); /* the last mask byte, then the whole file */

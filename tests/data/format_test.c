@@ -483,14 +483,14 @@ CASE(a_damaged_prepared_file_is_found_out)
     write_config("dmg.jsonl", "    type: completion\n", "");
     CHECK_INT(open_config(&o, MODEL, 1), FT_OK);
     CHECK_INT(ft_source_prepared(&path, &o.s, &o.t, &a), FT_OK);
-    CHECK_INT(ft_dataset_read(&d, path, 1 << 20, &(struct ft_lengths){0, 100, FT_EXCESS_DROP}),
+    CHECK_INT(ft_dataset_read(&d, path, 1 << 20, &(struct ft_limits){0, 100, FT_EXCESS_DROP, NULL}),
               FT_OK);
     ft_dataset_fini(&d);
     FILE *f = fopen(path, "r+b"); /* a mask bit, the file's last byte */
     fseek(f, -1, SEEK_END);
     fputc(0, f);
     fclose(f);
-    CHECK_INT(ft_dataset_read(&d, path, 1 << 20, &(struct ft_lengths){0, 100, FT_EXCESS_DROP}),
+    CHECK_INT(ft_dataset_read(&d, path, 1 << 20, &(struct ft_limits){0, 100, FT_EXCESS_DROP, NULL}),
               FT_EDATA);
     CHECK_HAS(ft_status_report(), "is damaged");
     ft_status_clear();

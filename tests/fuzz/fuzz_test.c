@@ -340,7 +340,8 @@ static void try_dataset(const struct bytes *b)
 {
     struct ft_dataset d = {0};
     remember(b);
-    if (ft_dataset_read(&d, input_file, 61, &(struct ft_lengths){2, 16, FT_EXCESS_DROP}) == FT_OK &&
+    if (ft_dataset_read(&d, input_file, 61, &(struct ft_limits){2, 16, FT_EXCESS_DROP, NULL}) ==
+            FT_OK &&
         d.n_docs) {
         int32_t ids[16];
         uint8_t mask[16];

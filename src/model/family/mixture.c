@@ -428,6 +428,7 @@ const struct ft_family ft_family_llama4_text = {
               FT_LLAMA_LAYER,
               .layer_norm = {FT_LLAMA_NORMS},
               .router = "feed_forward.router",
+              .linear = {"gate_projs", "up_projs", NULL, "down_projs"}, /* Axolotl's linearised */
               .always_turned = true,
               .crossed = true,
               .module = {FT_LLAMA_ATTENTION, [FT_GATE] = "feed_forward.gate_proj",
