@@ -110,6 +110,8 @@ static void print_cut(const struct ft_dataset *d, int64_t sequence_len)
     if (d->cut_off)
         printf("  note: %lld documents have all they train on beyond 'sequence_len': left out\n",
                (long long)d->cut_off);
+    if (d->repeated)
+        printf("  note: %lld documents have been there before: left out\n", (long long)d->repeated);
 }
 
 /* --- documents, shown --- */

@@ -188,7 +188,8 @@ enum ft_activation {
     FT_GELU_TANH,  /* x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2 */
     FT_GELU_QUICK, /* x / (1 + exp(-1.702 x)) */
     FT_RELU,
-    FT_RELU2, /* relu(x)^2 */
+    FT_RELU2,   /* relu(x)^2 */
+    FT_SIGMOID, /* 1 / (1 + exp(-x)) */
 };
 
 /* y = act(gate) * up; all (T,F); without up, act(gate). y may overwrite either input. */

@@ -81,6 +81,10 @@ FT_INLINE vf activate(enum ft_activation act, vf x, vf *slope)
         s = 0.5f + 0.5f * z;
         *slope = s + x * 0.5f * (1.f - z * z) * 0.7978845608028654f * (1.f + 0.134145f * x * x);
         return x * s;
+    case FT_SIGMOID:
+        s = vf_sigmoid(x);
+        *slope = s * (1.f - s);
+        return s;
     case FT_RELU:
     case FT_RELU2:
         break;
@@ -138,6 +142,9 @@ FT_INLINE void glu_dx_row(enum ft_activation act, const float *g, const float *u
         break;                                                                                     \
     case FT_RELU2:                                                                                 \
         call(FT_RELU2);                                                                            \
+        break;                                                                                     \
+    case FT_SIGMOID:                                                                               \
+        call(FT_SIGMOID);                                                                          \
         break;                                                                                     \
     }
 

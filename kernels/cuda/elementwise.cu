@@ -203,6 +203,10 @@ FT_DEVICE float activate(int act, float x, float *slope)
         s = 0.5f + 0.5f * z;
         *slope = s + x * 0.5f * (1.f - z * z) * 0.7978845608028654f * (1.f + 0.134145f * x * x);
         return x * s;
+    case FT_SIGMOID:
+        s = sigmoid(x);
+        *slope = s * (1.f - s);
+        return s;
     case FT_RELU2:
         *slope = x > 0 ? 2.f * x : 0;
         return x > 0 ? x * x : 0;

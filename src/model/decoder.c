@@ -59,6 +59,7 @@ static void module_shape(const struct ft_decoder *d, enum ft_kind kind, int64_t 
                                     [FT_K] = kv,
                                     [FT_V] = kv,
                                     [FT_QKV] = q + 2 * kv,
+                                    [FT_O_GATE] = q,
                                     [FT_O] = d->hidden,
                                     [FT_GATE] = d->ffn,
                                     [FT_UP] = d->ffn,
@@ -418,8 +419,11 @@ static struct ft_tensor *attend(const struct step *s, struct ft_tensor *x)
         d->attention_scale > 0 ? d->attention_scale : 1 / sqrt((double)d->head_dim);
     struct ft_tensor *qkv[3];
     project_qkv(s, x, qkv);
-    norm_qk(s, qkv);
+    if (!d->qk_norm_rotated)
+        norm_qk(s, qkv);
     rotate(s, qkv);
+    if (d->qk_norm_rotated)
+        norm_qk(s, qkv);
     if (d->qk_length && s->how->rope >= 0)
         bring_to_length(s, qkv);
     const struct ft_attention_args a = {.q = qkv[0],
@@ -433,8 +437,14 @@ static struct ft_tensor *attend(const struct step *s, struct ft_tensor *x)
                                         .window = s->how->window,
                                         .scale = (float)scale,
                                         .softcap = (float)d->attention_softcap};
-    return s->in->attend ? s->in->attend(s->in->ctx, s->g, (int)(s->layer - s->m->layers), a)
-                         : ft_attention(s->g, a);
+    struct ft_tensor *y = s->in->attend
+                              ? s->in->attend(s->in->ctx, s->g, (int)(s->layer - s->m->layers), a)
+                              : ft_attention(s->g, a);
+    if (!ft_decoder_has(d, FT_O_GATE))
+        return y;
+    struct ft_tensor *gate;
+    project(s, FT_O_GATE, 1, x, NULL, &gate);
+    return ft_glu(s->g, gate, y, FT_SIGMOID);
 }
 
 /* What the last product of the MLP reads. */
@@ -496,11 +506,11 @@ static struct ft_tensor *activate_experts(const struct step *s, struct ft_tensor
     return ft_glu(s->g, gate, up, s->d->act);
 }
 
-/* h + residual_scale * what the experts that x is sent to give for it. */
+/* h + residual_scale * norm(what the experts that x is sent to give for it). */
 static struct ft_tensor *mixture(const struct step *s, struct ft_tensor *x, struct ft_tensor *h)
 {
     const struct ft_mixture *e = &s->d->mixture;
-    const bool direct = s->d->residual_scale == 1;
+    const bool direct = !s->layer->norm[FT_NORM_MLP_OUT].w && s->d->residual_scale == 1;
     const struct ft_route_args r =
         ft_route(s->g,
                  (struct ft_route_args){
@@ -519,7 +529,8 @@ static struct ft_tensor *mixture(const struct step *s, struct ft_tensor *x, stru
     rows = project_experts(s, FT_EXPERTS_OUT, activate_experts(s, whole), r.offsets);
     struct ft_tensor *y =
         ft_collect(s->g, rows, &r, !e->weighs_inputs, shared_expert(s, x, direct ? h : NULL));
-    return direct ? y : ft_add(s->g, h, y, (float)s->d->residual_scale);
+    return direct ? y
+                  : ft_add(s->g, h, norm_at(s, FT_NORM_MLP_OUT, y), (float)s->d->residual_scale);
 }
 
 static struct ft_tensor *layer(const struct step *s, struct ft_tensor *h)

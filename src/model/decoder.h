@@ -1,8 +1,8 @@
 /* A decoder-only transformer as data: what its family reads from config.json, and what one builder
  * (decoder.c) walks. A layer is
  *
- *     x = norm(h);  a = attention(q, k, v of x);   h += residual_scale * norm(o(a))
- *     x = norm(h);  m = down(act(gate(x)) * up(x)); h += residual_scale * norm(m)
+ *     x = norm(h);  a = attention(q, k, v of x);    h += residual_scale * norm(o(a *
+ * sigmoid(gate(x)))) x = norm(h);  m = down(act(gate(x)) * up(x)); h += residual_scale * norm(m)
  *
  * where each norm is there or not, and a parallel one computes both from the layer's input. */
 #ifndef FT_MODEL_DECODER_H
@@ -18,6 +18,7 @@ enum ft_kind {
     FT_K,
     FT_V,
     FT_QKV,
+    FT_O_GATE, /* of the attention's input: its sigmoid multiplies what o reads */
     FT_O,
     FT_GATE,
     FT_UP, /* also the first of an MLP that has no gate */
@@ -44,7 +45,7 @@ enum ft_norm_site {
     FT_NORM_ATTENTION_OUT, /* of what it adds */
     FT_NORM_MLP,
     FT_NORM_MLP_OUT,
-    FT_NORM_Q, /* of queries and keys, before they are rotated */
+    FT_NORM_Q, /* of queries and keys, before they are rotated, or after */
     FT_NORM_K,
     FT_NORM_SITES
 };
@@ -107,6 +108,7 @@ struct ft_decoder {
     double norm_eps;
     double norm_offset; /* added to the weights: 1 for Gemma */
     bool norm_centred, norm_biased;
+    bool qk_norm_rotated; /* queries and keys are normed after they are rotated */
     enum {
         FT_QK_HEAD,
         FT_QK_EACH_HEAD,

@@ -54,7 +54,9 @@ struct ft_rope_keys {
     const char *theta_key; /* beside rope_theta; or NULL */
     double partial;        /* default share of a head that is rotated; 0: always all */
     const char *partial_key;
-    double local_theta; /* > 0: sliding layers have a table of their own, with this default */
+    const char *dim_key; /* rotated columns of a head; or NULL */
+    bool fixed_alpha;    /* type 'dynamic' with an 'alpha' scales theta, whatever the length */
+    double local_theta;  /* > 0: sliding layers have a table of their own, with this default */
     const char *local_key;
     bool yarn_is_longrope; /* Phi-3's old name */
     const char *fallback;  /* the parameters, as JSON, of a config that has none; or NULL */
@@ -98,6 +100,15 @@ extern const struct ft_field ft_mixture_fields[];
     [FT_GATE] = "mlp.gate_proj", [FT_UP] = "mlp.up_proj", [FT_DOWN] = "mlp.down_proj"
 #define FT_LLAMA_NORMS                                                                             \
     [FT_NORM_ATTENTION] = "input_layernorm", [FT_NORM_MLP] = "post_attention_layernorm"
+#define FT_QK_NORMS [FT_NORM_Q] = "self_attn.q_norm", [FT_NORM_K] = "self_attn.k_norm"
+/* Experts as most mixtures have them: all in the model, one by one in files. */
+#define FT_MLP_EXPERTS                                                                             \
+    [FT_EXPERTS_IN] = "mlp.experts.gate_up_proj", [FT_EXPERTS_OUT] = "mlp.experts.down_proj"
+#define FT_LLAMA_EXPERT .expert = {"gate_proj", "up_proj", NULL, "down_proj", NULL}
+#define FT_SHARED_EXPERTS                                                                          \
+    [FT_SHARED_GATE] = "mlp.shared_experts.gate_proj",                                             \
+    [FT_SHARED_UP] = "mlp.shared_experts.up_proj",                                                 \
+    [FT_SHARED_DOWN] = "mlp.shared_experts.down_proj"
 /* All of Llama's names. */
 #define FT_LLAMA_NAMES                                                                             \
     .names = {.prefix = "model.",                                                                  \

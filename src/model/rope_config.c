@@ -170,24 +170,61 @@ static int check_spec(const struct ft_rope_spec *s, const char *file)
     return FT_OK;
 }
 
+/* 'dynamic' by name only: theta by a factor that is said. */
+static int fixed_theta(const json_t *o, const char *file, const struct ft_rope_keys *k,
+                       const struct ft_decoder *d, enum ft_rope_type *type, double *theta)
+{
+    double alpha = 0;
+    if (!k->fixed_alpha || *type != FT_ROPE_DYNAMIC)
+        return FT_OK;
+    if (!ft_json_real(o, file, "alpha", &alpha))
+        return FT_EDATA;
+    if (alpha == 0)
+        return FT_OK;
+    if (!(alpha > 0) || !isfinite(alpha) || d->head_dim <= 2)
+        return ft_fail_at((struct ft_where){.file = file}, FT_EDATA,
+                          "rope: 'alpha' is %g, allowed above 0, with a head_dim above 2", alpha);
+    *type = FT_ROPE_DEFAULT;
+    *theta *= pow(alpha, (double)d->head_dim / (double)(d->head_dim - 2));
+    return FT_OK;
+}
+
+/* The share of a head that is rotated. */
+static int read_partial(const json_t *root, const json_t *o, const char *file,
+                        const struct ft_rope_keys *k, const struct ft_decoder *d, double *partial)
+{
+    long long columns = 0;
+    *partial = k->partial > 0 ? k->partial : 1;
+    if (k->dim_key && !ft_json_int(root, file, k->dim_key, &columns))
+        return FT_EDATA;
+    if (columns)
+        *partial = (double)columns / (double)d->head_dim;
+    if (!ft_json_real(root, file, "partial_rotary_factor", partial) ||
+        (k->partial_key && !ft_json_real(root, file, k->partial_key, partial)) ||
+        !ft_json_real(o, file, "partial_rotary_factor", partial))
+        return FT_EDATA;
+    if (*partial > 0 && *partial <= 1 && (*partial == 1 || k->partial > 0))
+        return FT_OK;
+    return ft_fail_at((struct ft_where){.file = file}, FT_EDATA, "'%s' is %g, %s",
+                      columns ? k->dim_key : "partial_rotary_factor",
+                      columns ? (double)columns : *partial,
+                      k->partial > 0 ? "allowed above 0, up to a whole head"
+                                     : "which this architecture does not have");
+}
+
 /* One table. root: config.json; o: its parameters of this table, or root itself. */
 static int read_table(const json_t *root, const json_t *o, const char *file,
                       const struct ft_rope_keys *k, double theta, const struct ft_decoder *d,
                       struct ft_rope_spec *s)
 {
     const char *type;
-    double partial = k->partial > 0 ? k->partial : 1;
+    double partial;
     enum ft_rope_type t;
     FT_TRY(find_type(o, root, file, k, &type, &t));
-    if (!ft_json_real(o, file, "rope_theta", &theta) ||
-        !ft_json_real(root, file, "partial_rotary_factor", &partial) ||
-        (k->partial_key && !ft_json_real(root, file, k->partial_key, &partial)) ||
-        !ft_json_real(o, file, "partial_rotary_factor", &partial))
+    if (!ft_json_real(o, file, "rope_theta", &theta))
         return FT_EDATA;
-    if (!(partial > 0) || partial > 1 || (partial != 1 && !k->partial))
-        return ft_fail_at(
-            (struct ft_where){.file = file}, FT_EDATA, "'partial_rotary_factor' is %g, %s", partial,
-            k->partial ? "allowed above 0 to 1" : "which this architecture does not have");
+    FT_TRY(read_partial(root, o, file, k, d, &partial));
+    FT_TRY(fixed_theta(o, file, k, d, &t, &theta));
     *s = (struct ft_rope_spec){.type = t,
                                .dim = (int)((double)d->head_dim * partial),
                                .theta = theta,

@@ -364,13 +364,15 @@ static double activation(enum ft_activation act, double x)
         return x > 0 ? x : 0;
     case FT_RELU2:
         return x > 0 ? x * x : 0;
+    case FT_SIGMOID:
+        return 1 / (1 + exp(-x));
     }
     return NAN;
 }
 
 static void activation_case(struct bench *b)
 {
-    for (int act = FT_SILU; act <= FT_RELU2; act++)
+    for (int act = FT_SILU; act <= FT_SIGMOID; act++)
         for (int both = 0; both < 2; both++) {
             const int64_t n = 77;
             b->live = 13;

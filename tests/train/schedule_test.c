@@ -14,9 +14,9 @@ CASE(the_warmup_may_be_quadratic)
 {
     const struct ft_config c = {
         .learning_rate = 2, .lr_scheduler = FT_COSINE, .lr_quadratic_warmup = true};
-    const double rates[11] = {0,           0.111111111, 0.444444444, 1,           0.961939766,
-                              0.853553391, 0.691341716, 0.5,         0.308658284, 0.146446609,
-                              0.038060234};
+    const double rates[11] = {0,           0.111111111, 0.444444444, 1,
+                              0.961939766, 0.853553391, 0.691341716, 0.5,
+                              0.308658284, 0.146446609, 0.038060234};
     expect(&c, rates);
 }
 

@@ -126,15 +126,3 @@ const struct ft_family ft_family_gemma3 = {
                           .others = {"vision_tower.", "model.vision_tower.",
                                      "multi_modal_projector.", "model.multi_modal_projector."}}},
 };
-
-const struct ft_family ft_family_mistral3 = {
-    .architecture = "Mistral3ForConditionalGeneration",
-    .model_type = "mistral3",
-    .text = {&ft_family_mistral, &ft_family_ministral3},
-    .decoder = {.tied = true,
-                .names = {.prefix = "model.language_model.",
-                          .in_file = {"model.language_model.", "language_model.model."},
-                          .head_in_file = {"lm_head", "language_model.lm_head"},
-                          .others = {"vision_tower.", "model.vision_tower.",
-                                     "multi_modal_projector.", "model.multi_modal_projector."}}},
-};

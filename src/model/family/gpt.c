@@ -1,5 +1,5 @@
-/* Older decoders, with LayerNorm and an MLP without a gate: GPT-2, OPT, GPT-NeoX, Falcon,
- * StarCoder 2. */
+/* Decoders with LayerNorm, most of them with an MLP without a gate: GPT-2, OPT, GPT-NeoX, Falcon,
+ * StarCoder 2, Nemotron, StableLM. */
 #include "model/family/family.h"
 
 /* --- GPT-2: learned positions, weights stored as (in, out) --- */
@@ -295,4 +295,73 @@ const struct ft_family ft_family_starcoder2 = {
                    FT_LLAMA_LAYER,
                    .module = {FT_LLAMA_ATTENTION, [FT_UP] = "mlp.c_fc", [FT_DOWN] = "mlp.c_proj"},
                    .layer_norm = {FT_LLAMA_NORMS}}},
+};
+
+/* --- Nemotron: 1 is added to the norms' weights, half a head is rotated --- */
+
+static const struct ft_field nemotron_fields[] = {
+    FT_FIELD("norm_eps", FT_REAL, norm_eps),
+    FT_NO_MORE,
+};
+
+const struct ft_family ft_family_nemotron = {
+    .architecture = "NemotronForCausalLM",
+    .model_type = "nemotron",
+    .fields = {ft_common_fields, ft_bias_fields, nemotron_fields},
+    .rope = {.theta = 1e4, .partial = 0.5},
+    .decoder =
+        {.vocab = 256000,
+         .hidden = 6144,
+         .ffn = 24576,
+         .layers = 32,
+         .heads = 48,
+         .max_positions = 4096,
+         .norm_eps = 1e-5,
+         .norm_offset = 1,
+         .norm_centred = true,
+         .norm_biased = true,
+         .act = FT_RELU2,
+         .names =
+             {.prefix = "model.",
+              FT_LLAMA_LAYER,
+              .module = {FT_LLAMA_ATTENTION, [FT_UP] = "mlp.up_proj", [FT_DOWN] = "mlp.down_proj"},
+              .layer_norm = {FT_LLAMA_NORMS}}},
+};
+
+/* --- StableLM: Llama with LayerNorm, a quarter of a head is rotated --- */
+
+static const struct ft_field stablelm_fields[] = {
+    FT_FIELD("layer_norm_eps", FT_REAL, norm_eps),
+    FT_FIELD("use_parallel_residual", FT_FLAG, parallel),
+    FT_BIASED("use_qkv_bias", FT_BITS_QKV),
+    FT_MUST_BE("qk_layernorm", false),
+    FT_NO_MORE,
+};
+
+/* Side by side, attention and MLP read one norm. */
+static int stablelm_settle(const json_t *root, const char *file, struct ft_decoder *d)
+{
+    (void)root, (void)file;
+    if (d->parallel)
+        d->names.layer_norm[FT_NORM_MLP] = NULL;
+    return FT_OK;
+}
+
+const struct ft_family ft_family_stablelm = {
+    .architecture = "StableLmForCausalLM",
+    .model_type = "stablelm",
+    .fields = {ft_common_fields, stablelm_fields},
+    .rope = {.theta = 1e4, .partial = 0.25},
+    .settle = stablelm_settle,
+    .decoder = {.vocab = 50304,
+                .hidden = 2560,
+                .ffn = 6912,
+                .layers = 32,
+                .heads = 32,
+                .kv_heads = 32,
+                .max_positions = 4096,
+                .norm_eps = 1e-5,
+                .norm_centred = true,
+                .norm_biased = true,
+                FT_LLAMA_NAMES},
 };

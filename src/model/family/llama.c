@@ -1,6 +1,9 @@
 /* Llama and what differs from it in numbers, biases and windows: Mistral, Ministral 3, SmolLM3,
- * Granite, Seed-OSS; Arcee, whose MLP has no gate; Helium, which rotates neighbours. */
+ * Granite, Seed-OSS; Arcee, whose MLP has no gate; Helium and ERNIE 4.5, which rotate neighbours;
+ * Hunyuan, which norms what is rotated. The text of Mistral 3 and Voxtral. */
 #include "model/family/family.h"
+
+#include <string.h>
 
 /* kv_heads 0: as many as heads; head_dim 0: hidden / heads */
 #define SIZES                                                                                      \
@@ -223,4 +226,146 @@ const struct ft_family ft_family_helium = {
                 .norm_eps = 1e-8,
                 .interleaved = true,
                 FT_LLAMA_NAMES},
+};
+
+static const struct ft_field ernie4_5_fields[] = {
+    FT_BIASED("use_bias", FT_BITS_ATTEND | FT_BITS_MLP),
+    FT_NO_MORE,
+};
+
+const struct ft_family ft_family_ernie4_5 = {
+    .architecture = "Ernie4_5ForCausalLM",
+    .model_type = "ernie4_5",
+    .pad = 1,
+    .fields = {ft_common_fields, ernie4_5_fields},
+    .rope = {.theta = 5e5},
+    .decoder = {.vocab = 103424,
+                .hidden = 1024,
+                .ffn = 3072,
+                .layers = 18,
+                .heads = 16,
+                .kv_heads = 2,
+                .head_dim = 128,
+                .max_positions = 131072,
+                .norm_eps = 1e-5,
+                .tied = true,
+                .interleaved = true,
+                FT_LLAMA_NAMES},
+};
+
+static const struct ft_field hunyuan_fields[] = {
+    FT_BIASED("attention_bias", FT_BITS_ATTEND),
+    FT_NO_MORE,
+};
+
+const struct ft_family ft_family_hunyuan_v1_dense = {
+    .architecture = "HunYuanDenseV1ForCausalLM",
+    .model_type = "hunyuan_v1_dense",
+    .pad = 1,
+    .fields = {ft_common_fields, hunyuan_fields},
+    .rope = {.theta = 1e4, .fixed_alpha = true},
+    .decoder = {.vocab = 290943,
+                .hidden = 4096,
+                .ffn = 11008,
+                .layers = 32,
+                .heads = 32,
+                .max_positions = 2048,
+                .norm_eps = 1e-5,
+                .qk_norm_rotated = true,
+                .names = {.prefix = "model.",
+                          FT_LLAMA_LAYER,
+                          .module = {FT_LLAMA_ATTENTION, FT_LLAMA_MLP},
+                          .layer_norm = {FT_LLAMA_NORMS, [FT_NORM_Q] = "self_attn.query_layernorm",
+                                         [FT_NORM_K] = "self_attn.key_layernorm"}}},
+};
+
+/* Granite 4: those of its models that have attention in all layers, and no experts. */
+static const struct ft_field granite4_fields[] = {
+    FT_FIELD("num_local_experts", FT_COUNT_OR_ZERO, mixture.count),
+    FT_BIASED("attention_bias", FT_BITS_ATTEND),
+    FT_NO_MORE,
+};
+
+static int granite4_layers(const json_t *root, const char *file, const struct ft_decoder *d)
+{
+    const json_t *types = ft_json_get(root, "layer_types");
+    types = types ? types : ft_json_get(root, "layers_block_type");
+    for (int64_t i = 0; i < d->layers; i++) {
+        const char *type = json_string_value(json_array_get(types, (size_t)i));
+        if (!type || (strcmp(type, "attention") != 0 && strcmp(type, "full_attention") != 0))
+            return ft_fail_at((struct ft_where){.file = file}, FT_EDATA,
+                              "layer %lld is of type '%s'; of Granite 4 ft trains the models "
+                              "whose layers all have attention, not those with Mamba layers",
+                              (long long)i, type ? type : "mamba");
+    }
+    return FT_OK;
+}
+
+static int granite4_settle(const json_t *root, const char *file, struct ft_decoder *d)
+{
+    const struct ft_where at = {.file = file};
+    const char *positions = NULL;
+    long long width = 1024;
+    FT_TRY(granite4_layers(root, file, d));
+    if (d->mixture.count)
+        return ft_fail_at(at, FT_EDATA, "'num_local_experts' is %lld, allowed 0 here",
+                          (long long)d->mixture.count);
+    if (!ft_json_int(root, file, "shared_intermediate_size", &width) ||
+        !ft_json_str(root, file, "position_embedding_type", &positions))
+        return FT_EDATA;
+    if (width < 1 || width > 1 << 24)
+        return ft_fail_at(at, FT_EDATA, "'shared_intermediate_size' is %lld, allowed 1..16777216",
+                          width);
+    d->ffn = width;
+    d->nope_every = positions && strcmp(positions, "rope") == 0 ? 0 : 1; /* 1: none is rotated */
+    return ft_granite_settle(root, file, d);
+}
+
+const struct ft_family ft_family_granitemoehybrid = {
+    .architecture = "GraniteMoeHybridForCausalLM",
+    .model_type = "granitemoehybrid",
+    .fields = {ft_common_fields, granite4_fields, ft_granite_fields},
+    .rope = {.theta = 1e4},
+    .settle = granite4_settle,
+    .decoder = {.vocab = 32000,
+                .hidden = 4096,
+                .ffn = 1024,
+                .layers = 32,
+                .heads = 32,
+                .max_positions = 2048,
+                .norm_eps = 1e-6,
+                .embed_scale = 1,
+                .residual_scale = 1,
+                .attention_scale = 1,
+                .logit_scale = 1,
+                .mixture = {.count = 8},
+                .names = {.prefix = "model.",
+                          FT_LLAMA_LAYER,
+                          .module = {FT_LLAMA_ATTENTION, [FT_GATE_UP] = "shared_mlp.input_linear",
+                                     [FT_DOWN] = "shared_mlp.output_linear"},
+                          .layer_norm = {FT_LLAMA_NORMS}}},
+};
+
+/* Beside towers that see, and that hear. */
+const struct ft_family ft_family_mistral3 = {
+    .architecture = "Mistral3ForConditionalGeneration",
+    .model_type = "mistral3",
+    .text = {&ft_family_mistral, &ft_family_ministral3},
+    .decoder = {.tied = true,
+                .names = {.prefix = "model.language_model.",
+                          .in_file = {"model.language_model.", "language_model.model."},
+                          .head_in_file = {"lm_head", "language_model.lm_head"},
+                          .others = {"vision_tower.", "model.vision_tower.",
+                                     "multi_modal_projector.", "model.multi_modal_projector."}}},
+};
+
+const struct ft_family ft_family_voxtral = {
+    .architecture = "VoxtralForConditionalGeneration",
+    .model_type = "voxtral",
+    .text = {&ft_family_llama},
+    .decoder = {.names = {.prefix = "model.language_model.",
+                          .in_file = {"model.language_model.", "language_model.model."},
+                          .head_in_file = {"lm_head", "language_model.lm_head"},
+                          .others = {"audio_tower.", "model.audio_tower.", "multi_modal_projector.",
+                                     "model.multi_modal_projector."}}},
 };

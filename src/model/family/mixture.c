@@ -1,5 +1,5 @@
 /* Mixtures of experts: Mixtral, Qwen 2 and 3 MoE and the text of Qwen 3 VL MoE, OLMoE, Granite MoE,
- * GLM 4.5, gpt-oss, the text of Llama 4. */
+ * gpt-oss, the text of Llama 4. */
 #include "model/family/family.h"
 
 const struct ft_field ft_mixture_fields[] = {
@@ -11,10 +11,6 @@ const struct ft_field ft_mixture_fields[] = {
     FT_FIELD("router_aux_loss_coef", FT_REAL, mixture.balance_rate),
     FT_NO_MORE,
 };
-#define EXPERTS                                                                                    \
-    [FT_EXPERTS_IN] = "mlp.experts.gate_up_proj", [FT_EXPERTS_OUT] = "mlp.experts.down_proj"
-#define LLAMA_EXPERT .expert = {"gate_proj", "up_proj", NULL, "down_proj", NULL}
-#define QK_NORMS     [FT_NORM_Q] = "self_attn.q_norm", [FT_NORM_K] = "self_attn.k_norm"
 
 static const struct ft_field mixtral_fields[] = {
     FT_FIELD("sliding_window", FT_COUNT_OR_NONE, window),
@@ -38,7 +34,7 @@ const struct ft_family ft_family_mixtral = {
                 .mixture = {.count = 8, .each = 2, .normalise = true, .balance_rate = 0.001},
                 .names = {.prefix = "model.",
                           FT_LLAMA_LAYER,
-                          .module = {FT_LLAMA_ATTENTION, EXPERTS},
+                          .module = {FT_LLAMA_ATTENTION, FT_MLP_EXPERTS},
                           .layer_norm = {FT_LLAMA_NORMS},
                           .router = "mlp.gate",
                           .router_in_file = "block_sparse_moe.gate",
@@ -86,11 +82,11 @@ const struct ft_family ft_family_qwen2_moe = {
                                      FT_LLAMA_MLP, [FT_SHARED_GATE] = "mlp.shared_expert.gate_proj",
                                      [FT_SHARED_UP] = "mlp.shared_expert.up_proj",
                                      [FT_SHARED_DOWN] = "mlp.shared_expert.down_proj",
-                                     [FT_SHARED_SCALE] = "mlp.shared_expert_gate", EXPERTS},
+                                     [FT_SHARED_SCALE] = "mlp.shared_expert_gate", FT_MLP_EXPERTS},
                           .layer_norm = {FT_LLAMA_NORMS},
                           .router = "mlp.gate",
                           .experts = "mlp.experts",
-                          LLAMA_EXPERT}},
+                          FT_LLAMA_EXPERT}},
 };
 
 static const struct ft_field qwen3_fields[] = {
@@ -105,11 +101,11 @@ static const struct ft_field qwen3_fields[] = {
 #define QWEN3_NAMES(is_turned)                                                                     \
     .names = {.prefix = "model.",                                                                  \
               FT_LLAMA_LAYER,                                                                      \
-              .module = {FT_LLAMA_ATTENTION, FT_LLAMA_MLP, EXPERTS},                               \
-              .layer_norm = {FT_LLAMA_NORMS, QK_NORMS},                                            \
+              .module = {FT_LLAMA_ATTENTION, FT_LLAMA_MLP, FT_MLP_EXPERTS},                        \
+              .layer_norm = {FT_LLAMA_NORMS, FT_QK_NORMS},                                         \
               .router = "mlp.gate",                                                                \
               .experts = "mlp.experts",                                                            \
-              LLAMA_EXPERT,                                                                        \
+              FT_LLAMA_EXPERT,                                                                     \
               .turned = is_turned}
 
 const struct ft_family ft_family_qwen3_moe = {
@@ -195,11 +191,11 @@ const struct ft_family ft_family_olmoe = {
                 .mixture = {.count = 64, .each = 8, .balance_rate = 0.01},
                 .names = {.prefix = "model.",
                           FT_LLAMA_LAYER,
-                          .module = {FT_LLAMA_ATTENTION, EXPERTS},
-                          .layer_norm = {FT_LLAMA_NORMS, QK_NORMS},
+                          .module = {FT_LLAMA_ATTENTION, FT_MLP_EXPERTS},
+                          .layer_norm = {FT_LLAMA_NORMS, FT_QK_NORMS},
                           .router = "mlp.gate",
                           .experts = "mlp.experts",
-                          LLAMA_EXPERT}},
+                          FT_LLAMA_EXPERT}},
 };
 
 const struct ft_family ft_family_granitemoe = {
@@ -230,75 +226,6 @@ const struct ft_family ft_family_granitemoe = {
                           .router_in_file = "block_sparse_moe.router.layer",
                           .all_in_file = {"block_sparse_moe.input_linear.weight",
                                           "block_sparse_moe.output_linear.weight"}}},
-};
-
-static const struct ft_field glm_fields[] = {
-    FT_FIELD("n_routed_experts", FT_COUNT, mixture.count),
-    FT_FIELD("norm_topk_prob", FT_FLAG, mixture.normalise),
-    FT_FIELD("routed_scaling_factor", FT_REAL, mixture.scale),
-    FT_FIELD("n_group", FT_COUNT, mixture.groups),
-    FT_FIELD("topk_group", FT_COUNT, mixture.kept_groups),
-    FT_BIASED("attention_bias", FT_BITS_QKV),
-    FT_NO_MORE,
-};
-
-/* Shared experts are one of as many times the width. */
-static int glm_settle(const json_t *root, const char *file, struct ft_decoder *d)
-{
-    long long shared = 1, first = 1;
-    bool normed = false;
-    if (!ft_json_int(root, file, "n_shared_experts", &shared) ||
-        !ft_json_int(root, file, "first_k_dense_replace", &first) ||
-        !ft_json_bool(root, file, "use_qk_norm", &normed))
-        return FT_EDATA;
-    if (shared < 1 || shared > 1024 || first < 0 || first > 1 << 24)
-        return ft_fail_at((struct ft_where){.file = file}, FT_EDATA,
-                          "'n_shared_experts' is %lld and 'first_k_dense_replace' %lld, allowed "
-                          "from 1 and 0",
-                          shared, first);
-    d->mixture.shared_ffn = shared * d->mixture.ffn;
-    d->mixture.first = first;
-    if (!normed)
-        d->names.layer_norm[FT_NORM_Q] = d->names.layer_norm[FT_NORM_K] = NULL;
-    return FT_OK;
-}
-
-const struct ft_family ft_family_glm4_moe = {
-    .architecture = "Glm4MoeForCausalLM",
-    .model_type = "glm4_moe",
-    .fields = {ft_common_fields, ft_mixture_fields, glm_fields},
-    .rope = {.theta = 1e4, .partial = 0.5},
-    .settle = glm_settle,
-    .decoder =
-        {.vocab = 151552,
-         .hidden = 4096,
-         .ffn = 10944,
-         .layers = 46,
-         .heads = 96,
-         .kv_heads = 8,
-         .max_positions = 131072,
-         .norm_eps = 1e-5,
-         .mixture = {.plain_loss = true,
-                     .count = 128,
-                     .each = 8,
-                     .ffn = 1408,
-                     .groups = 1,
-                     .kept_groups = 1,
-                     .sigmoid = true,
-                     .normalise = true,
-                     .scale = 1},
-         .names = {.prefix = "model.",
-                   FT_LLAMA_LAYER,
-                   .module = {FT_LLAMA_ATTENTION,
-                              FT_LLAMA_MLP, [FT_SHARED_GATE] = "mlp.shared_experts.gate_proj",
-                              [FT_SHARED_UP] = "mlp.shared_experts.up_proj",
-                              [FT_SHARED_DOWN] = "mlp.shared_experts.down_proj", EXPERTS},
-                   .layer_norm = {FT_LLAMA_NORMS, QK_NORMS},
-                   .router = "mlp.gate",
-                   .correction = "mlp.gate.e_score_correction_bias",
-                   .more_layers = true,
-                   .experts = "mlp.experts",
-                   LLAMA_EXPERT}},
 };
 
 static const struct ft_field gpt_oss_fields[] = {
@@ -350,7 +277,7 @@ const struct ft_family ft_family_gpt_oss = {
                             .pair_limit = 7},
                 .names = {.prefix = "model.",
                           FT_LLAMA_LAYER,
-                          .module = {FT_LLAMA_ATTENTION, EXPERTS},
+                          .module = {FT_LLAMA_ATTENTION, FT_MLP_EXPERTS},
                           .layer_norm = {FT_LLAMA_NORMS},
                           .sinks = "self_attn.sinks",
                           .router = "mlp.router",

@@ -1,4 +1,4 @@
-/* Qwen 2 and 3, and the text of Qwen 2.5 VL and Qwen 3 VL. */
+/* Qwen 2 and 3, and the text of Qwen 2 VL, 2.5 VL and 3 VL. */
 #include "model/family/family.h"
 
 static const struct ft_field window_fields[] = {
@@ -62,32 +62,41 @@ const struct ft_family ft_family_qwen3 = {
                 NAMES3},
 };
 
-static const struct ft_family qwen2_5_vl_text = {
-    .model_type = "qwen2_5_vl_text",
-    .fields = {ft_common_fields, window_fields},
-    .rope = {.theta = 1e6},
-    .layer_types = true,
-    .decoder = {.vocab = 152064,
-                .hidden = 8192,
-                .ffn = 29568,
-                .layers = 80,
-                .heads = 64,
-                .kv_heads = 8,
-                .max_positions = 32768,
-                .norm_eps = 1e-5,
-                .biased = FT_BITS_QKV,
-                .window = 4096,
-                .sliding_from = 80,
-                FT_LLAMA_NAMES},
+#define QWEN2_VL_TEXT                                                                              \
+    .fields = {ft_common_fields, window_fields}, .rope = {.theta = 1e6}, .layer_types = true,      \
+    .decoder = {.vocab = 152064,                                                                   \
+                .hidden = 8192,                                                                    \
+                .ffn = 29568,                                                                      \
+                .layers = 80,                                                                      \
+                .heads = 64,                                                                       \
+                .kv_heads = 8,                                                                     \
+                .max_positions = 32768,                                                            \
+                .norm_eps = 1e-5,                                                                  \
+                .biased = FT_BITS_QKV,                                                             \
+                .window = 4096,                                                                    \
+                .sliding_from = 80,                                                                \
+                FT_LLAMA_NAMES}
+/* Where their decoder lies, and Qwen 3 VL's. */
+#define QWEN_VL_DECODER                                                                            \
+    .decoder = {.names = {.prefix = "model.language_model.",                                       \
+                          .in_file = {"model.language_model.", "model."},                          \
+                          .others = {"visual.", "model.visual."}}}
+
+static const struct ft_family qwen2_vl_text = {.model_type = "qwen2_vl_text", QWEN2_VL_TEXT},
+                              qwen2_5_vl_text = {.model_type = "qwen2_5_vl_text", QWEN2_VL_TEXT};
+
+const struct ft_family ft_family_qwen2_vl = {
+    .architecture = "Qwen2VLForConditionalGeneration",
+    .model_type = "qwen2_vl",
+    .text = {&qwen2_vl_text},
+    QWEN_VL_DECODER,
 };
 
 const struct ft_family ft_family_qwen2_5_vl = {
     .architecture = "Qwen2_5_VLForConditionalGeneration",
     .model_type = "qwen2_5_vl",
     .text = {&qwen2_5_vl_text},
-    .decoder = {.names = {.prefix = "model.language_model.",
-                          .in_file = {"model.language_model.", "model."},
-                          .others = {"visual.", "model.visual."}}},
+    QWEN_VL_DECODER,
 };
 
 static const struct ft_family qwen3_vl_text = {
@@ -110,7 +119,5 @@ const struct ft_family ft_family_qwen3_vl = {
     .architecture = "Qwen3VLForConditionalGeneration",
     .model_type = "qwen3_vl",
     .text = {&qwen3_vl_text},
-    .decoder = {.names = {.prefix = "model.language_model.",
-                          .in_file = {"model.language_model.", "model."},
-                          .others = {"visual.", "model.visual."}}},
+    QWEN_VL_DECODER,
 };
