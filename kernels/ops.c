@@ -336,7 +336,8 @@ static void rope_check(const union ft_op_args *a)
     const struct ft_rope_args *r = &a->rope;
     FT_ASSERT(same(r->x, r->y) && r->x->cols >= (int64_t)r->heads * r->head_dim);
     FT_ASSERT(same(r->cos, r->sin) && is(r->angles, r->x->rows, 1));
-    FT_ASSERT(r->cos->cols >= 1 && 2 * r->cos->cols <= r->head_dim);
+    FT_ASSERT(r->cos->cols >= 1 && r->first >= 0);
+    FT_ASSERT(r->first + 2 * r->cos->cols <= r->head_dim);
 }
 
 static void attention_check(const union ft_op_args *a)
@@ -511,6 +512,30 @@ static void regroup_check(const union ft_op_args *a)
     const struct ft_regroup_args *r = &a->regroup;
     FT_ASSERT(same(r->x, r->y) &&
               r->x->cols == (int64_t)r->groups * (r->per_group + 2) * r->head_dim);
+}
+
+static void pick_heads_check(const union ft_op_args *a)
+{
+    const struct ft_pick_heads_args *p = &a->pick_heads;
+    const int64_t in = p->x->cols / p->heads, out = p->y->cols / p->heads;
+    FT_ASSERT(p->x->rows == p->y->rows && in * p->heads == p->x->cols &&
+              out * p->heads == p->y->cols);
+    FT_ASSERT(p->first >= 0 && p->n > 0 && p->first + p->n <= in);
+    FT_ASSERT(p->n + (p->rest ? p->rest->cols : 0) <= out);
+    FT_ASSERT(!p->rest || p->rest->rows == p->x->rows);
+}
+
+static void pick_heads_dx_check(const union ft_op_args *a)
+{
+    const struct ft_pick_heads_dx_args *p = &a->pick_heads_dx;
+    const union ft_op_args forward = {.pick_heads = {.x = p->dx,
+                                                     .rest = p->drest,
+                                                     .y = p->dy,
+                                                     .heads = p->heads,
+                                                     .first = p->first,
+                                                     .n = p->n}};
+    pick_heads_check(&forward);
+    FT_ASSERT(same_or_none(p->add, p->dx));
 }
 
 static void row_norms_check(const union ft_op_args *a)
@@ -695,6 +720,9 @@ const struct ft_op_row ft_op_rows[FT_OP_COUNT] = {
     ROW(gate_rows, FT_ROWWISE, AGAIN, SLOT(gate_rows, add), OVER({0, 1}, {0, 2}), 2, NULL),
     ROW(gate_rows_dx, FT_ROWWISE, KEEP, 0, OVER({1, 2}), 4, NULL),
     ROW(regroup, FT_ROWWISE, KEEP, 0, NONE, 0, NULL),
+    ROW(pick_heads, FT_ROWWISE, AGAIN, SLOT(pick_heads, rest), NONE, 0, NULL),
+    ROW(pick_heads_dx, FT_ROWWISE, KEEP, SLOT(pick_heads_dx, add) | SLOT(pick_heads_dx, drest),
+        OVER({0, 1}), 1, NULL),
     ROW(compose, FT_PARAMETERS, KEEP, SLOT(compose, pb) | SLOT(compose, qb), NONE, 0, compose_cost),
     ROW(compose_dx, FT_PARAMETERS, KEEP,
         SLOT(compose_dx, pb) | SLOT(compose_dx, qb) | SLOT(compose_dx, dpb) | SLOT(compose_dx, dqb),

@@ -54,6 +54,8 @@
     X(gate_rows, 3, 1)                                                                             \
     X(gate_rows_dx, 3, 2)                                                                          \
     X(regroup, 1, 1)                                                                               \
+    X(pick_heads, 2, 1)                                                                            \
+    X(pick_heads_dx, 2, 2)                                                                         \
     X(compose, 4, 1)                                                                               \
     X(compose_dx, 5, 4)                                                                            \
     X(row_norms, 3, 1)                                                                             \
@@ -147,13 +149,14 @@ struct ft_linear_dw_args {
     bool fresh;
 };
 
-/* Rotates pairs (i, i + R/2), or (2i, 2i + 1) if interleaved, of the first R = 2 * cos.cols columns
- * of each of the first `heads` heads by the angles of table row angles[t]; sign -1 undoes it
- * (backward). Columns behind those heads are copied. x, y (T, C), C >= heads*head_dim; cos, sin (P,
- * R/2) f32; angles I32 (T,1), in [0, P). Su et al. 2021, arXiv 2104.09864. y may overwrite x. */
+/* Rotates pairs (i, i + R/2), or (2i, 2i + 1) if interleaved, of R = 2 * cos.cols columns, from
+ * `first` on, of each of the first `heads` heads by the angles of table row angles[t]; sign -1
+ * undoes it (backward). Columns behind those heads are copied. x, y (T, C), C >= heads*head_dim;
+ * cos, sin (P, R/2) f32; angles I32 (T,1), in [0, P). Su et al. 2021, arXiv 2104.09864. y may
+ * overwrite x. */
 struct ft_rope_args {
     struct ft_tensor *x, *cos, *sin, *angles, *y;
-    int heads, head_dim;
+    int heads, head_dim, first;
     float sign;
     bool interleaved;
 };
@@ -356,6 +359,21 @@ struct ft_regroup_args {
     struct ft_tensor *x, *y;
     int groups, per_group, head_dim;
     bool inverse;
+};
+
+/* Heads of other widths: y's are n columns of x's, from `first` on, then the columns of rest, the
+ * same ones for all heads, then zeros. x (T, heads * X), rest (T, R), y (T, heads * Y), n + R <= Y;
+ * without rest R is 0. DeepSeek-V2, arXiv 2405.04434. */
+struct ft_pick_heads_args {
+    struct ft_tensor *x, *rest /*?*/, *y;
+    int heads, first, n;
+};
+
+/* dx = add and, in the columns that were picked, dy; drest is the sum over the heads. drest is
+ * there where rest was; dx may overwrite add. */
+struct ft_pick_heads_dx_args {
+    struct ft_tensor *dy, *add /*?*/, *dx, *drest /*?*/;
+    int heads, first, n;
 };
 
 /* A matrix from two: y = alpha P * Q, element by element, or their Kronecker product (element (i j,

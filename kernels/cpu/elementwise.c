@@ -1,5 +1,5 @@
 /* The ops that look at one row at a time without summing: embed, rope, glu, dropout, noise, add,
- * store, gather, regroup. */
+ * store, gather, regroup, pick_heads. */
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/functions.h"
 
@@ -38,7 +38,7 @@ static void rope_rows(const union ft_op_args *args, int64_t t0, int64_t t1)
 {
     const struct ft_rope_args *a = &args->rope;
     const int64_t half = a->cos->cols, d = a->head_dim, cols = a->x->cols;
-    const int64_t rest = cols - a->heads * d;
+    const int64_t rest = cols - a->heads * d, first = a->first, behind = first + 2 * half;
     for (int64_t t = t0; t < t1; t++) {
         const int64_t row = ((const int32_t *)a->angles->data)[t];
         const float *x = row_of(a->x, t);
@@ -47,11 +47,13 @@ static void rope_rows(const union ft_op_args *args, int64_t t0, int64_t t1)
         float *y = row_of(a->y, t);
         for (int h = 0; h < a->heads; h++, x += d, y += d) {
             if (a->interleaved)
-                rotate(y, x, co, si, a->sign, half, 2, 1);
+                rotate(y + first, x + first, co, si, a->sign, half, 2, 1);
             else
-                rotate(y, x, co, si, a->sign, half, 1, half);
-            if (y != x && 2 * half < d)
-                memcpy(y + 2 * half, x + 2 * half, (size_t)(d - 2 * half) * sizeof *y);
+                rotate(y + first, x + first, co, si, a->sign, half, 1, half);
+            if (y != x && first > 0)
+                memcpy(y, x, (size_t)first * sizeof *y);
+            if (y != x && behind < d)
+                memcpy(y + behind, x + behind, (size_t)(d - behind) * sizeof *y);
         }
         if (y != x && rest > 0)
             memcpy(y, x, (size_t)rest * sizeof *y);
@@ -375,6 +377,44 @@ static void regroup_rows(const union ft_op_args *args, int64_t t0, int64_t t1)
             }
 }
 
+static void pick_heads_rows(const union ft_op_args *args, int64_t t0, int64_t t1)
+{
+    const struct ft_pick_heads_args *a = &args->pick_heads;
+    const int64_t in = a->x->cols / a->heads, out = a->y->cols / a->heads;
+    const int64_t r = a->rest ? a->rest->cols : 0, zeros = out - a->n - r;
+    for (int64_t t = t0; t < t1; t++) {
+        const float *x = row_of(a->x, t);
+        float *y = row_of(a->y, t);
+        for (int h = 0; h < a->heads; h++, x += in, y += out) {
+            memcpy(y, x + a->first, (size_t)a->n * sizeof *y);
+            if (r)
+                memcpy(y + a->n, row_of(a->rest, t), (size_t)r * sizeof *y);
+            memset(y + a->n + r, 0, (size_t)zeros * sizeof *y);
+        }
+    }
+}
+
+static void pick_heads_dx_rows(const union ft_op_args *args, int64_t t0, int64_t t1)
+{
+    const struct ft_pick_heads_dx_args *a = &args->pick_heads_dx;
+    const int64_t in = a->dx->cols / a->heads, out = a->dy->cols / a->heads;
+    const int64_t r = a->drest ? a->drest->cols : 0;
+    for (int64_t t = t0; t < t1; t++) {
+        const float *dy = row_of(a->dy, t);
+        float *dx = row_of(a->dx, t), *drest = r ? row_of(a->drest, t) : NULL;
+        if (!a->add)
+            memset(dx, 0, (size_t)a->dx->cols * sizeof *dx);
+        else if (a->add != a->dx)
+            memcpy(dx, row_of(a->add, t), (size_t)a->dx->cols * sizeof *dx);
+        for (int h = 0; h < a->heads; h++) {
+            for (int64_t c = 0; c < a->n; c++)
+                dx[h * in + a->first + c] += dy[h * out + c];
+            for (int64_t c = 0; c < r; c++)
+                drest[c] = (h ? drest[c] : 0) + dy[h * out + a->n + c];
+        }
+    }
+}
+
 #define BY_ROWS(name, shape)                                                                       \
     void K(name)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)                    \
     {                                                                                              \
@@ -391,6 +431,8 @@ BY_ROWS(add, y)
 BY_ROWS(store, x)
 BY_ROWS(gather, y)
 BY_ROWS(regroup, y)
+BY_ROWS(pick_heads, y)
+BY_ROWS(pick_heads_dx, dy)
 
 void K(glu_pairs)(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
 {

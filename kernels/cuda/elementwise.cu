@@ -71,7 +71,7 @@ struct rope_job {
     const float *cos, *sin;
     struct ft_rows x, y;
     int64_t cols;
-    int heads, d, half;
+    int heads, d, half, first;
     float sign;
     bool interleaved;
 };
@@ -114,7 +114,7 @@ template <int V> FT_KERNEL(THREADS) rope(struct ft_mark mark, struct rope_job j)
     bf16 *y = j.y.p + t * j.y.ld;
     const int64_t pairs = j.heads * per_head, rest = (j.d - 2 * j.half) / V;
     if (item < pairs) {
-        const int64_t i = item % per_head * V, at = item / per_head * j.d + i;
+        const int64_t i = item % per_head * V, at = item / per_head * j.d + j.first + i;
         if (V == 1 && j.interleaved) {
             rotate_pair(j, t, i, x + at + i, y + at + i);
             return;
@@ -138,8 +138,9 @@ template <int V> FT_KERNEL(THREADS) rope(struct ft_mark mark, struct rope_job j)
     if (x == y)
         return;
     int64_t k = item - pairs, c;
-    if (k < j.heads * rest) { /* behind the rotated part of a head */
-        c = k / rest * j.d + 2 * j.half + k % rest * V;
+    if (k < j.heads * rest) { /* before or behind the rotated part of a head */
+        const int64_t at = k % rest * V;
+        c = k / rest * j.d + (at < j.first ? at : at + 2 * j.half);
     } else { /* behind the heads */
         c = (int64_t)j.heads * j.d + (k - j.heads * rest) * V;
         if (c >= j.cols)
@@ -164,9 +165,10 @@ void ft_cuda_rope(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
     j.heads = a->heads;
     j.d = a->head_dim;
     j.half = (int)a->cos->cols;
+    j.first = a->first;
     j.sign = a->sign;
     j.interleaved = a->interleaved;
-    const bool wide = !j.interleaved && ft_is_wide(a->x, a->y) && j.half % 8 == 0 && j.d % 8 == 0;
+    const bool wide = !j.interleaved && ft_is_wide(a->x, a->y) && j.half % 8 == 0 && j.d % 8 == 0 && j.first % 8 == 0;
     const int64_t rows = ft_launch_rows(ctx, a->y), v = wide ? 8 : 1;
     const int64_t copied = j.x.p == j.y.p ? 0 : j.cols - (int64_t)j.heads * 2 * j.half;
     const int64_t items = (int64_t)j.heads * j.half / v + copied / v;
@@ -576,6 +578,100 @@ void ft_cuda_regroup(const struct ft_kernel_ctx *ctx, const union ft_op_args *ar
     const struct ft_regroup_args *a = &args->regroup;
     BY_COLUMNS(ctx, a->y, regroup, ft_is_wide(a->x, a->y) && a->head_dim % 8 == 0, ft_rows_of(a->x),
                ft_rows_of(a->y), a->groups, a->per_group, a->head_dim, a->inverse);
+}
+
+struct heads_job {
+    struct ft_rows from, to, rest, add;
+    int heads, in, out, first, n, r; /* in: width of x's heads; out: of y's */
+};
+
+template <int V> FT_KERNEL(THREADS) pick_heads(struct ft_mark mark, struct heads_job j)
+{
+    ft_begin(mark);
+    const int64_t t = ft_block_x(), c = my_item() * V, h = c / j.out;
+    const int k = (int)(c % j.out);
+    if (h >= j.heads)
+        return;
+    float v[V] = {};
+    if (k < j.n)
+        ft_load<V>(v, j.from.p + t * j.from.ld + h * j.in + j.first + k);
+    else if (k < j.n + j.r)
+        ft_load<V>(v, j.rest.p + t * j.rest.ld + k - j.n);
+    ft_store<V>(j.to.p + t * j.to.ld + c, v);
+}
+
+/* An item is V columns of dx, or behind them of drest. */
+template <int V> FT_KERNEL(THREADS) pick_heads_dx(struct ft_mark mark, struct heads_job j)
+{
+    ft_begin(mark);
+    const int64_t t = ft_block_x(), c = my_item() * V, h = c / j.in;
+    const bf16 *dy = j.from.p + t * j.from.ld;
+    float v[V] = {}, d[V];
+    if (h < j.heads) {
+        const int k = (int)(c % j.in) - j.first;
+        if (j.add.p)
+            ft_load<V>(v, j.add.p + t * j.add.ld + c);
+        if (k >= 0 && k < j.n) {
+            ft_load<V>(d, dy + h * j.out + k);
+            FT_UNROLL
+            for (int i = 0; i < V; i++)
+                v[i] += d[i];
+        }
+        ft_store<V>(j.to.p + t * j.to.ld + c, v);
+        return;
+    }
+    const int64_t k = c - (int64_t)j.heads * j.in;
+    if (k >= j.r)
+        return;
+    for (int i = 0; i < j.heads; i++) {
+        ft_load<V>(d, dy + (int64_t)i * j.out + j.n + k);
+        FT_UNROLL
+        for (int l = 0; l < V; l++)
+            v[l] += d[l];
+    }
+    ft_store<V>(j.rest.p + t * j.rest.ld + k, v);
+}
+
+/* Whether all borders lie between whole vectors. */
+static bool are_eights(const struct heads_job *j)
+{
+    return (j->in | j->out | j->first | j->n | j->r) % 8 == 0;
+}
+
+void ft_cuda_pick_heads(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
+{
+    const struct ft_pick_heads_args *a = &args->pick_heads;
+    const struct heads_job j = {ft_rows_of(a->x),
+                                ft_rows_of(a->y),
+                                ft_rows_of(a->rest),
+                                ft_rows_of(NULL),
+                                a->heads,
+                                (int)(a->x->cols / a->heads),
+                                (int)(a->y->cols / a->heads),
+                                a->first,
+                                a->n,
+                                a->rest ? (int)a->rest->cols : 0};
+    BY_COLUMNS(ctx, a->y, pick_heads, ft_is_wide(a->x, a->rest, a->y) && are_eights(&j), j);
+}
+
+void ft_cuda_pick_heads_dx(const struct ft_kernel_ctx *ctx, const union ft_op_args *args)
+{
+    const struct ft_pick_heads_dx_args *a = &args->pick_heads_dx;
+    const struct heads_job j = {ft_rows_of(a->dy),
+                                ft_rows_of(a->dx),
+                                ft_rows_of(a->drest),
+                                ft_rows_of(a->add),
+                                a->heads,
+                                (int)(a->dx->cols / a->heads),
+                                (int)(a->dy->cols / a->heads),
+                                a->first,
+                                a->n,
+                                a->drest ? (int)a->drest->cols : 0};
+    const int64_t rows = ft_launch_rows(ctx, a->dx), items = a->dx->cols + j.r;
+    if (ft_is_wide(a->dy, a->add, a->dx) && ft_is_wide(a->drest) && are_eights(&j))
+        ft_launch(ctx, pick_heads_dx<8>, grid_of(rows, items / 8), threads_for(items / 8), 0, j);
+    else
+        ft_launch(ctx, pick_heads_dx<1>, grid_of(rows, items), threads_for(items), 0, j);
 }
 
 enum { REFRESH_BLOCKS = 64, REFRESH_MOST = 2048 }; /* of a segment; if it is the only one */

@@ -418,6 +418,23 @@ static void regroup_backward(struct backward *b, const struct ft_node *n, struct
     contribute(b, x, r.y);
 }
 
+static void pick_heads_backward(struct backward *b, const struct ft_node *n, struct ft_tensor *dy)
+{
+    const struct ft_pick_heads_args *p = &n->args.pick_heads;
+    const struct ft_pick_heads_dx_args d = {.dy = dy,
+                                            .add = so_far(p->x),
+                                            .dx = grad_like(b, p->x),
+                                            .drest = wants(p->rest) ? grad_like(b, p->rest) : NULL,
+                                            .heads = p->heads,
+                                            .first = p->first,
+                                            .n = p->n};
+    emit(b, FT_OP_pick_heads_dx, (union ft_op_args){.pick_heads_dx = d});
+    if (wants(p->x))
+        set_grad(p->x, d.dx);
+    if (d.drest)
+        contribute(b, p->rest, d.drest);
+}
+
 static void scale_columns_backward(struct backward *b, const struct ft_node *n,
                                    struct ft_tensor *dy)
 {
@@ -525,6 +542,8 @@ static backward_fn *const table[FT_OP_COUNT] = {
     [FT_OP_gate_rows] = gate_rows_backward,
     [FT_OP_gate_rows_dx] = no_backward,
     [FT_OP_regroup] = regroup_backward,
+    [FT_OP_pick_heads] = pick_heads_backward,
+    [FT_OP_pick_heads_dx] = no_backward,
     [FT_OP_compose] = compose_backward,
     [FT_OP_compose_dx] = no_backward,
     [FT_OP_row_norms] = no_backward, /* constants */

@@ -348,6 +348,15 @@ struct ft_tensor *ft_regroup(struct ft_graph *g, struct ft_tensor *x, int groups
                 &(union ft_op_args){.regroup = {x, y, groups, per_group, head_dim, false}});
 }
 
+struct ft_tensor *ft_pick_heads(struct ft_graph *g, struct ft_tensor *x, struct ft_tensor *rest,
+                                int heads, int first, int n, int width)
+{
+    struct ft_tensor *y = ft_graph_temp(g, x->name, x->rows, (int64_t)heads * width);
+    y->extent = x->extent;
+    return emit(g, FT_OP_pick_heads,
+                &(union ft_op_args){.pick_heads = {x, rest, y, heads, first, n}});
+}
+
 struct ft_tensor *ft_attention(struct ft_graph *g, struct ft_attention_args a)
 {
     a.o = ft_graph_plain(g, "attention", a.q);

@@ -110,6 +110,10 @@ struct ft_tensor *ft_rope(struct ft_graph *g, struct ft_rope_args args);
 /* Columns that lie by key head in the order all q, all k, all v; see struct ft_regroup_args. */
 struct ft_tensor *ft_regroup(struct ft_graph *g, struct ft_tensor *x, int groups, int per_group,
                              int head_dim);
+/* Heads of `width` columns: n of each of x's `heads`, from `first` on, then rest (NULL: none), then
+ * zeros; see struct ft_pick_heads_args. */
+struct ft_tensor *ft_pick_heads(struct ft_graph *g, struct ft_tensor *x, struct ft_tensor *rest,
+                                int heads, int first, int n, int width);
 /* Outputs in args are made here: give q, k, v, spans, cached, sinks (NULL: none) and the scalars.
  */
 struct ft_tensor *ft_attention(struct ft_graph *g, struct ft_attention_args args);

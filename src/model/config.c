@@ -165,7 +165,7 @@ static int check_mixture(const struct ft_where at, struct ft_decoder *d)
     if (m->count > FT_EXPERTS_MAX)
         return ft_fail_at(at, FT_EDATA, "there are %lld experts, ft supports up to %d",
                           (long long)m->count, FT_EXPERTS_MAX);
-    if (m->each > m->count || m->each > FT_EXPERTS_EACH_MAX)
+    if (m->each > m->count || m->each > FT_EXPERTS_EACH_MAX || (m->count && !m->each))
         return ft_fail_at(at, FT_EDATA,
                           "'num_experts_per_tok' is %lld; there are %lld experts, and ft supports "
                           "up to %d for a token",
@@ -259,14 +259,21 @@ static bool is_in(const json_t *list, int64_t i)
     return false;
 }
 
-static void choose_mixtures(const json_t *root, struct ft_decoder *d)
+static int choose_mixtures(const json_t *root, const char *file, struct ft_decoder *d)
 {
     const struct ft_mixture *m = &d->mixture;
     const json_t *plain = ft_json_get(root, "mlp_only_layers");
     const json_t *listed = ft_json_get(root, "moe_layers");
-    for (int64_t i = 0; i < d->layers && m->count; i++)
-        d->layer[i].experts = listed ? is_in(listed, i)
-                                     : i >= m->first && (i + 1) % m->every == 0 && !is_in(plain, i);
+    const json_t *types = d->latent.kv ? ft_json_get(root, "mlp_layer_types") : NULL;
+    FT_TRY(check_list(types, file, "mlp_layer_types", d));
+    for (int64_t i = 0; i < d->layers && m->count; i++) {
+        const char *type = json_string_value(json_array_get(types, (size_t)i));
+        d->layer[i].experts = type ? strcmp(type, "sparse") == 0
+                              : listed
+                                  ? is_in(listed, i)
+                                  : i >= m->first && (i + 1) % m->every == 0 && !is_in(plain, i);
+    }
+    return FT_OK;
 }
 
 static int read_layers(const json_t *root, const char *file, const struct ft_family *f,
@@ -295,8 +302,7 @@ static int read_layers(const json_t *root, const char *file, const struct ft_fam
             rotated = d->layer[i].window > 0;
         choose_rope(d, sliding, rotated, &d->layer[i]);
     }
-    choose_mixtures(root, d);
-    return FT_OK;
+    return choose_mixtures(root, file, d);
 }
 
 /* --- the whole --- */

@@ -55,10 +55,15 @@ static int want(struct ft_model *m, enum ft_weight_kind kind, struct ft_tensor *
 static void module_shape(const struct ft_decoder *d, enum ft_kind kind, int64_t *in, int64_t *out)
 {
     const int64_t q = d->heads * d->head_dim, kv = d->kv_heads * d->head_dim;
+    const struct ft_latent *l = &d->latent;
     const int64_t outs[FT_KINDS] = {[FT_Q] = q,
                                     [FT_K] = kv,
                                     [FT_V] = kv,
                                     [FT_QKV] = q + 2 * kv,
+                                    [FT_Q_DOWN] = l->q,
+                                    [FT_Q_UP] = q,
+                                    [FT_KV_DOWN] = l->kv + l->rotated,
+                                    [FT_KV_UP] = d->heads * (l->still + l->v),
                                     [FT_O_GATE] = q,
                                     [FT_O] = d->hidden,
                                     [FT_GATE] = d->ffn,
@@ -72,7 +77,9 @@ static void module_shape(const struct ft_decoder *d, enum ft_kind kind, int64_t 
                                     [FT_EXPERTS_IN] = 2 * d->mixture.ffn,
                                     [FT_EXPERTS_OUT] = d->hidden};
     *out = outs[kind];
-    *in = kind == FT_O             ? q
+    *in = kind == FT_O             ? (l->kv ? d->heads * l->v : q)
+          : kind == FT_Q_UP        ? l->q
+          : kind == FT_KV_UP       ? l->kv
           : kind == FT_DOWN        ? d->ffn
           : kind == FT_SHARED_DOWN ? d->mixture.shared_ffn
           : kind == FT_EXPERTS_OUT ? d->mixture.ffn
@@ -242,6 +249,8 @@ static int add_norm(struct ft_model *m, int layer, enum ft_norm_site site)
                                                : d->head_dim;
         cols = d->qk_norm == FT_QK_EACH_HEAD ? d->head_dim : 0;
     }
+    if (site == FT_NORM_Q_NARROW || site == FT_NORM_KV_NARROW)
+        rows = site == FT_NORM_Q_NARROW ? d->latent.q : d->latent.kv;
     snprintf(name, sizeof name, "%s.%d.%s", d->names.layers, layer, d->names.layer_norm[site]);
     return want_norm(m, &m->layers[layer].norm[site], rows, cols, name);
 }
@@ -365,6 +374,44 @@ static void project_qkv(const struct step *s, struct ft_tensor *x, struct ft_ten
         qkv[i] = ft_graph_columns(s->g, whole, whole->name, cols[i], at);
 }
 
+/* The norm of what is narrow; its class has an epsilon of its own. */
+static struct ft_tensor *norm_narrow(const struct step *s, enum ft_norm_site site,
+                                     struct ft_tensor *x)
+{
+    const struct ft_norm_args a = {.x = x, .w = s->layer->norm[site].w, .eps = 1e-6F};
+    return ft_norm(s->g, a, 1, false);
+}
+
+/* The same from narrow ones, rotated. Values are followed by zeros up to head_dim. */
+static void project_latent(const struct step *s, struct ft_tensor *x, struct ft_tensor *qkv[3])
+{
+    const struct ft_decoder *d = s->d;
+    const struct ft_latent *l = &d->latent;
+    const int heads = (int)d->heads, width = (int)d->head_dim, still = (int)l->still;
+    struct ft_rope_args a = {.angles = s->in->angles,
+                             .cos = s->in->cos[s->how->rope],
+                             .sin = s->in->sin[s->how->rope],
+                             .interleaved = d->interleaved};
+    struct ft_tensor *narrow, *both;
+    project(s, l->q ? FT_Q_DOWN : FT_Q, 1, x, NULL, &a.x);
+    if (l->q)
+        project(s, FT_Q_UP, 1, norm_narrow(s, FT_NORM_Q_NARROW, a.x), NULL, &a.x);
+    a.heads = heads;
+    a.head_dim = width;
+    a.first = still;
+    qkv[0] = ft_rope(s->g, a);
+    project(s, FT_KV_DOWN, 1, x, NULL, &narrow);
+    a.x = ft_graph_columns(s->g, narrow, narrow->name, l->rotated, l->kv);
+    a.heads = 1;
+    a.head_dim = (int)l->rotated;
+    a.first = 0;
+    struct ft_tensor *rotated = ft_rope(s->g, a);
+    narrow = ft_graph_columns(s->g, narrow, narrow->name, l->kv, 0);
+    project(s, FT_KV_UP, 1, norm_narrow(s, FT_NORM_KV_NARROW, narrow), NULL, &both);
+    qkv[1] = ft_pick_heads(s->g, both, rotated, heads, 0, still, width);
+    qkv[2] = ft_pick_heads(s->g, both, NULL, heads, still, (int)l->v, width);
+}
+
 static void norm_qk(const struct step *s, struct ft_tensor *qkv[3])
 {
     const int64_t heads[2] = {s->d->heads, s->d->kv_heads};
@@ -412,12 +459,14 @@ static void bring_to_length(const struct step *s, struct ft_tensor *qkv[3])
     }
 }
 
-static struct ft_tensor *attend(const struct step *s, struct ft_tensor *x)
+/* Queries, keys and values as attention takes them. */
+static void prepare_qkv(const struct step *s, struct ft_tensor *x, struct ft_tensor *qkv[3])
 {
     const struct ft_decoder *d = s->d;
-    const double scale =
-        d->attention_scale > 0 ? d->attention_scale : 1 / sqrt((double)d->head_dim);
-    struct ft_tensor *qkv[3];
+    if (d->latent.kv) {
+        project_latent(s, x, qkv);
+        return;
+    }
     project_qkv(s, x, qkv);
     if (!d->qk_norm_rotated)
         norm_qk(s, qkv);
@@ -426,6 +475,15 @@ static struct ft_tensor *attend(const struct step *s, struct ft_tensor *x)
         norm_qk(s, qkv);
     if (d->qk_length && s->how->rope >= 0)
         bring_to_length(s, qkv);
+}
+
+static struct ft_tensor *attend(const struct step *s, struct ft_tensor *x)
+{
+    const struct ft_decoder *d = s->d;
+    const double scale =
+        d->attention_scale > 0 ? d->attention_scale : 1 / sqrt((double)d->head_dim);
+    struct ft_tensor *qkv[3];
+    prepare_qkv(s, x, qkv);
     const struct ft_attention_args a = {.q = qkv[0],
                                         .k = qkv[1],
                                         .v = qkv[2],
@@ -440,6 +498,8 @@ static struct ft_tensor *attend(const struct step *s, struct ft_tensor *x)
     struct ft_tensor *y = s->in->attend
                               ? s->in->attend(s->in->ctx, s->g, (int)(s->layer - s->m->layers), a)
                               : ft_attention(s->g, a);
+    if (d->latent.kv && d->latent.v < d->head_dim)
+        y = ft_pick_heads(s->g, y, NULL, (int)d->heads, 0, (int)d->latent.v, (int)d->latent.v);
     if (!ft_decoder_has(d, FT_O_GATE))
         return y;
     struct ft_tensor *gate;

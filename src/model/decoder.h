@@ -18,6 +18,12 @@ enum ft_kind {
     FT_K,
     FT_V,
     FT_QKV,
+    /* of attention whose queries, keys and values come from narrow ones (struct ft_latent): down to
+     * those, and up from them; behind the narrow keys and values, a part of the keys */
+    FT_Q_DOWN,
+    FT_Q_UP,
+    FT_KV_DOWN,
+    FT_KV_UP,
     FT_O_GATE, /* of the attention's input: its sigmoid multiplies what o reads */
     FT_O,
     FT_GATE,
@@ -47,6 +53,8 @@ enum ft_norm_site {
     FT_NORM_MLP_OUT,
     FT_NORM_Q, /* of queries and keys, before they are rotated, or after */
     FT_NORM_K,
+    FT_NORM_Q_NARROW, /* of what FT_Q_UP and FT_KV_UP read */
+    FT_NORM_KV_NARROW,
     FT_NORM_SITES
 };
 
@@ -81,6 +89,14 @@ struct ft_decoder_layer {
     int rope, rope_q; /* tables for keys and for queries; -1: not rotated */
     bool chunked;     /* a query sees its own chunk of the document alone */
     bool experts;     /* its MLP is a mixture */
+};
+
+/* Multi-head latent attention, arXiv 2405.04434. A head's queries and keys are `still` columns and
+ * then `rotated` ones, which all heads' keys share; head_dim is both. */
+struct ft_latent {
+    int64_t q, kv;          /* widths of what is narrow; kv 0: none of this, q 0: queries are not */
+    int64_t still, rotated; /* columns of a head */
+    int64_t v;              /* of a head's values, at most head_dim */
 };
 
 /* A mixture of experts: see struct ft_route_args. */
@@ -137,6 +153,7 @@ struct ft_decoder {
     int64_t chunk;      /* of sliding layers that are chunked; 0: none are */
     bool qk_length;     /* rotated queries and keys are brought to length sqrt(D) */
     int64_t nope_every; /* layer i is not rotated if (i + 1) % this is 0; 0: all are */
+    struct ft_latent latent;
     struct ft_mixture mixture;
     struct ft_decoder_layer *layer;
 };

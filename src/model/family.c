@@ -50,6 +50,9 @@ const struct ft_family *const ft_families[] = {
     &ft_family_dots1,
     &ft_family_minimax_m2,
     &ft_family_afmoe,
+    &ft_family_deepseek_v2,
+    &ft_family_deepseek_v3,
+    &ft_family_glm4_moe_lite,
     &ft_family_qwen2_vl,
     &ft_family_voxtral,
 };

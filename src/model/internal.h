@@ -65,7 +65,7 @@ struct ft_rope_keys {
 int ft_rope_read(const json_t *root, const char *file, const struct ft_rope_keys *k,
                  struct ft_decoder *d);
 
-enum { FT_FIELD_TABLES = 4 };
+enum { FT_FIELD_TABLES = 5 };
 
 /* A model family: one row a transformers architecture. */
 struct ft_family {
@@ -91,6 +91,13 @@ extern const struct ft_field ft_granite_fields[];
 int ft_granite_settle(const json_t *root, const char *file, struct ft_decoder *d);
 /* family/mixture.c: how many experts there are, and of a row. */
 extern const struct ft_field ft_mixture_fields[];
+/* family/corrected.c: experts that are chosen by their scores' sigmoid, in groups; shared experts,
+ * which are one of as many times the width, and the first layers, which have none, by these keys
+ * and defaults. */
+extern const struct ft_field ft_grouped_fields[];
+int ft_shared_settle(const json_t *root, const char *file, struct ft_decoder *d,
+                     const char *shared_key, long long shared, const char *first_key,
+                     long long first);
 #define FT_LLAMA_LAYER                                                                             \
     .layers = "layers", .embed = "embed_tokens", .norm = "norm", .head = "lm_head"
 #define FT_LLAMA_ATTENTION                                                                         \

@@ -225,8 +225,9 @@ static int read_table(const json_t *root, const json_t *o, const char *file,
         return FT_EDATA;
     FT_TRY(read_partial(root, o, file, k, d, &partial));
     FT_TRY(fixed_theta(o, file, k, d, &t, &theta));
+    const int64_t columns = d->latent.kv ? d->latent.rotated : d->head_dim;
     *s = (struct ft_rope_spec){.type = t,
-                               .dim = (int)((double)d->head_dim * partial),
+                               .dim = (int)((double)columns * partial),
                                .theta = theta,
                                .factor = 1,
                                .attention_factor = 1,

@@ -202,12 +202,12 @@ CASE(norms_of_groups_with_mean_and_bias_match_doubles)
 
 static void rope_case(struct bench *b)
 {
-    static const int dims[][3] = {
-        {1, 2, 1}, {3, 6, 2}, {2, 64, 32}, {5, 16, 8}}; /* heads, dim, half */
-    for (int i = 0; i < 4; i++) {
-        const int heads = dims[i][0], d = dims[i][1], half = dims[i][2];
+    static const int dims[][4] = {{1, 2, 1, 0},  {3, 6, 2, 0},  {2, 64, 32, 0}, {5, 16, 8, 0},
+                                  {3, 10, 3, 4}, {2, 24, 8, 8}, {2, 40, 8, 16}};
+    for (int i = 0; i < 7; i++) { /* heads, dim, half, first */
+        const int heads = dims[i][0], d = dims[i][1], half = dims[i][2], first = dims[i][3];
         b->live = 9;
-        const int cols = heads * d + i; /* columns behind the heads are copied */
+        const int cols = heads * d + i % 5; /* columns behind the heads are copied */
         struct ft_tensor *x = random_tensor(b, cols, 1), *co = random_master(20, half, 2);
         struct ft_tensor *si = random_master(20, half, 3), *y = empty_tensor(b, cols);
         struct ft_tensor *angles = int_rows(b, 1);
@@ -215,23 +215,24 @@ static void rope_case(struct bench *b)
         for (int64_t t = 0; t < b->live; t++)
             row[t] = (int32_t)(t * 7 % 20);
         run_op(b, FT_OP_rope,
-               &(union ft_op_args){.rope = {x, co, si, angles, y, heads, d, 1.f, false}});
+               &(union ft_op_args){.rope = {x, co, si, angles, y, heads, d, first, 1.f, false}});
         for (int64_t t = 0; t < b->live; t++)
             for (int64_t c = 0; c < cols; c++) {
-                int64_t k = c % d, head = c - k, r = row[t];
+                int64_t k = c % d - first, r = row[t];
                 double want = at(x, t, c);
-                if (k < half && c < heads * d)
-                    want = at(x, t, c) * at(co, r, k) - at(x, t, head + k + half) * at(si, r, k);
-                else if (k < 2 * half && c < heads * d)
+                if (k >= 0 && k < half && c < heads * d)
+                    want = at(x, t, c) * at(co, r, k) - at(x, t, c + half) * at(si, r, k);
+                else if (k >= 0 && k < 2 * half && c < heads * d)
                     want = at(x, t, c) * at(co, r, k - half) +
-                           at(x, t, head + k - half) * at(si, r, k - half);
+                           at(x, t, c - half) * at(si, r, k - half);
                 check_element("rope", b, t, c, at(y, t, c), want, tol(b, 2, 1));
             }
         check_poison(b, y);
         /* backward is the transpose: <rope(x), z> = <x, rope_back(z)>; in place too */
         struct ft_tensor *z = random_tensor(b, cols, 4), *back = copy_tensor(z);
         run_op(b, FT_OP_rope,
-               &(union ft_op_args){.rope = {back, co, si, angles, back, heads, d, -1.f, false}});
+               &(union ft_op_args){
+                   .rope = {back, co, si, angles, back, heads, d, first, -1.f, false}});
         for (int64_t t = 0; t < b->live; t++) {
             double p = 0, q = 0;
             for (int64_t c = 0; c < cols; c++) {
@@ -251,9 +252,10 @@ CASE(rope_rotates_and_its_transpose_undoes)
 
 static void interleaved_case(struct bench *b)
 {
-    static const int dims[][3] = {{1, 2, 1}, {3, 6, 2}, {2, 64, 32}, {5, 16, 4}};
-    for (int i = 0; i < 4; i++) {
-        const int heads = dims[i][0], d = dims[i][1], half = dims[i][2];
+    static const int dims[][4] = {
+        {1, 2, 1, 0}, {3, 6, 2, 0}, {2, 64, 32, 0}, {5, 16, 4, 0}, {3, 24, 4, 16}};
+    for (int i = 0; i < 5; i++) {
+        const int heads = dims[i][0], d = dims[i][1], half = dims[i][2], first = dims[i][3];
         const int cols = heads * d + i;
         b->live = 9;
         struct ft_tensor *x = random_tensor(b, cols, 1), *co = random_master(20, half, 2);
@@ -262,11 +264,11 @@ static void interleaved_case(struct bench *b)
         for (int64_t t = 0; t < b->live; t++)
             ((int32_t *)angles->data)[t] = (int32_t)(t * 7 % 20);
         run_op(b, FT_OP_rope,
-               &(union ft_op_args){.rope = {x, co, si, angles, y, heads, d, -1.f, true}});
+               &(union ft_op_args){.rope = {x, co, si, angles, y, heads, d, first, -1.f, true}});
         for (int64_t t = 0; t < b->live; t++)
             for (int64_t c = 0; c < cols; c++) {
-                const int64_t k = c % d, r = t * 7 % 20;
-                const bool rotated = k < 2 * half && c < heads * d, second = k % 2;
+                const int64_t k = c % d - first, r = t * 7 % 20;
+                const bool rotated = k >= 0 && k < 2 * half && c < heads * d, second = k % 2;
                 const double other = rotated ? at(x, t, second ? c - 1 : c + 1) : 0;
                 double want = at(x, t, c);
                 if (rotated) /* the sign is -1 */
@@ -305,6 +307,55 @@ static void regroup_case(struct bench *b)
         check_poison(b, y);
         drop_tensors();
     }
+}
+
+/* Columns of heads, with what all heads share and without; and their gradients. */
+static void pick_heads_case(struct bench *b)
+{
+    /* heads, x's width, first, n, rest, y's width */
+    static const int shapes_of[][6] = {{1, 3, 1, 2, 1, 4},    {3, 7, 0, 4, 3, 7},
+                                       {2, 32, 0, 16, 8, 24}, {2, 32, 16, 8, 0, 24},
+                                       {5, 24, 0, 16, 0, 16}, {4, 5, 2, 3, 0, 5}};
+    for (int i = 0; i < 12; i++) {
+        const int *s = shapes_of[i / 2];
+        const int heads = s[0], in = s[1], first = s[2], n = s[3], r = s[4], out = s[5];
+        b->live = 7;
+        struct ft_tensor *x = random_tensor(b, heads * in, 1), *y = empty_tensor(b, heads * out);
+        struct ft_tensor *rest = r ? random_tensor(b, r, 2) : NULL;
+        run_op(b, FT_OP_pick_heads,
+               &(union ft_op_args){.pick_heads = {x, rest, y, heads, first, n}});
+        struct ft_tensor *add = i % 2 ? random_tensor(b, heads * in, 3) : NULL;
+        struct ft_tensor *dx = add ? copy_tensor(add) : empty_tensor(b, heads * in);
+        struct ft_tensor *drest = r ? empty_tensor(b, r) : NULL;
+        run_op(
+            b, FT_OP_pick_heads_dx,
+            &(union ft_op_args){.pick_heads_dx = {y, add ? dx : NULL, dx, drest, heads, first, n}});
+        for (int64_t t = 0; t < b->live; t++) {
+            for (int c = 0; c < heads * out; c++) {
+                const int h = c / out, k = c % out;
+                const double want = k < n       ? at(x, t, h * in + first + k)
+                                    : k < n + r ? at(rest, t, k - n)
+                                                : 0;
+                CHECK(at(y, t, c) == want);
+            }
+            for (int c = 0; c < heads * in; c++) {
+                const int k = c % in - first;
+                const double was = add ? at(add, t, c) : 0;
+                check_element("dx", b, t, c, at(dx, t, c),
+                              was + (k >= 0 && k < n ? at(x, t, c) : 0), tol(b, 1, 2));
+            }
+            for (int c = 0; c < r; c++)
+                check_element("drest", b, t, c, at(drest, t, c), heads * at(rest, t, c),
+                              tol(b, heads, heads));
+        }
+        check_poison(b, y);
+        drop_tensors();
+    }
+}
+
+CASE(pick_heads_takes_columns_and_gives_gradients_back)
+{
+    each_backend(pick_heads_case);
 }
 
 /* Rows to their places, and the picked ones back. */

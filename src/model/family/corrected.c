@@ -4,10 +4,9 @@
 
 #include <math.h>
 
-/* Shared experts are one of as many times the width; the first layers have none. */
-static int read_shared(const json_t *root, const char *file, struct ft_decoder *d,
-                       const char *shared_key, long long shared, const char *first_key,
-                       long long first)
+int ft_shared_settle(const json_t *root, const char *file, struct ft_decoder *d,
+                     const char *shared_key, long long shared, const char *first_key,
+                     long long first)
 {
     if (!ft_json_int(root, file, shared_key, &shared) ||
         !ft_json_int(root, file, first_key, &first))
@@ -21,7 +20,7 @@ static int read_shared(const json_t *root, const char *file, struct ft_decoder *
     return FT_OK;
 }
 
-static const struct ft_field grouped_fields[] = {
+const struct ft_field ft_grouped_fields[] = {
     FT_FIELD("n_routed_experts", FT_COUNT, mixture.count),
     FT_FIELD("norm_topk_prob", FT_FLAG, mixture.normalise),
     FT_FIELD("routed_scaling_factor", FT_REAL, mixture.scale),
@@ -38,7 +37,7 @@ static const struct ft_field glm_fields[] = {
 static int glm_settle(const json_t *root, const char *file, struct ft_decoder *d)
 {
     bool normed = false;
-    FT_TRY(read_shared(root, file, d, "n_shared_experts", 1, "first_k_dense_replace", 1));
+    FT_TRY(ft_shared_settle(root, file, d, "n_shared_experts", 1, "first_k_dense_replace", 1));
     if (!ft_json_bool(root, file, "use_qk_norm", &normed))
         return FT_EDATA;
     if (!normed)
@@ -49,7 +48,7 @@ static int glm_settle(const json_t *root, const char *file, struct ft_decoder *d
 const struct ft_family ft_family_glm4_moe = {
     .architecture = "Glm4MoeForCausalLM",
     .model_type = "glm4_moe",
-    .fields = {ft_common_fields, ft_mixture_fields, grouped_fields, glm_fields},
+    .fields = {ft_common_fields, ft_mixture_fields, ft_grouped_fields, glm_fields},
     .rope = {.theta = 1e4, .partial = 0.5},
     .settle = glm_settle,
     .decoder = {.vocab = 151552,
@@ -90,13 +89,13 @@ static const struct ft_field dots_fields[] = {
 
 static int dots_settle(const json_t *root, const char *file, struct ft_decoder *d)
 {
-    return read_shared(root, file, d, "n_shared_experts", 0, "first_k_dense_replace", 0);
+    return ft_shared_settle(root, file, d, "n_shared_experts", 0, "first_k_dense_replace", 0);
 }
 
 const struct ft_family ft_family_dots1 = {
     .architecture = "Dots1ForCausalLM",
     .model_type = "dots1",
-    .fields = {ft_common_fields, ft_mixture_fields, grouped_fields, dots_fields},
+    .fields = {ft_common_fields, ft_mixture_fields, ft_grouped_fields, dots_fields},
     .rope = {.theta = 1e4},
     .layer_types = true,
     .settle = dots_settle,
@@ -179,7 +178,7 @@ static const struct ft_field afmoe_fields[] = {
 static int afmoe_settle(const json_t *root, const char *file, struct ft_decoder *d)
 {
     bool scaled = false;
-    FT_TRY(read_shared(root, file, d, "num_shared_experts", 2, "num_dense_layers", 1));
+    FT_TRY(ft_shared_settle(root, file, d, "num_shared_experts", 2, "num_dense_layers", 1));
     if (!ft_json_bool(root, file, "mup_enabled", &scaled))
         return FT_EDATA;
     if (scaled)
@@ -194,36 +193,36 @@ const struct ft_family ft_family_afmoe = {
     .rope = {.theta = 1e4},
     .layer_types = true,
     .settle = afmoe_settle,
-    .decoder =
-        {.vocab = 200192,
-         .hidden = 2048,
-         .ffn = 6144,
-         .layers = 32,
-         .heads = 16,
-         .head_dim = 128,
-         .max_positions = 16384,
-         .norm_eps = 1e-5,
-         .window = 1024,
-         .use_window = true,
-         .sliding_every = 4,
-         .rope_sliding_only = true,
-         .mixture = {.plain_loss = true,
-                     .count = 64,
-                     .each = 6,
-                     .ffn = 1408,
-                     .sigmoid = true,
-                     .normalise = true,
-                     .scale = 1},
-         .names = {.prefix = "model.",
-                   FT_LLAMA_LAYER,
-                   .module = {FT_LLAMA_ATTENTION, [FT_O_GATE] = "self_attn.gate_proj", FT_LLAMA_MLP,
-                              FT_SHARED_EXPERTS, FT_MLP_EXPERTS},
-                   .layer_norm = {[FT_NORM_ATTENTION] = "input_layernorm",
-                                  [FT_NORM_ATTENTION_OUT] = "post_attention_layernorm",
-                                  [FT_NORM_MLP] = "pre_mlp_layernorm",
-                                  [FT_NORM_MLP_OUT] = "post_mlp_layernorm", FT_QK_NORMS},
-                   .router = "mlp.router.gate",
-                   .correction = "mlp.expert_bias",
-                   .experts = "mlp.experts",
-                   FT_LLAMA_EXPERT}},
+    .decoder = {.vocab = 200192,
+                .hidden = 2048,
+                .ffn = 6144,
+                .layers = 32,
+                .heads = 16,
+                .head_dim = 128,
+                .max_positions = 16384,
+                .norm_eps = 1e-5,
+                .window = 1024,
+                .use_window = true,
+                .sliding_every = 4,
+                .rope_sliding_only = true,
+                .mixture = {.plain_loss = true,
+                            .count = 64,
+                            .each = 6,
+                            .ffn = 1408,
+                            .sigmoid = true,
+                            .normalise = true,
+                            .scale = 1},
+                .names = {.prefix = "model.",
+                          FT_LLAMA_LAYER,
+                          .module = {FT_LLAMA_ATTENTION, [FT_O_GATE] = "self_attn.gate_proj",
+                                     FT_LLAMA_MLP, FT_SHARED_EXPERTS, FT_MLP_EXPERTS},
+                          .layer_norm = {[FT_NORM_ATTENTION] = "input_layernorm",
+                                         [FT_NORM_ATTENTION_OUT] = "post_attention_layernorm",
+                                         [FT_NORM_MLP] = "pre_mlp_layernorm",
+                                         [FT_NORM_MLP_OUT] = "post_mlp_layernorm",
+                                         FT_QK_NORMS},
+                          .router = "mlp.router.gate",
+                          .correction = "mlp.expert_bias",
+                          .experts = "mlp.experts",
+                          FT_LLAMA_EXPERT}},
 };

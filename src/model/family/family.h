@@ -14,6 +14,7 @@ extern const struct ft_family ft_family_llama, ft_family_mistral, ft_family_mini
     ft_family_granitemoe, ft_family_glm4_moe, ft_family_qwen3_vl_moe, ft_family_gpt_oss,
     ft_family_llama4_text, ft_family_llama4, ft_family_nemotron, ft_family_stablelm,
     ft_family_exaone4, ft_family_ernie4_5, ft_family_hunyuan_v1_dense, ft_family_granitemoehybrid,
-    ft_family_dots1, ft_family_minimax_m2, ft_family_afmoe, ft_family_qwen2_vl, ft_family_voxtral;
+    ft_family_dots1, ft_family_minimax_m2, ft_family_afmoe, ft_family_deepseek_v2,
+    ft_family_deepseek_v3, ft_family_glm4_moe_lite, ft_family_qwen2_vl, ft_family_voxtral;
 
 #endif
