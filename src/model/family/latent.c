@@ -23,12 +23,10 @@ static int read_scale(const json_t *root, const char *file, struct ft_decoder *d
     double all = 0, factor = 1;
     o = json_object_size(o) ? o : ft_json_get(root, "rope_parameters");
     if (!ft_json_str(o, file, "type", &type) || !ft_json_str(o, file, "rope_type", &type) ||
-        !ft_json_real(o, file, "mscale_all_dim", &all) ||
-        !ft_json_real(o, file, "factor", &factor))
+        !ft_json_real(o, file, "mscale_all_dim", &all) || !ft_json_real(o, file, "factor", &factor))
         return FT_EDATA;
-    const double more = all != 0 && strcmp(type, "default") != 0 && factor > 1
-                            ? 0.1 * all * log(factor) + 1
-                            : 1;
+    const double more =
+        all != 0 && strcmp(type, "default") != 0 && factor > 1 ? 0.1 * all * log(factor) + 1 : 1;
     if (!isfinite(more))
         return ft_fail_at((struct ft_where){.file = file}, FT_EDATA,
                           "rope: 'mscale_all_dim' is %g with a 'factor' of %g", all, factor);
