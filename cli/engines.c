@@ -91,7 +91,8 @@ static const char *obstacle_of(const struct ft_job *j, bool llama)
         if (why && (traits & obstacles[i].trait))
             return why;
     }
-    return llama && !ft_gguf_architecture(j->model) ? "is not given adapters of this architecture" : NULL;
+    return llama && !ft_gguf_architecture(j->model) ? "is not given adapters of this architecture"
+                                                    : NULL;
 }
 
 /* Whether vLLM loads it once it is exported as a portable adapter. */
