@@ -28,7 +28,7 @@ enum { STRIDE = 9 };
     "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"\\\\s+|[^\\\\s]+\"}, \"behavior\": "         \
     "\"Isolated\", \"invert\": false}"
 #define RANKS "lora_rank_pattern: {q_proj: 4}\n"
-enum { STRIDE = 2 };
+enum { STRIDE = 5 };
 #endif
 
 static const char *folder;

@@ -20,12 +20,15 @@ static void put(const char *folder, const char *name, const char *text)
     CHECK_INT(ft_file_write(path, text, strlen(text)), 0);
 }
 
+/* A part of the demo: sanitizers are slow. */
+#define DEMO "configs/demo.yaml micro_batch_size=2 'test_datasets.0.split=train[:12]' "
+
 /* An adapter of a few steps in @D/run. */
 static const char *train_one(void)
 {
     const char *folder = fresh_folder();
     EXPECT(0, "adapter in",
-           "@FT train configs/demo.yaml max_steps=6 output_dir=@D/run val_set_size=0 "
+           "@FT train " DEMO "max_steps=6 output_dir=@D/run val_set_size=0 "
            "dataset_prepared_path=@D/prepared save_strategy=no 2>&1");
     return folder;
 }
@@ -166,12 +169,12 @@ CASE(eval_measures_what_training_measured)
 {
     const char *folder = fresh_folder();
     EXPECT(0, "last_eval_loss",
-           "@FT train configs/demo.yaml max_steps=6 output_dir=@D/run eval_steps=6 "
+           "@FT train " DEMO "max_steps=6 output_dir=@D/run eval_steps=6 "
            "evals_per_epoch=null dataset_prepared_path=@D/prepared save_strategy=no --quiet --json "
            "2>/dev/null");
     json_t *run = line_of(0);
     EXPECT(0, "",
-           "@FT eval configs/demo.yaml output_dir=@D/run dataset_prepared_path=@D/prepared "
+           "@FT eval " DEMO "output_dir=@D/run dataset_prepared_path=@D/prepared "
            "--json 2>/dev/null | tee @D/was.json");
     json_t *o = line_of(0);
     CHECK_NEAR(number_in(o, "loss"), number_in(run, "last_eval_loss"), 1e-5);
@@ -181,15 +184,15 @@ CASE(eval_measures_what_training_measured)
     json_decref(run);
     json_decref(o);
     EXPECT(0, "token accuracy",
-           "@FT eval configs/demo.yaml output_dir=@D/run dataset_prepared_path=@D/prepared "
+           "@FT eval " DEMO "output_dir=@D/run dataset_prepared_path=@D/prepared "
            "--baseline @D/was.json 2>&1");
     CHECK_INT(shell("sed -i 's/\"loss\":[0-9]/\"loss\":1/' @D/was.json"), 0);
     EXPECT(6, "'loss' was 1",
-           "@FT eval configs/demo.yaml output_dir=@D/run dataset_prepared_path=@D/prepared "
+           "@FT eval " DEMO "output_dir=@D/run dataset_prepared_path=@D/prepared "
            "--baseline @D/was.json 2>&1");
     put(folder, "bad.json", "{}");
     EXPECT(3, "has no 'loss'",
-           "@FT eval configs/demo.yaml output_dir=@D/run dataset_prepared_path=@D/prepared "
+           "@FT eval " DEMO "output_dir=@D/run dataset_prepared_path=@D/prepared "
            "--baseline @D/bad.json 2>&1");
 }
 
@@ -279,7 +282,7 @@ CASE(merge_writes_what_quantised_weights_stand_for)
 {
     const char *folder = fresh_folder();
     EXPECT(0, "adapter in",
-           "@FT train configs/demo.yaml adapter=qlora load_in_4bit=true max_steps=6 "
+           "@FT train " DEMO "adapter=qlora load_in_4bit=true max_steps=6 "
            "output_dir=@D/run val_set_size=0 dataset_prepared_path=@D/prepared save_strategy=no "
            "2>&1");
     put(folder, "t.jsonl", "{\"text\": \"Of Man's first disobedience, and the fruit\"}\n");
@@ -349,7 +352,7 @@ CASE(export_for_other_programs)
     char path[512];
     struct ft_gguf g;
     EXPECT(0, "adapter in",
-           "@FT train configs/demo.yaml max_steps=4 output_dir=@D/run val_set_size=0 "
+           "@FT train " DEMO "max_steps=4 output_dir=@D/run val_set_size=0 "
            "dataset_prepared_path=@D/prepared save_strategy=no peft_use_rslora=true "
            "lora_target_linear=false lora_target_modules='[k_proj, up_proj]' "
            "lora_rank_pattern='{up_proj: 4}' lora_alpha_pattern='{up_proj: 5}' 2>&1");
