@@ -1,5 +1,6 @@
 /* Which programs load an adapter that was trained, and how. What each of them refuses or ignores:
- * PEFT reads all that ft writes; of vLLM it is what vLLM 0.32 did with such adapters, of llama.cpp
+ * PEFT reads all that ft writes; of vLLM it is what vLLM 0.32 did with such adapters, or what the
+ * source of 0.33 says (StableLM, dots.llm1, and the families that came with them), of llama.cpp
  * what its source says (llama-adapter.cpp). */
 #include "cli/engines.h"
 
@@ -39,6 +40,8 @@ static const struct quirk {
     {"Qwen2MoeForCausalLM", 1u << FT_SHARED_SCALE, "passes over shared_expert_gate"},
     {"GPT2LMHeadModel", ~0u, "has no LoRA for GPT-2"},
     {"FalconForCausalLM", ~0u, "has no LoRA for Falcon"},
+    {"StableLmForCausalLM", ~0u, "has no LoRA for StableLM"},
+    {"Dots1ForCausalLM", ~0u, "has no dots.llm1 any more"},
 };
 
 /* Of these it loads adapters of the embedding and the head. */

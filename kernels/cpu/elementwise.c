@@ -404,7 +404,7 @@ static void pick_heads_dx_rows(const union ft_op_args *args, int64_t t0, int64_t
         float *dx = row_of(a->dx, t), *drest = r ? row_of(a->drest, t) : NULL;
         if (!a->add)
             memset(dx, 0, (size_t)a->dx->cols * sizeof *dx);
-        else if (a->add != a->dx)
+        else if (a->add->data != a->dx->data)
             memcpy(dx, row_of(a->add, t), (size_t)a->dx->cols * sizeof *dx);
         for (int h = 0; h < a->heads; h++) {
             for (int64_t c = 0; c < a->n; c++)

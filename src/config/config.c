@@ -559,6 +559,24 @@ static int check_saving(const struct ft_config *c)
     return rc;
 }
 
+static int check_schedule(struct ft_config *c)
+{
+    int rc = FT_OK;
+    if (c->warmup_steps > 0 && c->warmup_ratio > 0)
+        rc = conflict(c, "warmup_ratio", "'warmup_ratio' and 'warmup_steps' exclude each other");
+    if (c->warmup_steps > 1 && c->warmup_steps != floor(c->warmup_steps))
+        rc = conflict(c, "warmup_steps", "'warmup_steps' is a share below 1 or a whole number");
+    if (c->lr_quadratic_warmup && c->lr_scheduler != FT_COSINE)
+        rc = conflict(c, "lr_quadratic_warmup",
+                      "'lr_quadratic_warmup' is for 'lr_scheduler: cosine'");
+    if (c->cosine_constant_lr_ratio > 0 &&
+        (c->lr_scheduler != FT_COSINE || c->cosine_min_lr_ratio == 0))
+        rc = conflict(c, "cosine_constant_lr_ratio",
+                      "'cosine_constant_lr_ratio' is for 'lr_scheduler: cosine' with a "
+                      "'cosine_min_lr_ratio' above 0, where the learning rate stays");
+    return rc;
+}
+
 /* What single rows cannot say. */
 static int check_together(struct ft_config *c)
 {
@@ -588,28 +606,16 @@ static int check_together(struct ft_config *c)
         rc = conflict(c, "val_set_size", "'val_set_size' and 'test_datasets' exclude each other");
     if (c->val_set_size > 1 && c->val_set_size != floor(c->val_set_size))
         rc = conflict(c, "val_set_size", "'val_set_size' is a share below 1 or a whole number");
-    if (c->warmup_steps > 0 && c->warmup_ratio > 0)
-        rc = conflict(c, "warmup_ratio", "'warmup_ratio' and 'warmup_steps' exclude each other");
-    if (c->lr_quadratic_warmup && c->lr_scheduler != FT_COSINE)
-        rc = conflict(c, "lr_quadratic_warmup",
-                      "'lr_quadratic_warmup' is for 'lr_scheduler: cosine'");
-    if (c->cosine_constant_lr_ratio > 0 &&
-        (c->lr_scheduler != FT_COSINE || c->cosine_min_lr_ratio == 0))
-        rc = conflict(c, "cosine_constant_lr_ratio",
-                      "'cosine_constant_lr_ratio' is for 'lr_scheduler: cosine' with a "
-                      "'cosine_min_lr_ratio' above 0, where the learning rate stays");
     if (!isnan(c->eval_steps) && c->evals_per_epoch > 0)
         rc =
             conflict(c, "evals_per_epoch", "'evals_per_epoch' and 'eval_steps' exclude each other");
-    if (c->warmup_steps > 1 && c->warmup_steps != floor(c->warmup_steps))
-        rc = conflict(c, "warmup_steps", "'warmup_steps' is a share below 1 or a whole number");
     if (c->eval_strategy != FT_EVAL_UNSET && c->eval_strategy != FT_EVAL_STEPS &&
         (!isnan(c->eval_steps) || c->evals_per_epoch > 0))
         rc = conflict(c, "eval_strategy",
                       "'eval_strategy' contradicts 'eval_steps' or "
                       "'evals_per_epoch', which are for 'steps'");
-    const int saving = check_saving(c);
-    rc = rc ? rc : saving;
+    const int saving = check_saving(c), schedule = check_schedule(c);
+    rc = rc ? rc : saving ? saving : schedule;
     if (c->batch_size > 0 && ft_config_is_set(c, "gradient_accumulation_steps") &&
         c->batch_size != c->micro_batch_size * c->gradient_accumulation_steps)
         rc = conflict(c, "batch_size",

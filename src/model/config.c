@@ -264,7 +264,7 @@ static int choose_mixtures(const json_t *root, const char *file, struct ft_decod
     const struct ft_mixture *m = &d->mixture;
     const json_t *plain = ft_json_get(root, "mlp_only_layers");
     const json_t *listed = ft_json_get(root, "moe_layers");
-    const json_t *types = d->latent.kv ? ft_json_get(root, "mlp_layer_types") : NULL;
+    const json_t *types = m->listed ? ft_json_get(root, "mlp_layer_types") : NULL;
     FT_TRY(check_list(types, file, "mlp_layer_types", d));
     for (int64_t i = 0; i < d->layers && m->count; i++) {
         const char *type = json_string_value(json_array_get(types, (size_t)i));

@@ -142,6 +142,15 @@ static int want_biases(struct ft_model *m, struct ft_module *p)
     return want_pieces(m, p, w, 2, true, "bias");
 }
 
+/* Whether the files have the first expert's matrix under linearised names. */
+static bool has_linear(struct ft_model *m, const struct ft_module *p)
+{
+    struct ft_st *file;
+    const char *name =
+        ft_decoder_expert(m, m->in_file, p->layer, 0, p->kind == FT_EXPERTS_IN ? 0 : 3, "weight");
+    return name && ft_model_entry(m, name, &file);
+}
+
 /* A weight of all experts: one tensor, or in the files one for each expert, and for its gate and up
  * too. */
 static int want_experts(struct ft_model *m, struct ft_module *p)
@@ -169,7 +178,8 @@ static int want_experts(struct ft_model *m, struct ft_module *p)
     if (n->expert[0] && !(p->once = ft_arena_format(&m->arena, "%s%s.%d.%s", n->prefix, n->layers,
                                                     p->layer, n->experts)))
         return FT_ERESOURCE;
-    if (!e && m->n_files && (n->expert[0] || n->linear[0] || m->gguf)) {
+    const bool apart = n->expert[0] || m->gguf || (n->linear[0] && has_linear(m, p));
+    if (!e && m->n_files && apart) {
         w->piece_rows = w->rows / (w->parts * each);
         w->by_turns = in && m->decoder.mixture.pair_limit > 0;
         FT_TRY(want_pieces(m, p, w, w->parts * each, false, "weight"));

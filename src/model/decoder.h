@@ -1,10 +1,11 @@
 /* A decoder-only transformer as data: what its family reads from config.json, and what one builder
  * (decoder.c) walks. A layer is
  *
- *     x = norm(h);  a = attention(q, k, v of x);    h += residual_scale * norm(o(a *
- * sigmoid(gate(x)))) x = norm(h);  m = down(act(gate(x)) * up(x)); h += residual_scale * norm(m)
+ *     x = norm(h);  a = attention(q, k, v of x);   h += residual_scale * norm(o(a))
+ *     x = norm(h);  m = down(act(gate(x)) * up(x)); h += residual_scale * norm(m)
  *
- * where each norm is there or not, and a parallel one computes both from the layer's input. */
+ * where each norm is there or not, a may be multiplied by a sigmoid of x's, and a parallel one
+ * computes both from the layer's input. */
 #ifndef FT_MODEL_DECODER_H
 #define FT_MODEL_DECODER_H
 
@@ -104,6 +105,7 @@ struct ft_mixture {
     int64_t count, each, ffn; /* experts, those of a row, and the width of one; count 0: none */
     int64_t shared_ffn;       /* of the expert that all rows go to; 0: none */
     int64_t first, every;     /* layer i has experts if i >= first and (i + 1) % every is 0 */
+    bool listed;              /* or if config.json's mlp_layer_types say so */
     int64_t groups, kept_groups;
     bool sigmoid, normalise, biased; /* the router, and the experts */
     bool weighs_inputs;              /* what experts read, not what they give */

@@ -71,6 +71,7 @@ enum { FT_FIELD_TABLES = 5 };
 struct ft_family {
     const char *architecture; /* as in config.json's "architectures" */
     const char *model_type;
+    const char *alias; /* another model_type that folders of this architecture have; or NULL */
     const struct ft_field *fields[FT_FIELD_TABLES]; /* NULL ends */
     struct ft_rope_keys rope;
     bool layer_types; /* config.json may list them */

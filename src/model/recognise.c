@@ -104,7 +104,8 @@ static int find_family(struct ft_model *m, const json_t *root, const char *file)
     m->family = ft_family_find(name, type);
     if (!m->family)
         return unknown_family(root, file, name ? name : type);
-    if (!type || strcmp(m->family->model_type, type) == 0)
+    if (!type || strcmp(m->family->model_type, type) == 0 ||
+        (m->family->alias && strcmp(m->family->alias, type) == 0))
         return FT_OK;
     ft_fail_at((struct ft_where){.file = file}, FT_EDATA,
                "'model_type' is '%s', the architecture is '%s', whose type is '%s'", type, name,

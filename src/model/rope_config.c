@@ -205,10 +205,10 @@ static int read_partial(const json_t *root, const json_t *o, const char *file,
         return FT_EDATA;
     if (*partial > 0 && *partial <= 1 && (*partial == 1 || k->partial > 0))
         return FT_OK;
-    return ft_fail_at((struct ft_where){.file = file}, FT_EDATA, "'%s' is %g, %s",
-                      columns ? k->dim_key : "partial_rotary_factor",
-                      columns ? (double)columns : *partial,
-                      k->partial > 0 ? "allowed above 0, up to a whole head"
+    return ft_fail_at((struct ft_where){.file = file}, FT_EDATA,
+                      "%g of each head would be rotated ('partial_rotary_factor'%s%s), %s",
+                      *partial, k->dim_key ? ", " : "", k->dim_key ? k->dim_key : "",
+                      k->partial > 0 ? "allowed above 0 to 1"
                                      : "which this architecture does not have");
 }
 

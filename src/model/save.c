@@ -260,6 +260,9 @@ static int list_all(const struct one *like, struct one *out)
                 out[n] = *like;
                 out[n].weight = i;
                 out[n].piece = piece;
+                /* a correction decides by its last digits which experts are chosen */
+                if (m->weights[i].kind == FT_W_SCORE && m->weights[i].dtype == FT_F32)
+                    out[n].dtype = FT_F32;
             }
             n++;
         }

@@ -107,6 +107,27 @@ CASE(quantised_bases_that_cannot_be)
     check_no_output();
 }
 
+CASE(latent_attention_by_other_names_and_numbers)
+{
+    fresh_folder();
+    shell("mkdir @D/k && cp " FT_ROOT "/tests/golden/deepseek-v3-yarn/* @D/k; "
+          "sed -i 's/deepseek_v3/kimi_k2/' @D/k/config.json");
+    EXPECT(0, "adapter in",
+           "@FT train base_model=@D/k adapter=lora max_steps=1" GOLDEN("deepseek-v3-yarn"));
+    shell("rm -r @D/out; sed -i 's/kimi_k2/kimi_k9/' @D/k/config.json");
+    EXPECT(3, "whose type is 'deepseek_v3'",
+           "@FT train base_model=@D/k adapter=lora" GOLDEN("deepseek-v3-yarn"));
+    shell("sed -i 's/kimi_k9/kimi_k2/; s/\"kv_lora_rank\": 28/\"kv_lora_rank\": 200000/' "
+          "@D/k/config.json");
+    EXPECT(3, "'kv_lora_rank' 200000, ft supports up to",
+           "@FT train base_model=@D/k adapter=lora" GOLDEN("deepseek-v3-yarn"));
+    shell("sed -i 's/\"kv_lora_rank\": 200000/\"kv_lora_rank\": 28/; "
+          "s/\"mscale_all_dim\": 1.0/\"mscale_all_dim\": 1e200/' @D/k/config.json");
+    EXPECT(3, "'mscale_all_dim' is 1e+200",
+           "@FT train base_model=@D/k adapter=lora" GOLDEN("deepseek-v3-yarn"));
+    check_no_output();
+}
+
 /* One number of a mixture's config.json. */
 static void set_mixture(const char *key, const char *value)
 {

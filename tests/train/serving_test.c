@@ -188,9 +188,9 @@ CASE(a_sequence_that_outgrows_its_angles_is_read_again)
 
 CASE(a_device_gives_them_within_its_rounding)
 {
-    static const char *const names[] = {"base",    "gemma2",       "falcon",     "gpt2",
-                                        "olmo3",   "rope-dynamic", "saved-head", "tokens",
-                                        "bnb-nf4", "gguf-qwen3"};
+    static const char *const names[] = {"base",    "gemma2",       "falcon",        "gpt2",
+                                        "olmo3",   "rope-dynamic", "saved-head",    "tokens",
+                                        "bnb-nf4", "gguf-qwen3",   "deepseek-v3-v4"};
     const struct ft_backend *b;
     if (ft_cuda_backend(&b, -1)) {
         check_skip(ft_status_report());

@@ -13,8 +13,8 @@ int ft_shared_settle(const json_t *root, const char *file, struct ft_decoder *d,
         return FT_EDATA;
     if (shared < 1 || shared > 1024 || first < 0 || first > 1 << 24)
         return ft_fail_at((struct ft_where){.file = file}, FT_EDATA,
-                          "'%s' is %lld and '%s' %lld, allowed from 1 and 0", shared_key, shared,
-                          first_key, first);
+                          "'%s' is %lld and '%s' %lld, allowed 1..1024 and 0..16777216", shared_key,
+                          shared, first_key, first);
     d->mixture.shared_ffn = shared * d->mixture.ffn;
     d->mixture.first = first;
     return FT_OK;

@@ -27,7 +27,7 @@ static int read_scale(const json_t *root, const char *file, struct ft_decoder *d
         return FT_EDATA;
     const double more =
         all != 0 && strcmp(type, "default") != 0 && factor > 1 ? 0.1 * all * log(factor) + 1 : 1;
-    if (!isfinite(more))
+    if (!(more > 0) || !isfinite((float)(more * more)))
         return ft_fail_at((struct ft_where){.file = file}, FT_EDATA,
                           "rope: 'mscale_all_dim' is %g with a 'factor' of %g", all, factor);
     d->attention_scale = more * more / sqrt((double)d->head_dim);
@@ -50,6 +50,10 @@ static int latent_settle(const json_t *root, const char *file, struct ft_decoder
                           "'v_head_dim' is %lld and 'qk_rope_head_dim' %lld, allowed up to %lld, "
                           "and an even number",
                           (long long)l->v, (long long)l->rotated, (long long)d->head_dim);
+    if (l->q > FT_NORM_COLS_MAX || l->kv > FT_NORM_COLS_MAX)
+        return ft_fail_at(at, FT_EDATA,
+                          "'q_lora_rank' is %lld and 'kv_lora_rank' %lld, ft supports up to %d",
+                          (long long)l->q, (long long)l->kv, FT_NORM_COLS_MAX);
     d->names.module[l->q ? FT_Q : FT_Q_DOWN] = NULL;
     if (!l->q)
         d->names.module[FT_Q_UP] = d->names.layer_norm[FT_NORM_Q_NARROW] = NULL;
@@ -124,6 +128,7 @@ static int v3_settle(const json_t *root, const char *file, struct ft_decoder *d)
 const struct ft_family ft_family_deepseek_v3 = {
     .architecture = "DeepseekV3ForCausalLM",
     .model_type = "deepseek_v3",
+    .alias = "kimi_k2",
     .fields = {ft_common_fields, ft_mixture_fields, latent_fields, ft_grouped_fields,
                interleave_fields},
     .rope = {.theta = 1e4},
@@ -176,6 +181,7 @@ const struct ft_family ft_family_glm4_moe_lite = {
                 .interleaved = true,
                 .latent = {.q = 768, .kv = 512, .still = 192, .rotated = 64, .v = 256},
                 .mixture = {.plain_loss = true,
+                            .listed = true,
                             .count = 64,
                             .each = 4,
                             .ffn = 1536,

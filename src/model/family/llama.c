@@ -290,13 +290,17 @@ static int granite4_layers(const json_t *root, const char *file, const struct ft
 {
     const json_t *types = ft_json_get(root, "layer_types");
     types = types ? types : ft_json_get(root, "layers_block_type");
+    if (!types)
+        return ft_fail_at((struct ft_where){.file = file}, FT_EDATA,
+                          "there is no 'layer_types', which would mean Mamba layers throughout; of "
+                          "Granite 4 ft trains the models whose layers all have attention");
     for (int64_t i = 0; i < d->layers; i++) {
         const char *type = json_string_value(json_array_get(types, (size_t)i));
         if (!type || (strcmp(type, "attention") != 0 && strcmp(type, "full_attention") != 0))
             return ft_fail_at((struct ft_where){.file = file}, FT_EDATA,
                               "layer %lld is of type '%s'; of Granite 4 ft trains the models "
                               "whose layers all have attention, not those with Mamba layers",
-                              (long long)i, type ? type : "mamba");
+                              (long long)i, type ? type : "(no text)");
     }
     return FT_OK;
 }
@@ -359,10 +363,27 @@ const struct ft_family ft_family_mistral3 = {
                                      "multi_modal_projector.", "model.multi_modal_projector."}}},
 };
 
+/* Its text is Llama's, with defaults of its own. */
+static const struct ft_family voxtral_text = {
+    .model_type = "llama",
+    .fields = {ft_common_fields, ft_bias_fields},
+    .rope = {.theta = 1e8},
+    .decoder = {.vocab = 131072,
+                .hidden = 3072,
+                .ffn = 8192,
+                .layers = 30,
+                .heads = 32,
+                .kv_heads = 8,
+                .head_dim = 128,
+                .max_positions = 131072,
+                .norm_eps = 1e-5,
+                FT_LLAMA_NAMES},
+};
+
 const struct ft_family ft_family_voxtral = {
     .architecture = "VoxtralForConditionalGeneration",
     .model_type = "voxtral",
-    .text = {&ft_family_llama},
+    .text = {&voxtral_text},
     .decoder = {.names = {.prefix = "model.language_model.",
                           .in_file = {"model.language_model.", "language_model.model."},
                           .head_in_file = {"lm_head", "language_model.lm_head"},

@@ -55,6 +55,9 @@ static int exaone4_settle(const json_t *root, const char *file, struct ft_decode
     d->rope_sliding_only = d->window > 0;
     if (!d->window || json_is_array(ft_json_get(root, "layer_types")))
         return FT_OK;
+    if (json_is_string(ft_json_get(root, "sliding_window_pattern")))
+        return ft_fail_at((struct ft_where){.file = file}, FT_EDATA,
+                          "'sliding_window_pattern' is text, which needs 'layer_types' beside it");
     if (!ft_json_int(root, file, "sliding_window_pattern", &every))
         return FT_EDATA;
     if (every < 1 || every > 1 << 24)
@@ -87,6 +90,5 @@ const struct ft_family ft_family_exaone4 = {
                           .module = {FT_LLAMA_ATTENTION, FT_LLAMA_MLP},
                           .layer_norm = {[FT_NORM_ATTENTION_OUT] = "post_attention_layernorm",
                                          [FT_NORM_MLP_OUT] = "post_feedforward_layernorm",
-                                         [FT_NORM_Q] = "self_attn.q_norm",
-                                         [FT_NORM_K] = "self_attn.k_norm"}}},
+                                         FT_QK_NORMS}}},
 };
