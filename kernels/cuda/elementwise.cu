@@ -1,6 +1,6 @@
-/* The ops that look at one row at a time without summing: embed, rope, glu, dropout, noise,
- * add, store, gather, regroup; and refresh. One block row per activation row, 8 columns (16 bytes) a thread where
- * rows allow. */
+/* The ops that look at one row at a time without summing: embed, rope, glu, dropout, noise, add,
+ * store, gather, regroup, pick_heads; and refresh. One block row per activation row, 8 columns (16
+ * bytes) a thread where rows allow. */
 #include "kernels/cuda/device.cuh"
 
 #include "core/rng.h"

@@ -10,20 +10,27 @@
 
 static char path[64];
 
-/* A dataset file of these arrays; returns what reading it gives. */
-static int read_arrays(struct ft_dataset *d, const int32_t *ids, int64_t n, const int64_t *offsets,
-                       int64_t docs, const uint8_t *mask, int64_t masks, int64_t len,
-                       enum ft_excess excess)
+/* A dataset file of these arrays, at `path`. */
+static void write_arrays(const int32_t *ids, int64_t n, const int64_t *offsets, int64_t docs,
+                         const uint8_t *mask, int64_t masks)
 {
     struct ft_st_item items[] = {
         {.name = "input_ids", .dtype = FT_I32, .n_dims = 1, .dims = {n}, .data = ids},
         {.name = "offsets", .dtype = FT_I64, .n_dims = 1, .dims = {docs + 1}, .data = offsets},
         {.name = "loss_mask", .dtype = FT_U8, .n_dims = 1, .dims = {masks}, .data = mask}};
-    *d = (struct ft_dataset){0};
     strcpy(path, "/tmp/ft-data-XXXXXX");
     close(mkstemp(path));
-    ft_status_clear();
     CHECK_INT(ft_st_write(path, items, 3, NULL, 0), FT_OK);
+}
+
+/* The same; returns what reading it gives. */
+static int read_arrays(struct ft_dataset *d, const int32_t *ids, int64_t n, const int64_t *offsets,
+                       int64_t docs, const uint8_t *mask, int64_t masks, int64_t len,
+                       enum ft_excess excess)
+{
+    *d = (struct ft_dataset){0};
+    ft_status_clear();
+    write_arrays(ids, n, offsets, docs, mask, masks);
     int rc = ft_dataset_read(d, path, 10, &(struct ft_limits){0, len, excess, NULL});
     unlink(path);
     return rc;
@@ -125,13 +132,7 @@ CASE(documents_that_come_again_may_be_left_out)
     memcpy(all + (ptrdiff_t)3 * MANY, all + 21, 3 * sizeof *all); /* the eighth again, and */
     memcpy(all + (ptrdiff_t)3 * MANY + 3, all + 21, 3 * sizeof *all);
     masks[3 * MANY + 4] = 0; /* with less of it trained */
-    struct ft_st_item items[] = {
-        {.name = "input_ids", .dtype = FT_I32, .n_dims = 1, .dims = {3 * MANY + 6}, .data = all},
-        {.name = "offsets", .dtype = FT_I64, .n_dims = 1, .dims = {MANY + 3}, .data = offsets},
-        {.name = "loss_mask", .dtype = FT_U8, .n_dims = 1, .dims = {3 * MANY + 6}, .data = masks}};
-    strcpy(path, "/tmp/ft-data-XXXXXX");
-    close(mkstemp(path));
-    CHECK_INT(ft_st_write(path, items, 3, NULL, 0), FT_OK);
+    write_arrays(all, 3 * MANY + 6, offsets, MANY + 2, masks, 3 * MANY + 6);
     for (int i = 0; i < 2; i++) /* of a second file, all */
         CHECK_INT(ft_dataset_read(&d, path, 100, &(struct ft_limits){0, 9, FT_EXCESS_DROP, &seen}),
                   FT_OK);
@@ -149,13 +150,7 @@ CASE(f17_a_file_that_changes_while_it_is_trained_on)
     struct ft_dataset d;
     int32_t got[8];
     uint8_t mask[8];
-    struct ft_st_item items[] = {
-        {.name = "input_ids", .dtype = FT_I32, .n_dims = 1, .dims = {8}, .data = ids},
-        {.name = "loss_mask", .dtype = FT_U8, .n_dims = 1, .dims = {8}, .data = ones},
-        {.name = "offsets", .dtype = FT_I64, .n_dims = 1, .dims = {3}, .data = offsets}};
-    strcpy(path, "/tmp/ft-data-XXXXXX");
-    close(mkstemp(path));
-    CHECK_INT(ft_st_write(path, items, 3, NULL, 0), FT_OK);
+    write_arrays(ids, 8, offsets, 2, ones, 8);
     d = (struct ft_dataset){0};
     CHECK_INT(ft_dataset_read(&d, path, 10, &(struct ft_limits){0, 10, FT_EXCESS_DROP, NULL}),
               FT_OK);

@@ -148,10 +148,7 @@ const struct ft_family ft_family_granite = {
                 .heads = 32,
                 .max_positions = 2048,
                 .norm_eps = 1e-6,
-                .embed_scale = 1,
-                .residual_scale = 1,
                 .attention_scale = 1,
-                .logit_scale = 1,
                 FT_LLAMA_NAMES},
 };
 
@@ -338,10 +335,7 @@ const struct ft_family ft_family_granitemoehybrid = {
                 .heads = 32,
                 .max_positions = 2048,
                 .norm_eps = 1e-6,
-                .embed_scale = 1,
-                .residual_scale = 1,
                 .attention_scale = 1,
-                .logit_scale = 1,
                 .mixture = {.count = 8},
                 .names = {.prefix = "model.",
                           FT_LLAMA_LAYER,
